@@ -1,0 +1,29 @@
+# `make quickstart`: install into .venv and train on real documents, offline.
+# `make test`: install and run the whole suite.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test lint install clean
+
+quickstart: install
+	$(BIN)/accelerate launch finetune/run.py recipes/bbc_news.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+# torch comes first: asked for alone, the pinned release is found as it is built for this machine.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[offline,tensorboard,test]'
+	touch .venv/installed
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,57 @@
+"""What a user did wrong → one clear message.
+
+Bad input anywhere raises `InputError`, which carries every problem found at once. The entry
+points print them and exit with code 2; nothing else in the package exits or prints an error.
+"""
+
+import difflib
+import errno
+from collections.abc import Iterable, Sequence
+
+# The operating system's refusals that a user can mend: no space, no permission, not a folder, …
+MENDABLE = {
+    errno.ENOSPC: "the disk is full; free some space or set run.dir to another disk",
+    errno.EDQUOT: "the disk quota is used up; free some space or set run.dir to another disk",
+    errno.EFBIG: "the file is larger than this system allows; set run.dir to another disk",
+    errno.EACCES: "permission denied; make it writable or set run.dir to another folder",
+    errno.EPERM: "not permitted; set run.dir to another folder",
+    errno.EROFS: "the file system is read-only; set run.dir to another folder",
+    errno.ENOTDIR: "a part of that path is a file, not a folder; set run.dir to another folder",
+}
+
+
+class InputError(Exception):
+    """One or more problems that the user can mend, each a whole sentence of its own."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def from_os_error(error: OSError) -> InputError | None:
+    """The message for a full disk, a read-only folder and their kin; None for any other error."""
+    if error.errno not in MENDABLE:
+        return None
+    name = error.filename or "the run folder"
+    return InputError(f"{name}: cannot write: {MENDABLE[error.errno]}")
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """The option spelled most like `word`, or None where none is close."""
+    by_lower = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
+
+
+def did_you_mean(word: str, options: Sequence[str], what: str) -> str:
+    """`; did you mean 'x'?`, or the list of what there is where nothing is close."""
+    guess = nearest(word, options)
+    if guess is not None:
+        return f"; did you mean '{guess}'?"
+    return f"; {what}: {', '.join(options)}"
+
+
+def some(places: Sequence[str], most: int = 5) -> str:
+    """The first few of `places`, and how many more there are."""
+    more = len(places) - most
+    return ", ".join(places[:most]) + (f" and {more:,} more" if more > 0 else "")
