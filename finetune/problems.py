@@ -37,8 +37,11 @@ def from_os_error(error: OSError) -> InputError | None:
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
-    """The option spelled most like `word`, or None where none is close."""
+    """The option that begins with `word` or is spelled most like it; None where none is close."""
     by_lower = {option.lower(): option for option in options}
+    longer = [option for lower, option in by_lower.items() if lower.startswith(word.lower())]
+    if word and longer:
+        return longer[0]
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
 

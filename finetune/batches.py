@@ -1,0 +1,60 @@
+"""Token lengths + seed + epoch + step → which rows make that step, and who computes which.
+
+Everything here is a pure function. The rows of a step depend on the seed, the epoch and the step
+alone: not on how many processes share them, nor on how much memory there is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Steps that pass over all rows once; the last may be short."""
+    return -(-rows // batch_size)
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Rows:
+    """The order in which an epoch visits the rows: a uniform permutation. (rows,)"""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def step_rows(order: Rows, batch_size: int, step: int) -> Rows:
+    """The global batch of a step: a uniform sample without replacement. (≤ batch_size,)"""
+    return order[step * batch_size : (step + 1) * batch_size]
+
+
+def share(rows: Rows, lengths: Rows, processes: int) -> list[Rows]:
+    """Deal a step's rows to the processes, longest first, each to the one with fewest tokens."""
+    hands: list[list[int]] = [[] for _ in range(processes)]
+    tokens = [0] * processes
+    for row in rows[np.argsort(-lengths[rows], kind="stable")]:
+        lightest = tokens.index(min(tokens))
+        hands[lightest].append(int(row))
+        tokens[lightest] += int(lengths[row])
+    return [np.array(hand, dtype=np.int64) for hand in hands]
+
+
+def micro_batches(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
+    """Split rows, longest first, so that each part's padded size keeps to a budget of tokens.
+
+    A row longer than the budget goes alone. Rows of like length stand together, so that little is
+    padded; the step's gradient is a sum over rows, so the split does not change it.
+    """
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    parts: list[Rows] = []
+    start = 0
+    while start < len(ordered):
+        many = max(1, budget // int(lengths[ordered[start]]))
+        parts.append(ordered[start : start + many])
+        start += many
+    return parts
+
+
+def padding_share(parts: Sequence[Rows], lengths: Rows) -> float:
+    """The share of padded positions among all that the encoder computes."""
+    padded = sum(len(part) * int(lengths[part].max()) for part in parts)
+    return 1 - sum(int(lengths[part].sum()) for part in parts) / padded if padded else 0.0

@@ -1,0 +1,35 @@
+"""A run's best model ↔ disk. The folder is whole at every moment, or not there."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from finetune import model as models
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model folder aside, sync it, then put it in the place of the one before."""
+    aside, before = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for leftover in (aside, before):
+        shutil.rmtree(leftover, ignore_errors=True)
+    models.save(model, tokenizer, aside)
+    for file in aside.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if folder.exists():
+        folder.rename(before)
+    aside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def restore_model(model: torch.nn.Module, folder: Path) -> None:
+    """Put the weights of a saved folder into a model.
+
+    They come through `from_pretrained`, as any user's will, so what is scored after this is what
+    the folder holds.
+    """
+    saved, _ = models.load(folder)
+    model.load_state_dict(saved.state_dict())

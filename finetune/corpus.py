@@ -1,0 +1,131 @@
+"""What a run trains, tunes and is tested on: three splits, the label space, the findings.
+
+Also what can be said of them at a glance: counts, the score of the commonest label, hashes.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune.rows import Places
+
+SHOWN = 5  # places named in each finding
+
+# kind → what is said of one row, and of several
+SAYS = {
+    "undecodable": ("row is not UTF-8", "rows are not UTF-8"),
+    "empty": ("row has no text", "rows have no text"),
+    "null label": ("row has no label", "rows have no label"),
+    "unlabelled": ("row, none with a label", "rows, none with a label"),
+    "trimmed label": (
+        "row has white space around its label",
+        "rows have white space around their label",
+    ),
+    "repeat": ("row repeats an earlier text and label", "rows repeat an earlier text and label"),
+    "conflicting labels": (
+        "row shares its text with another row of another label",
+        "rows share their text with another row of another label",
+    ),
+    "unseen label": (
+        "row has a label that no train row has",
+        "rows have a label that no train row has",
+    ),
+    "leak": ("text also stands in", "texts also stand in"),
+    "rare class": ("class has no row here", "classes have no row here"),
+    "unused label": ("label has no train row", "labels have no train row"),
+    "unused split": ("split of the source plays no role", "splits of the source play no role"),
+    "limited": ("row left out", "rows left out"),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one role, in the order of the source."""
+
+    name: str  # train, validation or test
+    texts: list[str]
+    labels: np.ndarray | None  # (rows,) int64 class ids; None where unlabelled (test only)
+    places: Places
+    origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Rows that are not as one would wish, and what was done with them."""
+
+    kind: str  # a key of SAYS
+    split: str  # train, validation, test, or source
+    count: int
+    places: tuple[str, ...]  # the first few; names with counts where labels are meant
+    rule: str  # "dropped (data.on_repeat: drop)"
+    other: str = ""  # leak: the split where the texts also stand
+
+    def __str__(self) -> str:
+        return f"{self.what()}: {self.rule}"
+
+    def what(self) -> str:
+        """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
+        says = SAYS[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
+        more = self.count - len(self.places)
+        places = ", ".join(self.places) + (f" and {more:,} more" if more > 0 else "")
+        return f"{self.split}: {self.count:,} {says}" + (f" ({places})" if self.places else "")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a run trains, tunes and is tested on."""
+
+    labels: tuple[str, ...]  # class id → name
+    train: Split
+    validation: Split
+    test: Split
+    findings: tuple[Finding, ...]
+
+    def splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.validation, self.test
+
+
+def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
+    """Rows of each label, in the order of the label space; all 0 for an unlabelled split."""
+    ids = np.zeros(0, np.int64) if split.labels is None else split.labels
+    counts = np.bincount(ids, minlength=len(labels))
+    return {name: int(count) for name, count in zip(labels, counts, strict=True)}
+
+
+def majority_baseline(corpus: Corpus) -> float:
+    """Accuracy on test of always answering train's commonest class; nan for an unlabelled test."""
+    if corpus.test.labels is None or corpus.train.labels is None:
+        return math.nan
+    commonest = int(np.bincount(corpus.train.labels).argmax())
+    return float((corpus.test.labels == commonest).mean())
+
+
+def split_hash(split: Split) -> str:
+    """SHA-256 of a split's texts and class ids, in order; the same on every machine."""
+    digest = hashlib.sha256()
+    for text in split.texts:
+        _add(digest, text)
+    if split.labels is not None:
+        digest.update(split.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """SHA-256 of the label space and of the texts and class ids of the three splits."""
+    digest = hashlib.sha256()
+    hashes = [split_hash(split) for split in (corpus.train, corpus.validation, corpus.test)]
+    for word in (*corpus.labels, *hashes):
+        _add(digest, word)
+    return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", text: str) -> None:
+    encoded = text.encode("utf-8", "surrogatepass")
+    digest.update(len(encoded).to_bytes(8, "little"))  # so that no two lists run together alike
+    digest.update(encoded)

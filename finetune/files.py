@@ -1,0 +1,318 @@
+"""One data file → the texts and labels of its rows.
+
+In: a csv, tsv, json, jsonl, parquet or txt file (each optionally .gz) and the names of two columns.
+Out: `Rows`. What the user can mend raises `InputError` with every problem of the file.
+
+Everything is read as bytes and decoded here, so that a row that is not UTF-8 is known by its place
+and a line ends at a line feed and nowhere else (texts carry U+2028, U+0085, U+001C, …).
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from finetune.problems import InputError, some
+from finetune.rows import (
+    BOM,
+    Places,
+    Rows,
+    Wanted,
+    check_columns,
+    decode,
+    found_value,
+    rows_of,
+    table_rows,
+)
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
+# The longest cell the csv module takes: its own limit of 128 KiB is short for a document, and a C
+# long has 32 bits on some systems.
+LONGEST_CELL = 2**31 - 1
+
+
+def suffix_of(path: Path) -> str:
+    """`.csv` of `x.csv` and of `x.CSV.gz`; empty where the ending is none of SUFFIXES."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem_of(path: Path) -> str:
+    """The file name without its data ending: `train` of `train.jsonl.gz`."""
+    gz = ".gz" if path.name.lower().endswith(".gz") else ""
+    return path.name[: len(path.name) - len(suffix_of(path) + gz)] or path.name
+
+
+def read_file(path: Path, wanted: Wanted) -> Rows:
+    """The rows of one file.
+
+    Raises:
+        InputError: with every problem of this file.
+    """
+    match suffix_of(path):
+        case ".csv":
+            return _read_delimited(path, wanted, ",")
+        case ".tsv":
+            return _read_delimited(path, wanted, "\t")
+        case ".json":
+            return _read_json(path, wanted)
+        case ".jsonl" | ".ndjson":
+            return _read_lines(path, wanted)
+        case ".parquet":
+            return _read_parquet(path, wanted)
+        case ".txt":
+            return _read_text(path, wanted)
+    raise InputError(
+        f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
+    )
+
+
+def read_documents(folder: Path, files: Sequence[tuple[Path, str | None]], labelled: bool) -> Rows:
+    """A document in each file, with its label; places are paths within `folder`."""
+    texts: list[Any] = []
+    for path, _ in files:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot read: {error.strerror}") from None
+        texts.append(decode(content))
+    items = [path.relative_to(folder).as_posix() for path, _ in files]
+    labels: list[Any] | None = [label for _, label in files] if labelled else None
+    return rows_of(str(folder), Places(folder.name, items), texts, labels, Wanted("text", "label"))
+
+
+def _read_delimited(path: Path, wanted: Wanted, delimiter: str) -> Rows:
+    try:
+        return _read_cells(path, wanted, delimiter, csv.QUOTE_MINIMAL)
+    except csv.Error as error:
+        if delimiter == "\t":
+            # Most tab-separated files know no quoting: there a quote is a letter like any other.
+            return _read_cells(path, wanted, delimiter, csv.QUOTE_NONE)
+        raise InputError(
+            f"{path}: {error}; a cell that starts with a quote must end with one, and quotes "
+            "within it are doubled"
+        ) from None
+
+
+def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Rows:
+    csv.field_size_limit(LONGEST_CELL)
+    texts: list[Any] = []
+    labels: list[Any] = []
+    ragged: list[str] = []
+    number = 0
+    with _opened(path) as stream:
+        lines = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+        # strict: a quote in the wrong place is an error, and never swallows the rows after it.
+        reader = csv.reader(lines, delimiter=delimiter, quoting=cast(Any, quoting), strict=True)
+        try:
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(path, header, wanted, delimiter)
+            text_at = header.index(wanted.text)
+            label_at = header.index(wanted.label) if wanted.label in header else None
+            for row in reader:
+                if not row:
+                    if len(header) > 1:
+                        continue  # a blank line
+                    row = [""]
+                number += 1
+                if len(row) != len(header):
+                    ragged.append(f"row {number} ({len(row)})")
+                    continue
+                texts.append(row[text_at])
+                if label_at is not None:
+                    labels.append(row[label_at] or None)
+        except csv.Error as error:
+            raise csv.Error(f"row {number + 1}: {error}") from None
+    if ragged:
+        raise InputError(
+            f"{path}: expected {len(header)} cells in each row, as in the header, got another "
+            f"number in {some(ragged)}"
+        )
+    places = Places(path.name, range(1, number + 1), "row")
+    return rows_of(str(path), places, texts, labels if label_at is not None else None, wanted)
+
+
+def _check_header(path: Path, header: list[str], wanted: Wanted, delimiter: str) -> None:
+    problems = []
+    for key, column in (("data.text", wanted.text), ("data.label", wanted.label)):
+        if header.count(column) > 1:
+            problems.append(f"{path}: {header.count(column)} columns are called '{column}' ({key})")
+    if problems:
+        raise InputError(problems)
+    other = next((mark for mark in ";\t,|" if mark != delimiter and mark in header[0]), None)
+    if len(header) == 1 and header[0] != wanted.text and other is not None:
+        found, asked = (
+            {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[mark]
+            for mark in (other, delimiter)
+        )
+        raise InputError(f"{path}: expected cells separated by {asked}, got {found}")
+    check_columns(str(path), header, wanted, "; the first line must name the columns")
+
+
+def _read_lines(path: Path, wanted: Wanted) -> Rows:
+    with _opened(path) as stream:
+        return _json_lines(path, wanted, stream)
+
+
+def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
+    records: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    columns: dict[str, None] = {}
+    broken: list[str] = []
+    keep = (wanted.text, wanted.label)
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(BOM)
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8", "surrogateescape"))
+        except (ValueError, RecursionError) as error:
+            broken.append(f"line {number} ({_json_error(error)})")
+            continue
+        if not isinstance(record, dict):
+            broken.append(f"line {number} ({found_value(record)})")
+            continue
+        columns.update(dict.fromkeys(record))
+        records.append({key: record[key] for key in keep if key in record})
+        numbers.append(number)
+    if broken:
+        raise InputError(f"{path}: expected a JSON object on each line, got {some(broken)}")
+    return _record_rows(path, records, columns, Places(path.name, numbers, "line"), wanted)
+
+
+def _read_json(path: Path, wanted: Wanted) -> Rows:
+    with _opened(path) as stream:
+        content = stream.read()
+    try:
+        tree = json.loads(decode(content))
+    except (ValueError, RecursionError) as error:
+        # JSON Lines are often called .json.
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return _json_lines(path, wanted, io.BytesIO(content))
+        line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path}: {line}not valid JSON ({_json_error(error)})") from None
+    if isinstance(tree, dict):
+        lists = [key for key, value in tree.items() if isinstance(value, list)]
+        if len(lists) != 1:
+            what = f"lists under {', '.join(map(repr, lists))}" if lists else "an object without"
+            raise InputError(
+                f"{path}: expected an array of objects, or an object with one such array, got "
+                f"{what}"
+            )
+        tree = tree[lists[0]]
+    if not isinstance(tree, list):
+        raise InputError(f"{path}: expected an array of objects, got {found_value(tree)}")
+    broken = [
+        f"{found_value(record)} at row {i}"
+        for i, record in enumerate(tree, start=1)
+        if not isinstance(record, dict)
+    ]
+    if broken:
+        raise InputError(f"{path}: expected an array of objects, got {some(broken)}")
+    columns = dict.fromkeys(key for record in tree for key in record)
+    places = Places(path.name, range(1, len(tree) + 1), "row")
+    return _record_rows(path, tree, columns, places, wanted)
+
+
+def _record_rows(
+    path: Path,
+    records: list[dict[str, Any]],
+    columns: dict[str, None],
+    places: Places,
+    wanted: Wanted,
+) -> Rows:
+    if not records:
+        raise InputError(f"{path}: no rows; expected at least one object")
+    check_columns(str(path), list(columns), wanted)
+    texts = [record.get(wanted.text) for record in records]
+    labels = None
+    if wanted.label in columns:
+        labels = [record.get(wanted.label) for record in records]
+    return rows_of(str(path), places, texts, labels, wanted)
+
+
+def _read_parquet(path: Path, wanted: Wanted) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.name.lower().endswith(".gz"):
+            with _opened(path) as stream:
+                file = pq.ParquetFile(pa.BufferReader(stream.read()))
+        else:
+            file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        check_columns(str(path), names, wanted)
+        columns = [column for column in (wanted.text, wanted.label) if column in names]
+        table = file.read(columns=columns)
+    except pa.ArrowException as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a Parquet file that can be read ({first})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
+    label_names = _label_names(file.schema_arrow.metadata or {}, wanted.label)
+    return table_rows(table, str(path), path.name, wanted, label_names)
+
+
+def _label_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    """The ClassLabel names that `datasets` writes into the schema of its Parquet files."""
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+        return tuple(feature["names"]) if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _read_text(path: Path, wanted: Wanted) -> Rows:
+    if wanted.needs_label:
+        raise InputError(
+            f"{path}: a .txt file carries no labels, which training needs; expected a csv, tsv, "
+            "json, jsonl or parquet file, or a folder with a sub-folder of .txt files per label"
+        )
+    texts: list[Any] = []
+    with _opened(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if number == 1:
+                line = line.removeprefix(BOM)
+            line = line.removesuffix(b"\n").removesuffix(b"\r")
+            texts.append(line.decode("utf-8", "surrogateescape"))
+    places = Places(path.name, range(1, len(texts) + 1), "line")
+    return rows_of(str(path), places, texts, None, wanted)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked; what is wrong with the file as a whole becomes an InputError."""
+    try:
+        with _stream(path) as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head in (b"", BOM):
+                raise InputError(f"{path}: the file is empty")
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise InputError(f"{path}: expected UTF-8, got UTF-16; save it as UTF-8")
+            if head.startswith(b"PK\x03\x04"):
+                raise InputError(f"{path}: expected text, got a zip archive or a spreadsheet")
+            yield stream
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a whole gzip file ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
+
+
+def _stream(path: Path) -> BinaryIO:
+    if path.name.lower().endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _json_error(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return str(error).partition(";")[0]

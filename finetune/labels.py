@@ -1,0 +1,152 @@
+"""Each split's labels as they stand → the label space and every row's label by name."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from finetune.problems import InputError, some
+from finetune.rows import Label, Rows, natural
+
+BOOLEANS = ("false", "true")
+KINDS: dict[type, str] = {str: "text", int: "whole numbers", bool: "true and false"}
+# From this many rows on, a label column with half as many values as rows is no set of classes.
+SUSPICIOUS_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Named:
+    """One split's labels by name."""
+
+    names: list[str | None]  # (rows,); None where missing
+    trimmed: list[int]  # rows whose label had white space around it
+
+
+def name_labels(
+    splits: Mapping[str, Rows], train_rows: Sequence[int], given: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, Named]]:
+    """The label space, from train alone, and the labels of every split that has some.
+
+    Names come from `given` (data.labels), else from train's own label names, else from its values:
+    text in natural order, whole numbers in order, false before true. `given` names a number or a
+    truth value by its position, unless every value is already called one of the names.
+
+    Args:
+        splits: role (train, validation, test) → rows; train has labels
+        train_rows: the rows of train that count: a dropped row adds no label
+        given: data.labels
+
+    Raises:
+        InputError: where the labels are of several types, or `given` does not fit them.
+    """
+    trimmed: dict[str, list[int]] = {}
+    values: dict[str, list[Label | None]] = {}
+    for role, rows in splits.items():
+        if rows.labels is not None:
+            trimmed[role] = [
+                i for i, v in enumerate(rows.labels) if isinstance(v, str) and v != v.strip()
+            ]
+            values[role] = [(v.strip() or None) if isinstance(v, str) else v for v in rows.labels]
+    kind = _one_kind(splits, values)
+    own = splits["train"].label_names if kind is int else None
+    plain = {
+        role: [
+            None if value is None else _plain_name(value, splits[role].label_names or own)
+            for value in column
+        ]
+        for role, column in values.items()
+    }
+    found = _there(plain["train"], train_rows)
+    space = given or own or _natural_space(kind, found)
+    if given is not None and kind is not str and not {*found, *(own or ())} <= set(given):
+        # By position: the plain names stand for 0, 1, 2, …
+        if own is not None and len(given) != len(own):
+            raise InputError(
+                f"data.labels: expected {len(own)} names, one for each of the data set's own "
+                f"({some(own)}), got {len(given)}"
+            )
+        order = own or (BOOLEANS if kind is bool else tuple(map(str, range(len(given)))))
+        rename = dict(zip(order, given, strict=False))
+        plain = {
+            role: [None if n is None else rename.get(n, _outside(n)) for n in column]
+            for role, column in plain.items()
+        }
+        found = _there(plain["train"], train_rows)
+    places = {plain["train"][i]: splits["train"].places.place(i) for i in reversed(train_rows)}
+    problems = _misfits(space, found, places, given)
+    if given is None and own is None:
+        problems += _too_many(found)
+    if problems:
+        raise InputError(problems)
+    return space, {role: Named(column, trimmed[role]) for role, column in plain.items()}
+
+
+def _one_kind(
+    splits: Mapping[str, Rows], values: Mapping[str, list[Label | None]]
+) -> type[str] | type[int] | type[bool]:
+    kinds: dict[type, str] = {}  # type → where it was first seen
+    for role, column in values.items():
+        for kind in set(map(type, column)) - {type(None)}:
+            i = next(i for i, value in enumerate(column) if type(value) is kind)
+            place = splits[role].places.place(i)
+            kinds.setdefault(kind, f"{KINDS[kind]} ({column[i]!r} at {place})")
+    if len(kinds) > 1:
+        raise InputError(
+            "data.label: expected labels of one type in all splits, got "
+            f"{' and '.join(kinds[kind] for kind in KINDS if kind in kinds)}"
+        )
+    kind = next(iter(kinds), str)
+    return bool if kind is bool else int if kind is int else str
+
+
+def _plain_name(value: Label, own: tuple[str, ...] | None) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return BOOLEANS[value]
+    if own is None:
+        return str(value)
+    return own[value] if 0 <= value < len(own) else _outside(str(value))
+
+
+def _outside(name: str) -> str:
+    return f"number {name}"  # no name, so that it cannot be mistaken for one
+
+
+def _there(column: Sequence[str | None], rows: Sequence[int]) -> list[str]:
+    return [name for i in rows if (name := column[i]) is not None]
+
+
+def _natural_space(kind: type, found: list[str]) -> tuple[str, ...]:
+    if kind is bool:
+        return BOOLEANS
+    return tuple(sorted(set(found), key=int if kind is int else natural))
+
+
+def _misfits(
+    space: Sequence[str],
+    found: list[str],
+    places: Mapping[str | None, str],
+    given: tuple[str, ...] | None,
+) -> list[str]:
+    known = set(space)
+    strange = Counter(name for name in found if name not in known)
+    if not strange:
+        return []
+    listed = [f"'{name}' ({_rows(count)}, {places[name]})" for name, count in strange.items()]
+    what = "data.labels" if given is not None else "the data set's own label names"
+    return [f"train: expected labels among {what} ({some(space, 10)}), got {some(listed)}"]
+
+
+def _too_many(found: list[str]) -> list[str]:
+    kinds = list(dict.fromkeys(found))
+    if len(found) <= SUSPICIOUS_ROWS or 2 * len(kinds) < len(found):
+        return []
+    return [
+        f"train: {len(kinds):,} different labels in {len(found):,} rows (such as "
+        f"{some([repr(kind[:40]) for kind in kinds], 3)}): that looks like ids or free text; set "
+        "data.label to the column of the classes, or list them in data.labels"
+    ]
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"

@@ -1,0 +1,112 @@
+"""Finished objects → a trained model. This is the textbook page.
+
+Everything is built by the caller and passed in: nothing is loaded or configured here.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from finetune import batches, optim, recipe
+from finetune.record import Line, Record
+from finetune.terminal import Progress
+from finetune.tokens import TokenTable
+
+
+def fit(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    table: TokenTable,
+    labels: NDArray[np.int64],
+    choices: recipe.Recipe,
+    micro_batch_tokens: int,
+    accelerator: Accelerator,
+    validate: Callable[[int], None],
+    log: Callable[[int, Line], None],
+) -> Record:
+    """Gradient descent on the mean cross-entropy of the training rows.
+
+    Args:
+        model: prepared by the accelerator, as is the optimizer; returns logits (rows, classes).
+        labels: the true class of each row of the table. (rows,)
+        validate: called with the steps done wherever the recipe wants validation scored.
+        log: called with the steps done and a line of numbers every `train.log_every` steps.
+
+    Raises:
+        DivergedError: at the first step whose loss or gradient is not finite.
+    """
+    train, device, processes = choices.train, accelerator.device, accelerator.num_processes
+    per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
+    steps = total_steps(len(table), train)
+    max_norm = choices.optim.max_grad_norm or math.inf
+    lengths = table.lengths
+    targets = torch.from_numpy(labels).to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    record = Record(accelerator, max_norm)
+    progress = Progress(steps, shown=accelerator.is_main_process)
+    model.train()
+
+    for step in range(steps):
+        epoch, step_in_epoch = divmod(step, per_epoch)
+        if step_in_epoch == 0:
+            order = batches.epoch_order(len(table), choices.run.seed, epoch)
+        # The step's rows are a uniform sample, so their mean loss is a Monte Carlo estimate of
+        # the true loss, and its gradient one of the true gradient.
+        rows = batches.step_rows(order, train.batch_size, step_in_epoch)
+        mine = batches.share(rows, lengths, processes)[accelerator.process_index]
+        # Processes without a row join in with one of weight 0: all must take part in the sum.
+        weight, mine = (1.0, mine) if len(mine) else (0.0, rows[:1])
+        parts = batches.micro_batches(mine, lengths, micro_batch_tokens)
+
+        with accelerator.autocast():  # one for all parts, so that weights are cast once
+            for part in parts:
+                joined = part is parts[-1]  # the processes' gradients are averaged once
+                with nullcontext() if joined else accelerator.no_sync(model):
+                    logits = model(**table.batch(part, device)).logits.float()  # (part, classes)
+                    losses = weight * F.cross_entropy(  # softmax, then -log p(true label): (part,)
+                        logits,
+                        targets[torch.from_numpy(part)],
+                        reduction="none",
+                        label_smoothing=train.label_smoothing,
+                    )
+                    # Divided by the step's true row count; times processes, as they are averaged.
+                    accelerator.backward(losses.sum() * (processes / len(rows)))
+                record.add(losses)
+
+        norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
+        record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
+        rate = optim.learning_rate(step, steps, per_epoch, choices.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+
+        done = step + 1
+        progress.step()
+        if done % train.log_every == 0 or done == steps:
+            line = record.line() | {"lr": rate, "epoch": done / per_epoch}
+            log(done, line)
+            progress.show(line)
+        if is_evaluation(done, steps, per_epoch, choices.score.every):
+            with record.paused():
+                validate(done)
+    progress.close()
+    return record
+
+
+def total_steps(rows: int, train: recipe.Train) -> int:
+    """Optimizer steps of the whole run."""
+    steps = train.epochs * batches.steps_per_epoch(rows, train.batch_size)
+    return steps if train.max_steps is None else min(steps, train.max_steps)
+
+
+def is_evaluation(done: int, steps: int, per_epoch: int, every: str | int) -> bool:
+    """Whether validation is scored after so many steps: as the recipe says, and after the last."""
+    interval = per_epoch if every == "epoch" else int(every)
+    return done % interval == 0 or done == steps

@@ -1,0 +1,232 @@
+"""Names of metrics → `evaluate` metrics that need no network.
+
+Each is an `evaluate.Metric`, so it can be used wherever `evaluate.load` would stand, offline:
+
+    Accuracy().compute(predictions=[0, 1], references=[0, 0])  # {"accuracy": 0.5}
+
+Any name that is not here goes to `evaluate.load`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from finetune.problems import InputError, did_you_mean
+
+AVERAGES = ("macro", "micro", "weighted")
+OWN = (
+    "accuracy",
+    *(f"{kind}_{average}" for kind in ("precision", "recall", "f1") for average in AVERAGES),
+    "matthews_correlation",
+    "log_loss",
+    "top_3_accuracy",
+)
+LOWER_IS_BETTER = {"log_loss", "loss"}
+
+
+class _Metric(evaluate.Metric):  # type: ignore[misc]
+    """What these metrics share: they hold their inputs in memory and cite scikit-learn."""
+
+    key: str
+    takes: Any = "int64"  # predictions: class ids, or (rows, classes) probabilities
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(keep_in_memory=True, **settings)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=self.__doc__ or "",
+            citation="Pedregosa et al., scikit-learn, JMLR 12 (2011)",
+            features=datasets.Features(
+                {"predictions": self.takes, "references": datasets.Value("int64")}
+            ),
+        )
+
+
+class _OfLabels(_Metric):
+    takes = datasets.Value("int64")
+
+
+class _OfProbabilities(_Metric):
+    takes = datasets.Sequence(datasets.Value("float64"))
+
+
+class Accuracy(_OfLabels):
+    """The share of texts whose label is right."""
+
+    key = "accuracy"
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {self.key: float(sk.accuracy_score(references, predictions))}
+
+
+class Averaged(_OfLabels):
+    """Precision, recall or F1 of each class, averaged over classes.
+
+    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. A class
+    that is never predicted has precision 0, one that never occurs has recall 0.
+    """
+
+    def __init__(self, kind: str, average: str) -> None:
+        self.key = f"{kind}_{average}"
+        self.kind, self.average = kind, average
+        super().__init__()
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        measure = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+        value = measure[self.kind](references, predictions, average=self.average, zero_division=0)
+        return {self.key: float(value)}
+
+
+class MatthewsCorrelation(_OfLabels):
+    """Correlation of predicted and true labels: 1 perfect, 0 no better than chance."""
+
+    key = "matthews_correlation"
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {self.key: float(sk.matthews_corrcoef(references, predictions))}
+
+
+class LogLoss(_OfProbabilities):
+    """Cross-entropy: the mean of -log(probability of the true label), in nats."""
+
+    key = "log_loss"
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        probabilities = np.asarray(predictions, dtype=np.float64)
+        true = probabilities[np.arange(len(references)), np.asarray(references)]
+        return {self.key: float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())}
+
+
+class TopKAccuracy(_OfProbabilities):
+    """The share of texts whose true label is among the k most probable."""
+
+    def __init__(self, k: int) -> None:
+        self.key = f"top_{k}_accuracy"
+        self.k = k
+        super().__init__()
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        probabilities = np.asarray(predictions)
+        true = probabilities[np.arange(len(references)), np.asarray(references)]
+        # A tie counts for the lower class id, as it does for argmax.
+        earlier = np.arange(probabilities.shape[1]) < np.asarray(references)[:, None]
+        ahead = (probabilities > true[:, None]) | ((probabilities == true[:, None]) & earlier)
+        return {self.key: float((ahead.sum(axis=1) < self.k).mean())}
+
+
+class Loaded:
+    """A metric of `evaluate.load`, under the name that the recipe gives it."""
+
+    takes = datasets.Value("int64")
+
+    def __init__(self, name: str) -> None:
+        self.key = name
+        self.module = evaluate.load(name, keep_in_memory=True)
+
+    def compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        values = self.module.compute(predictions=predictions, references=references)
+        return {
+            self.key: float(values.get(self.key.rsplit("/", 1)[-1], next(iter(values.values()))))
+        }
+
+
+Metric = _Metric | Loaded
+
+
+def load(names: Sequence[str], trust_remote_code: bool) -> list[Metric]:
+    """A metric for each name.
+
+    Raises:
+        InputError: for every name that is none of ours and that `evaluate.load` cannot load.
+    """
+    found: list[Metric] = []
+    problems: list[str] = []
+    for name in names:
+        own = _own(name)
+        if own is not None:
+            found.append(own)
+        elif "/" in name and not trust_remote_code:
+            problems.append(
+                f"score.metrics: '{name}' is code of other people; set "
+                "score.trust_remote_code=true to run it"
+            )
+        else:
+            try:
+                found.append(Loaded(name))
+            except Exception as error:
+                # evaluate raises anything here: no such name, no network, a broken script
+                hint = did_you_mean(name, OWN, "the metrics that need no network are")
+                problems.append(
+                    f"score.metrics: '{name}' is not in this package, and evaluate.load could "
+                    f"not load it ({type(error).__name__}: no such metric, or no network){hint}"
+                )
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def try_out(metrics: Sequence[Metric], classes: int) -> None:
+    """Compute each metric once on made-up rows, so that none fails after training.
+
+    Raises:
+        InputError: for every metric that cannot score that many classes.
+    """
+    logits = np.eye(classes)
+    problems = []
+    for metric in metrics:
+        try:
+            measure([metric], logits, np.arange(classes))
+        except Exception as error:
+            hint = did_you_mean(metric.key, OWN, "the metrics that need no network are")
+            problems.append(
+                f"score.metrics: '{metric.key}' cannot score {classes} classes ({error}){hint}"
+            )
+    if problems:
+        raise InputError(problems)
+
+
+def measure(
+    metrics: Sequence[Metric], logits: NDArray[Any], labels: NDArray[np.int64]
+) -> dict[str, float]:
+    """Every metric of some rows, from logits (rows, classes) and true class ids (rows,)."""
+    predictions = logits.argmax(axis=1)
+    chances = softmax(logits)
+    values: dict[str, float] = {}
+    for metric in metrics:
+        given = chances if isinstance(metric, _OfProbabilities) else predictions
+        values |= metric.compute(predictions=given, references=labels)
+    return values
+
+
+def is_better(name: str, values: Mapping[str, float], best: Mapping[str, float]) -> bool:
+    """Whether `values` beat the best so far by the named metric; a tie does not."""
+    if not best:
+        return True
+    if name in LOWER_IS_BETTER:
+        return values[name] < best[name]
+    return values[name] > best[name]
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities from logits, row by row. (rows, classes)"""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    odds = np.exp(shifted)
+    result: NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
+    return result
+
+
+def _own(name: str) -> _Metric | None:
+    if name in ("accuracy", "matthews_correlation", "log_loss"):
+        return {m.key: m for m in (Accuracy, MatthewsCorrelation, LogLoss)}[name]()
+    averaged = re.fullmatch(r"(precision|recall|f1)_(macro|micro|weighted)", name)
+    if averaged:
+        return Averaged(averaged[1], averaged[2])
+    top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name)
+    return TopKAccuracy(int(top[1])) if top else None

@@ -1,0 +1,592 @@
+"""Source + label space → a classifier that is ready to train; classifier ↔ folder.
+
+    model = build(source, recipe.model, labels, attention="sdpa", seed=0)
+    save(model, tokenizer, folder)
+    model, tokenizer = load(folder)
+
+Importing this module registers `DocumentClassifier`, so that the Auto classes and `pipeline` load
+its folders without `trust_remote_code`.
+"""
+
+# transformers says it is typed, but much of it is not.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
+
+from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
+from finetune.problems import InputError, some
+from finetune.recipe import Model
+
+AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    DocumentClassifierConfig, DocumentClassifier, exist_ok=True
+)
+
+# Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
+# text reaches (their `create_position_ids_from_input_ids`).
+POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
+
+
+def load_config(source: str, choices: Model) -> PretrainedConfig:
+    """The encoder's config; of a `DocumentClassifier` folder, the one inside.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Raises:
+        InputError: where there is no config, or none of a text encoder.
+    """
+    return _encoder_config(_load_config(source, choices))
+
+
+def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside the encoder.
+
+    Raises:
+        InputError: where there is none, or one that cannot pad.
+    """
+    missing = (
+        f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
+        "vocab.txt or the like; copy the tokenizer files of the encoder there"
+    )
+    _check_folder(source, "model.source")
+    with _quietly(), _reading(source, "model.source"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
+            )
+        except ValueError as error:
+            if "backend tokenizer" not in str(error):
+                raise
+            raise InputError(missing) from error
+    # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < BLANK:
+        raise InputError(missing)
+    if tokenizer.pad_token is None:
+        raise InputError(
+            f"model.source: expected a tokenizer that can pad, found none of its tokens for that "
+            f"in '{source}'; set pad_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def build(
+    source: str, choices: Model, labels: Sequence[str], attention: str, seed: int
+) -> PreTrainedModel:
+    """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
+
+    Where `source` is a classifier of the same labels, pooled alike, its head goes on being trained.
+
+    Args:
+        source: a folder or a Hub id.
+        labels: the label space; `labels[i]` names the logits' column i.
+        attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
+            runs eager, unless the recipe asked for it by name.
+        seed: of the new weights; the global random state stays as it is.
+
+    Raises:
+        InputError: where the source has no such encoder, or the recipe's choices do not fit it.
+    """
+    config = _load_config(source, choices)
+    if choices.dropout is not None:
+        _set_config_dropout(_encoder_config(config), choices.dropout)
+    make = _linear if choices.head == "linear" else _native
+    with _quietly(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
+        model, fresh, head_is_trained = make(source, config, choices, labels, attention)
+        if choices.dropout is not None:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):  # some classes have a rate of their own
+                    module.p = choices.dropout
+    head = _head(model)
+    if not head_is_trained:
+        _init_head(head, choices.head_init, seed)
+    _freeze(model, choices.freeze)
+    for name, parameter in model.named_parameters():
+        if name in fresh:
+            parameter.requires_grad_(True)  # nothing pretrained to keep there
+    head.requires_grad_(True)
+    model.eval()
+    _freeze_unreached(model)
+    with _quietly():
+        _set_attention(model, attention, asked=choices.attention != "auto")
+    return model
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write weights (safetensors), config, tokenizer and, for the linear head, its code."""
+    with _quietly():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def load(
+    folder: Path, attention: str = "sdpa", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A saved classifier, in fp32 on the CPU, in eval mode, and its tokenizer.
+
+    Raises:
+        InputError: where the folder is not a whole model folder.
+    """
+    key, source = str(folder), str(folder)
+    _check_folder(source, key)
+    with _quietly():
+        model, info = _from_pretrained(
+            AutoModelForSequenceClassification,
+            source,
+            key,
+            attention,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+        )
+        _check_weights(model, info, "", source, key)
+        _set_attention(model, attention, asked=False)
+        with _reading(source, key):
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+    return model, tokenizer
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens a text may have, special ones included; None where nothing limits it."""
+    config = _encoder_config(config)
+    try:
+        size: object = config.max_position_embeddings
+    except (AttributeError, NotImplementedError):  # XLNet's raises
+        return None
+    if not isinstance(size, int) or size <= 0:
+        return None
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        return size - int(config.pad_token_id) - 1
+    return size
+
+
+# --- building -------------------------------------------------------------------------------------
+
+# What the two makers return: the model, the names of its weights that the source does not have,
+# and whether its head is one that the source trained for the same labels.
+Made = tuple[PreTrainedModel, set[str], bool]
+
+
+def _linear(
+    source: str, config: PretrainedConfig, choices: Model, labels: Sequence[str], attention: str
+) -> Made:
+    encoder_config = _encoder_config(config)
+    if encoder_config.model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"model.head: 'linear' needs an encoder that transformers has, found "
+            f"'{encoder_config.model_type}' with its own code in '{source}'; set model.head=native"
+        )
+    whole = DocumentClassifierConfig(
+        encoder=encoder_config,
+        pooling=choices.pooling,
+        classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
+        **_label_fields(labels),
+    )
+    if isinstance(config, DocumentClassifierConfig):
+        model, info = _from_pretrained(
+            DocumentClassifier, source, "model.source", attention, config=whole, **_hub(choices)
+        )
+        fresh = _check_weights(model, info, "encoder.", source, "model.source")
+        model.config.encoder.name_or_path = ""
+        same = _labels(config) == list(labels) and config.pooling == choices.pooling
+        return model, fresh, same
+    encoder, info = _from_pretrained(
+        AutoModel, source, "model.source", attention, config=encoder_config, **_hub(choices)
+    )
+    _check_weights(encoder, info, "", source, "model.source", ("pooler",))
+    # The saved config keeps neither the path on this machine nor the labels of an earlier task.
+    encoder.config.name_or_path = ""
+    encoder.config.problem_type = None
+    encoder.config.id2label = None
+    encoder.config.num_labels = 2
+    whole.encoder = encoder.config
+    with torch.device("meta"):  # a shell: an encoder of its own would be thrown away
+        model = DocumentClassifier(whole)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = model.encoder.pooler
+    model.encoder = encoder
+    model.classifier = nn.Linear(encoder.config.hidden_size, len(labels))
+    return model, set(), False
+
+
+def _native(
+    source: str, config: PretrainedConfig, choices: Model, labels: Sequence[str], attention: str
+) -> Made:
+    if isinstance(config, DocumentClassifierConfig):
+        raise InputError(
+            f"model.head: 'native' needs an encoder or a native classifier, found a linear one in "
+            f"'{source}'; set model.head=linear, or model.source to the encoder it began with"
+        )
+    same = _labels(config) == list(labels)
+    for name, value in _label_fields(labels).items():
+        setattr(config, name, value)
+    model, info = _from_pretrained(
+        AutoModelForSequenceClassification,
+        source,
+        "model.source",
+        attention,
+        config=config,
+        **_hub(choices),
+    )
+    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    head = next(name for name, part in model.named_modules() if part is _head(model))
+    fresh = _check_weights(model, info, prefix, source, "model.source", ("pooler", head))
+    return model, fresh, same and f"{head}.weight" not in fresh
+
+
+def _from_pretrained(
+    auto: Any, source: str, key: str, attention: str, **more: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model with fp32 weights from safetensors (never a pickle), and the loading report."""
+    with _reading(source, key):
+        model, info = auto.from_pretrained(
+            source,
+            # sdpa is the default, and falls back to eager where the architecture has none.
+            attn_implementation="eager" if attention == "eager" else None,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # `_check_weights` says it better
+            output_loading_info=True,
+            **more,
+        )
+    return model, info
+
+
+def _check_weights(
+    model: PreTrainedModel,
+    info: dict[str, Any],
+    prefix: str,
+    source: str,
+    key: str,
+    may_be_new: Sequence[str] = (),
+) -> set[str]:
+    """The names of the weights that are new; InputError where some under `prefix` are.
+
+    But for the parts that may be new: a head, and a pooler, which language models come without.
+    """
+    shapes = {name: (tuple(found), tuple(want)) for name, found, want in info["mismatched_keys"]}
+    missing = set(info["missing_keys"]) | set(shapes)
+    wrong = sorted(
+        name
+        for name in missing
+        if name.startswith(prefix) and not any(f".{part}." in f".{name}" for part in may_be_new)
+    )
+    if wrong:
+        said = [
+            f"{n} {shapes[n][0]} instead of {shapes[n][1]}" if n in shapes else n for n in wrong
+        ]
+        raise InputError(
+            f"{key}: expected the weights that config.json describes, but in '{source}' "
+            f"{len(wrong)} of {len(model.state_dict())} are missing or of another shape: "
+            f"{some(said)}; get the model again, or mend its config.json"
+        )
+    return missing
+
+
+def _head(model: PreTrainedModel) -> nn.Linear:
+    """The layer that makes the logits: the last linear one with as many outputs as labels."""
+    size = model.config.num_labels
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == size]
+    if not layers:
+        raise InputError(
+            f"model.head: 'native' needs a class that ends in a linear layer, found none in "
+            f"{type(model).__name__}; set model.head=linear"
+        )
+    return layers[-1]
+
+
+@torch.no_grad()
+def _init_head(head: nn.Linear, how: str, seed: int) -> None:
+    if how == "zeros":
+        head.weight.zero_()
+    else:
+        head.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))
+    if head.bias is not None:
+        head.bias.zero_()
+
+
+def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Every dropout field. Before building: some modules read a rate once, or become Identity."""
+    for name, value in list(vars(config).items()):
+        is_rate = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        if ("dropout" in name or name.endswith("pdrop")) and is_rate:
+            setattr(config, name, rate)
+
+
+def _own_dropout(config: PretrainedConfig) -> float:
+    """The rate that the architecture has before its own head."""
+    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+        value = getattr(config, name, None)
+        if value is not None:
+            return float(value)
+    return 0.0
+
+
+def _set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
+    """Check what was asked for, and switch on flash attention, which loading left off.
+
+    Off until now because it cannot run on the CPU, where the model is built.
+    """
+    encoder = model.base_model
+    has = {
+        "sdpa": encoder._supports_sdpa,
+        "flash_attention_2": encoder._supports_flash_attn,
+    }.get(attention, True)
+    if not has:
+        if asked:
+            raise InputError(
+                f"model.attention: {type(encoder).__name__} has no '{attention}'; set "
+                "model.attention=auto or eager"
+            )
+        return
+    if attention == "flash_attention_2":
+        try:
+            model.set_attn_implementation(attention)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"model.attention: '{attention}' does not work here: {_first_line(error)}; set "
+                "model.attention=auto"
+            ) from error
+
+
+# --- freezing -------------------------------------------------------------------------------------
+
+
+def _freeze(model: PreTrainedModel, what: str | int) -> None:
+    encoder = model.base_model
+    if what == "none":
+        return
+    if what == "encoder":
+        encoder.requires_grad_(False)
+        return
+    layers = _layers(encoder)
+    count = 0 if what == "embeddings" else int(what)
+    if count > len(layers):
+        raise InputError(
+            f"model.freeze: expected at most {len(layers)}, the number of layers that "
+            f"{type(encoder).__name__} has, got {count}; set model.freeze=encoder to freeze it all"
+        )
+    for module in (*_embeddings(model, layers), *layers[:count]):
+        module.requires_grad_(False)
+
+
+def _layers(encoder: nn.Module) -> nn.ModuleList:
+    """The stack of blocks: the longest list of modules of one type."""
+    stacks = [
+        module
+        for module in encoder.modules()
+        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+    ]
+    return max(stacks, key=len, default=nn.ModuleList())
+
+
+def _embeddings(model: PreTrainedModel, layers: nn.ModuleList) -> Iterator[nn.Module]:
+    """What turns ids into the first layer's input."""
+    encoder, table = model.base_model, model.get_input_embeddings()
+    part = encoder
+    while part is encoder or any(module is layers for module in part.modules()):
+        part = next(c for c in part.children() if any(module is table for module in c.modules()))
+    yield part
+    # What stands apart: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
+    inside = set(layers.modules())
+    for name, module in encoder.named_modules():
+        if name.split(".")[-1].startswith("embed") and module not in inside:
+            yield module
+
+
+def _freeze_unreached(model: PreTrainedModel) -> None:
+    """Freeze what the logits do not depend on: DDP waits for a gradient of every trainable weight.
+
+    Walks the autograd graph of one short row, without a backward pass.
+    """
+    with torch.enable_grad():
+        logits = model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits  # (1, classes)
+    reached: set[Tensor] = set()
+    nodes, seen = [logits.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # a leaf
+            reached.add(node.variable)
+        nodes += [parent for parent, _ in node.next_functions]
+    for parameter in model.parameters():
+        if parameter not in reached:
+            parameter.requires_grad_(False)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _load_config(source: str, choices: Model) -> PretrainedConfig:
+    _check_folder(source, "model.source")
+    with _quietly(), _reading(source, "model.source"):
+        config = AutoConfig.from_pretrained(source, **_hub(choices))
+    encoder = _encoder_config(config)
+    if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
+        raise InputError(
+            f"model.source: expected a text encoder such as BERT, found '{encoder.model_type}' in "
+            f"'{source}'; name another model"
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def _hub(choices: Model) -> dict[str, Any]:
+    return {"revision": choices.revision, "trust_remote_code": choices.trust_remote_code}
+
+
+def _encoder_config(config: PretrainedConfig) -> PretrainedConfig:
+    return config.encoder if isinstance(config, DocumentClassifierConfig) else config
+
+
+def _labels(config: PretrainedConfig) -> list[str]:
+    by_index: dict[Any, str] = dict(config.id2label or {})
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _label_fields(labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        # Else an earlier task's multi_label_classification would have `pipeline` use a sigmoid.
+        "problem_type": "single_label_classification",
+    }
+
+
+def _check_folder(source: str, key: str) -> None:
+    """InputError where a folder lacks what a model folder has."""
+    folder = Path(source)
+    if not folder.is_dir():
+        if folder.exists() or folder.is_absolute() or source.startswith((".", "~")):
+            found = "a file" if folder.exists() else "nothing"
+            raise InputError(
+                f"{key}: expected a model folder with config.json, found {found} at '{source}'"
+            )
+        return
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        raise InputError(
+            f"{key}: expected a model folder with config.json, found {_listed(names)} in "
+            f"'{source}'; name the folder that save_pretrained wrote"
+        )
+    if not {"model.safetensors", "model.safetensors.index.json"} & set(names):
+        raise InputError(_no_safetensors(source, key, [n for n in names if n.endswith(".bin")]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return some(names) if names else "no file"
+
+
+def _no_safetensors(source: str, key: str, pickles: Sequence[str]) -> str:
+    return (
+        f"{key}: expected weights in model.safetensors, found {_listed(pickles)} in '{source}'; "
+        "pickles (.bin) can run code when read: load such a model where that is safe, and "
+        "save_pretrained writes safetensors"
+    )
+
+
+@contextmanager
+def _reading(source: str, key: str) -> Iterator[None]:
+    """Turn what transformers raises about a source into one message."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise InputError(_reason(error, source, key)) from error
+
+
+def _reason(error: Exception, source: str, key: str) -> str:
+    # By name: only publish.py imports the Hub client.
+    names = {type(cause).__name__ for cause in _causes(error)}
+    if "trust_remote_code" in str(error):
+        return (
+            f"{key}: '{source}' comes with its own Python code, which does not run unasked; read "
+            "it, then set model.trust_remote_code=true"
+        )
+    if isinstance(error, SafetensorError):
+        return (
+            f"{key}: expected weights in model.safetensors, found a damaged file in '{source}' "
+            f"({_first_line(error)}); get the model again"
+        )
+    if not Path(source).is_dir():
+        if "GatedRepoError" in names:
+            return (
+                f"{key}: '{source}' is gated on the Hub; accept its terms there, then `hf auth "
+                "login`"
+            )
+        if "RevisionNotFoundError" in names:
+            return f"{key}: '{source}' has no such model.revision on the Hub; name one it has"
+        if names & {"RepositoryNotFoundError", "HFValidationError"}:
+            return (
+                f"{key}: expected a model folder or a Hub id, found neither under '{source}'; "
+                "check its spelling, or `hf auth login` where it is private"
+            )
+        if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
+            return (
+                f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
+                "in the local cache, and no way to the Hub; name a folder, or connect once"
+            )
+        if "safetensors" in str(error):
+            return _no_safetensors(source, key, ["other files"])
+    return f"{key}: cannot read the model in '{source}': {_first_line(error)}"
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without progress bars and the report on new weights, which `_check_weights` reads for us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

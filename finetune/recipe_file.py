@@ -1,0 +1,299 @@
+"""YAML file + `section.key=value` words → a recipe, and back.
+
+    load("recipes/ag_news.yaml", ["optim.lr=0.1", "run.seed=1"])
+
+Defaults < file < words. Every problem is reported at once, each with its file, its key, what was
+expected and what was found.
+"""
+
+import io
+import re
+import textwrap
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node
+
+from finetune.problems import InputError, did_you_mean, nearest
+from finetune.recipe import DEFAULT_LR, SECTIONS, Recipe
+
+# What other trainers call these, for whoever brings a habit along.
+ELSEWHERE = {
+    "learning_rate": "optim.lr",
+    "lr_scheduler_type": "optim.schedule",
+    "warmup_ratio": "optim.warmup",
+    "warmup_steps": "optim.warmup",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.micro_batch_tokens",
+    "max_seq_length": "data.max_length",
+    "model_name_or_path": "model.source",
+    "base_model": "model.source",
+    "dataset_name": "data.source",
+    "text_column": "data.text",
+    "label_column": "data.label",
+    "metric_for_best_model": "score.best",
+    "eval_steps": "score.every",
+    "eval_strategy": "score.every",
+    "output_dir": "run.dir",
+    "report_to": "run.trackers",
+    "hub_model_id": "publish.repo_id",
+}
+
+
+def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, apply `section.key=value` words, and resolve what defaults leave open.
+
+    Raises:
+        InputError: with every problem of the file and of the words.
+    """
+    tree, problems = _read(Path(path))
+    origin: dict[str, str] = {}
+    for word in words:
+        problem = _apply(word, tree, origin)
+        if problem is not None:
+            problems.append(problem)
+    for section in tree:
+        if section not in SECTIONS:
+            hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
+            problems.append(f"{path}: {section}: no such section{hint}")
+    known = {name: value for name, value in tree.items() if name in SECTIONS}
+    known.setdefault("data", {})
+    try:
+        recipe = Recipe.model_validate(known)
+    except ValidationError as error:
+        problems += _messages(error, str(path), origin)
+    if problems:
+        raise InputError(problems)
+    return _resolve(recipe, Path(path).stem)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe as YAML that `load` reads back to an equal recipe."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 100
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    out = io.StringIO()
+    yaml.dump(recipe.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def help_text() -> str:
+    """Every field of every section: key, type, default, meaning."""
+    lines = []
+    for name, section in SECTIONS.items():
+        lines += ["", f"{name}: {(section.__doc__ or '').strip()}"]
+        for key, field in section.model_fields.items():
+            default = "required" if field.is_required() else f"default {_show(field.default)}"
+            lines.append(f"  {name}.{key}  ({_expected(field)}; {default})")
+            lines += _wrapped(field.description or "", 90, "      ")
+    return "\n".join(lines[1:])
+
+
+def _resolve(recipe: Recipe, stem: str) -> Recipe:
+    """Fill in what depends on other fields, so that the saved recipe says it in numbers."""
+    lr = recipe.optim.lr if recipe.optim.lr is not None else DEFAULT_LR[recipe.optim.name]
+    freeze = recipe.model.freeze
+    if freeze == "auto":
+        freeze = "embeddings" if recipe.optim.name == "sgd" else "none"
+    return recipe.model_copy(
+        update={
+            "optim": recipe.optim.model_copy(update={"lr": lr}),
+            "model": recipe.model.model_copy(update={"freeze": freeze}),
+            "run": recipe.run.model_copy(update={"name": recipe.run.name or stem}),
+        }
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The file as sections of keys, and the problems of its form."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, near, "in that folder stand") if near else ""
+        raise InputError(f"{path}: no such recipe file{hint}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the recipe: {error.strerror}") from None
+    # YAML 1.2: `3e-4` is a number and `no` a word. Repeated keys are found on the node tree, which
+    # keeps them all with their lines.
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True
+    try:
+        problems = [f"{path}: {problem}" for problem in _repeated_keys(yaml.compose(text))]
+        tree = yaml.load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{path}: {line}not valid YAML: {error.problem}") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if tree is None:
+        raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected sections such as 'data:', got {_show(tree)}")
+    for name, section in list(tree.items()):
+        if name in SECTIONS and not isinstance(section, dict):
+            if section is not None:
+                problems.append(f"{path}: {name}: expected a section of keys, got {_show(section)}")
+            tree[name] = {}
+    return tree, problems
+
+
+def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:
+    if not isinstance(node, MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            yield f"{name}: set twice, on lines {lines[name]} and {line}; keep one of them"
+        lines.setdefault(name, line)
+        yield from _repeated_keys(value, f"{name}.")
+
+
+def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | None:
+    """Set one `section.key=value` word in the tree; return the problem where it is none."""
+    match = re.fullmatch(r"([A-Za-z_]+)\.([A-Za-z_]+)=(.*)", word, re.DOTALL)
+    if match is None:
+        flag = re.fullmatch(r"--?([A-Za-z_]+\.[A-Za-z_]+)(?:=(.*))?", word, re.DOTALL)
+        if flag is not None:
+            value = flag[2] if flag[2] is not None else "VALUE"
+            return f"{word}: expected section.key=value; write {flag[1]}={value}"
+        bare = re.fullmatch(r"-*([A-Za-z_-]+)(?:=(.*))?", word, re.DOTALL)
+        home = _home_of(bare[1].replace("-", "_")) if bare is not None else None
+        if bare is not None and home is not None:
+            value = bare[2] if bare[2] is not None else "VALUE"
+            return f"{word}: expected section.key=value; write {home}={value}"
+        return f"{word}: expected section.key=value, for example optim.lr=0.03"
+    section, key, text = match.groups()
+    if section not in SECTIONS:
+        hint = did_you_mean(section, list(SECTIONS), "the sections are")
+        return f"{word}: no section '{section}'{hint}"
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text else None
+    except YAMLError:
+        value = text  # a path or a sentence that happens not to be YAML
+    field = SECTIONS[section].model_fields.get(key)
+    takes_words = field is not None and str in (field.annotation, *get_args(field.annotation))
+    if isinstance(value, dict) or (takes_words and value is not None):
+        value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand
+    tree.setdefault(section, {})
+    tree[section][key] = value
+    origin[f"{section}.{key}"] = "command line"
+    return None
+
+
+def _messages(error: ValidationError, path: str, origin: dict[str, str]) -> list[str]:
+    """Each failed key once, in the words of `_expected`."""
+    messages: dict[str, str] = {}
+    for item in error.errors():
+        section = str(item["loc"][0])
+        fields = SECTIONS[section].model_fields
+        if item["type"] == "conflict":
+            key = f"{section}.{item['ctx']['key']}"
+            message = f"expected {item['msg']}"
+        else:
+            name = str(item["loc"][1]) if len(item["loc"]) > 1 else ""
+            key = f"{section}.{name}"
+            if item["type"] == "missing":
+                message = f"missing; expected {_expected(fields[name])}: {fields[name].description}"
+            elif item["type"] == "extra_forbidden":
+                message = f"no such key{_key_hint(name, section)}"
+            else:
+                found = item["input"]
+                index = next((part for part in item["loc"][2:] if isinstance(part, int)), None)
+                at = f" at position {index + 1}" if index is not None else ""
+                expected = _expected(fields[name]).removesuffix(" or null")
+                message = f"expected {expected}, got {_show(found)}{at}"
+        messages.setdefault(key, f"{origin.get(key, path)}: {key}: {message}")
+    return list(messages.values())
+
+
+def _home_of(key: str) -> str | None:
+    """`section.key` of a key that stands in exactly one section, or has another name elsewhere."""
+    if key in ELSEWHERE:
+        return ELSEWHERE[key]
+    homes = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]
+    return homes[0] if len(homes) == 1 else None
+
+
+def _key_hint(key: str, section: str) -> str:
+    home = _home_of(key)
+    if home is not None:
+        return f"; did you mean {home}?"
+    guess = nearest(key, SECTIONS[section].model_fields)
+    if guess is not None:
+        return f"; did you mean {section}.{guess}?"
+    keys = {f"{name}.{k}" for name, part in SECTIONS.items() for k in part.model_fields}
+    guess = nearest(key, {k.split(".")[1] for k in keys})
+    home = _home_of(guess) if guess is not None else None
+    if home is not None:
+        return f"; did you mean {home}?"
+    return f"; the keys of {section} are: {', '.join(SECTIONS[section].model_fields)}"
+
+
+def _expected(field: FieldInfo) -> str:
+    """What a field takes, in words: `a number above 0`."""
+    return _describe(field.annotation, field.metadata)
+
+
+def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *more = get_args(annotation)
+        constraints = [c for m in more for c in (m.metadata if isinstance(m, FieldInfo) else [m])]
+        return _describe(inner, [*metadata, *constraints])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(part, metadata) for part in get_args(annotation))
+    if origin is Literal:
+        words = [str(word) for word in get_args(annotation)]
+        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    if origin is tuple:
+        return f"a list, each {_describe(get_args(annotation)[0], [])}"
+    if annotation is type(None):
+        return "null"
+    if annotation is bool:
+        return "true or false"
+    if annotation is str:
+        return "an OWNER/NAME word" if any(hasattr(m, "pattern") for m in metadata) else "a word"
+    noun = "a whole number" if annotation is int else "a number"
+    bounds = []
+    for mark in metadata:
+        match mark:
+            case Gt(gt=low):
+                bounds.append(f"above {low}")
+            case Ge(ge=low):
+                bounds.append(f"of at least {low}")
+            case Lt(lt=high):
+                bounds.append(f"below {high}")
+            case Le(le=high):
+                bounds.append(f"of at most {high}")
+    return " ".join([noun, " and ".join(bounds)]).strip()
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
+    return repr(value)
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)

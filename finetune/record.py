@@ -1,0 +1,122 @@
+"""What a run has done so far: losses, gradient norms, rows, time → a line of numbers now and then.
+
+Sums are kept on the device, and the device's values are read only where a line is wanted.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from finetune.problems import InputError
+
+Line = dict[str, float]
+
+
+class DivergedError(InputError):
+    """A loss or a gradient that is not finite: there is no descending from here."""
+
+    def with_last_good(self, step: float | None, folder: Path) -> "DivergedError":
+        """The same error, saying which model is still good."""
+        if step is None:
+            kept = "no model had been saved by then (validation had not been scored)"
+        else:
+            kept = f"the best model before that, of step {step:.0f}, stands in {folder}"
+        return DivergedError(f"{self}; {kept}")
+
+
+class Record:
+    """The running account of a training loop.
+
+    Attributes:
+        steps, rows, tokens: all that has been done, over all processes.
+        clipped: the steps whose gradient was longer than the limit.
+        seconds: spent in the loop, without the time `paused`.
+    """
+
+    def __init__(self, accelerator: Accelerator, max_norm: float) -> None:
+        self.accelerator, self.max_norm = accelerator, max_norm
+        self.steps = self.rows = self.tokens = self.clipped = 0
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        device = self.accelerator.device
+        # MPS has no float64; a window's sums are short enough for float32 there.
+        exact = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.zeros(2, dtype=exact, device=device)  # of losses, of their squares
+        self._norms: list[torch.Tensor] = []
+        self._before = (self.seconds, self.rows, self.tokens)
+
+    def add(self, losses: torch.Tensor) -> None:
+        """Losses of some rows, as this process computed them. (rows,)"""
+        losses = losses.detach().to(self._sums.dtype)
+        self._sums += torch.stack([losses.sum(), losses.square().sum()])
+
+    def end_step(self, norm: torch.Tensor, rows: int, tokens: int) -> None:
+        """A step's gradient norm before clipping, and its rows and tokens over all processes.
+
+        Raises:
+            DivergedError: on a CPU at once, elsewhere (where a look costs a sync) at the next line.
+        """
+        self.steps, self.rows, self.tokens = self.steps + 1, self.rows + rows, self.tokens + tokens
+        self._norms.append(norm)
+        if self.accelerator.device.type == "cpu":
+            self._stop_if_not_finite()
+
+    def line(self) -> Line:
+        """The steps since the last line: mean loss with its standard error, norms, speed.
+
+        A batch's mean loss is a Monte Carlo estimate of the true loss. Over the n rows since the
+        last line, whose losses have the standard deviation s, it is sure to about s / sqrt(n).
+        """
+        self._stop_if_not_finite()
+        total, squares = self.accelerator.reduce(self._sums).tolist()  # waits for the device
+        norms = torch.stack(self._norms).tolist()
+        self._clock()
+        seconds, rows, tokens = (
+            now - then
+            for now, then in zip((self.seconds, self.rows, self.tokens), self._before, strict=True)
+        )
+        variance = max(0.0, squares - total * total / rows) / max(1, rows - 1)
+        clipped = sum(norm > self.max_norm for norm in norms)
+        self.clipped += clipped
+        self._begin_window()
+        return {
+            "loss": total / rows,
+            "loss_se": math.sqrt(variance / rows),
+            "grad_norm": sum(norms) / len(norms),
+            "clipped": clipped / len(norms),
+            "rows_per_second": rows / seconds,
+            "tokens_per_second": tokens / seconds,
+        }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not the loop's own, such as scoring."""
+        self._clock()
+        yield
+        self._since = time.perf_counter()
+
+    def _clock(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+
+    def _stop_if_not_finite(self) -> None:
+        scaler = self.accelerator.scaler
+        if scaler is not None and scaler.is_enabled():
+            return  # fp16 skips a step that overflows, and lowers its scale
+        finite = torch.isfinite(torch.stack(self._norms))
+        if finite.all():
+            return
+        first = int((~finite).nonzero()[0])
+        raise DivergedError(
+            f"step {self.steps - len(self._norms) + first + 1}: the loss or its gradient is not "
+            f"finite (gradient norm {self._norms[first].item()}); lower optim.lr, or set "
+            "optim.max_grad_norm=1.0 where it is off"
+        )

@@ -1,0 +1,215 @@
+"""Results → `results.json`, `metrics.jsonl`, `predictions/*.jsonl` and the lines at the end.
+
+`results.json` holds one object (lists and numbers only, so that any tool reads it):
+
+    schema             1; raised when a key changes its meaning
+    recipe             the recipe's name
+    started            local time, ISO 8601
+    num_processes      how many processes shared each step
+    data               source, labels in order, and of each split its origin, rows, class counts,
+                       rows truncated and tokens cut; findings; fingerprint (sha256 of all of it)
+    model              source, parameters, trainable parameters, max_length
+    train              steps, rows, tokens and seconds of the loop without scoring,
+                       rows_per_second, tokens_per_second, clipped (share of steps)
+    validation         the best model's scores: step, rows, loss, loss_se, and each metric by name
+    test               the same for test, scored once; labelled is false where it has no labels
+    baseline           accuracy on test of always answering train's most frequent label
+    hardware           device, precision, attention, micro_batch_tokens, threads
+    machine, versions  what it ran on
+"""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from finetune import recipe, recipe_file
+from finetune.corpus import Corpus, Split, class_counts, fingerprint, majority_baseline
+from finetune.hardware import Hardware
+from finetune.metrics import softmax
+from finetune.problems import InputError
+from finetune.record import Record
+from finetune.scoring import Scores
+from finetune.tokens import TokenTable
+
+SCHEMA = 1
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers")
+# What a run writes: `run.overwrite` removes these and nothing else.
+OWN_FILES = ("recipe.yaml", "metrics.jsonl", "results.json", "model", "predictions", "trackers")
+
+
+def choose_folder(choices: recipe.Run, started: datetime) -> Path:
+    """Where the run will write: `run.dir`, or a new folder named by the time.
+
+    Raises:
+        InputError: where something stands there that the run may not replace.
+    """
+    if choices.dir is None:
+        folder = Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
+        return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
+    folder = Path(choices.dir).expanduser()
+    if folder.is_file():
+        raise InputError(f"run.dir: {folder} is a file; expected a folder, or a name that is free")
+    there = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+    if there and not choices.overwrite:
+        raise InputError(
+            f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
+            "choose another folder, or set run.overwrite=true to replace the run in it"
+        )
+    return folder
+
+
+def claim_folder(folder: Path, choices: recipe.Recipe) -> None:
+    """Create the run's folder, without what an earlier run wrote there, and save the recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OWN_FILES:
+        old = folder / name
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    (folder / "recipe.yaml").write_text(recipe_file.to_yaml(choices), encoding="utf-8")
+
+
+def append(file: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a .jsonl file, on disk when this returns."""
+    with file.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write a file aside and put it in place, so that a reader never sees half of it."""
+    aside = file.with_name(f".{file.name}.new")
+    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(file)
+
+
+def write_predictions(
+    file: Path, split: Split, labels: Sequence[str], logits: NDArray[np.float32]
+) -> None:
+    """One line for each row: where it came from, its label, the answer and all probabilities."""
+    file.parent.mkdir(exist_ok=True)
+    chances = softmax(logits)
+    aside = file.with_name(f".{file.name}.new")
+    with aside.open("w", encoding="utf-8") as out:
+        for i, row in enumerate(chances):
+            line: dict[str, Any] = {"row": split.places.place(i)}
+            if split.labels is not None:
+                line["label"] = labels[split.labels[i]]
+            line["predicted"] = labels[int(row.argmax())]
+            line["probabilities"] = [round(float(chance), 6) for chance in row]
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    aside.replace(file)
+
+
+def results(
+    choices: recipe.Recipe,
+    started: datetime,
+    num_processes: int,
+    plan: Hardware,
+    corpus: Corpus,
+    tables: Mapping[str, TokenTable],
+    model: PreTrainedModel,
+    record: Record,
+    validation: Mapping[str, float],
+    test: Scores,
+) -> dict[str, Any]:
+    """The whole of `results.json`, as this module's docstring lists it."""
+    rows = len(corpus.test.texts)
+    on_test: dict[str, Any] = {"rows": rows, "labelled": corpus.test.labels is not None}
+    on_test |= test.values
+    if "accuracy" in test.values:
+        on_test["accuracy_interval"] = interval(test.values["accuracy"], rows)
+    return {
+        "schema": SCHEMA,
+        "recipe": choices.run.name,
+        "started": started.isoformat(timespec="seconds"),
+        "num_processes": num_processes,
+        "data": {
+            "source": choices.data.source,
+            "labels": list(corpus.labels),
+            "fingerprint": fingerprint(corpus),
+            "splits": {
+                split.name: {
+                    "origin": split.origin,
+                    "rows": len(split.texts),
+                    "classes": class_counts(split, corpus.labels),
+                    "truncated_rows": tables[split.name].truncated,
+                    "cut_tokens": tables[split.name].cut,
+                }
+                for split in corpus.splits()
+            },
+            "findings": [dataclasses.asdict(finding) for finding in corpus.findings],
+        },
+        "model": {
+            "source": choices.model.source,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        },
+        "train": {
+            "steps": record.steps,
+            "rows": record.rows,
+            "tokens": record.tokens,
+            "seconds": record.seconds,
+            "rows_per_second": record.rows / record.seconds,
+            "tokens_per_second": record.tokens / record.seconds,
+            "clipped": record.clipped / record.steps,
+        },
+        "validation": {"rows": len(corpus.validation.texts)} | dict(validation),
+        "test": on_test,
+        "baseline": majority(corpus),
+        "hardware": dataclasses.asdict(plan),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def majority(corpus: Corpus) -> dict[str, Any]:
+    """What always answering train's most frequent label scores on test."""
+    counts = class_counts(corpus.train, corpus.labels)
+    share = majority_baseline(corpus)
+    return {
+        "label": max(counts, key=counts.__getitem__),
+        "accuracy": None if math.isnan(share) else share,
+    }
+
+
+def interval(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share of independent rows (Wilson 1927): it never leaves 0 to 1."""
+    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows**2))
+    return centre - half, centre + half
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "platform": sys.platform,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,203 @@
+"""Recipe → a fine-tuned, scored, saved document classifier. The whole story, in order.
+
+accelerate launch finetune/run.py recipes/ag_news.yaml [section.key=value …] [--dry-run]
+"""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+# Run as a file, this folder comes first on sys.path, where our modules would hide others'.
+if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from finetune import problems, recipe_file
+from finetune.problems import InputError
+from finetune.recipe import Recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: 0 when all went well, 2 for a problem that the user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="finetune/run.py",
+        description="Fine-tune a pretrained encoder into a document classifier.",
+        usage="accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]",
+        epilog=recipe_file.help_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
+    known, words = parser.parse_known_args(arguments)
+    try:
+        run(recipe_file.load(known.recipe, words), dry=known.dry_run)
+    except InputError as error:
+        return _refuse(error)
+    except OSError as error:
+        mendable = problems.from_os_error(error)
+        if mendable is None:
+            raise
+        return _refuse(mendable)
+    return 0
+
+
+def _refuse(error: InputError) -> int:
+    if os.environ.get("RANK", "0") == "0":  # every process found the same
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+    return 2
+
+
+def run(recipe: Recipe, dry: bool = False) -> None:
+    """Everything that a recipe asks for.
+
+    Raises:
+        InputError: for what the user can mend. Nothing is written before the data, the recipe
+            and the model are known to be right.
+    """
+    # Heavy imports wait until the recipe is known to be right: a typo is told at once.
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.utils import broadcast_object_list, set_seed
+
+    from finetune import (
+        checkpoint,
+        data,
+        hardware,
+        loop,
+        metrics,
+        model,
+        optim,
+        report,
+        scoring,
+        sources,
+        summary,
+        terminal,
+        tokens,
+        trackers,
+    )
+    from finetune.record import DivergedError
+
+    # This machine, and what must be right before anything is loaded.
+    started = datetime.now().astimezone()
+    terminal.quiet_libraries()
+    plan = hardware.plan(recipe.model, recipe.train)
+    folder = report.choose_folder(recipe.run, started)
+    trackers.check(recipe.run.trackers)
+    accelerator = Accelerator(
+        mixed_precision="no" if plan.precision == "fp32" else plan.precision,
+        log_with=list(recipe.run.trackers) or None,
+        project_dir=folder / "trackers",
+        # Buffers never change here; to send them at every forward would cost time.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    main_process = accelerator.is_main_process
+    terminal.speak_only_if(main_process)
+    hardware.set_threads(plan)
+    wanted = metrics.load(recipe.score.metrics, recipe.score.trust_remote_code)
+
+    # Documents → labels and splits → tokens.
+    with accelerator.main_process_first():
+        corpus = data.prepare(sources.load_rows(recipe.data), recipe.data)
+    metrics.try_out(wanted, len(corpus.labels))
+    source = sources.model_source(recipe.model.source)
+    with accelerator.main_process_first():
+        config = model.load_config(source, recipe.model)
+        tokenizer = model.load_tokenizer(source, recipe.model)
+    max_length = tokens.max_length(recipe.data.max_length, model.max_positions(config))
+    tables = {
+        split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
+    }
+    summary.say_data(recipe, corpus, tables, max_length)
+    summary.say_plan(recipe, plan, accelerator.num_processes, tables["train"])
+    if dry:
+        return summary.say_dry_run(recipe, tables["train"])
+
+    # The encoder with its new head, the optimizer, the run's folder.
+    with accelerator.main_process_first():
+        classifier = model.build(
+            source, recipe.model, corpus.labels, plan.attention, seed=recipe.run.seed
+        )
+    set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
+    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
+    folder = broadcast_object_list([folder])[0]
+    if main_process:
+        report.claim_folder(folder, recipe)
+    accelerator.wait_for_everyone()
+    trackers.start(accelerator, recipe)
+
+    def score(split: data.Split) -> scoring.Scores:
+        return scoring.score(
+            prepared,
+            tables[split.name],
+            split.labels,
+            wanted,
+            accelerator,
+            plan.micro_batch_tokens,
+        )
+
+    def log(kind: str, step: int, values: dict[str, float]) -> None:
+        if main_process:
+            report.append(folder / "metrics.jsonl", {"kind": kind, "step": step} | values)
+        accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step)
+
+    best: dict[str, float] = {}
+
+    def validate(step: int) -> None:
+        """Score validation; keep the model where it is the best so far (not where it ties)."""
+        values = score(corpus.validation).values
+        log("validation", step, values)
+        better = metrics.is_better(recipe.score.best, values, best)
+        summary.say_validation(step, values, better)
+        if better:
+            best.update(values, step=step)
+            if main_process:
+                checkpoint.save_model(
+                    accelerator.unwrap_model(prepared), tokenizer, folder / "model"
+                )
+        accelerator.wait_for_everyone()
+
+    # Train on train; pick by validation; then, once, score the picked model on test.
+    assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
+    summary.say_training()
+    try:
+        record = loop.fit(
+            prepared,
+            optimizer,
+            tables["train"],
+            corpus.train.labels,
+            recipe,
+            plan.micro_batch_tokens,
+            accelerator,
+            validate,
+            functools.partial(log, "train"),
+        )
+    except DivergedError as error:
+        raise error.with_last_good(best.get("step"), folder / "model") from None
+    checkpoint.restore_model(accelerator.unwrap_model(prepared), folder / "model")
+    scores = score(corpus.test)
+    if main_process:
+        report.write_predictions(
+            folder / "predictions" / "test.jsonl", corpus.test, corpus.labels, scores.logits
+        )
+        results = report.results(
+            recipe,
+            started,
+            accelerator.num_processes,
+            plan,
+            corpus,
+            tables,
+            classifier,
+            record,
+            best,
+            scores,
+        )
+        report.write_json(folder / "results.json", results)
+        summary.say_results(results, folder)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

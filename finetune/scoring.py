@@ -1,0 +1,76 @@
+"""Model + rows → logits → metrics: the one function for every split."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from finetune import batches, metrics
+from finetune.tokens import TokenTable
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of a split, and how right it is.
+
+    Attributes:
+        logits: (rows, classes) float32, in the split's own order.
+        values: `loss`, its standard error `loss_se`, and each metric by name; empty where the
+            split has no labels.
+    """
+
+    logits: NDArray[np.float32]
+    values: dict[str, float]
+
+
+def score(
+    model: torch.nn.Module,
+    table: TokenTable,
+    labels: NDArray[np.int64] | None,
+    wanted: Sequence[metrics.Metric],
+    accelerator: Accelerator,
+    micro_batch_tokens: int,
+) -> Scores:
+    """Score a split, the same on any number of processes."""
+    logits = logits_of(model, table, accelerator, micro_batch_tokens)
+    if labels is None:
+        return Scores(logits, {})
+    chances = metrics.softmax(logits)[np.arange(len(labels)), labels]
+    losses = -np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # (rows,)
+    values = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
+    return Scores(logits, values | metrics.measure(wanted, logits, labels))
+
+
+@torch.inference_mode()
+def logits_of(
+    model: torch.nn.Module, table: TokenTable, accelerator: Accelerator, micro_batch_tokens: int
+) -> NDArray[np.float32]:
+    """The logits of every row, in the table's order, on every process. (rows, classes)
+
+    Each process fills in its own rows and the sum over processes joins them, so that no row is
+    padded in, repeated or lost, however the rows divide.
+    """
+    was_training = model.training
+    model.eval()
+    parts = batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
+    classes = accelerator.unwrap_model(model).config.num_labels
+    logits = torch.zeros(len(table), classes, device=accelerator.device)
+    with accelerator.autocast():
+        for rows in parts[accelerator.process_index :: accelerator.num_processes]:
+            output = model(**table.batch(rows, accelerator.device))
+            logits[torch.from_numpy(rows)] = output.logits.float()
+    model.train(was_training)
+    joined: torch.Tensor = accelerator.reduce(logits)
+    result: NDArray[np.float32] = joined.cpu().numpy()
+    return result
+
+
+def standard_error(losses: NDArray[np.float64]) -> float:
+    """How far a mean of independent draws is from the true mean: s / sqrt(n)."""
+    if len(losses) < 2:
+        return math.inf
+    return float(losses.std(ddof=1) / math.sqrt(len(losses)))

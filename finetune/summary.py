@@ -1,0 +1,127 @@
+"""What a run says on the terminal: its data, its plan, its scores. Nothing is decided here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune import batches, loop, optim, recipe_file
+from finetune.corpus import Corpus, class_counts
+from finetune.hardware import Hardware
+from finetune.recipe import Recipe
+from finetune.terminal import say, say_wrapped, table
+from finetune.tokens import TokenTable
+
+MOST_CLASSES = 12  # that are listed one by one
+
+
+def say_data(
+    choices: Recipe, corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int
+) -> None:
+    """The splits, their classes, and what was found in the rows."""
+    say(f"Data  {choices.data.source}")
+    rows = [("", "rows", "tokens", "median", "longest", f"cut at {max_length}")]
+    for split in corpus.splits():
+        tokens = tables[split.name]
+        share = f"{tokens.truncated:,} ({100 * tokens.truncated / len(tokens):.0f} %)"
+        rows.append(
+            (
+                split.name,
+                f"{len(tokens):,}",
+                f"{tokens.lengths.sum():,}",
+                f"{int(sorted(tokens.full)[len(tokens) // 2]):,}",
+                f"{tokens.full.max():,}",
+                share,
+            )
+        )
+    say(table(rows))
+    for split in corpus.splits():
+        say(f"  {split.name}: {split.origin}")
+    counts = class_counts(corpus.train, corpus.labels)
+    if len(counts) <= MOST_CLASSES:
+        say(
+            f"  {len(counts)} labels in train: "
+            + ", ".join(f"{k} {v:,}" for k, v in counts.items())
+        )
+    else:
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        say(
+            f"  {len(counts)} labels in train, from {counts[least]:,} rows ({least}) to "
+            f"{counts[most]:,} ({most})"
+        )
+    for finding in corpus.findings:
+        say_wrapped(str(finding), mark="  ! ")
+
+
+def say_plan(choices: Recipe, plan: Hardware, processes: int, train: TokenTable) -> None:
+    """What will be computed, on what."""
+    steps = loop.total_steps(len(train), choices.train)
+    of = choices.optim
+    say(
+        f"\nModel  {choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}"
+    )
+    say(
+        f"Train  {steps:,} steps of {choices.train.batch_size} documents, "
+        f"{choices.train.epochs} epochs; {of.name}, lr {of.lr:g}, {of.schedule}"
+    )
+    say(f"On     {plan.name}, {processes} process{'es' * (processes > 1)}")
+    for reason in plan.reasons:
+        say(f"       {reason}")
+
+
+def say_dry_run(choices: Recipe, train: TokenTable) -> None:
+    """The resolved recipe and the learning-rate table."""
+    steps = loop.total_steps(len(train), choices.train)
+    per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
+    say("\nLearning rate")
+    shown = sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))})
+    rows = [("step", "epoch", "lr")]
+    for step in shown:
+        rate = optim.learning_rate(step, steps, per_epoch, choices.optim)
+        rows.append((f"{step + 1:,}", f"{(step + 1) / per_epoch:.2f}", f"{rate:.6f}"))
+    say(table(rows))
+    say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
+    say("A dry run: no weights were loaded, nothing was written.")
+
+
+def say_training() -> None:
+    """The columns of what follows."""
+    say("\nTraining (loss ± its standard error over the rows since the last line)")
+
+
+def say_validation(step: int, values: Mapping[str, float], best: bool) -> None:
+    """One evaluation."""
+    named = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss_se")
+    say(f"  validation at step {step:,}: {named}{', the best so far' * best}")
+
+
+def say_results(results: Mapping[str, Any], folder: Path) -> None:
+    """The scores and where everything is."""
+    validation, test, train = results["validation"], results["test"], results["train"]
+    names = [name for name in validation if name not in ("rows", "step", "loss_se")]
+    say(
+        f"\nTrained {train['steps']:,} steps in {train['seconds']:.0f} s, "
+        f"{train['rows_per_second']:.0f} documents/s"
+    )
+    columns = [validation, test] if test["labelled"] else [validation]
+    say(
+        table(
+            [("", *("validation", "test")[: len(columns)])]
+            + [(name, *(f"{column[name]:.4f}" for column in columns)) for name in names]
+            + [("rows", *(f"{column['rows']:,}" for column in columns))]
+        )
+    )
+    if not test["labelled"]:
+        say(f"  test has no labels: its {test['rows']:,} rows were predicted, not scored")
+    elif "accuracy" in test:
+        low, high = test["accuracy_interval"]
+        say(
+            f"  test accuracy is 95 % sure to lie between {low:.4f} and {high:.4f}; always\n"
+            f"  answering '{results['baseline']['label']}' would score "
+            f"{results['baseline']['accuracy']:.4f}"
+        )
+    say(f"\nWritten to {folder}")
+    say("  results.json            all numbers")
+    say("  model/                  the classifier")
+    say("  predictions/test.jsonl  every answer on test")
+    say("  metrics.jsonl           how it trained")
+    say("  recipe.yaml             runs this again")

@@ -1,0 +1,84 @@
+"""What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
+
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+from tqdm import tqdm
+
+_speaks = True
+
+
+def speak_only_if(main: bool) -> None:
+    """Of several processes, let only the main one print."""
+    global _speaks
+    _speaks = main
+
+
+def say(text: str = "") -> None:
+    """Print a line at once, above a progress bar where one is drawn."""
+    if _speaks:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def say_wrapped(text: str, mark: str) -> None:
+    """Print a sentence in lines of at most 80 columns, marked on its first."""
+    say(textwrap.fill(text, 80, initial_indent=mark, subsequent_indent=" " * len(mark)))
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars and the advice that libraries print; their errors still come."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
+    """Columns lined up: the first to the left, the others to the right."""
+    cells = [[*row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        " " * indent
+        + row[0].ljust(widths[0])
+        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in cells
+    )
+
+
+class Progress:
+    """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        self.total = total
+        self.lines = shown and not sys.stderr.isatty()
+        self.tenths = self.done = 0
+        self.bar = tqdm(
+            total=total,
+            disable=not shown or self.lines,
+            dynamic_ncols=True,
+            bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
+        )
+
+    def step(self) -> None:
+        self.done += 1
+        self.bar.update()
+
+    def show(self, line: Mapping[str, float]) -> None:
+        """Put the numbers of the log's last line beside the bar."""
+        note = (
+            f"loss {line['loss']:.3f} ± {line['loss_se']:.3f}  lr {line['lr']:.4f}  "
+            f"grad {line['grad_norm']:.2f}  {line['rows_per_second']:.0f} rows/s"
+        )
+        self.bar.set_postfix_str(note)
+        tenths = 10 * self.done // self.total
+        if self.lines and tenths > self.tenths:
+            say(f"  {100 * self.done // self.total:3d} %  step {self.done}  {note}")
+            self.tenths = tenths
+
+    def close(self) -> None:
+        self.bar.close()

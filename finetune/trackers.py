@@ -1,0 +1,34 @@
+"""Accelerate's experiment trackers, where they are installed."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from accelerate import Accelerator
+
+from finetune.problems import InputError
+from finetune.recipe import Recipe
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse a tracker that is not installed.
+
+    Raises:
+        InputError: for each of them.
+    """
+    problems = [
+        f"run.trackers: '{name}' is not installed here; run: pip install {name}"
+        for name in names
+        if find_spec(name) is None
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def start(accelerator: Accelerator, choices: Recipe) -> None:
+    """Open the trackers that the recipe names, with the recipe as their settings."""
+    settings = {
+        f"{section}.{key}": value if isinstance(value, (int, float, str, bool)) else str(value)
+        for section, keys in choices.model_dump(mode="json").items()
+        for key, value in keys.items()
+    }
+    accelerator.init_trackers(choices.run.name or "run", config=settings)

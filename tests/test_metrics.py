@@ -1,0 +1,105 @@
+"""Metrics against scikit-learn and against values worked out by hand."""
+
+import math
+
+import evaluate
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from finetune import metrics
+from finetune.problems import InputError
+
+NAMES = (*metrics.OWN, "top_1_accuracy", "top_2_accuracy")
+
+
+def test_by_hand():
+    logits = np.log([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]])
+    labels = np.array([0, 1, 1, 0])
+    found = metrics.measure(metrics.load(NAMES, False), logits, labels)
+    assert found["accuracy"] == found["top_1_accuracy"] == 0.5
+    assert found["top_2_accuracy"] == 0.75
+    assert found["log_loss"] == pytest.approx(-np.log([0.7, 0.6, 0.3, 0.2]).mean())
+    assert found["f1_macro"] == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 10**6))
+def test_against_scikit_learn(classes, rows, seed):
+    random = np.random.default_rng(seed)
+    logits, labels = random.normal(size=(rows, classes)) * 5, random.integers(0, classes, rows)
+    found = metrics.measure(metrics.load(NAMES, False), logits, labels)
+    guesses = logits.argmax(axis=1)
+    every = list(range(classes))
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, guesses))
+    for average in metrics.AVERAGES:
+        expected = sk.f1_score(labels, guesses, average=average, zero_division=0)
+        assert found[f"f1_{average}"] == pytest.approx(expected)
+    assert found["log_loss"] == pytest.approx(
+        sk.log_loss(labels, metrics.softmax(logits), labels=every)
+    )
+    assert found["top_3_accuracy"] == pytest.approx(
+        np.mean([label in np.argsort(-row)[:3] for row, label in zip(logits, labels, strict=True)])
+    )
+
+
+def test_they_are_evaluate_metrics():
+    for metric in metrics.load(NAMES, False):
+        assert isinstance(metric, evaluate.Metric)
+    assert metrics.Accuracy().compute(predictions=[0, 1], references=[0, 0]) == {"accuracy": 0.5}
+    batched = metrics.Accuracy()
+    batched.add_batch(predictions=[0, 1], references=[0, 0])
+    batched.add_batch(predictions=[0], references=[0])
+    assert batched.compute() == {"accuracy": pytest.approx(2 / 3)}
+
+
+def test_extreme_logits_are_finite():
+    found = metrics.measure(
+        metrics.load(["log_loss"], False), np.array([[1e4, -1e4]]), np.array([1])
+    )
+    assert math.isfinite(found["log_loss"])
+
+
+def test_unknown_names_are_told_at_once(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError) as caught:
+        metrics.load(["accuracy", "f1", "someone/metric"], trust_remote_code=False)
+    assert caught.value.problems == (
+        "score.metrics: 'f1' is not in this package, and evaluate.load could not load it "
+        "(FileNotFoundError: no such metric, or no network); did you mean 'f1_macro'?",
+        "score.metrics: 'someone/metric' is code of other people; set "
+        "score.trust_remote_code=true to run it",
+    )
+
+
+def test_a_metric_of_evaluate_load(tmp_path, monkeypatch):
+    """Any other name goes to `evaluate.load`; here it finds a module on disk."""
+    folder = tmp_path / "balanced"
+    folder.mkdir()
+    (folder / "balanced.py").write_text(
+        "import datasets, evaluate\n"
+        "class Balanced(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        features = {'predictions': datasets.Value('int64'),\n"
+        "                    'references': datasets.Value('int64')}\n"
+        "        return evaluate.MetricInfo(description='', citation='', inputs_description='',\n"
+        "                                   features=datasets.Features(features))\n"
+        "    def _compute(self, predictions, references):\n"
+        "        if max(references) > 1: raise ValueError('two classes only')\n"
+        "        return {'balanced': 0.5}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    [metric] = metrics.load(["balanced"], trust_remote_code=False)
+    assert metrics.measure([metric], np.eye(2), np.arange(2)) == {"balanced": 0.5}
+    with pytest.raises(InputError) as caught:
+        metrics.try_out([metric], 3)
+    assert "'balanced' cannot score 3 classes (two classes only)" in str(caught.value)
+
+
+def test_better_and_ties():
+    assert metrics.is_better("accuracy", {"accuracy": 0.5}, {})
+    assert metrics.is_better("accuracy", {"accuracy": 0.6}, {"accuracy": 0.5})
+    assert not metrics.is_better("accuracy", {"accuracy": 0.5}, {"accuracy": 0.5})
+    assert metrics.is_better("log_loss", {"log_loss": 0.4}, {"log_loss": 0.5})
