@@ -171,7 +171,7 @@ def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
         if not line.strip():
             continue
         try:
-            record = json.loads(line.decode("utf-8", "surrogateescape"))
+            record = json.loads(line.rstrip().decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
             broken.append(f"line {number} ({_json_error(error)})")
             continue

@@ -11,14 +11,12 @@ its folders without `trust_remote_code`.
 # transformers says it is typed, but much of it is not.
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -29,9 +27,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import logging
 
+from finetune.freezing import freeze, freeze_unreached
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
+from finetune.pretrained import (
+    check_folder,
+    first_line,
+    quietly,
+    reading,
+)
 from finetune.problems import InputError, some
 from finetune.recipe import Model
 
@@ -84,8 +88,8 @@ def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
         f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
         "vocab.txt or the like; copy the tokenizer files of the encoder there"
     )
-    _check_folder(source, "model.source")
-    with _quietly(), _reading(source, "model.source"):
+    check_folder(source, "model.source")
+    with quietly(), reading(source, "model.source"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
@@ -126,7 +130,7 @@ def build(
     if choices.dropout is not None:
         _set_config_dropout(_encoder_config(config), choices.dropout)
     make = _linear if choices.head == "linear" else _native
-    with _quietly(), torch.random.fork_rng(devices=[]):
+    with quietly(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         model, fresh, head_is_trained = make(source, config, choices, labels, attention)
         if choices.dropout is not None:
@@ -136,21 +140,21 @@ def build(
     head = _head(model)
     if not head_is_trained:
         _init_head(head, choices.head_init, seed)
-    _freeze(model, choices.freeze)
+    freeze(model, choices.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
             parameter.requires_grad_(True)  # nothing pretrained to keep there
     head.requires_grad_(True)
     model.eval()
-    _freeze_unreached(model)
-    with _quietly():
+    freeze_unreached(model)
+    with quietly():
         _set_attention(model, attention, asked=choices.attention != "auto")
     return model
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write weights (safetensors), config, tokenizer and, for the linear head, its code."""
-    with _quietly():
+    with quietly():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -164,8 +168,8 @@ def load(
         InputError: where the folder is not a whole model folder.
     """
     key, source = str(folder), str(folder)
-    _check_folder(source, key)
-    with _quietly():
+    check_folder(source, key)
+    with quietly():
         model, info = _from_pretrained(
             AutoModelForSequenceClassification,
             source,
@@ -176,7 +180,7 @@ def load(
         )
         _check_weights(model, info, "", source, key)
         _set_attention(model, attention, asked=False)
-        with _reading(source, key):
+        with reading(source, key):
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
@@ -275,7 +279,7 @@ def _from_pretrained(
     auto: Any, source: str, key: str, attention: str, **more: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model with fp32 weights from safetensors (never a pickle), and the loading report."""
-    with _reading(source, key):
+    with reading(source, key):
         model, info = auto.from_pretrained(
             source,
             # sdpa is the default, and falls back to eager where the architecture has none.
@@ -381,84 +385,14 @@ def _set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
             model.set_attn_implementation(attention)
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"model.attention: '{attention}' does not work here: {_first_line(error)}; set "
+                f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
                 "model.attention=auto"
             ) from error
 
 
-# --- freezing -------------------------------------------------------------------------------------
-
-
-def _freeze(model: PreTrainedModel, what: str | int) -> None:
-    encoder = model.base_model
-    if what == "none":
-        return
-    if what == "encoder":
-        encoder.requires_grad_(False)
-        return
-    layers = _layers(encoder)
-    count = 0 if what == "embeddings" else int(what)
-    if count > len(layers):
-        raise InputError(
-            f"model.freeze: expected at most {len(layers)}, the number of layers that "
-            f"{type(encoder).__name__} has, got {count}; set model.freeze=encoder to freeze it all"
-        )
-    for module in (*_embeddings(model, layers), *layers[:count]):
-        module.requires_grad_(False)
-
-
-def _layers(encoder: nn.Module) -> nn.ModuleList:
-    """The stack of blocks: the longest list of modules of one type."""
-    stacks = [
-        module
-        for module in encoder.modules()
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
-    ]
-    return max(stacks, key=len, default=nn.ModuleList())
-
-
-def _embeddings(model: PreTrainedModel, layers: nn.ModuleList) -> Iterator[nn.Module]:
-    """What turns ids into the first layer's input."""
-    encoder, table = model.base_model, model.get_input_embeddings()
-    part = encoder
-    while part is encoder or any(module is layers for module in part.modules()):
-        part = next(c for c in part.children() if any(module is table for module in c.modules()))
-    yield part
-    # What stands apart: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
-    inside = set(layers.modules())
-    for name, module in encoder.named_modules():
-        if name.split(".")[-1].startswith("embed") and module not in inside:
-            yield module
-
-
-def _freeze_unreached(model: PreTrainedModel) -> None:
-    """Freeze what the logits do not depend on: DDP waits for a gradient of every trainable weight.
-
-    Walks the autograd graph of one short row, without a backward pass.
-    """
-    with torch.enable_grad():
-        logits = model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits  # (1, classes)
-    reached: set[Tensor] = set()
-    nodes, seen = [logits.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):  # a leaf
-            reached.add(node.variable)
-        nodes += [parent for parent, _ in node.next_functions]
-    for parameter in model.parameters():
-        if parameter not in reached:
-            parameter.requires_grad_(False)
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
 def _load_config(source: str, choices: Model) -> PretrainedConfig:
-    _check_folder(source, "model.source")
-    with _quietly(), _reading(source, "model.source"):
+    check_folder(source, "model.source")
+    with quietly(), reading(source, "model.source"):
         config = AutoConfig.from_pretrained(source, **_hub(choices))
     encoder = _encoder_config(config)
     if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
@@ -489,104 +423,3 @@ def _label_fields(labels: Sequence[str]) -> dict[str, Any]:
         # Else an earlier task's multi_label_classification would have `pipeline` use a sigmoid.
         "problem_type": "single_label_classification",
     }
-
-
-def _check_folder(source: str, key: str) -> None:
-    """InputError where a folder lacks what a model folder has."""
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.exists() or folder.is_absolute() or source.startswith((".", "~")):
-            found = "a file" if folder.exists() else "nothing"
-            raise InputError(
-                f"{key}: expected a model folder with config.json, found {found} at '{source}'"
-            )
-        return
-    names = sorted(path.name for path in folder.iterdir())
-    if "config.json" not in names:
-        raise InputError(
-            f"{key}: expected a model folder with config.json, found {_listed(names)} in "
-            f"'{source}'; name the folder that save_pretrained wrote"
-        )
-    if not {"model.safetensors", "model.safetensors.index.json"} & set(names):
-        raise InputError(_no_safetensors(source, key, [n for n in names if n.endswith(".bin")]))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return some(names) if names else "no file"
-
-
-def _no_safetensors(source: str, key: str, pickles: Sequence[str]) -> str:
-    return (
-        f"{key}: expected weights in model.safetensors, found {_listed(pickles)} in '{source}'; "
-        "pickles (.bin) can run code when read: load such a model where that is safe, and "
-        "save_pretrained writes safetensors"
-    )
-
-
-@contextmanager
-def _reading(source: str, key: str) -> Iterator[None]:
-    """Turn what transformers raises about a source into one message."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise InputError(_reason(error, source, key)) from error
-
-
-def _reason(error: Exception, source: str, key: str) -> str:
-    # By name: only publish.py imports the Hub client.
-    names = {type(cause).__name__ for cause in _causes(error)}
-    if "trust_remote_code" in str(error):
-        return (
-            f"{key}: '{source}' comes with its own Python code, which does not run unasked; read "
-            "it, then set model.trust_remote_code=true"
-        )
-    if isinstance(error, SafetensorError):
-        return (
-            f"{key}: expected weights in model.safetensors, found a damaged file in '{source}' "
-            f"({_first_line(error)}); get the model again"
-        )
-    if not Path(source).is_dir():
-        if "GatedRepoError" in names:
-            return (
-                f"{key}: '{source}' is gated on the Hub; accept its terms there, then `hf auth "
-                "login`"
-            )
-        if "RevisionNotFoundError" in names:
-            return f"{key}: '{source}' has no such model.revision on the Hub; name one it has"
-        if names & {"RepositoryNotFoundError", "HFValidationError"}:
-            return (
-                f"{key}: expected a model folder or a Hub id, found neither under '{source}'; "
-                "check its spelling, or `hf auth login` where it is private"
-            )
-        if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
-            return (
-                f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
-                "in the local cache, and no way to the Hub; name a folder, or connect once"
-            )
-        if "safetensors" in str(error):
-            return _no_safetensors(source, key, ["other files"])
-    return f"{key}: cannot read the model in '{source}': {_first_line(error)}"
-
-
-def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without progress bars and the report on new weights, which `_check_weights` reads for us."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -32,11 +32,13 @@ class Data(Section):
     )
     config: str | None = Field(None, description="the Hub data set's configuration")
     revision: str | None = Field(None, description="the Hub data set's branch, tag or commit")
-    train: str = Field("auto", description="the split to train on; auto: the one called train")
+    train: str = Field(
+        "auto", description="the split to train on; auto: the one called train, or the only one"
+    )
     validation: str = Field(
         "auto",
-        description="the split to tune on; carve: cut it from train; auto: validation, valid, val "
-        "or dev where there is one, else carve",
+        description="the split to tune on; carve: cut it from train; auto: validation, valid, val, "
+        "dev or eval where there is one, else carve",
     )
     test: str = Field(
         "auto",

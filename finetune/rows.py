@@ -140,9 +140,7 @@ def _mend(text: str) -> str:
         return SURROGATES.sub("\ufffd", text)
 
 
-def check_columns(
-    where: str, found: Sequence[str], wanted: Wanted, if_nothing_is_close: str = ""
-) -> None:
+def check_columns(where: str, found: Sequence[str], wanted: Wanted, if_no_header: str = "") -> None:
     problems = []
     keys = [("data.text", wanted.text)]
     if wanted.needs_label:
@@ -153,7 +151,9 @@ def check_columns(
         guess = nearest(column, found)
         names = some([f"'{clip(name)}'" for name in found], 10)
         hint = f"; did you mean '{guess}'?" if guess is not None else ""
-        tail = "" if guess is not None else if_nothing_is_close
+        # A header that holds one of the columns is a header.
+        nothing = guess is None and not {wanted.text, wanted.label} & set(found)
+        tail = if_no_header if nothing else ""
         problems.append(f"{where}: no column '{column}' ({key}){hint} (columns: {names}){tail}")
     if problems:
         raise InputError(problems)
@@ -187,9 +187,9 @@ def decode(content: bytes) -> str:
 def found_value(value: object) -> str:
     match value:
         case list() | tuple():
-            return f"a list, {clip(json.dumps(value, default=str))},"
+            return f"a list {clip(json.dumps(value, default=str))}"
         case dict():
-            return f"an object, {clip(json.dumps(value, default=str))},"
+            return f"an object {clip(json.dumps(value, default=str))}"
     return clip(repr(value))
 
 

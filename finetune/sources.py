@@ -178,14 +178,15 @@ def _from_folder(folder: Path, data: recipe.Data) -> dict[str, Rows]:
     problems = [
         f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
         for path in odd
-        if not files or ROLE_LIKE.fullmatch(path.name)
+        if ROLE_LIKE.fullmatch(path.name)
     ]
     if not files and not problems:
         inner = [path for path in folders if _entries(path)[0]]
         hint = f"; did you mean {inner[0]}?" if inner else ""
         raise InputError(
             f"{folder}: expected a file per split ({', '.join(SUFFIXES)}) or a sub-folder of .txt "
-            f"files per label, found neither{hint}"
+            f"files per label, found "
+            f"{some([path.name for path in odd]) or 'neither'}{hint}"
         )
     by_split: dict[str, list[Path]] = {}
     for path in files:

@@ -1,0 +1,73 @@
+"""A classifier → the same, with what keeps its pretrained weights frozen."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from finetune.problems import InputError
+
+
+def freeze(model: PreTrainedModel, what: str | int) -> None:
+    encoder = model.base_model
+    if what == "none":
+        return
+    if what == "encoder":
+        encoder.requires_grad_(False)
+        return
+    layers = _layers(encoder)
+    count = 0 if what == "embeddings" else int(what)
+    if count > len(layers):
+        raise InputError(
+            f"model.freeze: expected at most {len(layers)}, the number of layers that "
+            f"{type(encoder).__name__} has, got {count}; set model.freeze=encoder to freeze it all"
+        )
+    for module in (*_embeddings(model, layers), *layers[:count]):
+        module.requires_grad_(False)
+
+
+def _layers(encoder: nn.Module) -> nn.ModuleList:
+    """The stack of blocks: the longest list of modules of one type."""
+    stacks = [
+        module
+        for module in encoder.modules()
+        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+    ]
+    return max(stacks, key=len, default=nn.ModuleList())
+
+
+def _embeddings(model: PreTrainedModel, layers: nn.ModuleList) -> Iterator[nn.Module]:
+    """What turns ids into the first layer's input."""
+    encoder, table = model.base_model, model.get_input_embeddings()
+    part = encoder
+    while part is encoder or any(module is layers for module in part.modules()):
+        part = next(c for c in part.children() if any(module is table for module in c.modules()))
+    yield part
+    # What stands apart: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
+    inside = set(layers.modules())
+    for name, module in encoder.named_modules():
+        if name.split(".")[-1].startswith("embed") and module not in inside:
+            yield module
+
+
+def freeze_unreached(model: PreTrainedModel) -> None:
+    """Freeze what the logits do not depend on: DDP waits for a gradient of every trainable weight.
+
+    Walks the autograd graph of one short row, without a backward pass.
+    """
+    with torch.enable_grad():
+        logits = model(input_ids=torch.ones(1, 4, dtype=torch.long)).logits  # (1, classes)
+    reached: set[Tensor] = set()
+    nodes, seen = [logits.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):  # a leaf
+            reached.add(node.variable)
+        nodes += [parent for parent, _ in node.next_functions]
+    for parameter in model.parameters():
+        if parameter not in reached:
+            parameter.requires_grad_(False)
