@@ -1,0 +1,181 @@
+"""The loop against the textbook: plain padded batches, the mean loss, one optimizer."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from accelerate import Accelerator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetune import batches, loop, model, optim, recipe, tokens
+from finetune.record import DivergedError, Record
+from tests.tiny import tiny_encoder
+
+TEXTS = [
+    " ".join(["the good film", "a bad book", "one long story of the small dog"][i % 3].split() * n)
+    for i, n in enumerate([1, 3, 2, 5, 1, 1, 4, 2, 1, 6, 2])
+]
+LABELS = np.array([i % 3 for i in range(len(TEXTS))])
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return str(tiny_encoder(tmp_path_factory.mktemp("tiny")))
+
+
+def choices(**sections):
+    made = {
+        "data": recipe.Data(source="x"),
+        "model": recipe.Model(freeze="embeddings"),
+        "optim": recipe.Optim(lr=0.1, **sections.get("optim", {})),
+        "train": recipe.Train(
+            **{"epochs": 2, "batch_size": 4, "log_every": 1} | sections.get("train", {})
+        ),
+    }
+    return recipe.Recipe(**made)
+
+
+def build(encoder, of):
+    tokenizer = model.load_tokenizer(encoder, of.model)
+    table = tokens.encode(TEXTS, tokenizer, 64)
+    return model.build(encoder, of.model, ["a", "b", "c"], "sdpa", seed=0), table
+
+
+def train(encoder, of, micro_batch_tokens):
+    """Run the loop; return the trained model, its log and its record."""
+    classifier, table = build(encoder, of)
+    accelerator = Accelerator(cpu=True)
+    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, of.optim))
+    log, evaluated = [], []
+    record = loop.fit(
+        prepared,
+        optimizer,
+        table,
+        LABELS,
+        of,
+        micro_batch_tokens,
+        accelerator,
+        evaluated.append,
+        lambda step, line: log.append({"step": step} | line),
+    )
+    return classifier, log, record, evaluated
+
+
+def textbook(encoder, of):
+    """The same run as a textbook writes it: each batch padded whole, its mean loss."""
+    classifier, table = build(encoder, of)
+    classifier.train()
+    parameters = [p for p in classifier.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+    per_epoch = math.ceil(len(TEXTS) / of.train.batch_size)
+    losses = []
+    for step in range(of.train.epochs * per_epoch):
+        order = batches.epoch_order(len(TEXTS), of.run.seed, step // per_epoch)
+        rows = batches.step_rows(order, of.train.batch_size, step % per_epoch)
+        logits = classifier(**table.batch(rows, torch.device("cpu"))).logits
+        loss = F.cross_entropy(logits, torch.from_numpy(LABELS[rows]))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = optim.learning_rate(
+                step, of.train.epochs * per_epoch, per_epoch, of.optim
+            )
+        optimizer.step()
+        losses.append(loss.item())
+    return classifier, losses
+
+
+def distance(one, other):
+    """The largest difference of two models' weights, relative to the largest weight."""
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-3)) for a, b in pairs)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(micro_batch_tokens=st.integers(1, 400), batch_size=st.integers(1, 12))
+def test_micro_batches_change_nothing(encoder, micro_batch_tokens, batch_size):
+    """Whatever the micro-batches and a short last step: the textbook's weights and losses."""
+    of = choices(train={"batch_size": batch_size, "epochs": 1})
+    ours, log, _, _ = train(encoder, of, micro_batch_tokens)
+    theirs, losses = textbook(encoder, of)
+    assert [line["loss"] for line in log] == pytest.approx(losses, rel=1e-4)
+    assert distance(ours, theirs) < 1e-4
+
+
+RECORDED = [1.098612, 1.101497, 1.04906, 0.841685, 0.752798, 1.696005]
+
+
+def test_recorded_losses(encoder):
+    """A change that should not move numbers leaves these as they are."""
+    _, log, record, evaluated = train(encoder, choices(), 64)
+    assert [line["loss"] for line in log] == pytest.approx(RECORDED, abs=2e-5)
+    assert [line["lr"] for line in log] == pytest.approx([0.05, 0.1, 0.08, 0.06, 0.04, 0.02])
+    assert evaluated == [3, 6]
+    assert (record.steps, record.rows) == (6, 22)
+    assert record.tokens == 2 * build(encoder, choices())[1].lengths.sum()
+
+
+def test_the_same_recipe_twice_gives_the_same_weights(encoder):
+    of = choices().model_copy(update={"model": recipe.Model(freeze="none", dropout=0.3)})
+    models = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        models.append(train(encoder, of, 64)[0])
+    assert distance(*models) == 0
+
+
+def test_evaluations_and_log_lines(encoder):
+    of = choices(train={"max_steps": 5, "log_every": 2})
+    of = of.model_copy(update={"score": recipe.Score(every=2)})
+    _, log, record, evaluated = train(encoder, of, 64)
+    assert evaluated == [2, 4, 5]
+    assert [line["step"] for line in log] == [2, 4, 5]
+    assert record.steps == 5
+
+
+def test_frozen_weights_stay(encoder):
+    before, _ = build(encoder, choices())
+    after = train(encoder, choices(), 64)[0]
+    changed = {
+        name
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert not any("embeddings" in name for name in changed)
+    assert any("layer.0" in name for name in changed)
+    assert "classifier.weight" in changed
+
+
+def test_a_gradient_that_is_not_finite_stops_at_its_step(encoder):
+    of = choices(optim={"max_grad_norm": None, "momentum": 0.0})
+    of = of.model_copy(update={"optim": of.optim.model_copy(update={"lr": 1e30})})
+    with pytest.raises(DivergedError) as caught:
+        train(encoder, of, 64)
+    assert str(caught.value).startswith("step 2: the loss or its gradient is not finite")
+
+
+def test_label_smoothing_spreads_the_target(encoder):
+    """With a head of zeros every class is equally likely, so the smoothed loss is the same."""
+    _, log, _, _ = train(encoder, choices(train={"label_smoothing": 0.5}), 64)
+    assert log[0]["loss"] == pytest.approx(math.log(3))
+
+
+def test_the_record_says_how_sure_a_mean_loss_is():
+    accelerator = Accelerator(cpu=True)
+    record = Record(accelerator, max_norm=1.0)
+    draws = torch.tensor([0.5, 1.5, 2.0, 0.1])
+    record.add(draws[:3])
+    record.add(draws[3:])
+    record.end_step(torch.tensor(2.0), rows=4, tokens=10)
+    line = record.line()
+    assert line["loss"] == pytest.approx(draws.mean().item())
+    assert line["loss_se"] == pytest.approx(draws.std().item() / 2)
+    assert (line["grad_norm"], line["clipped"]) == (2.0, 1.0)
