@@ -124,7 +124,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
     folder = broadcast_object_list([folder])[0]
     if main_process:
-        report.claim_folder(folder, recipe)
+        report.claim_folder(folder, sources.anchored(recipe))
     accelerator.wait_for_everyone()
     trackers.start(accelerator, recipe)
 

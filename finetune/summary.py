@@ -35,19 +35,14 @@ def say_data(
         )
     say(table(rows))
     for split in corpus.splits():
-        say(f"  {split.name}: {split.origin}")
+        say_wrapped(f"{split.name}: {split.origin}", mark="  ")
     counts = class_counts(corpus.train, corpus.labels)
     if len(counts) <= MOST_CLASSES:
-        say(
-            f"  {len(counts)} labels in train: "
-            + ", ".join(f"{k} {v:,}" for k, v in counts.items())
-        )
+        listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
     else:
         least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        say(
-            f"  {len(counts)} labels in train, from {counts[least]:,} rows ({least}) to "
-            f"{counts[most]:,} ({most})"
-        )
+        listed = f", from {counts[least]:,} rows ({least}) to {counts[most]:,} ({most})"
+    say_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
     for finding in corpus.findings:
         say_wrapped(str(finding), mark="  ! ")
 
@@ -56,16 +51,19 @@ def say_plan(choices: Recipe, plan: Hardware, processes: int, train: TokenTable)
     """What will be computed, on what."""
     steps = loop.total_steps(len(train), choices.train)
     of = choices.optim
-    say(
-        f"\nModel  {choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}"
+    say()
+    say_wrapped(
+        f"{choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}",
+        mark="Model  ",
     )
-    say(
-        f"Train  {steps:,} steps of {choices.train.batch_size} documents, "
-        f"{choices.train.epochs} epochs; {of.name}, lr {of.lr:g}, {of.schedule}"
+    say_wrapped(
+        f"{steps:,} steps of {choices.train.batch_size} documents, {choices.train.epochs} "
+        f"epoch{'s' * (choices.train.epochs > 1)}; {of.name}, lr {of.lr:g}, {of.schedule}",
+        mark="Train  ",
     )
-    say(f"On     {plan.name}, {processes} process{'es' * (processes > 1)}")
+    say_wrapped(f"{plan.name}, {processes} process{'es' * (processes > 1)}", mark="On     ")
     for reason in plan.reasons:
-        say(f"       {reason}")
+        say_wrapped(reason, mark="       ")
 
 
 def say_dry_run(choices: Recipe, train: TokenTable) -> None:
@@ -85,13 +83,14 @@ def say_dry_run(choices: Recipe, train: TokenTable) -> None:
 
 def say_training() -> None:
     """The columns of what follows."""
-    say("\nTraining (loss ± its standard error over the rows since the last line)")
+    say()
+    say("Training (loss ± its standard error over the rows since the last line)")
 
 
 def say_validation(step: int, values: Mapping[str, float], best: bool) -> None:
     """One evaluation."""
     named = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss_se")
-    say(f"  validation at step {step:,}: {named}{', the best so far' * best}")
+    say_wrapped(f"validation at step {step:,}: {named}{', the best so far' * best}", mark="  ")
 
 
 def say_results(results: Mapping[str, Any], folder: Path) -> None:
@@ -114,10 +113,10 @@ def say_results(results: Mapping[str, Any], folder: Path) -> None:
         say(f"  test has no labels: its {test['rows']:,} rows were predicted, not scored")
     elif "accuracy" in test:
         low, high = test["accuracy_interval"]
-        say(
-            f"  test accuracy is 95 % sure to lie between {low:.4f} and {high:.4f}; always\n"
-            f"  answering '{results['baseline']['label']}' would score "
-            f"{results['baseline']['accuracy']:.4f}"
+        say_wrapped(
+            f"test accuracy is 95 % sure to lie between {low:.4f} and {high:.4f}; always answering "
+            f"'{results['baseline']['label']}' would score {results['baseline']['accuracy']:.4f}",
+            mark="  ",
         )
     say(f"\nWritten to {folder}")
     say("  results.json            all numbers")

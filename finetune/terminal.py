@@ -24,7 +24,11 @@ def say(text: str = "") -> None:
 
 def say_wrapped(text: str, mark: str) -> None:
     """Print a sentence in lines of at most 80 columns, marked on its first."""
-    say(textwrap.fill(text, 80, initial_indent=mark, subsequent_indent=" " * len(mark)))
+    say(
+        textwrap.fill(
+            text, 80, break_on_hyphens=False, initial_indent=mark, subsequent_indent=" " * len(mark)
+        )
+    )
 
 
 def quiet_libraries() -> None:

@@ -1,0 +1,518 @@
+"""`finetune.publish` against a Hub on this machine that can fail in every way."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import close_session, constants
+
+from finetune import checkpoint, model, publish
+from finetune.problems import InputError
+from finetune.recipe import Model, Publish
+from tests.hub import TOKEN, Fault, File, Hub
+from tests.tiny import tiny_encoder
+
+ROOT = Path(__file__).parents[1]
+CARD = "---\nlicense: apache-2.0\n---\n# A model card\n"
+CHOICES = Publish(repo_id="ann/model")
+WITHOUT = "train with publish.repo_id=null and push the model afterwards"
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as a run writes it, and its card."""
+    root = tmp_path_factory.mktemp("publish")
+    encoder = tiny_encoder(root / "encoder")
+    choices = Model(source=str(encoder), freeze="none")
+    classifier = model.build(str(encoder), choices, ["a", "b"], "eager", 0)
+    tokenizer = model.load_tokenizer(str(encoder), choices)
+    checkpoint.save_model(classifier, tokenizer, root / "model")
+    (root / "model" / "README.md").write_text(CARD)
+    return root / "model"
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(saved, tmp_path / "run" / "model"))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A Hub, and a client that talks to it as user ann."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    for name, value in {
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DISABLE_TELEMETRY": False,  # publish turns it off
+        "HF_HUB_OFFLINE": False,
+        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+        "AGENT_HARNESSES_PATH": str(tmp_path / "no-harnesses"),
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    close_session()
+    with Hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        yield hub
+    close_session()
+
+
+def local(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def pushed(hub: Hub, repo_id: str = "ann/model") -> dict[str, bytes]:
+    files = hub.files(repo_id)
+    del files[".gitattributes"]
+    return files
+
+
+def check_problem(choices: Publish = CHOICES) -> str:
+    """The whole message, which never says the token."""
+    with pytest.raises(InputError) as caught:
+        publish.check(choices, sleep=lambda seconds: None)
+    assert len(caught.value.problems) == 1
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    return str(caught.value)
+
+
+def push_problem(folder: Path, choices: Publish = CHOICES) -> str:
+    with pytest.raises(InputError) as caught:
+        publish.push(folder, choices, sleep=lambda seconds: None)
+    assert TOKEN not in str(caught.value)
+    return str(caught.value)
+
+
+def again(folder: Path, more: str = "") -> str:
+    return (
+        f"nothing is lost: the model stands in {folder}; push it again with: "
+        f"hf upload ann/model {folder} .{more}"
+    )
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+def test_no_repository_asks_nothing(hub: Hub) -> None:
+    publish.check(Publish())
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_check_creates_the_repository_and_uploads_nothing(hub: Hub, private: bool) -> None:
+    choices = Publish(repo_id="ann/model", private=private)
+    publish.check(choices)
+    assert hub.repos["ann/model"].private is private
+    assert list(hub.files("ann/model")) == [".gitattributes"]
+    publish.check(choices)  # 409: it is there
+    assert hub.repos["ann/model"].messages == ["initial commit"]
+    assert not hub.asked("PUT", "")
+
+
+def test_no_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    assert check_problem() == (
+        "publish.repo_id: ann/model: found no token to push with; set HF_TOKEN or run "
+        f"`hf auth login`, with a token of {hub.url}/settings/tokens that has write access; "
+        f"{WITHOUT}"
+    )
+    assert hub.requests == []
+
+
+def test_the_token_of_a_login_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    Path(constants.HF_TOKEN_PATH).write_text(TOKEN + "\n")
+    publish.check(CHOICES)
+    hub.token = "another"
+    assert check_problem() == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} refused the token of `hf auth login` "
+        f"(401); make a new one with write access at {hub.url}/settings/tokens; {WITHOUT}"
+    )
+
+
+def test_a_refused_token(hub: Hub) -> None:
+    hub.token = "another"
+    assert check_problem() == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} refused the token in HF_TOKEN (401); "
+        f"make a new one with write access at {hub.url}/settings/tokens; {WITHOUT}"
+    )
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize("token", ["hf_one hf_two", "hf_…", "hf_\x7f"])
+def test_a_token_that_no_header_takes(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert check_problem() == (
+        "publish.repo_id: ann/model: the token in HF_TOKEN has spaces or signs that no token has; "
+        f"copy it again from {hub.url}/settings/tokens; {WITHOUT}"
+    )
+    assert hub.requests == []
+
+
+def test_no_rights_in_the_namespace(hub: Hub) -> None:
+    assert check_problem(Publish(repo_id="other/model")) == (
+        "publish.repo_id: other/model: the token in HF_TOKEN may not write there (403: You don't "
+        'have the rights to create a model under the namespace "other"); it is ann\'s, role '
+        "write; take a token with write access to other/, or a publish.repo_id in ann/, lab/"
+    )
+
+
+def test_somebody_elses_repository_is_no_success(hub: Hub) -> None:
+    """The client's create_repo(exist_ok=True) takes a repository that can be read for success."""
+    hub.create("other/model")
+    assert check_problem(Publish(repo_id="other/model")) == (
+        "publish.repo_id: other/model: the token in HF_TOKEN may not write there (403: Forbidden: "
+        "pass `create_pr=1` to create a Pull Request); it is ann's, role write; take a token with "
+        "write access to other/, or a publish.repo_id in ann/, lab/"
+    )
+
+
+def test_a_read_token(hub: Hub) -> None:
+    hub.create("ann/model")
+    hub.role = "read"
+    assert (
+        "; it is ann's, role read; take a token with write access to ann/, or " in check_problem()
+    )
+
+
+@pytest.mark.parametrize("repo_id", ["ann/a--b", "-ann/model", "ann/model.git", "ann/" + "a" * 93])
+def test_a_malformed_name(hub: Hub, repo_id: str) -> None:
+    assert check_problem(Publish(repo_id=repo_id)) == (
+        f"publish.repo_id: '{repo_id}' cannot be the name of a repository; expected "
+        "your-name/model: letters, digits, - _ and . (neither - nor . at either end, no -- or ..), "
+        "not ending in .git, at most 96 characters"
+    )
+    assert hub.requests == []
+
+
+def test_offline_mode(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert check_problem() == (
+        "publish.repo_id: ann/model: the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE "
+        f"and TRANSFORMERS_OFFLINE; {WITHOUT}"
+    )
+
+
+def test_a_dead_endpoint(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert check_problem() == (
+        "publish.repo_id: ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
+        "[Errno 111] Connection refused, 3 times); check the network and HF_ENDPOINT; " + WITHOUT
+    )
+
+
+def test_a_public_repository_where_a_private_one_is_asked(hub: Hub) -> None:
+    hub.create("ann/model", private=False)
+    assert check_problem(Publish(repo_id="ann/model", private=True)) == (
+        "publish.private: expected a private repository, but ann/model stands on the Hub and is "
+        f"public; make it private at {hub.url}/ann/model/settings, or choose another "
+        "publish.repo_id"
+    )
+
+
+def test_check_tries_again(hub: Hub) -> None:
+    hub.faults = [
+        Fault("GET", "whoami", status=503),
+        Fault("GET", "whoami", status=429, headers={"Retry-After": "7"}),
+        Fault("POST", "create", drop=True),
+    ]
+    waits: list[float] = []
+    publish.check(CHOICES, sleep=waits.append)
+    assert waits == [1, 7, 1]
+    hub.faults = [Fault("GET", "whoami", status=503, error="maintenance", times=9)]
+    assert check_problem() == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 503: maintenance, 3 times; "
+        f"{WITHOUT}"
+    )
+
+
+def test_no_answer_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(publish.TIMEOUT, "read", 0.1)
+    hub.faults = [Fault("GET", "whoami", hang=0.3, times=9)]
+    assert check_problem() == (
+        f"publish.repo_id: ann/model: cannot reach the Hub at {hub.url} (ReadTimeout: timed out, "
+        f"3 times); check the network and HF_ENDPOINT; {WITHOUT}"
+    )
+
+
+def test_an_answer_that_says_the_token(hub: Hub) -> None:
+    hub.faults = [Fault("POST", "create", status=400, error=f"bad Bearer {TOKEN} here")]
+    assert check_problem() == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 400: bad Bearer … here; "
+        f"{WITHOUT}"
+    )
+
+
+# --- push -----------------------------------------------------------------------------------------
+
+
+def test_exactly_the_model_goes_up(
+    hub: Hub, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = local(folder)
+    assert set(expected) == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "modeling_document_classifier.py",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    secret = "hf_" + "Zz9" * 12
+    (folder / ".env").write_text(f"HF_TOKEN={secret}")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config.json").write_text(secret)
+    (folder / "optimizer.bin").write_text(secret)
+    (folder / "notes.txt").write_text(secret)
+    (folder / "pytorch_model.bin").write_text(secret)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "model.safetensors").write_text(secret)
+    (folder / "predictions.jsonl").write_text(secret)
+
+    publish.check(CHOICES)
+    url = publish.push(folder, CHOICES)
+    repo = hub.repos["ann/model"]
+    assert url == f"{hub.url}/ann/model/commit/{repo.head}"
+    assert pushed(hub) == expected
+    assert repo.messages == ["initial commit", "Upload a document classifier"]
+    assert list(hub.blobs.values()) == [expected["model.safetensors"]]
+    assert hub.received
+    for body in hub.received:
+        assert secret.encode() not in body
+        assert TOKEN.encode() not in body
+    # Nobody is told what runs here.
+    assert not hub.asked("GET", "agent-harnesses")
+    assert not any("torch" in request.headers.get("user-agent", "") for request in hub.requests)
+    out = capsys.readouterr()
+    assert out.out.splitlines() == [
+        "not pushed, as no part of the model: .env, .git, checkpoints, notes.txt, optimizer.bin "
+        "and 2 more",
+        f"pushing 6 files (0.1 MB) to {hub.url}/ann/model",
+    ]
+    assert out.err == ""
+
+
+def test_pushing_twice_makes_one_commit(hub: Hub, folder: Path) -> None:
+    publish.check(CHOICES)
+    assert publish.push(folder, CHOICES) == publish.push(folder, CHOICES)
+    assert len(hub.repos["ann/model"].commits) == 2
+    (folder / "README.md").write_text(CARD + "more\n")
+    assert publish.push(folder, CHOICES).endswith(hub.repos["ann/model"].head)
+    assert len(hub.repos["ann/model"].commits) == 3
+    assert pushed(hub) == local(folder)
+    assert hub.asked("PUT", "") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "waits"),
+    [
+        (Fault("POST", "/commit/", status=500), [1]),
+        (Fault("POST", "/commit/", status=503, times=4), [1, 2, 4, 8]),
+        (Fault("POST", "/commit/", status=429, headers={"Retry-After": "30"}), [30]),
+        (Fault("POST", "/commit/", status=429, headers={"Retry-After": "3"}, times=3), [3, 3, 4]),
+        (Fault("POST", "/commit/", drop=True), [1]),
+        (Fault("POST", "/commit/", drop=True, after=True), [1]),
+        (Fault("POST", "/commit/", hang=0.7), [1]),
+        (Fault("POST", "validate-yaml", status=502, html=True), [1]),
+        # These the client itself tries again.
+        (Fault("POST", "preupload", status=500), []),
+        (Fault("PUT", "storage", status=503), []),
+        (Fault("GET", "/tree/", status=429, headers={"Retry-After": "0"}), []),
+    ],
+)
+def test_trouble_that_passes(
+    hub: Hub,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    waits: list[float],
+) -> None:
+    monkeypatch.setitem(publish.TIMEOUT, "read", 0.5)
+    publish.check(CHOICES)
+    hub.faults = [fault]
+    waited: list[float] = []
+    publish.push(folder, CHOICES, sleep=waited.append)
+    assert fault.times == 0
+    assert waited == waits
+    assert pushed(hub) == local(folder)
+    assert len(hub.repos["ann/model"].commits) == 2
+
+
+def test_trouble_that_stays(hub: Hub, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish.check(CHOICES)
+    hub.faults = [Fault("POST", "/commit/", status=503, error="maintenance", times=9)]
+    assert push_problem(folder) == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 503: maintenance, 5 times; "
+        + again(folder)
+    )
+    assert hub.asked("POST", "/commit/") == 5
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"the Hub: 503: maintenance; trying again in {wait} s" for wait in (1, 2, 4, 8)
+    ]
+
+
+def test_a_dead_endpoint_at_the_end(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own waits, in `tree`
+    assert push_problem(folder) == (
+        "publish.repo_id: ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
+        "[Errno 111] Connection refused, 5 times); check the network and HF_ENDPOINT; "
+        + again(folder)
+    )
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_the_command_in_the_message_works(hub: Hub, folder: Path, private: bool) -> None:
+    """Without a repository, so it must make one as the recipe says; and without the other files."""
+    expected = local(folder)
+    choices = Publish(repo_id="ann/model", private=private)
+    (folder / ".env").write_text("SECRET=1")
+    more = " --private" * private + "".join(f" --include {name}" for name in sorted(expected))
+    message = push_problem(folder, choices)
+    assert message == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 404: Repository not found; "
+        + again(folder, more)
+    )
+    _, _, command = message.partition("push it again with: ")
+    words = shlex.split(command)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(words[0])), *words[1:]],
+        env=environment(hub),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert pushed(hub) == expected
+    assert hub.repos["ann/model"].private is private
+
+
+def test_rights_lost_meanwhile(hub: Hub, folder: Path) -> None:
+    publish.check(CHOICES)
+    hub.role = "read"
+    assert push_problem(folder) == (
+        "publish.repo_id: ann/model: the token in HF_TOKEN may not write there (403: Forbidden: "
+        "pass `create_pr=1` to create a Pull Request); " + again(folder)
+    )
+    hub.token = "another"
+    assert push_problem(folder).startswith(
+        f"publish.repo_id: ann/model: the Hub at {hub.url} refused the token in HF_TOKEN (401); "
+    )
+
+
+def test_a_card_that_the_hub_refuses(hub: Hub, folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    publish.check(CHOICES)
+    assert push_problem(folder) == (
+        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 400: while parsing a flow "
+        "node; " + again(folder)
+    )
+
+
+def test_what_arrived_is_compared(hub: Hub, folder: Path) -> None:
+    publish.check(CHOICES)
+    files = local(folder)
+    other = bytes(len(files["model.safetensors"]))
+    hub.spoil = {
+        "config.json": b"{}",
+        "model.safetensors": other,
+        "modeling_document_classifier.py": files["modeling_document_classifier.py"].upper(),
+        "tokenizer.json": None,
+    }
+    message = push_problem(folder)
+    head = hub.repos["ann/model"].head
+    assert message == (
+        f"publish.repo_id: {hub.url}/ann/model/commit/{head} does not hold what was pushed: "
+        f"config.json has 2 bytes there, {len(files['config.json']):,} here, "
+        "model.safetensors has other content, modeling_document_classifier.py has other content, "
+        "tokenizer.json is missing; " + again(folder)
+    )
+
+
+def test_weights_of_an_older_model_do_not_stay(hub: Hub, folder: Path) -> None:
+    """An old model.safetensors would be loaded in place of the shards."""
+    repo = hub.create("ann/model")
+    kept = {"README.md": File(b"by hand", False), "LICENSE": File(b"mine", False)}
+    repo.commit({**kept, "model.safetensors": File(b"old", True)}, "old")
+    (folder / "README.md").unlink()
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    publish.push(folder, CHOICES)
+    assert hub.files("ann/model") == {
+        **local(folder),
+        **{name: file.content for name, file in kept.items()},
+    }
+
+
+def test_a_token_in_the_card_stops_the_push(hub: Hub, folder: Path) -> None:
+    secret = "hf_" + "Zz9" * 12
+    (folder / "README.md").write_text(f"{CARD}\nexport HF_TOKEN={secret}\n")
+    assert push_problem(folder) == (
+        f"{folder / 'README.md'}: line 6 holds what looks like a Hugging Face token, so nothing "
+        "was pushed; take it out (and make a new token), then push again"
+    )
+    assert hub.requests == []
+
+
+def test_no_model_folder(hub: Hub, folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    for name in ("README.md", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    assert push_problem(folder) == (
+        f"{folder}: not a model folder: expected config.json and model.safetensors, found "
+        "config.json, modeling_document_classifier.py"
+    )
+    assert push_problem(folder / "none").endswith("found nothing")
+
+
+# --- The environment, as a user sets it -----------------------------------------------------------
+
+
+def environment(hub: Hub) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    return kept | {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "HF_HOME": str(Path(constants.HF_TOKEN_PATH).parent / "home"),
+    }
+
+
+def test_the_environment_is_honoured(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    """HF_ENDPOINT is read when the client is imported; what went up comes down the same."""
+    script = f"""
+import sys
+from pathlib import Path
+from finetune import publish
+from finetune.recipe import Publish
+choices = Publish(repo_id="lab/model", private=True)
+publish.check(choices)
+print(publish.push(Path({str(folder)!r}), choices))
+from huggingface_hub import snapshot_download
+snapshot_download("lab/model", local_dir={str(tmp_path / "down")!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(hub) | {"HF_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"lab/model/commit/[0-9a-f]{40}\n$", done.stdout)
+    assert TOKEN not in done.stdout + done.stderr
+    assert hub.repos["lab/model"].private
+    down = {p.name: p.read_bytes() for p in (tmp_path / "down").iterdir() if p.is_file()}
+    down.pop(".gitattributes")
+    assert down == local(folder) == pushed(hub, "lab/model")

@@ -1,0 +1,298 @@
+"""Whole runs, as a user starts them: real processes, a real tiny encoder, real files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune import recipe_file
+from tests.tiny import WORDS, tiny_encoder
+
+ROOT = Path(__file__).parents[1]
+RUN = str(ROOT / "finetune" / "run.py")
+ENVIRONMENT = os.environ | {
+    "ACCELERATE_USE_CPU": "true",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
+# `accelerate launch --cpu --num_processes 2` runs one process; this runs two.
+TWO = [
+    *LAUNCH,
+    *["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"],
+    *["--dynamo_backend", "no", "--main_process_port", "0"],
+]
+FILES = {
+    "recipe.yaml",
+    "metrics.jsonl",
+    "results.json",
+    "model/config.json",
+    "model/model.safetensors",
+    "model/modeling_document_classifier.py",
+    "model/tokenizer.json",
+    "model/tokenizer_config.json",
+    "predictions/test.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with documents of three labels, a tiny encoder and a recipe."""
+    folder = tmp_path_factory.mktemp("work")
+    tiny_encoder(folder / "encoder")
+    data = folder / "data"
+    data.mkdir()
+    for split, rows in {"train": 41, "validation": 13, "test": 17}.items():
+        with (data / f"{split}.jsonl").open("w") as out:
+            for i in range(rows):
+                label = i % 3
+                words = [WORDS[(20 * label + i * k) % 60] for k in range(1, 3 + i % 9)]
+                line = {"text": " ".join([split, *words]), "label": ["war", "art", "sea"][label]}
+                out.write(json.dumps(line) + "\n")
+    (folder / "tiny.yaml").write_text(
+        "data: {source: data, max_length: 32}\n"
+        "model: {source: encoder}\n"
+        "train: {epochs: 2, batch_size: 8, log_every: 2, precision: fp32, threads: 1}\n"
+        "optim: {lr: 0.1}\n"
+        "score: {metrics: [accuracy, f1_macro, log_loss, top_2_accuracy]}\n"
+    )
+    return folder
+
+
+def run(work, command, *words, name):
+    """Run a command in the folder; return its output and its results."""
+    done = subprocess.run(
+        [*command, "tiny.yaml", f"run.dir={name}", *words],
+        cwd=work,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads((work / name / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def one(work):
+    return run(work, [*LAUNCH, RUN], name="one")
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def weights(work, name):
+    return load_file(work / name / "model" / "model.safetensors")
+
+
+def test_one_process(work, one):
+    output, results = one
+    found = {str(p.relative_to(work / "one")) for p in (work / "one").rglob("*") if p.is_file()}
+    assert found == FILES
+    assert results["num_processes"] == 1
+    assert results["data"]["source"].endswith("data")
+    assert results["data"]["labels"] == ["art", "sea", "war"]
+    assert [results["data"]["splits"][s]["rows"] for s in ("train", "validation", "test")] == [
+        41,
+        13,
+        17,
+    ]
+    assert (results["train"]["steps"], results["train"]["rows"]) == (12, 82)
+    assert results["train"]["seconds"] > 0
+    assert results["train"]["rows_per_second"] > 0
+    assert results["test"]["rows"] == 17
+    assert results["test"]["labelled"] is True
+    for split in ("validation", "test"):
+        assert 0 <= results[split]["accuracy"] <= 1
+        assert results[split]["log_loss"] == pytest.approx(results[split]["loss"])
+    assert "test accuracy is 95 % sure" in output
+    assert all(len(line) <= 80 for line in output.splitlines()), output
+
+
+def test_metrics_lines(work, one):
+    found = lines(work / "one" / "metrics.jsonl")
+    train = [line for line in found if line["kind"] == "train"]
+    assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12]
+    assert set(train[0]) == {
+        "kind", "step", "epoch", "loss", "loss_se", "grad_norm", "clipped", "lr",
+        "rows_per_second", "tokens_per_second",
+    }  # fmt: skip
+    validation = [line for line in found if line["kind"] == "validation"]
+    assert [line["step"] for line in validation] == [6, 12]
+
+
+def test_predictions_are_the_scored_ones(work, one):
+    _, results = one
+    answers = lines(work / "one" / "predictions" / "test.jsonl")
+    assert len(answers) == 17
+    assert answers[0]["row"] == "test.jsonl: line 1"
+    right = sum(answer["label"] == answer["predicted"] for answer in answers)
+    assert right / 17 == pytest.approx(results["test"]["accuracy"])
+    assert all(sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5) for answer in answers)
+
+
+def test_the_saved_model_gives_the_predictions(work, one):
+    """In a process of its own, through transformers' pipeline, without this package."""
+    code = """
+import json, sys
+sys.modules["finetune"] = None
+from transformers import pipeline
+answers = [json.loads(line) for line in open("one/predictions/test.jsonl")]
+texts = [json.loads(line)["text"] for line in open("data/test.jsonl")]
+classify = pipeline("text-classification", model="one/model", trust_remote_code=True, top_k=None)
+labels = ["art", "sea", "war"]
+for answer, scores in zip(answers, classify(texts, truncation=True, max_length=32), strict=True):
+    found = {score["label"]: score["score"] for score in scores}
+    assert max(found, key=found.get) == answer["predicted"]
+    for label, chance in zip(labels, answer["probabilities"], strict=True):
+        assert abs(found[label] - chance) < 1e-5, (found, answer)
+print("same", len(answers))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=work, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("same 17\n"), done.stdout + done.stderr
+
+
+def test_two_processes_are_two_and_exact(work, one):
+    """Shares of 4 and 4, of 2 and 1 in the short last step: the same weights and counts."""
+    _, results = run(work, [*TWO, RUN], name="two")
+    _, single = one
+    assert results["num_processes"] == 2
+    for key in ("steps", "rows", "tokens"):
+        assert results["train"][key] == single["train"][key]
+    assert results["test"]["rows"] == 17
+    assert results["test"]["accuracy"] == single["test"]["accuracy"]
+    assert results["test"]["loss"] == pytest.approx(single["test"]["loss"], rel=1e-4)
+    assert results["data"]["fingerprint"] == single["data"]["fingerprint"]
+    ones, twos = weights(work, "one"), weights(work, "two")
+    assert ones.keys() == twos.keys()
+    for name, value in ones.items():
+        torch.testing.assert_close(twos[name], value, rtol=1e-4, atol=1e-5)
+    rates = [
+        [line["lr"] for line in lines(work / name / "metrics.jsonl") if line["kind"] == "train"]
+        for name in ("one", "two")
+    ]
+    assert rates[0] == rates[1]
+
+
+def test_more_processes_than_rows_in_the_last_step(work):
+    """41 rows in steps of 8 leave a last step of one row, which one of two processes computes."""
+    _, results = run(work, [*TWO, RUN], "train.epochs=1", name="ragged")
+    assert (results["num_processes"], results["train"]["rows"]) == (2, 41)
+
+
+def test_the_saved_recipe_repeats_the_run(work, one, tmp_path):
+    """From another folder, as a module, with the resolved recipe: bit-identical weights."""
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune.run", str(work / "one" / "recipe.yaml"), "run.dir=again"],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = load_file(tmp_path / "again" / "model" / "model.safetensors")
+    assert all(torch.equal(value, again[name]) for name, value in weights(work, "one").items())
+
+
+def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
+    """One run through the choices that the others leave at their defaults."""
+    pytest.importorskip("tensorboard")
+    other = work / "unlabelled"
+    other.mkdir()
+    for split in ("train", "validation"):
+        (other / f"{split}.jsonl").write_text((work / "data" / f"{split}.jsonl").read_text())
+    (other / "test.txt").write_text("the team won\nthe bank lost\n")
+    output, results = run(
+        work,
+        [sys.executable, RUN],
+        "data.source=unlabelled",
+        "run.trackers=[tensorboard]",
+        "optim.name=adamw",
+        "optim.lr=1e-3",
+        "optim.schedule=cosine",
+        "model.head=native",
+        "model.dropout=0.2",
+        "train.label_smoothing=0.1",
+        "score.every=5",
+        "score.best=loss",
+        name="other",
+    )
+    assert results["test"] == {"rows": 2, "labelled": False}
+    assert "test has no labels: its 2 rows were predicted, not scored" in output
+    answers = lines(work / "other" / "predictions" / "test.jsonl")
+    assert [sorted(answer) for answer in answers] == [["predicted", "probabilities", "row"]] * 2
+    steps = [
+        line["step"]
+        for line in lines(work / "other" / "metrics.jsonl")
+        if line["kind"] == "validation"
+    ]
+    assert steps == [5, 10, 12]
+    assert list((work / "other" / "trackers").rglob("events.out.tfevents*"))
+    assert not (work / "other" / "model" / "modeling_document_classifier.py").exists()
+
+
+def test_dry_run_writes_nothing_and_loads_no_weights(work):
+    file = work / "encoder" / "model.safetensors"
+    weights = file.read_bytes()
+    file.write_bytes(b"no weights")
+    try:
+        done = subprocess.run(
+            [sys.executable, RUN, "tiny.yaml", "run.dir=dry", "--dry-run"],
+            cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        file.write_bytes(weights)
+    assert done.returncode == 0, done.stderr
+    assert not (work / "dry").exists()
+    for part in ("41", "12 steps of 8 documents", "Learning rate", "max_length: 32", "A dry run"):
+        assert part in done.stdout
+    (work / "copy.yaml").write_text(
+        done.stdout.split("The recipe, resolved")[1].split("A dry run")[0]
+    )
+    assert recipe_file.load(work / "copy.yaml").run.name == "tiny"
+
+
+def test_help_explains_every_field():
+    done = subprocess.run([sys.executable, RUN, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for part in ("optim.lr", "data.source", "publish.repo_id", "default 32", "--dry-run"):
+        assert part in done.stdout
+
+
+def test_a_run_folder_is_replaced_only_when_told(work, one):
+    done = subprocess.run(
+        [sys.executable, RUN, "tiny.yaml", "run.dir=one"],
+        cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: run.dir: one is not empty (metrics.jsonl, model")
+    (work / "one" / "notes.txt").write_text("mine")
+    run(work, [sys.executable, RUN], "run.overwrite=true", "train.epochs=1", name="one")
+    assert (work / "one" / "notes.txt").read_text() == "mine"
+    steps = [
+        line["step"] for line in lines(work / "one" / "metrics.jsonl") if line["kind"] == "train"
+    ]
+    assert steps == [2, 4, 6]
+
+
+def test_no_module_hides_another():
+    """`finetune/` comes first on the path of a script in it: its names must be its own."""
+    ours = {file.stem for file in (ROOT / "finetune").glob("*.py")} - {"__init__", "run"}
+    assert len(ours) > 20
+    code = (
+        "import importlib.util, sys; print([n for n in sys.argv[1:] if n in "
+        "sys.stdlib_module_names or importlib.util.find_spec(n)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, *sorted(ours)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
