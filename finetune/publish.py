@@ -14,6 +14,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # they come la
     disable_progress_bars,
     httpx,
     logging,
+    parse_ratelimit_headers,
     validate_repo_id,
 )
 
@@ -59,7 +61,6 @@ TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 
 CHECK_TRIES = 3  # somebody waits at the terminal
 PUSH_TRIES = 5
-TRANSIENT = (408, 429, 500, 502, 503, 504)
 UNREACHED = (httpx.TransportError, ConnectionError, TimeoutError)
 # Seconds. The client itself waits for ever; an answer may take long after a large upload.
 TIMEOUT = {"connect": 10.0, "read": 120.0, "write": 60.0, "pool": 60.0}
@@ -88,15 +89,14 @@ def check(choices: recipe.Publish, sleep: Sleep = time.sleep) -> None:
         raise InputError(
             f"publish.repo_id: '{repo_id}' cannot be the name of a repository; expected "
             "your-name/model: letters, digits, - _ and . (neither - nor . at either end, no -- or "
-            "..), not ending in .git, at most 96 characters"
+            "..), not ending in .git, at most 96 of them"
         ) from None
     api = _client(refuse)
 
     def ask(call: Callable[[], Answer]) -> Answer:
         return _patiently(call, CHECK_TRIES, sleep, refuse)
 
-    user = ask(api.whoami)
-    refuse.user = user
+    refuse.user = ask(api.whoami)
 
     def write() -> None:
         api.create_repo(repo_id, private=choices.private, exist_ok=True)
@@ -114,7 +114,8 @@ def check(choices: recipe.Publish, sleep: Sleep = time.sleep) -> None:
 def push(folder: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> str:
     """Upload a model folder in one commit, compare what arrived, and return the commit's URL.
 
-    A failure that may pass is tried again, 5 times in all; files that are there already are not
+    A failure that may pass is met with 5 tries in all (within each, the client repeats some requests
+    on its own); files that are there already are not
     sent again. Files of a model pushed before that this one lacks are removed in the same commit:
     an old model.safetensors beside new shards would be loaded in their place.
 
@@ -131,7 +132,7 @@ def push(folder: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> st
         + _command(folder, names, choices),
     )
     api = _client(refuse)
-    _refuse_tokens(files, api.token)
+    _refuse_tokens(files, refuse.token)
     size = sum(file.stat().st_size for file in files) / 1e6
     terminal.say(f"pushing {len(files)} files ({size:,.1f} MB) to {api.endpoint}/{repo_id}")
 
@@ -159,37 +160,36 @@ def push(folder: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> st
     return str(done.commit_url)
 
 
+@dataclass
 class _Refusal:
     """What went wrong between here and the Hub → one sentence, without the token."""
 
-    def __init__(self, repo_id: str, remedy: str) -> None:
-        self.repo_id = repo_id
-        self.remedy = remedy
-        self.token = ""
-        self.user: dict[str, Any] = {}
+    repo_id: str
+    remedy: str
+    token: str = ""
+    user: dict[str, Any] = field(default_factory=dict)  # as the Hub knows it, in `check`
 
-    def message(self, error: Exception, tries: int) -> str:
-        status = _status(error)
+    def because(self, reason: str) -> InputError:
+        return InputError(f"publish.repo_id: {self.repo_id}: {reason}; {self.remedy}")
+
+    def of(self, error: Exception, tries: int) -> InputError:
+        answer, why = _answer(error), self.why(error)
         hub = f"the Hub at {constants.ENDPOINT}"
-        start = f"publish.repo_id: {self.repo_id}"
-        if status == 401 and not self.user:
-            return (
-                f"{start}: {hub} refused {self._token_name()} (401); make a new one with write "
-                f"access at {constants.ENDPOINT}/settings/tokens; {self.remedy}"
-            )
-        if status in (401, 403):
-            return f"{start}: {self._token_name()} may not write there ({self.why(error)}); " + (
-                self._who_may() if self.user else self.remedy
-            )
         times = f", {tries} times" if tries > 1 else ""
-        if status is not None:
-            return f"{start}: {hub} answered {self.why(error)}{times}; {self.remedy}"
-        if any(isinstance(cause, UNREACHED) for cause in _causes(error)):
-            return (
-                f"{start}: cannot reach {hub} ({self.why(error)}{times}); check the network and "
-                f"HF_ENDPOINT; {self.remedy}"
+        if answer is not None and answer.status_code == 401 and not self.user:
+            return self.because(
+                f"{hub} refused {self.token_name()} (401); make a new one with write access at "
+                f"{constants.ENDPOINT}/settings/tokens"
             )
-        return f"{start}: no right answer from {hub} ({self.why(error)}{times}); {self.remedy}"
+        if answer is not None and answer.status_code in (401, 403):
+            return self.because(f"{self.token_name()} may not write there ({why}){self._owner()}")
+        if answer is not None:
+            return self.because(f"{hub} answered {why}{times}")
+        if any(isinstance(cause, UNREACHED) for cause in _causes(error)):
+            return self.because(
+                f"cannot reach {hub} ({why}{times}); check the network and HF_ENDPOINT"
+            )
+        return self.because(f"no right answer from {hub} ({why}{times})")
 
     def why(self, error: Exception) -> str:
         """The status and what the server said, or the first error's own words, on one line."""
@@ -197,28 +197,25 @@ class _Refusal:
         text = f"{type(first).__name__}: {first}"
         for cause in _causes(error):
             if isinstance(cause, HfHubHTTPError):
-                text = ": ".join(filter(None, (str(_status(cause)), cause.server_message)))
+                said = cause.server_message
+                text = f"{cause.response.status_code}" + (f": {said}" if said else "")
                 break
         text = " ".join(text.split()).rstrip(".")
         return (text.replace(self.token, "…") if self.token else text)[:300]
 
-    def _token_name(self) -> str:
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            if self.token and os.environ.get(name, "").strip() == self.token:
-                return f"the token in {name}"
-        return "the token of `hf auth login`"
+    def token_name(self) -> str:
+        by_variable = os.environ.get("HF_TOKEN", "").strip() == self.token
+        return "the token in HF_TOKEN" if by_variable else "the token of `hf auth login`"
 
-    def _who_may(self) -> str:
-        name, role = self.user.get("name"), None
-        try:
-            role = self.user["auth"]["accessToken"]["role"]
-        except (KeyError, TypeError):  # not every kind of token has a role
-            pass
-        homes = [f"{name}/", *(f"{group.get('name')}/" for group in self.user.get("orgs") or ())]
-        kind = f", role {role}" if role else ""
+    def _owner(self) -> str:
+        if not self.user:
+            return ""
+        grant = (self.user.get("auth") or {}).get("accessToken") or {}
+        homes = [self.user.get("name"), *(org.get("name") for org in self.user.get("orgs") or ())]
         return (
-            f"it is {name}'s{kind}; take a token with write access to "
-            f"{self.repo_id.partition('/')[0]}/, or a publish.repo_id in {some(homes)}"
+            f"; it is {homes[0]}'s, its role {grant.get('role', 'unknown')}: take one with write access to "
+            f"{self.repo_id.partition('/')[0]}/, or a publish.repo_id in "
+            + some([f"{home}/" for home in homes])
         )
 
 
@@ -228,30 +225,29 @@ def _client(refuse: _Refusal) -> HfApi:
     Raises:
         InputError: in offline mode, and where there is no token that could be sent.
     """
-    start = f"publish.repo_id: {refuse.repo_id}"
     if constants.is_offline_mode():
-        raise InputError(
-            f"{start}: the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE and "
-            f"TRANSFORMERS_OFFLINE; {refuse.remedy}"
+        raise refuse.because(
+            "the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
         )
     disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # it announces every wait of its own
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the Hub which programs it knows
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # it announces its own waits
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # else it looks for programs to tell the Hub of
     try:
         token = get_token()
     except Exception as error:  # a login that cannot be renewed, or a service that gives tokens
-        raise InputError(f"{start}: no token to be had ({refuse.why(error)})") from None
+        raise refuse.because(f"there is no token to be had ({refuse.why(error)})") from None
+    where = f"{constants.ENDPOINT}/settings/tokens"
     if token is None:
-        raise InputError(
-            f"{start}: found no token to push with; set HF_TOKEN or run `hf auth login`, with a "
-            f"token of {constants.ENDPOINT}/settings/tokens that has write access; {refuse.remedy}"
+        raise refuse.because(
+            "found no token to push with; set HF_TOKEN or run `hf auth login`, with a token of "
+            f"{where} that has write access"
         )
     refuse.token = token
     if not (token.isascii() and token.isprintable() and " " not in token):
         # httpx would say the whole header in its error.
-        raise InputError(
-            f"{start}: {refuse._token_name()} has spaces or signs that no token has; copy it again "
-            f"from {constants.ENDPOINT}/settings/tokens; {refuse.remedy}"
+        raise refuse.because(
+            f"{refuse.token_name()} has spaces or signs that no token has; copy it again from "
+            + where
         )
     return HfApi(token=token, library_name="finetune-documents")
 
@@ -269,7 +265,7 @@ def _patiently(call: Callable[[], Answer], tries: int, sleep: Sleep, refuse: _Re
             return call()
         except Exception as error:  # httpx's, the client's, its uploader's or plain ValueErrors
             if number == tries or not _may_pass(error):
-                raise InputError(refuse.message(error, number)) from None
+                raise refuse.of(error, number) from None
             wait = max(2.0 ** (number - 1), _asked_wait(error))
             terminal.say(f"the Hub: {refuse.why(error)}; trying again in {wait:g} s")
             sleep(wait)
@@ -288,29 +284,29 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error, where there was an answer."""
-    for cause in _causes(error):
-        if isinstance(cause, HfHubHTTPError):
-            return int(cause.response.status_code)
-    return None
+def _answer(error: BaseException) -> httpx.Response | None:
+    """What the server answered, where that is behind the error."""
+    return next((c.response for c in _causes(error) if isinstance(c, HfHubHTTPError)), None)
 
 
 def _may_pass(error: Exception) -> bool:
-    status = _status(error)
-    if status is not None:
-        return status in TRANSIENT
+    answer = _answer(error)
+    if answer is not None:
+        return answer.status_code in (408, 429) or answer.status_code >= 500
     # A gateway's page in place of JSON is a server's trouble as well.
     return any(isinstance(cause, (*UNREACHED, JSONDecodeError)) for cause in _causes(error))
 
 
 def _asked_wait(error: Exception) -> float:
-    """Seconds of the answer's Retry-After; 0 where there is none."""
-    for cause in _causes(error):
-        if isinstance(cause, HfHubHTTPError):
-            asked = cause.response.headers.get("Retry-After", "")
-            return float(asked) if asked.isdigit() else 0.0
-    return 0.0
+    """Seconds until the answer's rate limit ends, or of its Retry-After; 0 where it has neither."""
+    answer = _answer(error)
+    if answer is None:
+        return 0.0
+    limit = parse_ratelimit_headers(answer.headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    asked = answer.headers.get("Retry-After", "")
+    return float(asked) if asked.isdecimal() else 0.0
 
 
 def _ours(name: str) -> bool:
@@ -337,14 +333,14 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _refuse_tokens(files: Sequence[Path], token: str | bool | None) -> None:
+def _refuse_tokens(files: Sequence[Path], token: str) -> None:
     """Keep a token that somebody wrote into the model card, say, from being published."""
     for file in files:
         if file.suffix in WEIGHTS:
             continue
         text = file.read_text("utf-8", errors="replace")
         for number, line in enumerate(text.splitlines(), start=1):
-            if TOKEN.search(line) or (isinstance(token, str) and token in line):
+            if TOKEN.search(line) or (len(token) >= 20 and token in line):
                 raise InputError(
                     f"{file}: line {number} holds what looks like a Hugging Face token, so nothing "
                     "was pushed; take it out (and make a new token), then push again"

@@ -42,6 +42,8 @@ def say_data(
     else:
         least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
         listed = f", from {counts[least]:,} rows ({least}) to {counts[most]:,} ({most})"
+        if counts[least] == counts[most]:
+            listed = f", {counts[most]:,} rows each"
     say_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
     for finding in corpus.findings:
         say_wrapped(str(finding), mark="  ! ")

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,13 @@ def speak_only_if(main: bool) -> None:
 
 def say(text: str = "") -> None:
     """Print a line at once, above a progress bar where one is drawn."""
-    if _speaks:
+    if not _speaks:
+        return
+    try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads any more, as behind `| head`; the run goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_wrapped(text: str, mark: str) -> None:

@@ -1,0 +1,77 @@
+"""Run folders → the README's table of results.
+
+    python scripts/results_table.py runs/*/* --readme README.md
+
+Each row is a run's `results.json`. The baseline is computed anew on the run's own rows, which
+must be the same ones: their fingerprint is compared.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from finetune import baseline, data, recipe_file, sources
+from finetune.problems import InputError
+
+BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--readme", type=Path, help="put the table between its marks there")
+    known = parser.parse_args()
+    try:
+        table = "\n".join([HEAD, *(row(run) for run in known.runs)])
+        if known.readme is None:
+            print(table)
+        else:
+            put(known.readme, table)
+    except InputError as error:
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
+    return 0
+
+
+HEAD = (
+    "| recipe | train / test rows | labels | test accuracy, % (95 % interval) | macro-F1 "
+    "| TF-IDF + SVM | training | documents/s |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def row(run: Path) -> str:
+    """One run as a row of the table."""
+    try:
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{run}: expected a run folder, found no results.json in it") from None
+    choices = recipe_file.load(run / "recipe.yaml")
+    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+    if data.fingerprint(corpus) != results["data"]["fingerprint"]:
+        raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
+    test, train = results["test"], results["train"]
+    low, high = test["accuracy_interval"]
+    plain = baseline.tfidf_accuracy(corpus)
+    return (
+        f"| [{results['recipe']}](recipes/{results['recipe']}.yaml) "
+        f"| {results['data']['splits']['train']['rows']:,} / {test['rows']:,} "
+        f"| {len(results['data']['labels'])} "
+        f"| {100 * test['accuracy']:.1f} ({100 * low:.1f} to {100 * high:.1f}) "
+        f"| {100 * test['f1_macro']:.1f} | {100 * (plain or 0):.1f} "
+        f"| {train['seconds'] / 60:.1f} min | {train['rows_per_second']:.0f} |"
+    )
+
+
+def put(readme: Path, table: str) -> None:
+    """Replace what stands between the marks."""
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise InputError(f"{readme}: expected the lines '{BEGIN}' and '{END}'")
+    before, rest = text.split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
