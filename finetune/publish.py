@@ -114,10 +114,10 @@ def check(choices: recipe.Publish, sleep: Sleep = time.sleep) -> None:
 def push(folder: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> str:
     """Upload a model folder in one commit, compare what arrived, and return the commit's URL.
 
-    A failure that may pass is met with 5 tries in all (within each, the client repeats some requests
-    on its own); files that are there already are not
-    sent again. Files of a model pushed before that this one lacks are removed in the same commit:
-    an old model.safetensors beside new shards would be loaded in their place.
+    A failure that may pass is met with 5 tries in all; within each the client repeats some requests
+    on its own. Files that are there already are not sent again. Files of a model pushed before that
+    this one lacks are removed in the same commit: an old model.safetensors beside new shards would
+    be loaded in their place.
 
     Raises:
         InputError: saying where the model stands and the command that pushes it.
@@ -213,8 +213,8 @@ class _Refusal:
         grant = (self.user.get("auth") or {}).get("accessToken") or {}
         homes = [self.user.get("name"), *(org.get("name") for org in self.user.get("orgs") or ())]
         return (
-            f"; it is {homes[0]}'s, its role {grant.get('role', 'unknown')}: take one with write access to "
-            f"{self.repo_id.partition('/')[0]}/, or a publish.repo_id in "
+            f"; it is {homes[0]}'s, its role {grant.get('role', 'unknown')}: take one with write "
+            f"access to {self.repo_id.partition('/')[0]}/, or a publish.repo_id in "
             + some([f"{home}/" for home in homes])
         )
 
