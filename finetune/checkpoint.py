@@ -8,20 +8,29 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from finetune import model as models
+from finetune.problems import writing
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write a model folder aside, sync it, then put it in the place of the one before."""
+    """Write a model folder aside, sync it, then put it in the place of the one before.
+
+    Raises:
+        InputError: where it cannot be written; the one before stays.
+    """
     aside, before = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for leftover in (aside, before):
         shutil.rmtree(leftover, ignore_errors=True)
-    models.save(model, tokenizer, aside)
-    for file in aside.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    if folder.exists():
-        folder.rename(before)
-    aside.rename(folder)
+    with writing(folder):
+        try:
+            models.save(model, tokenizer, aside)
+            for file in aside.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            if folder.exists():
+                folder.rename(before)
+            aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(before, ignore_errors=True)
 
 

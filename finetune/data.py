@@ -140,7 +140,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
         _take_labels(part, named.get(role), ledger)
     pool = parts["train"]
     if not ledger.problems:
-        _require_classes(pool)
+        _require_classes(pool, ledger)
     _repeats_in_pool(pool, ledger)
     for role, part in parts.items():
         if role != "train":
@@ -161,14 +161,10 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     _note_rare_classes(parts, rows_of, ledger)
     _limit(parts, data, ledger)
     _note_leaks(parts, ledger)
-    without_rows = [
-        f"{role}: no rows are left of {part.origin} ({len(part.rows.texts):,} rows)"
-        for role, part in parts.items()
-        if not part.keep
-    ]
+    without_rows = [_nothing_left(part, ledger) for part in parts.values() if not part.keep]
     if without_rows:
         raise InputError(without_rows)
-    _require_classes(parts["train"])
+    _require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
     return Corpus(space, train, validation, test, tuple(ledger.findings))
 
@@ -196,12 +192,21 @@ def _require_labels(rows_of: Mapping[str, Rows], chosen: Mapping[str, str | None
         raise InputError(problems)
 
 
-def _require_classes(train: _Part) -> None:
+def _nothing_left(part: _Part, ledger: _Ledger) -> str:
+    """That a split is empty, and which rules emptied it."""
+    message = f"{part.role}: no rows are left of {part.origin} ({_rows(len(part.rows.texts))})"
+    causes = [
+        str(finding).removeprefix(f"{part.role}: ")
+        for finding in ledger.findings
+        if finding.split == part.role and finding.rule.startswith(DONE["drop"])
+    ]
+    return "; ".join([message, *causes])
+
+
+def _require_classes(train: _Part, ledger: _Ledger) -> None:
     counts = train.labels_in()
     if not counts:
-        raise InputError(
-            f"train: no rows are left of {train.origin} ({len(train.rows.texts):,} rows)"
-        )
+        raise InputError(_nothing_left(train, ledger))
     if len(counts) < 2:
         ((name, count),) = counts.items()
         raise InputError(

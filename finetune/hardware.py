@@ -35,14 +35,20 @@ def plan(model: recipe.Model, train: recipe.Train) -> Hardware:
         InputError: where the recipe asks for what this machine cannot do.
     """
     device = _device()
+    cuda_only = {
+        "train.precision: fp16": (train.precision, "bf16, fp32 or auto"),
+        "model.attention: flash_attention_2": (model.attention, "eager, sdpa or auto"),
+    }
+    problems = [
+        f"{what} needs a CUDA device, and this run is on {device}; use {others}"
+        for what, (asked, others) in cuda_only.items()
+        if what.endswith(asked) and device != "cuda"
+    ]
+    if problems:
+        raise InputError(problems)
     precision, why_precision = _precision(device)
     if train.precision != "auto":
         precision, why_precision = train.precision, "the recipe says so"
-        if precision == "fp16" and device != "cuda":
-            raise InputError(
-                f"train.precision: fp16 needs a CUDA device, and this run is on {device}; "
-                "use bf16, fp32 or auto"
-            )
     attention, why_attention = _attention(device, precision)
     if model.attention != "auto":
         attention, why_attention = model.attention, "the recipe says so"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
@@ -257,6 +258,12 @@ def _native(
         raise InputError(
             f"model.head: 'native' needs an encoder or a native classifier, found a linear one in "
             f"'{source}'; set model.head=linear, or model.source to the encoder it began with"
+        )
+    own_code = "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING and not own_code:
+        raise InputError(
+            f"model.head: 'native' needs an architecture with a classification class, and "
+            f"'{config.model_type}' has none; set model.head=linear"
         )
     same = _labels(config) == list(labels)
     for name, value in _label_fields(labels).items():

@@ -6,7 +6,11 @@ points print them and exit with code 2; nothing else in the package exits or pri
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 # The operating system's refusals that a user can mend: no space, no permission, not a folder, …
 MENDABLE = {
@@ -34,6 +38,25 @@ def from_os_error(error: OSError) -> InputError | None:
         return None
     name = error.filename or "the run folder"
     return InputError(f"{name}: cannot write: {MENDABLE[error.errno]}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever keeps a file or folder from being written into one message that names it.
+
+    Raises:
+        InputError: for what the operating system refuses, to Python or to a library in Rust.
+    """
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers raise errors of their own: `… (os error 28)`.
+        rust = re.search(r"\(os error (\d+)\)", str(error))
+        code = int(rust[1]) if rust is not None else getattr(error, "errno", None)
+        if code is None:
+            raise
+        why = MENDABLE.get(code, f"{os.strerror(code)}; set run.dir to another folder")
+        raise InputError(f"{path}: cannot write: {why}") from error
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:

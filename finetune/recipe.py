@@ -87,6 +87,8 @@ class Data(Section):
                 f"together with data.test_fraction below 1, got {self.validation_fraction} + "
                 f"{self.test_fraction}",
             )
+        if self.label == self.text:
+            raise conflict("label", f"another column than data.text, got '{self.text}' for both")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise conflict("labels", f"each name once, got {list(self.labels)}")
         for key in ("validation", "test"):

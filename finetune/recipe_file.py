@@ -57,7 +57,7 @@ def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
     """
     tree, problems = _read(Path(path))
     origin: dict[str, str] = {}
-    for word in words:
+    for word in _flags_joined(words):
         problem = _apply(word, tree, origin)
         if problem is not None:
             problems.append(problem)
@@ -138,8 +138,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise InputError(f"{path}: {line}not valid YAML: {error.problem}") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+    except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
+        raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if tree is None:
         raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
     if not isinstance(tree, dict):
@@ -148,7 +148,10 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
         if name in SECTIONS and not isinstance(section, dict):
             if section is not None:
                 problems.append(f"{path}: {name}: expected a section of keys, got {_show(section)}")
-            tree[name] = {}
+            tree[name] = section = {}
+        for key in [key for key in section if not isinstance(key, str)]:
+            problems.append(f"{path}: {name}: expected words as keys, got {_show(key)}")
+            del section[key]
     return tree, problems
 
 
@@ -163,6 +166,17 @@ def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:
             yield f"{name}: set twice, on lines {lines[name]} and {line}; keep one of them"
         lines.setdefault(name, line)
         yield from _repeated_keys(value, f"{name}.")
+
+
+def _flags_joined(words: Sequence[str]) -> list[str]:
+    """`--optim.lr 3` as the one word that it was meant to be."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.fullmatch(r"--?[A-Za-z_.-]+", joined[-1]) and not re.search("^-|=", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | None:
@@ -185,10 +199,11 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
         return f"{word}: no section '{section}'{hint}"
     try:
         value = YAML(typ="safe", pure=True).load(text) if text else None
-    except YAMLError:
+    except (YAMLError, ValueError):
         value = text  # a path or a sentence that happens not to be YAML
     field = SECTIONS[section].model_fields.get(key)
-    takes_words = field is not None and str in (field.annotation, *get_args(field.annotation))
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    takes_words = str in kinds and ... not in kinds  # a list of words is written as YAML
     if isinstance(value, dict) or (takes_words and value is not None):
         value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand
     tree.setdefault(section, {})

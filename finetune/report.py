@@ -39,7 +39,7 @@ from finetune import recipe, recipe_file
 from finetune.corpus import Corpus, Split, class_counts, fingerprint, majority_baseline
 from finetune.hardware import Hardware
 from finetune.metrics import softmax
-from finetune.problems import InputError
+from finetune.problems import InputError, writing
 from finetune.record import Record
 from finetune.scoring import Scores
 from finetune.tokens import TokenTable
@@ -59,10 +59,17 @@ def choose_folder(choices: recipe.Run, started: datetime) -> Path:
     if choices.dir is None:
         folder = Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
         return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
-    folder = Path(choices.dir).expanduser()
-    if folder.is_file():
-        raise InputError(f"run.dir: {folder} is a file; expected a folder, or a name that is free")
-    there = sorted(child.name for child in folder.iterdir()) if folder.is_dir() else []
+    try:
+        folder = Path(choices.dir).expanduser()
+    except RuntimeError:
+        raise InputError(f"run.dir: {choices.dir}: no such user") from None
+    standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not standing.is_dir():
+        what = "a file" if standing.is_file() else "no folder"
+        raise InputError(
+            f"run.dir: {standing} is {what}; expected a folder, or a name that is free"
+        )
+    there = sorted(os.listdir(folder)) if folder == standing else []
     if there and not choices.overwrite:
         raise InputError(
             f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
@@ -72,46 +79,70 @@ def choose_folder(choices: recipe.Run, started: datetime) -> Path:
 
 
 def claim_folder(folder: Path, choices: recipe.Recipe) -> None:
-    """Create the run's folder, without what an earlier run wrote there, and save the recipe."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in OWN_FILES:
-        old = folder / name
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    (folder / "recipe.yaml").write_text(recipe_file.to_yaml(choices), encoding="utf-8")
+    """Create the run's folder, without what an earlier run wrote there, and save the recipe.
+
+    Raises:
+        InputError: where it cannot be written, or where the run reads what would be removed.
+    """
+    own = [folder / name for name in OWN_FILES]
+    for key, source in (("data", choices.data.source), ("model", choices.model.source)):
+        read = Path(source).resolve()
+        for old in own:
+            if old.exists() and (read == old.resolve() or old.resolve() in read.parents):
+                raise InputError(
+                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
+                    "another run.dir"
+                )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in own:
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
+    write_whole(folder / "recipe.yaml", recipe_file.to_yaml(choices))
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file, on disk when this returns."""
-    with file.open("a", encoding="utf-8") as out:
+    with writing(file), file.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Write a file aside and put it in place, so that a reader never sees half of it."""
+    """Write an object so that a person reads it too."""
+    write_whole(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file aside and put it in place, so that nobody ever sees half of it.
+
+    Raises:
+        InputError: where it cannot be written; what stood there before stays.
+    """
     aside = file.with_name(f".{file.name}.new")
-    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(file)
+    with writing(file):
+        try:
+            file.parent.mkdir(exist_ok=True)
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def write_predictions(
     file: Path, split: Split, labels: Sequence[str], logits: NDArray[np.float32]
 ) -> None:
     """One line for each row: where it came from, its label, the answer and all probabilities."""
-    file.parent.mkdir(exist_ok=True)
-    chances = softmax(logits)
-    aside = file.with_name(f".{file.name}.new")
-    with aside.open("w", encoding="utf-8") as out:
-        for i, row in enumerate(chances):
-            line: dict[str, Any] = {"row": split.places.place(i)}
-            if split.labels is not None:
-                line["label"] = labels[split.labels[i]]
-            line["predicted"] = labels[int(row.argmax())]
-            line["probabilities"] = [round(float(chance), 6) for chance in row]
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
-    aside.replace(file)
+    lines = []
+    for i, row in enumerate(softmax(logits)):
+        line: dict[str, Any] = {"row": split.places.place(i)}
+        if split.labels is not None:
+            line["label"] = labels[split.labels[i]]
+        line["predicted"] = labels[int(row.argmax())]
+        line["probabilities"] = [round(float(chance), 6) for chance in row]
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_whole(file, "".join(lines))
 
 
 def results(

@@ -15,7 +15,7 @@ from pathlib import Path
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from finetune import problems, recipe_file
+from finetune import problems, recipe_file, terminal
 from finetune.problems import InputError
 from finetune.recipe import Recipe
 
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(error: InputError) -> int:
+    terminal.end_progress()
     if os.environ.get("RANK", "0") == "0":  # every process found the same
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
     return 2
@@ -70,11 +71,11 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         metrics,
         model,
         optim,
+        publish,
         report,
         scoring,
         sources,
         summary,
-        terminal,
         tokens,
         trackers,
     )
@@ -97,6 +98,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     terminal.speak_only_if(main_process)
     hardware.set_threads(plan)
     wanted = metrics.load(recipe.score.metrics, recipe.score.trust_remote_code)
+    if main_process and not dry:
+        publish.check(recipe.publish)
 
     # Documents → labels and splits → tokens.
     with accelerator.main_process_first():
@@ -126,7 +129,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     if main_process:
         report.claim_folder(folder, sources.anchored(recipe))
     accelerator.wait_for_everyone()
-    trackers.start(accelerator, recipe)
+    trackers.start(accelerator, recipe, folder / "trackers")
 
     def score(split: data.Split) -> scoring.Scores:
         return scoring.score(
@@ -196,6 +199,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         )
         report.write_json(folder / "results.json", results)
         summary.say_results(results, folder)
+        if recipe.publish.repo_id is not None:
+            terminal.say(f"\nPublished: {publish.push(folder / 'model', recipe.publish)}")
     accelerator.end_training()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tqdm import tqdm
 
 _speaks = True
+_bar: "Progress | None" = None  # the one that is drawn now
 
 
 def speak_only_if(main: bool) -> None:
@@ -73,6 +74,9 @@ class Progress:
             bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
         )
 
+        global _bar
+        _bar = self
+
     def step(self) -> None:
         self.done += 1
         self.bar.update()
@@ -91,3 +95,9 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
+
+
+def end_progress() -> None:
+    """Close a bar that was cut short, so that what is printed next has a line of its own."""
+    if _bar is not None:
+        _bar.close()

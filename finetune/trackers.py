@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from accelerate import Accelerator
 
-from finetune.problems import InputError
+from finetune.problems import InputError, writing
 from finetune.recipe import Recipe
 
 
@@ -24,11 +25,16 @@ def check(names: Sequence[str]) -> None:
         raise InputError(problems)
 
 
-def start(accelerator: Accelerator, choices: Recipe) -> None:
-    """Open the trackers that the recipe names, with the recipe as their settings."""
+def start(accelerator: Accelerator, choices: Recipe, folder: Path) -> None:
+    """Open the trackers that the recipe names, with the recipe as their settings.
+
+    Raises:
+        InputError: where their folder cannot be written.
+    """
     settings = {
         f"{section}.{key}": value if isinstance(value, (int, float, str, bool)) else str(value)
         for section, keys in choices.model_dump(mode="json").items()
         for key, value in keys.items()
     }
-    accelerator.init_trackers(choices.run.name or "run", config=settings)
+    with writing(folder):
+        accelerator.init_trackers(choices.run.name or "run", config=settings)
