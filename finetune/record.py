@@ -20,6 +20,13 @@ Line = dict[str, float]
 class DivergedError(InputError):
     """A loss or a gradient that is not finite: there is no descending from here."""
 
+    @classmethod
+    def at(cls, step: int, what: str, value: float) -> "DivergedError":
+        return cls(
+            f"step {step}: the {what} is not finite ({value}); lower optim.lr, or set "
+            "optim.max_grad_norm=1.0 where it is off"
+        )
+
     def with_last_good(self, step: float | None, folder: Path) -> "DivergedError":
         """The same error, saying which model is still good."""
         if step is None:
@@ -115,8 +122,5 @@ class Record:
         if finite.all():
             return
         first = int((~finite).nonzero()[0])
-        raise DivergedError(
-            f"step {self.steps - len(self._norms) + first + 1}: the loss or its gradient is not "
-            f"finite (gradient norm {self._norms[first].item()}); lower optim.lr, or set "
-            "optim.max_grad_norm=1.0 where it is off"
-        )
+        step = self.steps - len(self._norms) + first + 1
+        raise DivergedError.at(step, "loss or its gradient's norm", self._norms[first].item())

@@ -65,11 +65,11 @@ def choose_folder(choices: recipe.Run, started: datetime) -> Path:
         raise InputError(f"run.dir: {choices.dir}: no such user") from None
     standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not standing.is_dir():
-        what = "a file" if standing.is_file() else "no folder"
+        found = "a file" if standing.is_file() else "no folder"
         raise InputError(
-            f"run.dir: {standing} is {what}; expected a folder, or a name that is free"
+            f"run.dir: {standing} is {found}; expected a folder, or a name that is free"
         )
-    there = sorted(os.listdir(folder)) if folder == standing else []
+    there = sorted(child.name for child in folder.iterdir()) if folder == standing else []
     if there and not choices.overwrite:
         raise InputError(
             f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "

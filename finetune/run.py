@@ -5,6 +5,7 @@ accelerate launch finetune/run.py recipes/ag_news.yaml [section.key=value …] [
 
 import argparse
 import functools
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         publish.check(recipe.publish)
 
     # Documents → labels and splits → tokens.
+    summary.say_source(recipe)
     with accelerator.main_process_first():
         corpus = data.prepare(sources.load_rows(recipe.data), recipe.data)
     metrics.try_out(wanted, len(corpus.labels))
@@ -113,7 +115,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     tables = {
         split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
     }
-    summary.say_data(recipe, corpus, tables, max_length)
+    summary.say_data(corpus, tables, max_length)
     summary.say_plan(recipe, plan, accelerator.num_processes, tables["train"])
     if dry:
         return summary.say_dry_run(recipe, tables["train"])
@@ -151,6 +153,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     def validate(step: int) -> None:
         """Score validation; keep the model where it is the best so far (not where it ties)."""
         values = score(corpus.validation).values
+        if not math.isfinite(values["loss"]):
+            raise DivergedError.at(step, "validation loss", values["loss"])
         log("validation", step, values)
         better = metrics.is_better(recipe.score.best, values, best)
         summary.say_validation(step, values, better)

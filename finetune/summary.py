@@ -14,11 +14,13 @@ from finetune.tokens import TokenTable
 MOST_CLASSES = 12  # that are listed one by one
 
 
-def say_data(
-    choices: Recipe, corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int
-) -> None:
+def say_source(choices: Recipe) -> None:
+    """Said before it is read: a large file or the Hub may take its time."""
+    say_wrapped(choices.data.source, mark="Data   ")
+
+
+def say_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int) -> None:
     """The splits, their classes, and what was found in the rows."""
-    say(f"Data  {choices.data.source}")
     rows = [("", "rows", "tokens", "median", "longest", f"cut at {max_length}")]
     for split in corpus.splits():
         tokens = tables[split.name]

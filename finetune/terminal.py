@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
 
+import logging
 import os
 import sys
 import textwrap
@@ -46,6 +47,8 @@ def quiet_libraries() -> None:
     datasets.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # Without a network it would print each of its retries.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:

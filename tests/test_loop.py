@@ -159,7 +159,7 @@ def test_a_gradient_that_is_not_finite_stops_at_its_step(encoder):
     of = of.model_copy(update={"optim": of.optim.model_copy(update={"lr": 1e30})})
     with pytest.raises(DivergedError) as caught:
         train(encoder, of, 64)
-    assert str(caught.value).startswith("step 2: the loss or its gradient is not finite")
+    assert str(caught.value).startswith("step 2: the loss or its gradient's norm is not finite")
 
 
 def test_label_smoothing_spreads_the_target(encoder):
