@@ -33,8 +33,11 @@ from finetune.freezing import freeze, freeze_unreached
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.pretrained import (
     check_folder,
+    encoder_config,
     first_line,
+    hub_arguments,
     quietly,
+    read_config,
     reading,
 )
 from finetune.problems import InputError, some
@@ -44,70 +47,6 @@ AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfi
 AutoModelForSequenceClassification.register(
     DocumentClassifierConfig, DocumentClassifier, exist_ok=True
 )
-
-# Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
-# text reaches (their `create_position_ids_from_input_ids`).
-POSITIONS_AFTER_PADDING = {
-    "camembert",
-    "data2vec-text",
-    "esm",
-    "ibert",
-    "layoutlmv3",
-    "lilt",
-    "longformer",
-    "luke",
-    "markuplm",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
-BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
-
-
-def load_config(source: str, choices: Model) -> PretrainedConfig:
-    """The encoder's config; of a `DocumentClassifier` folder, the one inside.
-
-    Args:
-        source: a folder or a Hub id.
-
-    Raises:
-        InputError: where there is no config, or none of a text encoder.
-    """
-    return _encoder_config(_load_config(source, choices))
-
-
-def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer that stands beside the encoder.
-
-    Raises:
-        InputError: where there is none, or one that cannot pad.
-    """
-    missing = (
-        f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
-        "vocab.txt or the like; copy the tokenizer files of the encoder there"
-    )
-    check_folder(source, "model.source")
-    with quietly(), reading(source, "model.source"):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
-            )
-        except ValueError as error:
-            if "backend tokenizer" not in str(error):
-                raise
-            raise InputError(missing) from error
-    # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
-    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < BLANK:
-        raise InputError(missing)
-    if tokenizer.pad_token is None:
-        raise InputError(
-            f"model.source: expected a tokenizer that can pad, found none of its tokens for that "
-            f"in '{source}'; set pad_token in its tokenizer_config.json"
-        )
-    return tokenizer
 
 
 def build(
@@ -127,9 +66,9 @@ def build(
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
     """
-    config = _load_config(source, choices)
+    config = read_config(source, choices)
     if choices.dropout is not None:
-        _set_config_dropout(_encoder_config(config), choices.dropout)
+        _set_config_dropout(encoder_config(config), choices.dropout)
     make = _linear if choices.head == "linear" else _native
     with quietly(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
@@ -188,22 +127,6 @@ def load(
     return model, tokenizer
 
 
-def max_positions(config: PretrainedConfig) -> int | None:
-    """How many tokens a text may have, special ones included; None where nothing limits it."""
-    config = _encoder_config(config)
-    try:
-        size: object = config.max_position_embeddings
-    except (AttributeError, NotImplementedError):  # XLNet's raises
-        return None
-    if not isinstance(size, int) or size <= 0:
-        return None
-    if config.model_type in POSITIONS_AFTER_PADDING:
-        return size - int(config.pad_token_id) - 1
-    return size
-
-
-# --- building -------------------------------------------------------------------------------------
-
 # What the two makers return: the model, the names of its weights that the source does not have,
 # and whether its head is one that the source trained for the same labels.
 Made = tuple[PreTrainedModel, set[str], bool]
@@ -212,28 +135,38 @@ Made = tuple[PreTrainedModel, set[str], bool]
 def _linear(
     source: str, config: PretrainedConfig, choices: Model, labels: Sequence[str], attention: str
 ) -> Made:
-    encoder_config = _encoder_config(config)
-    if encoder_config.model_type not in CONFIG_MAPPING:
+    inner = encoder_config(config)
+    if inner.model_type not in CONFIG_MAPPING:
         raise InputError(
             f"model.head: 'linear' needs an encoder that transformers has, found "
-            f"'{encoder_config.model_type}' with its own code in '{source}'; set model.head=native"
+            f"'{inner.model_type}' with its own code in '{source}'; set model.head=native"
         )
     whole = DocumentClassifierConfig(
-        encoder=encoder_config,
+        encoder=inner,
         pooling=choices.pooling,
         classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
         **_label_fields(labels),
     )
     if isinstance(config, DocumentClassifierConfig):
         model, info = _from_pretrained(
-            DocumentClassifier, source, "model.source", attention, config=whole, **_hub(choices)
+            DocumentClassifier,
+            source,
+            "model.source",
+            attention,
+            config=whole,
+            **hub_arguments(choices),
         )
         fresh = _check_weights(model, info, "encoder.", source, "model.source")
         model.config.encoder.name_or_path = ""
         same = _labels(config) == list(labels) and config.pooling == choices.pooling
         return model, fresh, same
     encoder, info = _from_pretrained(
-        AutoModel, source, "model.source", attention, config=encoder_config, **_hub(choices)
+        AutoModel,
+        source,
+        "model.source",
+        attention,
+        config=inner,
+        **hub_arguments(choices),
     )
     _check_weights(encoder, info, "", source, "model.source", ("pooler",))
     # The saved config keeps neither the path on this machine nor the labels of an earlier task.
@@ -274,7 +207,7 @@ def _native(
         "model.source",
         attention,
         config=config,
-        **_hub(choices),
+        **hub_arguments(choices),
     )
     prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
     head = next(name for name, part in model.named_modules() if part is _head(model))
@@ -395,27 +328,6 @@ def _set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
                 f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
                 "model.attention=auto"
             ) from error
-
-
-def _load_config(source: str, choices: Model) -> PretrainedConfig:
-    check_folder(source, "model.source")
-    with quietly(), reading(source, "model.source"):
-        config = AutoConfig.from_pretrained(source, **_hub(choices))
-    encoder = _encoder_config(config)
-    if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
-        raise InputError(
-            f"model.source: expected a text encoder such as BERT, found '{encoder.model_type}' in "
-            f"'{source}'; name another model"
-        )
-    return config  # type: ignore[no-any-return]
-
-
-def _hub(choices: Model) -> dict[str, Any]:
-    return {"revision": choices.revision, "trust_remote_code": choices.trust_remote_code}
-
-
-def _encoder_config(config: PretrainedConfig) -> PretrainedConfig:
-    return config.encoder if isinstance(config, DocumentClassifierConfig) else config
 
 
 def _labels(config: PretrainedConfig) -> list[str]:

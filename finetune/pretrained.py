@@ -1,4 +1,7 @@
-"""What can go wrong when a pretrained model is read → one clear message each."""
+"""A model's folder or Hub id → its config and tokenizer; what can go wrong → one clear message.
+
+Every error that reading a pretrained model may raise becomes an `InputError` here.
+"""
 
 # transformers says it is typed, but much of it is not.
 # mypy: disable-error-code="no-untyped-call"
@@ -6,11 +9,119 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
+from finetune.modeling_document_classifier import DocumentClassifierConfig
 from finetune.problems import InputError, some
+from finetune.recipe import Model
+
+# Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
+# text reaches (their `create_position_ids_from_input_ids`).
+POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
+
+
+def load_config(source: str, choices: Model) -> PretrainedConfig:
+    """The encoder's config; of a `DocumentClassifier` folder, the one inside.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Raises:
+        InputError: where there is no config, or none of a text encoder.
+    """
+    return encoder_config(read_config(source, choices))
+
+
+def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside the encoder.
+
+    Raises:
+        InputError: where there is none, or one that cannot pad.
+    """
+    missing = (
+        f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
+        "vocab.txt or the like; copy the tokenizer files of the encoder there"
+    )
+    check_folder(source, "model.source")
+    with quietly(), reading(source, "model.source"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
+            )
+        except ValueError as error:
+            if "backend tokenizer" not in str(error):
+                raise
+            raise InputError(missing) from error
+    # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < BLANK:
+        raise InputError(missing)
+    if tokenizer.pad_token is None:
+        raise InputError(
+            f"model.source: expected a tokenizer that can pad, found none of its tokens for that "
+            f"in '{source}'; set pad_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens a text may have, special ones included; None where nothing limits it."""
+    config = encoder_config(config)
+    try:
+        size: object = config.max_position_embeddings
+    except (AttributeError, NotImplementedError):  # XLNet's raises
+        return None
+    if not isinstance(size, int) or size <= 0:
+        return None
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        return size - int(config.pad_token_id) - 1
+    return size
+
+
+def read_config(source: str, choices: Model) -> PretrainedConfig:
+    check_folder(source, "model.source")
+    with quietly(), reading(source, "model.source"):
+        config = AutoConfig.from_pretrained(source, **hub_arguments(choices))
+    encoder = encoder_config(config)
+    if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
+        raise InputError(
+            f"model.source: expected a text encoder such as BERT, found '{encoder.model_type}' in "
+            f"'{source}'; name another model"
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def hub_arguments(choices: Model) -> dict[str, Any]:
+    return {"revision": choices.revision, "trust_remote_code": choices.trust_remote_code}
+
+
+def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
+    return config.encoder if isinstance(config, DocumentClassifierConfig) else config
 
 
 def check_folder(source: str, key: str) -> None:

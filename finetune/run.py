@@ -72,6 +72,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         metrics,
         model,
         optim,
+        pretrained,
         publish,
         report,
         scoring,
@@ -109,9 +110,10 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     metrics.try_out(wanted, len(corpus.labels))
     source = sources.model_source(recipe.model.source)
     with accelerator.main_process_first():
-        config = model.load_config(source, recipe.model)
-        tokenizer = model.load_tokenizer(source, recipe.model)
-    max_length = tokens.max_length(recipe.data.max_length, model.max_positions(config))
+        config = pretrained.load_config(source, recipe.model)
+        tokenizer = pretrained.load_tokenizer(source, recipe.model)
+    max_length = tokens.max_length(recipe.data.max_length, pretrained.max_positions(config))
+    tokenizer.model_max_length = max_length  # saved with the model: so it truncates alike
     tables = {
         split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
     }

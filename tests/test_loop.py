@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune import batches, loop, model, optim, recipe, tokens
+from finetune import batches, loop, model, optim, pretrained, recipe, tokens
 from finetune.record import DivergedError, Record
 from tests.tiny import tiny_encoder
 
@@ -39,7 +39,7 @@ def choices(**sections):
 
 
 def build(encoder, of):
-    tokenizer = model.load_tokenizer(encoder, of.model)
+    tokenizer = pretrained.load_tokenizer(encoder, of.model)
     table = tokens.encode(TEXTS, tokenizer, 64)
     return model.build(encoder, of.model, ["a", "b", "c"], "sdpa", seed=0), table
 

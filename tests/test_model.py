@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from finetune import model as module
+from finetune import pretrained
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.problems import InputError
 from finetune.recipe import Model
@@ -306,7 +307,7 @@ def test_freezes_what_the_logits_do_not_depend_on(tmp_path):
 @each_head
 def test_reloads_to_the_same_logits(encoders, tmp_path, architecture, head):
     model, inputs = build(encoders[architecture], head=head), batch(encoders[architecture])
-    module.save(model, module.load_tokenizer(str(encoders[architecture]), Model()), tmp_path)
+    module.save(model, pretrained.load_tokenizer(str(encoders[architecture]), Model()), tmp_path)
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert type(again) is type(model)
     assert torch.equal(logits_of(model, inputs), logits_of(again, inputs))
@@ -318,7 +319,7 @@ def test_reloads_to_the_same_logits(encoders, tmp_path, architecture, head):
     files = {"config.json", "model.safetensors", *TOKENIZER_FILES, *code}
     assert {path.name for path in tmp_path.iterdir()} == files
     assert str(encoders[architecture]) not in (tmp_path / "config.json").read_text()
-    assert module.max_positions(ours.config) == POSITIONS
+    assert pretrained.max_positions(ours.config) == POSITIONS
 
 
 WITHOUT_PACKAGE = """
@@ -333,7 +334,7 @@ print(json.dumps(classify(json.loads(sys.argv[3]), top_k=None)))
 @each_head
 def test_pipeline_where_the_package_is_not_installed(encoders, tmp_path, head):
     folder = tmp_path / "model"
-    tokenizer = module.load_tokenizer(str(encoders["bert"]), Model())
+    tokenizer = pretrained.load_tokenizer(str(encoders["bert"]), Model())
     module.save(build(encoders["bert"], head=head), tokenizer, folder)
     here = pipeline("text-classification", model=str(folder))(TEXTS, top_k=None)
     trusted = "1" if head == "linear" else "0"
@@ -376,7 +377,7 @@ def test_a_saved_classifier_as_source_keeps_its_head_for_the_same_labels(encoder
         assert torch.equal(logits_of(other, inputs), torch.zeros(3, len(labels)))
         for name, weight in first.base_model.state_dict().items():
             assert torch.equal(weight, other.base_model.state_dict()[name])
-    assert module.load_config(str(tmp_path), Model()).model_type == "bert"
+    assert pretrained.load_config(str(tmp_path), Model()).model_type == "bert"
 
 
 @pytest.mark.parametrize("auto", [AutoModelForMaskedLM, AutoModelForSequenceClassification])
@@ -441,7 +442,7 @@ def test_a_native_classifier_with_code_of_its_own(tmp_path, modules):
     model = build(source, head="native", trust_remote_code=True, freeze=1)
     frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"embeddings.weight", "layers.0.weight", "layers.0.bias"}
-    tokenizer = module.load_tokenizer(str(source), Model(trust_remote_code=True))
+    tokenizer = pretrained.load_tokenizer(str(source), Model(trust_remote_code=True))
     module.save(model, tokenizer, folder)
     again, _ = module.load(folder, trust_remote_code=True)
     ids = torch.tensor([[5, 6, 7]])
@@ -450,14 +451,14 @@ def test_a_native_classifier_with_code_of_its_own(tmp_path, modules):
 
 
 def test_max_positions(encoders):
-    assert set(CONFIG_MAPPING) >= module.POSITIONS_AFTER_PADDING
+    assert set(CONFIG_MAPPING) >= pretrained.POSITIONS_AFTER_PADDING
     for folder in encoders.values():
-        assert module.max_positions(module.load_config(str(folder), Model())) == POSITIONS
+        assert pretrained.max_positions(pretrained.load_config(str(folder), Model())) == POSITIONS
     expected = {"roberta": 512, "bert": 512, "deberta-v2": 512, "xlnet": None, "t5": None}
     sizes = {"roberta": {"max_position_embeddings": 514}}
     for name, most in expected.items():
         config = AutoConfig.for_model(name, **sizes.get(name, {}))
-        assert module.max_positions(config) == most, name
+        assert pretrained.max_positions(config) == most, name
 
 
 def test_importing_the_package_is_cheap():
@@ -469,7 +470,7 @@ def test_importing_the_package_is_cheap():
 
 
 def test_no_source(tmp_path):
-    for call in (module.load_config, module.load_tokenizer, build):
+    for call in (pretrained.load_config, pretrained.load_tokenizer, build):
         args = () if call is build else (Model(),)
         assert problem(call, f"{tmp_path}/none", *args) == (
             f"model.source: expected a model folder with config.json, found nothing at "
@@ -483,8 +484,8 @@ def test_no_source(tmp_path):
 
 def test_offline(tmp_path):
     code = (
-        "from finetune import model, recipe, problems\n"
-        "for call in (model.load_config, model.load_tokenizer):\n"
+        "from finetune import pretrained, recipe, problems\n"
+        "for call in (pretrained.load_config, pretrained.load_tokenizer):\n"
         "    try: call('org/none', recipe.Model())\n"
         "    except problems.InputError as error: print(error)\n"
     )
@@ -523,12 +524,12 @@ def test_the_hub_refuses(monkeypatch, refusal, message):
         raise OSError("a paragraph") from kind.__new__(kind)
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
-    assert problem(module.load_config, "org/none", Model()) == message
+    assert problem(pretrained.load_config, "org/none", Model()) == message
 
 
 def test_not_a_model_folder(tmp_path):
     (tmp_path / "notes.txt").touch()
-    assert problem(module.load_config, str(tmp_path), Model()) == (
+    assert problem(pretrained.load_config, str(tmp_path), Model()) == (
         f"model.source: expected a model folder with config.json, found notes.txt in '{tmp_path}'; "
         "name the folder that save_pretrained wrote"
     )
@@ -540,16 +541,16 @@ def test_not_a_model_folder(tmp_path):
 
 def test_not_an_encoder(bert):
     (bert / "config.json").write_text('{"model_type": "t5"}')
-    assert problem(module.load_config, str(bert), Model()) == (
+    assert problem(pretrained.load_config, str(bert), Model()) == (
         f"model.source: expected a text encoder such as BERT, found 't5' in '{bert}'; name "
         "another model"
     )
     (bert / "config.json").write_text('{"model_type": "nonesuch"}')
-    assert problem(module.load_config, str(bert), Model()).startswith(
+    assert problem(pretrained.load_config, str(bert), Model()).startswith(
         f"model.source: cannot read the model in '{bert}': "
     )
     (bert / "config.json").write_text("{")
-    assert problem(module.load_config, str(bert), Model()).startswith(
+    assert problem(pretrained.load_config, str(bert), Model()).startswith(
         f"model.source: cannot read the model in '{bert}': "
     )
 
@@ -570,7 +571,7 @@ def test_code_of_its_own(bert, modules):
         f"model.source: '{bert}' comes with its own Python code, which does not run unasked; read "
         "it, then set model.trust_remote_code=true"
     )
-    assert problem(module.load_config, str(bert), Model()) == expected
+    assert problem(pretrained.load_config, str(bert), Model()) == expected
     assert problem(build, bert) == expected
     (bert / "theirs.py").write_text(
         "from transformers import PretrainedConfig\n"
@@ -633,7 +634,7 @@ def test_saved_folder_without_some_weights(encoders, tmp_path):
 def test_no_tokenizer(encoders, tmp_path, architecture):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(encoders[architecture] / name, tmp_path)
-    assert problem(module.load_tokenizer, str(tmp_path), Model()) == (
+    assert problem(pretrained.load_tokenizer, str(tmp_path), Model()) == (
         f"model.source: expected the encoder's tokenizer in '{tmp_path}', found no tokenizer.json, "
         "vocab.txt or the like; copy the tokenizer files of the encoder there"
     )
@@ -643,7 +644,7 @@ def test_tokenizer_without_padding(bert):
     config = json.loads((bert / "tokenizer_config.json").read_text())
     del config["pad_token"]
     (bert / "tokenizer_config.json").write_text(json.dumps(config))
-    assert problem(module.load_tokenizer, str(bert), Model()) == (
+    assert problem(pretrained.load_tokenizer, str(bert), Model()) == (
         f"model.source: expected a tokenizer that can pad, found none of its tokens for that in "
         f"'{bert}'; set pad_token in its tokenizer_config.json"
     )

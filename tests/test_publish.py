@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants
 
-from finetune import checkpoint, model, publish
+from finetune import checkpoint, model, pretrained, publish
 from finetune.problems import InputError
 from finetune.recipe import Model, Publish
 from tests.hub import TOKEN, Fault, File, Hub
@@ -32,7 +32,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = tiny_encoder(root / "encoder")
     choices = Model(source=str(encoder), freeze="none")
     classifier = model.build(str(encoder), choices, ["a", "b"], "eager", 0)
-    tokenizer = model.load_tokenizer(str(encoder), choices)
+    tokenizer = pretrained.load_tokenizer(str(encoder), choices)
     checkpoint.save_model(classifier, tokenizer, root / "model")
     (root / "model" / "README.md").write_text(CARD)
     return root / "model"

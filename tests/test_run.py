@@ -148,7 +148,7 @@ answers = [json.loads(line) for line in open("one/predictions/test.jsonl")]
 texts = [json.loads(line)["text"] for line in open("data/test.jsonl")]
 classify = pipeline("text-classification", model="one/model", trust_remote_code=True, top_k=None)
 labels = ["art", "sea", "war"]
-for answer, scores in zip(answers, classify(texts, truncation=True, max_length=32), strict=True):
+for answer, scores in zip(answers, classify(texts, truncation=True), strict=True):
     found = {score["label"]: score["score"] for score in scores}
     assert max(found, key=found.get) == answer["predicted"]
     for label, chance in zip(labels, answer["probabilities"], strict=True):

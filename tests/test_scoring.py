@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from finetune import metrics, model, recipe, scoring, tokens
+from finetune import metrics, model, pretrained, recipe, scoring, tokens
 from tests.tiny import tiny_encoder
 
 TEXTS = [" ".join(["one two three"] * n) for n in (3, 1, 7, 2, 5, 1)]
@@ -19,7 +19,7 @@ def scored(tmp_path_factory):
     """A classifier with a random head, prepared, and its token table."""
     source = str(tiny_encoder(tmp_path_factory.mktemp("tiny")))
     choices = recipe.Model(freeze="embeddings", head_init="normal")
-    table = tokens.encode(TEXTS, model.load_tokenizer(source, choices), 64)
+    table = tokens.encode(TEXTS, pretrained.load_tokenizer(source, choices), 64)
     classifier = model.build(source, choices, ["a", "b", "c"], "sdpa", seed=0)
     accelerator = Accelerator(cpu=True)
     return accelerator.prepare(classifier), table, accelerator
