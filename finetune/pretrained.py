@@ -161,7 +161,9 @@ def reading(source: str, key: str) -> Iterator[None]:
     """Turn what transformers raises about a source into one message."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of many libraries: Rust's, the Hub client's, config checks, …
         raise InputError(_reason(error, source, key)) from error
 
 
@@ -198,7 +200,10 @@ def _reason(error: Exception, source: str, key: str) -> str:
             )
         if "safetensors" in str(error):
             return no_safetensors(source, key, ["other files"])
-    return f"{key}: cannot read the model in '{source}': {first_line(error)}"
+    why = f"something there lacks {error}" if isinstance(error, KeyError) else first_line(error)
+    return (
+        f"{key}: cannot read the model in '{source}': {why}; mend its files, or name another model"
+    )
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
@@ -208,7 +213,9 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+    """Of an error's message; with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".:")
 
 
 @contextmanager

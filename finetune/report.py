@@ -85,15 +85,15 @@ def claim_folder(folder: Path, choices: recipe.Recipe) -> None:
         InputError: where it cannot be written, or where the run reads what would be removed.
     """
     own = [folder / name for name in OWN_FILES]
-    for key, source in (("data", choices.data.source), ("model", choices.model.source)):
-        read = Path(source).resolve()
-        for old in own:
-            if old.exists() and (read == old.resolve() or old.resolve() in read.parents):
-                raise InputError(
-                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
-                    "another run.dir"
-                )
     with writing(folder):
+        for key, source in (("data", choices.data.source), ("model", choices.model.source)):
+            read = Path(source).resolve()
+            for old in own:
+                if old.exists() and old.resolve() in (read, *read.parents):
+                    raise InputError(
+                        f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
+                        "another run.dir"
+                    )
         folder.mkdir(parents=True, exist_ok=True)
         for old in own:
             if old.is_dir() and not old.is_symlink():

@@ -210,7 +210,9 @@ def test_label_spaces(
          "got text ('x' at train.csv: row 1) and whole numbers (1 at train.csv: row 2)"),
         (many(4, labels=("x",)), {},
          "train: expected rows of at least two labels, got only 'x' (4 rows)"),
-        (rows([" ", None], ["x", "y"]), {}, "train: no rows are left of train.csv (2 rows)"),
+        (rows([" ", None], ["x", "y"]), {}, "train: no rows are left of train.csv "
+         "(2 rows); 2 rows have no text (train.csv: row 1, train.csv: row 2): dropped "
+         "(data.on_empty: drop)"),
         (many(60, labels=tuple(f"id {i}" for i in range(30))), {},
          "train: 30 different labels in 60 rows (such as 'id 0', 'id 1', 'id 2' and 27 more): that "
          "looks like ids or free text; set data.label to the column of the classes, or list them "
@@ -298,7 +300,10 @@ def test_a_pool_too_small_to_cut() -> None:
 
 def test_an_empty_given_split() -> None:
     test = rows(["", None], ["x", "y"], "test.csv")
-    assert problems(three(many(4), test=test)) == ["test: no rows are left of test.csv (2 rows)"]
+    assert problems(three(many(4), test=test)) == [
+        "test: no rows are left of test.csv (2 rows); 2 rows have no text (test.csv: row 1, "
+        "test.csv: row 2): dropped (data.on_empty: drop)"
+    ]
 
 
 pools = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=60)

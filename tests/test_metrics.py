@@ -79,7 +79,8 @@ def test_a_metric_of_evaluate_load(tmp_path, monkeypatch):
     folder = tmp_path / "balanced"
     folder.mkdir()
     (folder / "balanced.py").write_text(
-        "import datasets, evaluate\n"
+        "import datasets\n"
+        "import evaluate\n"
         "class Balanced(evaluate.Metric):\n"
         "    def _info(self):\n"
         "        features = {'predictions': datasets.Value('int64'),\n"

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import recipe_file
+from tests.hub import Hub
 from tests.tiny import WORDS, tiny_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -238,6 +239,44 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
     assert steps == [5, 10, 12]
     assert list((work / "other" / "trackers").rglob("events.out.tfevents*"))
     assert not (work / "other" / "model" / "modeling_document_classifier.py").exists()
+
+
+def test_a_run_publishes_its_model_folder(work):
+    with Hub() as hub:
+        done = subprocess.run(
+            [sys.executable, RUN, "tiny.yaml", "run.dir=out", "publish.repo_id=ann/tiny",
+             "train.max_steps=2"],
+            cwd=work,
+            env=ENVIRONMENT | {
+                "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token,
+                "HF_HUB_DISABLE_XET": "1",
+            },
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"Published: {hub.url}/ann/tiny/commit/" in done.stdout
+        sent = hub.files("ann/tiny")
+    model = {file.name: file.read_bytes() for file in (work / "out" / "model").iterdir()}
+    assert {name: sent[name] for name in model} == model
+    assert set(sent) - set(model) <= {".gitattributes"}
+    written = [file.read_bytes() for file in (work / "out").rglob("*") if file.is_file()]
+    assert not any(hub.token.encode() in content for content in written)
+
+
+def test_publishing_is_refused_before_training(work):
+    with Hub() as hub:
+        done = subprocess.run(
+            [sys.executable, RUN, "tiny.yaml", "run.dir=refused", "publish.repo_id=bob/tiny"],
+            cwd=work,
+            env=ENVIRONMENT | {
+                "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token,
+                "HF_HUB_DISABLE_XET": "1",
+            },
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: publish.repo_id: ")
+    assert not (work / "refused").exists()
 
 
 def test_dry_run_writes_nothing_and_loads_no_weights(work):
