@@ -109,7 +109,8 @@ class DocumentClassifier(PreTrainedModel):
         kwargs["return_dict"] = True
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         pooled = self.pool(output.last_hidden_state, attention_mask)
-        logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
+        with torch.autocast(pooled.device.type, enabled=False):  # bf16 logits would tie
+            logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
         return SequenceClassifierOutput(
             loss=None if labels is None else nn.functional.cross_entropy(logits.float(), labels),
             logits=logits,

@@ -38,7 +38,8 @@ def learning_rate(step: int, steps: int, steps_per_epoch: int, choices: recipe.O
     epoch begins.
     """
     assert choices.lr is not None, "the recipe resolves the rate"
-    warmup = math.ceil(choices.warmup * steps)
+    # Rounded, as 0.07 × 100 is a little above 7; and one step at least stands at the peak.
+    warmup = min(math.ceil(round(choices.warmup * steps, 9)), steps - 1)
     if step < warmup:
         return choices.lr * (step + 1) / (warmup + 1)
     if choices.every == "epoch":

@@ -29,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]",
         epilog=recipe_file.help_text(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
