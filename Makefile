@@ -1,6 +1,6 @@
 # `make quickstart`: install into .venv and train on real documents, offline.
 # `make test`: install and run the whole suite.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: quickstart test lint install clean
@@ -18,7 +18,8 @@ lint: install
 
 install: .venv/installed
 
-# torch comes first: asked for alone, the pinned release is found as it is built for this machine.
+# torch comes first, alone and pinned: resolved together with the others, pip may fetch several
+# releases of it, each of some hundred MB or more, before it settles.
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch

@@ -23,22 +23,27 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     with writing(folder):
         try:
             models.save(model, tokenizer, aside)
-            for file in aside.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+            for file in aside.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
             if folder.exists():
                 folder.rename(before)
-            aside.rename(folder)
+            try:
+                aside.rename(folder)
+            except OSError:
+                before.rename(folder)
+                raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def restore_model(model: torch.nn.Module, folder: Path) -> None:
+def restore_model(model: torch.nn.Module, folder: Path, trust_remote_code: bool) -> None:
     """Put the weights of a saved folder into a model.
 
     They come through `from_pretrained`, as any user's will, so what is scored after this is what
     the folder holds.
     """
-    saved, _ = models.load(folder)
+    saved, _ = models.load(folder, trust_remote_code=trust_remote_code)
     model.load_state_dict(saved.state_dict())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from accelerate import Accelerator, DistributedType
 
 from finetune import recipe
 from finetune.problems import InputError
@@ -67,6 +68,25 @@ def plan(model: recipe.Model, train: recipe.Train) -> Hardware:
             f"{tokens:,} tokens at once, {threads} thread{'s' * (threads > 1)} in each process",
         ),
     )
+
+
+def check_distributed(accelerator: Accelerator) -> None:
+    """Refuse ways of sharing a run that the loop and the saving are not made for.
+
+    Raises:
+        InputError: for DeepSpeed, FSDP, Megatron and their kin.
+    """
+    ways = {
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+    }
+    if accelerator.distributed_type not in ways:
+        raise InputError(
+            f"accelerate: expected one process, or data-parallel ones, got "
+            f"{accelerator.distributed_type.value}; run `accelerate config` again, or pass "
+            "--num_processes and --multi_gpu"
+        )
 
 
 def set_threads(chosen: Hardware) -> None:

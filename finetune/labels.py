@@ -1,5 +1,6 @@
 """Each split's labels as they stand → the label space and every row's label by name."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def name_labels(
                 i for i, v in enumerate(rows.labels) if isinstance(v, str) and v != v.strip()
             ]
             values[role] = [(v.strip() or None) if isinstance(v, str) else v for v in rows.labels]
+    if given is not None:
+        values = _numbers(values, given)
     kind = _one_kind(splits, values)
     own = splits["train"].label_names if kind is int else None
     plain = {
@@ -96,6 +99,21 @@ def _one_kind(
         )
     kind = next(iter(kinds), str)
     return bool if kind is bool else int if kind is int else str
+
+
+def _numbers(
+    values: dict[str, list[Label | None]], given: tuple[str, ...]
+) -> dict[str, list[Label | None]]:
+    """Digits as numbers, where they are no names: a csv file cannot tell 0 from '0'."""
+    there = {value for column in values.values() for value in column if value is not None}
+    if there & set(given) or not all(
+        isinstance(value, str) and re.fullmatch(r"0|[1-9][0-9]*", value) for value in there
+    ):
+        return values
+    return {
+        role: [None if value is None else int(value) for value in column]
+        for role, column in values.items()
+    }
 
 
 def _plain_name(value: Label, own: tuple[str, ...] | None) -> str:

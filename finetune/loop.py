@@ -36,7 +36,8 @@ def fit(
         model: prepared by the accelerator, as is the optimizer; returns logits (rows, classes).
         labels: the true class of each row of the table. (rows,)
         validate: called with the steps done wherever the recipe wants validation scored.
-        log: called with the steps done and a line of numbers every `train.log_every` steps.
+        log: called with the steps done and a line of numbers every `train.log_every` steps, and
+            after the first and the last.
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
@@ -89,7 +90,7 @@ def fit(
 
         done = step + 1
         progress.step()
-        if done % train.log_every == 0 or done == steps:
+        if done % train.log_every == 0 or done in (1, steps):
             line = record.line() | {"lr": rate, "epoch": done / per_epoch}
             log(done, line)
             progress.show(line)

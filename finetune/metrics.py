@@ -69,8 +69,9 @@ class Accuracy(_OfLabels):
 class Averaged(_OfLabels):
     """Precision, recall or F1 of each class, averaged over classes.
 
-    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. A class
-    that is never predicted has precision 0, one that never occurs has recall 0.
+    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. As in
+    scikit-learn, a class counts where some row has it or is given it: one that is never predicted
+    has precision 0, one that never occurs has recall 0.
     """
 
     def __init__(self, kind: str, average: str) -> None:
@@ -140,11 +141,12 @@ class Loaded:
 Metric = _Metric | Loaded
 
 
-def load(names: Sequence[str], trust_remote_code: bool) -> list[Metric]:
-    """A metric for each name.
+def load(names: Sequence[str], best: str, trust_remote_code: bool) -> list[Metric]:
+    """A metric for each name, `best` being the one that picks the model.
 
     Raises:
-        InputError: for every name that is none of ours and that `evaluate.load` cannot load.
+        InputError: for every name that is none of ours and that `evaluate.load` may not or cannot
+            load, and where nobody knows which way `best` is better.
     """
     found: list[Metric] = []
     problems: list[str] = []
@@ -152,21 +154,25 @@ def load(names: Sequence[str], trust_remote_code: bool) -> list[Metric]:
         own = _own(name)
         if own is not None:
             found.append(own)
-        elif "/" in name and not trust_remote_code:
+        elif not trust_remote_code:
+            hint = did_you_mean(name, OWN, "its metrics are")
             problems.append(
-                f"score.metrics: '{name}' is code of other people; set "
-                "score.trust_remote_code=true to run it"
+                f"score.metrics: '{name}' is none of this package{hint} (evaluate.load would run "
+                "code from elsewhere for it: score.trust_remote_code=true allows that)"
             )
         else:
             try:
                 found.append(Loaded(name))
             except Exception as error:
                 # evaluate raises anything here: no such name, no network, a broken script
-                hint = did_you_mean(name, OWN, "the metrics that need no network are")
-                problems.append(
-                    f"score.metrics: '{name}' is not in this package, and evaluate.load could "
-                    f"not load it ({type(error).__name__}: no such metric, or no network){hint}"
-                )
+                absent = isinstance(error, (FileNotFoundError, ConnectionError))
+                why = "no such metric, or no network" if absent else str(error).splitlines()[0]
+                problems.append(f"score.metrics: evaluate.load cannot load '{name}' ({why})")
+    if best != "loss" and _own(best) is None:
+        problems.append(
+            f"score.best: '{best}' is none of this package, so which way it is better is unknown; "
+            f"choose loss or one of {', '.join(OWN)}"
+        )
     if problems:
         raise InputError(problems)
     return found

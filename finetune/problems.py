@@ -37,7 +37,7 @@ def from_os_error(error: OSError) -> InputError | None:
     if error.errno not in MENDABLE:
         return None
     name = error.filename or "the run folder"
-    return InputError(f"{name}: cannot write: {MENDABLE[error.errno]}")
+    return InputError(f"{name}: cannot read or write: {MENDABLE[error.errno]}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-# What SGD and AdamW start from where a recipe names no rate (measured: see the README).
+# What SGD and AdamW start from where a recipe names no rate.
 DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
 
 Count = Annotated[int, Field(ge=1)]
@@ -218,14 +218,15 @@ class Score(Section):
     metrics: Names = Field(
         ("accuracy", "f1_macro"),
         description="accuracy, precision_macro, recall_macro, f1_macro (also _micro, _weighted), "
-        "matthews_correlation, log_loss, top_3_accuracy (any number), or a name for evaluate.load",
+        "matthews_correlation, log_loss, top_3_accuracy (any number); with score.trust_remote_code "
+        "any name of evaluate.load",
     )
     best: str = Field("accuracy", description="the validation metric that picks the model")
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
         "epoch", description="score validation after each epoch, or every so many steps"
     )
     trust_remote_code: bool = Field(
-        False, description="let evaluate.load run code of other people (a name with a /)"
+        False, description="let evaluate.load run the code of other metrics than this package's"
     )
 
     @model_validator(mode="after")
@@ -244,7 +245,7 @@ class Run(Section):
     name: str | None = Field(None, description="null: the recipe's file name", min_length=1)
     dir: str | None = Field(None, description="the run folder; null: runs/<name>/<time>")
     overwrite: bool = Field(False, description="replace a run that stands in run.dir")
-    seed: int = Field(0, ge=0, description="of the order of rows, dropout and the head")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the order of rows, dropout and the head")
     trackers: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="also log to these, where installed")

@@ -78,12 +78,20 @@ def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
 
 def to_yaml(recipe: Recipe) -> str:
     """The recipe as YAML that `load` reads back to an equal recipe."""
+    tree = recipe.model_dump(mode="json")
+    text = _dump(tree, unicode=True)
+    # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
+    return text if YAML(typ="safe", pure=True).load(text) == tree else _dump(tree, unicode=False)
+
+
+def _dump(tree: dict[str, Any], unicode: bool) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.allow_unicode = unicode
     yaml.width = 100
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     out = io.StringIO()
-    yaml.dump(recipe.model_dump(mode="json"), out)
+    yaml.dump(tree, out)
     return out.getvalue()
 
 

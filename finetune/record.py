@@ -84,7 +84,10 @@ class Record:
         """
         self._stop_if_not_finite()
         total, squares = self.accelerator.reduce(self._sums).tolist()  # waits for the device
-        norms = torch.stack(self._norms).tolist()
+        # fp16 skips a step that overflows and lowers its scale; such a step has no norm.
+        norms = [norm for norm in torch.stack(self._norms).tolist() if math.isfinite(norm)]
+        if not math.isfinite(total) or not norms:
+            raise DivergedError.at(self.steps, "mean loss", total)
         self._clock()
         seconds, rows, tokens = (
             now - then
@@ -92,6 +95,7 @@ class Record:
         )
         variance = max(0.0, squares - total * total / rows) / max(1, rows - 1)
         clipped = sum(norm > self.max_norm for norm in norms)
+        skipped = len(self._norms) - len(norms)
         self.clipped += clipped
         self._begin_window()
         return {
@@ -99,6 +103,7 @@ class Record:
             "loss_se": math.sqrt(variance / rows),
             "grad_norm": sum(norms) / len(norms),
             "clipped": clipped / len(norms),
+            "skipped": skipped,
             "rows_per_second": rows / seconds,
             "tokens_per_second": tokens / seconds,
         }
@@ -117,7 +122,7 @@ class Record:
     def _stop_if_not_finite(self) -> None:
         scaler = self.accelerator.scaler
         if scaler is not None and scaler.is_enabled():
-            return  # fp16 skips a step that overflows, and lowers its scale
+            return  # single steps that overflow are fp16's way; `line` looks at them together
         finite = torch.isfinite(torch.stack(self._norms))
         if finite.all():
             return

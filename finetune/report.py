@@ -1,21 +1,25 @@
-"""Results → `results.json`, `metrics.jsonl`, `predictions/*.jsonl` and the lines at the end.
+"""Results → `results.json`, `metrics.jsonl`, `predictions/*.jsonl`, the saved recipe.
 
-`results.json` holds one object (lists and numbers only, so that any tool reads it):
+`results.json` holds one object; null stands for a number that could not be had:
 
     schema             1; raised when a key changes its meaning
     recipe             the recipe's name
     started            local time, ISO 8601
     num_processes      how many processes shared each step
-    data               source, labels in order, and of each split its origin, rows, class counts,
-                       rows truncated and tokens cut; findings; fingerprint (sha256 of all of it)
-    model              source, parameters, trainable parameters, max_length
+    data               source; labels in order; fingerprint (sha256 of labels, texts and classes);
+                       splits: of each its origin, rows, classes (rows of each label),
+                       truncated_rows, cut_tokens; findings: of each its kind, split, count,
+                       places (the first few), rule (what was done), other (a second split)
+    model              source, parameters, trainable_parameters, max_length (tokens kept)
     train              steps, rows, tokens and seconds of the loop without scoring,
                        rows_per_second, tokens_per_second, clipped (share of steps)
-    validation         the best model's scores: step, rows, loss, loss_se, and each metric by name
-    test               the same for test, scored once; labelled is false where it has no labels
-    baseline           accuracy on test of always answering train's most frequent label
-    hardware           device, precision, attention, micro_batch_tokens, threads
-    machine, versions  what it ran on
+    validation         the best model's: rows, step, loss, loss_se, and each metric by name
+    test               rows, labelled; where it has labels, loss, loss_se and each metric by name,
+                       scored once, and accuracy_interval: 95 % by Wilson, [low, high]
+    baseline           label: train's most frequent; accuracy: on test, of always answering it
+    hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons
+    machine            system, processor, cores
+    versions           of Python and the libraries
 """
 
 import dataclasses
@@ -24,7 +28,6 @@ import math
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -57,8 +60,7 @@ def choose_folder(choices: recipe.Run, started: datetime) -> Path:
         InputError: where something stands there that the run may not replace.
     """
     if choices.dir is None:
-        folder = Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
-        return folder.with_name(f"{folder.name}-{os.getpid()}") if folder.exists() else folder
+        return Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
     try:
         folder = Path(choices.dir).expanduser()
     except RuntimeError:
@@ -78,40 +80,106 @@ def choose_folder(choices: recipe.Run, started: datetime) -> Path:
     return folder
 
 
-def claim_folder(folder: Path, choices: recipe.Recipe) -> None:
-    """Create the run's folder, without what an earlier run wrote there, and save the recipe.
+def claim_folder(chosen: Path, choices: recipe.Run, saved: recipe.Recipe) -> Path:
+    """Create the run's folder, save the recipe in it, and return the folder.
+
+    With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
+    of two runs that chose one name at the same time, the later gets a name of its own.
 
     Raises:
         InputError: where it cannot be written, or where the run reads what would be removed.
     """
-    own = [folder / name for name in OWN_FILES]
+    folder = chosen
     with writing(folder):
-        for key, source in (("data", choices.data.source), ("model", choices.model.source)):
-            read = Path(source).resolve()
-            for old in own:
-                if old.exists() and old.resolve() in (read, *read.parents):
-                    raise InputError(
-                        f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
-                        "another run.dir"
-                    )
-        folder.mkdir(parents=True, exist_ok=True)
+        if choices.dir is None:
+            copy = 1
+            while not _made(folder):
+                copy += 1
+                folder = chosen.with_name(f"{chosen.name}-{copy}")
+        else:
+            choose_folder(choices, datetime.now())  # somebody may have come first
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_earlier_run(folder, saved)
+    write_whole(folder / "recipe.yaml", recipe_file.to_yaml(saved))
+    return folder
+
+
+def _made(folder: Path) -> bool:
+    """Create a folder that is not there yet; False where it is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_earlier_run(folder: Path, saved: recipe.Recipe) -> None:
+    own = [folder / name for name in OWN_FILES]
+    for key, source in (("data", saved.data.source), ("model", saved.model.source)):
+        read = Path(source).resolve()
         for old in own:
-            if old.is_dir() and not old.is_symlink():
-                shutil.rmtree(old)
-            else:
-                old.unlink(missing_ok=True)
-    write_whole(folder / "recipe.yaml", recipe_file.to_yaml(choices))
+            if old.exists() and old.resolve() in (read, *read.parents):
+                raise InputError(
+                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
+                    "another run.dir"
+                )
+    for old in own:
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def as_ran(
+    choices: recipe.Recipe, plan: Hardware, max_length: int, model: PreTrainedModel
+) -> recipe.Recipe:
+    """The recipe with what this machine, the encoder and the Hub decided, to be run again.
+
+    It names no run folder: run again, it gets a new one.
+    """
+    encoder: Any = model.base_model.config
+    return choices.model_copy(
+        update={
+            "data": choices.data.model_copy(update={"max_length": max_length}),
+            "model": choices.model.model_copy(
+                update={
+                    "attention": encoder._attn_implementation or "eager",
+                    "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
+                }
+            ),
+            "train": choices.train.model_copy(
+                update={
+                    "precision": plan.precision,
+                    "micro_batch_tokens": plan.micro_batch_tokens,
+                    "threads": plan.threads,
+                }
+            ),
+            "run": choices.run.model_copy(update={"dir": None, "overwrite": False}),
+        }
+    )
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file, on disk when this returns."""
     with writing(file), file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+        out.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Write an object so that a person reads it too."""
-    write_whole(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(file, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that are not finite as null: JSON has no other word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -152,6 +220,7 @@ def results(
     plan: Hardware,
     corpus: Corpus,
     tables: Mapping[str, TokenTable],
+    max_length: int,
     model: PreTrainedModel,
     record: Record,
     validation: Mapping[str, float],
@@ -188,6 +257,7 @@ def results(
             "source": choices.model.source,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "max_length": max_length,
         },
         "train": {
             "steps": record.steps,
@@ -233,7 +303,6 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "platform": sys.platform,
     }
 
 

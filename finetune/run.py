@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 # Run as a file, this folder comes first on sys.path, where our modules would hide others'.
@@ -42,12 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if mendable is None:
             raise
         return _refuse(mendable)
+    except KeyboardInterrupt:
+        terminal.end_progress()
+        return 130
     return 0
 
 
 def _refuse(error: InputError) -> int:
     terminal.end_progress()
-    if os.environ.get("RANK", "0") == "0":  # every process found the same
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of a machine's processes, one speaks
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
     return 2
 
@@ -60,8 +63,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
             and the model are known to be right.
     """
     # Heavy imports wait until the recipe is known to be right: a typo is told at once.
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.utils import broadcast_object_list, set_seed
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+    from accelerate.utils import GradientAccumulationPlugin, set_seed
 
     from finetune import (
         checkpoint,
@@ -80,6 +83,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         tokens,
         trackers,
     )
+    from finetune.processes import main_first, main_only
     from finetune.record import DivergedError
 
     # This machine, and what must be right before anything is loaded.
@@ -92,27 +96,43 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(recipe.run.trackers) or None,
         project_dir=folder / "trackers",
-        # Buffers never change here; to send them at every forward would cost time.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        # The loop divides by the step's rows itself, whatever the environment says.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[
+            # Buffers never change here; to send them at every forward would cost time.
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            # The others wait while the main process downloads.
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+        ],
     )
-    main_process = accelerator.is_main_process
-    terminal.speak_only_if(main_process)
+    hardware.check_distributed(accelerator)
     hardware.set_threads(plan)
-    wanted = metrics.load(recipe.score.metrics, recipe.score.trust_remote_code)
-    if main_process and not dry:
-        publish.check(recipe.publish)
+    terminal.speak_only_if(accelerator.is_main_process)
+    score_of = recipe.score
+    wanted = main_first(
+        accelerator,
+        lambda: metrics.load(score_of.metrics, score_of.best, score_of.trust_remote_code),
+    )
+    if not dry:
+        main_only(accelerator, lambda: publish.check(recipe.publish))
 
     # Documents → labels and splits → tokens.
     summary.say_source(recipe)
-    with accelerator.main_process_first():
-        corpus = data.prepare(sources.load_rows(recipe.data), recipe.data)
+    corpus = main_first(
+        accelerator, lambda: data.prepare(sources.load_rows(recipe.data), recipe.data)
+    )
     metrics.try_out(wanted, len(corpus.labels))
     source = sources.model_source(recipe.model.source)
-    with accelerator.main_process_first():
-        config = pretrained.load_config(source, recipe.model)
-        tokenizer = pretrained.load_tokenizer(source, recipe.model)
+    config, tokenizer = main_first(
+        accelerator,
+        lambda: (
+            pretrained.load_config(source, recipe.model),
+            pretrained.load_tokenizer(source, recipe.model),
+        ),
+    )
     max_length = tokens.max_length(recipe.data.max_length, pretrained.max_positions(config))
-    tokenizer.model_max_length = max_length  # saved with the model: so it truncates alike
+    tokenizer.model_max_length = max_length  # saved with the model: it truncates as training did
+    tokenizer.truncation_side = tokenizer.padding_side = "right"
     tables = {
         split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
     }
@@ -122,16 +142,17 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         return summary.say_dry_run(recipe, tables["train"])
 
     # The encoder with its new head, the optimizer, the run's folder.
-    with accelerator.main_process_first():
-        classifier = model.build(
+    classifier = main_first(
+        accelerator,
+        lambda: model.build(
             source, recipe.model, corpus.labels, plan.attention, seed=recipe.run.seed
-        )
+        ),
+    )
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
-    folder = broadcast_object_list([folder])[0]
-    if main_process:
-        report.claim_folder(folder, sources.anchored(recipe))
-    accelerator.wait_for_everyone()
+    saved = report.as_ran(sources.anchored(recipe), plan, max_length, classifier)
+    folder = main_only(accelerator, lambda: report.claim_folder(folder, recipe.run, saved))
+    accelerator.project_configuration.set_directories(str(folder / "trackers"))
     trackers.start(accelerator, recipe, folder / "trackers")
 
     def score(split: data.Split) -> scoring.Scores:
@@ -145,8 +166,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         )
 
     def log(kind: str, step: int, values: dict[str, float]) -> None:
-        if main_process:
-            report.append(folder / "metrics.jsonl", {"kind": kind, "step": step} | values)
+        line = {"kind": kind, "step": step} | values
+        main_only(accelerator, lambda: report.append(folder / "metrics.jsonl", line))
         accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step)
 
     best: dict[str, float] = {}
@@ -161,11 +182,12 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         summary.say_validation(step, values, better)
         if better:
             best.update(values, step=step)
-            if main_process:
-                checkpoint.save_model(
+            main_only(
+                accelerator,
+                lambda: checkpoint.save_model(
                     accelerator.unwrap_model(prepared), tokenizer, folder / "model"
-                )
-        accelerator.wait_for_everyone()
+                ),
+            )
 
     # Train on train; pick by validation; then, once, score the picked model on test.
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
@@ -184,28 +206,34 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         )
     except DivergedError as error:
         raise error.with_last_good(best.get("step"), folder / "model") from None
-    checkpoint.restore_model(accelerator.unwrap_model(prepared), folder / "model")
+    checkpoint.restore_model(
+        accelerator.unwrap_model(prepared), folder / "model", recipe.model.trust_remote_code
+    )
     scores = score(corpus.test)
-    if main_process:
-        report.write_predictions(
-            folder / "predictions" / "test.jsonl", corpus.test, corpus.labels, scores.logits
-        )
-        results = report.results(
-            recipe,
-            started,
-            accelerator.num_processes,
-            plan,
-            corpus,
-            tables,
-            classifier,
-            record,
-            best,
-            scores,
-        )
+    results = report.results(
+        recipe,
+        started,
+        accelerator.num_processes,
+        plan,
+        corpus,
+        tables,
+        max_length,
+        classifier,
+        record,
+        best,
+        scores,
+    )
+
+    def write() -> None:
+        predictions = folder / "predictions" / "test.jsonl"
+        report.write_predictions(predictions, corpus.test, corpus.labels, scores.logits)
         report.write_json(folder / "results.json", results)
-        summary.say_results(results, folder)
-        if recipe.publish.repo_id is not None:
-            terminal.say(f"\nPublished: {publish.push(folder / 'model', recipe.publish)}")
+
+    main_only(accelerator, write)
+    summary.say_results(results, folder)
+    if recipe.publish.repo_id is not None:
+        url = main_only(accelerator, lambda: publish.push(folder / "model", recipe.publish))
+        terminal.say(f"\nPublished: {url}")
     accelerator.end_training()
 
 

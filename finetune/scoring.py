@@ -45,7 +45,7 @@ def score(
     return Scores(logits, values | metrics.measure(wanted, logits, labels))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what an encoder caches must serve training again
 def logits_of(
     model: torch.nn.Module, table: TokenTable, accelerator: Accelerator, micro_batch_tokens: int
 ) -> NDArray[np.float32]:

@@ -79,7 +79,7 @@ def say_dry_run(choices: Recipe, train: TokenTable) -> None:
     rows = [("step", "epoch", "lr")]
     for step in shown:
         rate = optim.learning_rate(step, steps, per_epoch, choices.optim)
-        rows.append((f"{step + 1:,}", f"{(step + 1) / per_epoch:.2f}", f"{rate:.6f}"))
+        rows.append((f"{step + 1:,}", f"{(step + 1) / per_epoch:.2f}", f"{rate:.3e}"))
     say(table(rows))
     say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
     say("A dry run: no weights were loaded, nothing was written.")
@@ -118,7 +118,7 @@ def say_results(results: Mapping[str, Any], folder: Path) -> None:
     elif "accuracy" in test:
         low, high = test["accuracy_interval"]
         say_wrapped(
-            f"test accuracy is 95 % sure to lie between {low:.4f} and {high:.4f}; always answering "
+            f"95 % interval of test accuracy: {low:.4f} to {high:.4f}; always answering "
             f"'{results['baseline']['label']}' would score {results['baseline']['accuracy']:.4f}",
             mark="  ",
         )

@@ -54,7 +54,7 @@ class TokenTable:
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
         """The padded inputs of some rows: ids and mask, each (rows, longest) int64."""
-        lengths = self.lengths[rows]
+        lengths = self.starts[rows + 1] - self.starts[rows]
         mask = np.arange(lengths.max()) < lengths[:, None]  # (rows, longest)
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate([self.ids[self.starts[r] : self.starts[r + 1]] for r in rows])

@@ -29,7 +29,7 @@ def start(accelerator: Accelerator, choices: Recipe, folder: Path) -> None:
     """Open the trackers that the recipe names, with the recipe as their settings.
 
     Raises:
-        InputError: where their folder cannot be written.
+        InputError: where their folder cannot be written, or one does not start.
     """
     settings = {
         f"{section}.{key}": value if isinstance(value, (int, float, str, bool)) else str(value)
@@ -37,4 +37,9 @@ def start(accelerator: Accelerator, choices: Recipe, folder: Path) -> None:
         for key, value in keys.items()
     }
     with writing(folder):
-        accelerator.init_trackers(choices.run.name or "run", config=settings)
+        try:
+            accelerator.init_trackers(choices.run.name or "run", config=settings)
+        except OSError:
+            raise
+        except Exception as error:  # wandb without a login, for one, raises an error of its own
+            raise InputError(f"run.trackers: {str(error).splitlines()[0]}") from error

@@ -659,14 +659,16 @@ def test_model_folder(
 
 
 def test_unknown_metrics(refuses: Refuses) -> None:
-    trouble = "is not in this package, and evaluate.load could not load it (FileNotFoundError: no"
+    allows = (
+        "(evaluate.load would run code from elsewhere for it: score.trust_remote_code=true allows "
+        "that)"
+    )
     refuses(
         ["score.metrics=[accuracy, acuracy, zzz, someone/metric]"],
-        f"score.metrics: 'acuracy' {trouble} such metric, or no network); did you mean 'accuracy'?",
-        f"score.metrics: 'zzz' {trouble} such metric, or no network); the metrics that need no "
-        f"network are: {OWN_METRICS}",
-        "score.metrics: 'someone/metric' is code of other people; set score.trust_remote_code=true "
-        "to run it",
+        f"score.metrics: 'acuracy' is none of this package; did you mean 'accuracy'? {allows}",
+        f"score.metrics: 'zzz' is none of this package; its metrics are: {OWN_METRICS} {allows}",
+        "score.metrics: 'someone/metric' is none of this package; its metrics are: "
+        f"{OWN_METRICS} {allows}",
     )
 
 

@@ -137,7 +137,7 @@ def test_evaluations_and_log_lines(encoder):
     of = of.model_copy(update={"score": recipe.Score(every=2)})
     _, log, record, evaluated = train(encoder, of, 64)
     assert evaluated == [2, 4, 5]
-    assert [line["step"] for line in log] == [2, 4, 5]
+    assert [line["step"] for line in log] == [1, 2, 4, 5]
     assert record.steps == 5
 
 
@@ -166,6 +166,29 @@ def test_label_smoothing_spreads_the_target(encoder):
     """With a head of zeros every class is equally likely, so the smoothed loss is the same."""
     _, log, _, _ = train(encoder, choices(train={"label_smoothing": 0.5}), 64)
     assert log[0]["loss"] == pytest.approx(math.log(3))
+
+
+class Scaler:
+    """An fp16 scaler that is on: a step that overflows is skipped."""
+
+    def is_enabled(self):
+        return True
+
+
+def test_steps_that_fp16_skips_are_counted_and_a_lost_run_stops():
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = Scaler()
+    record = Record(accelerator, max_norm=1.0)
+    for norm in (math.inf, 2.0, 0.5):
+        record.add(torch.tensor([1.0, 2.0]))
+        record.end_step(torch.tensor(norm), rows=2, tokens=4)
+    line = record.line()
+    assert (line["skipped"], line["grad_norm"], line["clipped"]) == (1, 1.25, 0.5)
+    record.add(torch.tensor([1.0, 2.0]))
+    record.end_step(torch.tensor(math.nan), rows=2, tokens=4)
+    with pytest.raises(DivergedError):
+        record.line()
+    accelerator.scaler = None
 
 
 def test_the_record_says_how_sure_a_mean_loss_is():

@@ -18,7 +18,7 @@ NAMES = (*metrics.OWN, "top_1_accuracy", "top_2_accuracy")
 def test_by_hand():
     logits = np.log([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]])
     labels = np.array([0, 1, 1, 0])
-    found = metrics.measure(metrics.load(NAMES, False), logits, labels)
+    found = metrics.measure(metrics.load(NAMES, "accuracy", False), logits, labels)
     assert found["accuracy"] == found["top_1_accuracy"] == 0.5
     assert found["top_2_accuracy"] == 0.75
     assert found["log_loss"] == pytest.approx(-np.log([0.7, 0.6, 0.3, 0.2]).mean())
@@ -30,7 +30,7 @@ def test_by_hand():
 def test_against_scikit_learn(classes, rows, seed):
     random = np.random.default_rng(seed)
     logits, labels = random.normal(size=(rows, classes)) * 5, random.integers(0, classes, rows)
-    found = metrics.measure(metrics.load(NAMES, False), logits, labels)
+    found = metrics.measure(metrics.load(NAMES, "accuracy", False), logits, labels)
     guesses = logits.argmax(axis=1)
     every = list(range(classes))
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, guesses))
@@ -46,7 +46,7 @@ def test_against_scikit_learn(classes, rows, seed):
 
 
 def test_they_are_evaluate_metrics():
-    for metric in metrics.load(NAMES, False):
+    for metric in metrics.load(NAMES, "accuracy", False):
         assert isinstance(metric, evaluate.Metric)
     assert metrics.Accuracy().compute(predictions=[0, 1], references=[0, 0]) == {"accuracy": 0.5}
     batched = metrics.Accuracy()
@@ -57,20 +57,33 @@ def test_they_are_evaluate_metrics():
 
 def test_extreme_logits_are_finite():
     found = metrics.measure(
-        metrics.load(["log_loss"], False), np.array([[1e4, -1e4]]), np.array([1])
+        metrics.load(["log_loss"], "log_loss", False), np.array([[1e4, -1e4]]), np.array([1])
     )
     assert math.isfinite(found["log_loss"])
 
 
-def test_unknown_names_are_told_at_once(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_other_names_are_told_at_once(monkeypatch):
     with pytest.raises(InputError) as caught:
-        metrics.load(["accuracy", "f1", "someone/metric"], trust_remote_code=False)
+        metrics.load(["accuracy", "f1", "someone/metric"], "f1", trust_remote_code=False)
+    own = ", ".join(metrics.OWN)
+    allows = "(evaluate.load would run code from elsewhere for it: score.trust_remote_code=true"
     assert caught.value.problems == (
-        "score.metrics: 'f1' is not in this package, and evaluate.load could not load it "
-        "(FileNotFoundError: no such metric, or no network); did you mean 'f1_macro'?",
-        "score.metrics: 'someone/metric' is code of other people; set "
-        "score.trust_remote_code=true to run it",
+        f"score.metrics: 'f1' is none of this package; did you mean 'f1_macro'? {allows} allows "
+        "that)",
+        f"score.metrics: 'someone/metric' is none of this package; its metrics are: {own} {allows} "
+        "allows that)",
+        "score.best: 'f1' is none of this package, so which way it is better is unknown; choose "
+        f"loss or one of {own}",
+    )
+
+    def absent(*_, **__):
+        raise FileNotFoundError("nothing there")
+
+    monkeypatch.setattr(metrics.evaluate, "load", absent)  # the network's edge
+    with pytest.raises(InputError) as caught:
+        metrics.load(["f1"], "loss", trust_remote_code=True)
+    assert str(caught.value) == (
+        "score.metrics: evaluate.load cannot load 'f1' (no such metric, or no network)"
     )
 
 
@@ -92,7 +105,7 @@ def test_a_metric_of_evaluate_load(tmp_path, monkeypatch):
         "        return {'balanced': 0.5}\n"
     )
     monkeypatch.chdir(tmp_path)
-    [metric] = metrics.load(["balanced"], trust_remote_code=False)
+    [metric] = metrics.load(["balanced"], "loss", trust_remote_code=True)
     assert metrics.measure([metric], np.eye(2), np.arange(2)) == {"balanced": 0.5}
     with pytest.raises(InputError) as caught:
         metrics.try_out([metric], 3)

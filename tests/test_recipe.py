@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune import recipe_file
@@ -80,7 +80,8 @@ modell: {}
         "r.yaml: train.learning_rate: no such key; did you mean optim.lr?",
         "r.yaml: optim.lr: expected a number above 0, got 'fast'",
         "r.yaml: score.metrics: expected a list, each a word, got 3 at position 2",
-        "command line: run.seed: expected a whole number of at least 0, got -1",
+        "command line: run.seed: expected a whole number of at least 0 and below "
+        "2147483648, got -1",
     ]
 
 
@@ -168,6 +169,7 @@ def test_help_names_every_field():
     )
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Recipe,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune import recipe_file
+from finetune import recipe_file, report
 from tests.hub import Hub
 from tests.tiny import WORDS, tiny_encoder
 
@@ -113,16 +113,16 @@ def test_one_process(work, one):
     for split in ("validation", "test"):
         assert 0 <= results[split]["accuracy"] <= 1
         assert results[split]["log_loss"] == pytest.approx(results[split]["loss"])
-    assert "test accuracy is 95 % sure" in output
+    assert "95 % interval of test accuracy: " in output
     assert all(len(line) <= 80 for line in output.splitlines()), output
 
 
 def test_metrics_lines(work, one):
     found = lines(work / "one" / "metrics.jsonl")
     train = [line for line in found if line["kind"] == "train"]
-    assert [line["step"] for line in train] == [2, 4, 6, 8, 10, 12]
+    assert [line["step"] for line in train] == [1, 2, 4, 6, 8, 10, 12]
     assert set(train[0]) == {
-        "kind", "step", "epoch", "loss", "loss_se", "grad_norm", "clipped", "lr",
+        "kind", "step", "epoch", "loss", "loss_se", "grad_norm", "clipped", "skipped", "lr",
         "rows_per_second", "tokens_per_second",
     }  # fmt: skip
     validation = [line for line in found if line["kind"] == "validation"]
@@ -193,15 +193,89 @@ def test_more_processes_than_rows_in_the_last_step(work):
 def test_the_saved_recipe_repeats_the_run(work, one, tmp_path):
     """From another folder, as a module, with the resolved recipe: bit-identical weights."""
     done = subprocess.run(
-        [sys.executable, "-m", "finetune.run", str(work / "one" / "recipe.yaml"), "run.dir=again"],
+        [sys.executable, "-m", "finetune.run", str(work / "one" / "recipe.yaml")],
         cwd=tmp_path,
         env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    again = load_file(tmp_path / "again" / "model" / "model.safetensors")
+    [folder] = (tmp_path / "runs" / "tiny").iterdir()
+    again = load_file(folder / "model" / "model.safetensors")
     assert all(torch.equal(value, again[name]) for name, value in weights(work, "one").items())
+
+
+def test_the_saved_recipe_leaves_nothing_open(work, one):
+    saved = recipe_file.load(work / "one" / "recipe.yaml")
+    assert saved.data.source == str(work / "data")
+    assert saved.model.source == str(work / "encoder")
+    assert (saved.data.max_length, saved.train.precision, saved.train.threads) == (32, "fp32", 1)
+    assert (saved.model.attention, saved.train.micro_batch_tokens) == ("eager", 512) or (
+        saved.model.attention == "sdpa"
+    )
+    assert (saved.optim.lr, saved.model.freeze) == (0.1, "embeddings")
+    assert (saved.run.dir, saved.run.overwrite) == (None, False)
+
+
+def keys_of(value, prefix=""):
+    """Every key of nested objects, by its name alone."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            if key != "classes":  # the labels' own names
+                yield from keys_of(inner)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield from keys_of(value[0])
+
+
+def test_every_key_of_the_results_is_explained(one):
+    _, results = one
+    explained = report.__doc__
+    keys = set(keys_of(results)) - {"train", "validation", "test"}
+    assert len(keys) > 45
+    assert keys >= {"accuracy_interval", "max_length", "fingerprint", "rows_per_second", "findings"}
+    libraries = {"python", *report.LIBRARIES}
+    measured = {"accuracy", "f1_macro", "log_loss", "top_2_accuracy"}
+    missing = {key for key in keys - libraries - measured if key not in explained}
+    assert missing == set()
+
+
+def test_a_first_try_with_a_few_documents(work):
+    """Splits of one row: no standard error can be given, and nothing breaks."""
+    few = work / "few"
+    few.mkdir()
+    (few / "train.csv").write_text(
+        "text,label\n" + "".join(f"word {WORDS[i]},{i % 2}\n" for i in range(12))
+    )
+    words = "data.source=few", "data.labels=[no, yes]", "train.epochs=1"
+    _, results = run(work, [sys.executable, RUN], *words, name="few-run")
+    assert results["data"]["labels"] == ["no", "yes"]
+    assert (results["validation"]["rows"], results["test"]["rows"]) == (1, 1)
+    assert results["test"]["loss_se"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.text=body"], "no column 'body' (data.text)"),
+        (["run.dir=/proc/run"], "/proc/run: cannot write: "),
+    ],
+)
+def test_what_one_process_refuses_all_refuse(work, words, message):
+    done = subprocess.run(
+        [*TWO, RUN, "tiny.yaml", "run.dir=bad", *words],
+        cwd=work,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(set(errors))  # each problem once
+    assert message in errors[0]
+    assert "[rank" not in done.stderr  # the launcher adds its own, but no process has a traceback
+    assert not (work / "bad").exists()
 
 
 def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
@@ -320,7 +394,7 @@ def test_a_run_folder_is_replaced_only_when_told(work, one):
     steps = [
         line["step"] for line in lines(work / "one" / "metrics.jsonl") if line["kind"] == "train"
     ]
-    assert steps == [2, 4, 6]
+    assert steps == [1, 2, 4, 6]
 
 
 def test_no_module_hides_another():

@@ -42,7 +42,7 @@ def test_logits_in_order_for_any_budget(scored):
 
 def test_loss_is_the_mean_cross_entropy_with_its_error(scored):
     classifier, table, accelerator = scored
-    wanted = metrics.load(["accuracy", "log_loss"], False)
+    wanted = metrics.load(["accuracy", "log_loss"], "accuracy", False)
     scores = scoring.score(classifier, table, LABELS, wanted, accelerator, 64)
     losses = torch.nn.functional.cross_entropy(
         torch.from_numpy(scores.logits).double(), torch.from_numpy(LABELS), reduction="none"
