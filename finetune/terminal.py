@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 from tqdm import tqdm
@@ -47,6 +48,8 @@ def quiet_libraries() -> None:
     datasets.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # torch would have another argument, which newer and older releases do not share.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     # Without a network it would print each of its retries.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
