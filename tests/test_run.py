@@ -353,6 +353,34 @@ def test_publishing_is_refused_before_training(work):
     assert not (work / "refused").exists()
 
 
+def test_results_table(work, one):
+    """The README's table comes from runs, whose documents must still be the same."""
+    _, results = one
+    command = [sys.executable, str(ROOT / "scripts" / "results_table.py"), "one"]
+    readme = work / "README.md"
+    marks = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+    readme.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
+    settings = {"cwd": work, "env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)}}
+    done = subprocess.run(
+        [*command, "--readme", "README.md"], capture_output=True, text=True, **settings
+    )
+    assert done.returncode == 0, done.stderr
+    text = readme.read_text()
+    assert text.startswith(f"before\n{marks[0]}\n| recipe |")
+    assert text.endswith(f"|\n{marks[1]}\nafter\n")
+    assert (
+        f"| [tiny](recipes/tiny.yaml) | 41 / 17 | 3 | {100 * results['test']['accuracy']:.1f} ("
+        in text
+    )
+    file = work / "data" / "test.jsonl"
+    whole = file.read_text()
+    file.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    file.write_text(whole)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: one: the documents of ")
+
+
 def test_dry_run_writes_nothing_and_loads_no_weights(work):
     file = work / "encoder" / "model.safetensors"
     weights = file.read_bytes()
