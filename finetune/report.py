@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from finetune import recipe, recipe_file
+from finetune import recipe, recipe_file, sources
 from finetune.corpus import Corpus, Split, class_counts, fingerprint, majority_baseline
 from finetune.hardware import Hardware
 from finetune.metrics import softmax
@@ -135,14 +135,23 @@ def as_ran(
 ) -> recipe.Recipe:
     """The recipe with what this machine, the encoder and the Hub decided, to be run again.
 
-    It names no run folder: run again, it gets a new one.
+    Local sources stand as whole paths, so that it runs from anywhere. It names no run folder: run
+    again, it gets a new one.
     """
+
+    def whole(source: str) -> str:
+        path = None if source.startswith("package:") else sources.local_path(source)
+        return source if path is None else str(path.absolute())
+
     encoder: Any = model.base_model.config
     return choices.model_copy(
         update={
-            "data": choices.data.model_copy(update={"max_length": max_length}),
+            "data": choices.data.model_copy(
+                update={"source": whole(choices.data.source), "max_length": max_length}
+            ),
             "model": choices.model.model_copy(
                 update={
+                    "source": whole(choices.model.source),
                     "attention": encoder._attn_implementation or "eager",
                     "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
                 }

@@ -150,7 +150,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     )
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
-    saved = report.as_ran(sources.anchored(recipe), plan, max_length, classifier)
+    saved = report.as_ran(recipe, plan, max_length, classifier)
     folder = main_only(accelerator, lambda: report.claim_folder(folder, recipe.run, saved))
     accelerator.project_configuration.set_directories(str(folder / "trackers"))
     trackers.start(accelerator, recipe, folder / "trackers")

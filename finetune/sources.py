@@ -78,18 +78,6 @@ def model_source(source: str, key: str = "model.source") -> str:
     return str(path.resolve())
 
 
-def anchored(choices: recipe.Recipe) -> recipe.Recipe:
-    """The recipe with its local folders and files as whole paths, so that it runs from anywhere."""
-
-    def whole(source: str) -> str:
-        path = None if source.startswith("package:") else local_path(source)
-        return source if path is None else str(path.absolute())
-
-    data = choices.data.model_copy(update={"source": whole(choices.data.source)})
-    model = choices.model.model_copy(update={"source": whole(choices.model.source)})
-    return choices.model_copy(update={"data": data, "model": model})
-
-
 def local_path(source: str, key: str = "data.source") -> Path | None:
     """The folder or file of `package:…` or of a path; None for a Hub id.
 
