@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(mendable)
     except KeyboardInterrupt:
         terminal.end_progress()
+        print("interrupted; what was written so far stays", file=sys.stderr)
         return 130
     return 0
 
