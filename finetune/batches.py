@@ -54,6 +54,21 @@ def micro_batches(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
     return parts
 
 
+def process_parts(
+    rows: Rows, lengths: Rows, processes: int, process: int, budget: int, sharded: bool
+) -> list[tuple[Rows, float]]:
+    """A process's part of a step in micro-batches, each with the weight of its losses.
+
+    A process without a row computes one with weight 0, as all must take part in the sum of the
+    gradients. Where the model's weights are sharded over the processes, all must take part in
+    every forward pass, so that all get as many micro-batches.
+    """
+    hands = share(rows, lengths, processes)
+    parts = [(part, 1.0) for part in micro_batches(hands[process], lengths, budget)]
+    many = max(len(micro_batches(hand, lengths, budget)) for hand in hands) if sharded else 1
+    return parts + [(rows[:1], 0.0)] * (many - len(parts))
+
+
 def padding_share(parts: Sequence[Rows], lengths: Rows) -> float:
     """The share of padded positions among all that the encoder computes."""
     padded = sum(len(part) * int(lengths[part].max()) for part in parts)

@@ -1,32 +1,141 @@
-"""A run's best model ↔ disk. The folder is whole at every moment, or not there."""
+"""A run's checkpoints and its best model ↔ disk. A folder is whole, or it is not there.
 
+A checkpoint is a folder, `checkpoints/step-00000094`:
+
+    state.safetensors   trainable weights, the optimizer's state, random states (`state.py`)
+    state.json          all else that the run must know, in plain values
+    best/               the best model up to there: hard links to the files of `model/`
+    SHA256SUMS          of all of these; `sha256sum -c SHA256SUMS` checks it by hand
+"""
+
+import hashlib
+import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from finetune import model as models
-from finetune.problems import writing
+from finetune.problems import InputError, some, writing
+
+FOLDER = "checkpoints"
+TENSORS, PLAIN, BEST, SUMS = "state.safetensors", "state.json", "best", "SHA256SUMS"
+NAME = re.compile(r"step-(\d{8,})")
+
+Tensors = dict[str, torch.Tensor]
+Plain = dict[str, Any]
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def write(run: Path, step: int, tensors: Tensors, plain: Plain, keep: int) -> Path:
+    """Write the checkpoint of a step, then remove all but the newest `keep`.
+
+    Raises:
+        InputError: where it cannot be written whole; the ones before stay.
+    """
+    folder = run / FOLDER / f"step-{step:08d}"
+
+    def fill(aside: Path) -> None:
+        save_file(tensors, aside / TENSORS)
+        (aside / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
+        if (run / "model").is_dir():
+            _link(run / "model", aside / BEST)
+        _verify(aside, tensors, plain)
+        sums = {str(file.relative_to(aside)): _sha256(file) for file in _files(aside)}
+        (aside / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+    with writing(folder):
+        folder.parent.mkdir(exist_ok=True)
+    _put(folder, fill)
+    for old in standing(run)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def read(folder: Path) -> tuple[Tensors, Plain]:
+    """What `write` wrote.
+
+    Raises:
+        InputError: where a file is missing, or is not as it was written.
+    """
+    sums = _recorded_sums(folder)
+    found = {str(file.relative_to(folder)) for file in _files(folder)} - {SUMS}
+    wrong = [f"{name} is missing" for name in sorted(sums.keys() - found)]
+    wrong += [f"{name} is not part of it" for name in sorted(found - sums.keys())]
+    for name in sorted(found & sums.keys()):
+        try:
+            if _sha256(folder / name) != sums[name]:
+                wrong.append(f"{name} is not as it was written")
+        except OSError as error:
+            wrong.append(f"{name} cannot be read ({error.strerror})")
+    if wrong:
+        raise InputError(f"checkpoint {folder} is damaged: {some(wrong)}")
+    plain: Plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+    return load_file(folder / TENSORS), plain
+
+
+def standing(run: Path) -> list[Path]:
+    """The checkpoints of a run folder, the newest first."""
+    folder = run / FOLDER
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in there if NAME.fullmatch(path.name)), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """The steps done when a checkpoint was written."""
+    name = NAME.fullmatch(folder.name)
+    if name is None:
+        raise InputError(f"{folder}: expected a checkpoint, whose name is step- and eight digits")
+    return int(name[1])
+
+
+def drop_after(run: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, which belong to a course that is given up."""
+    for folder in standing(run):
+        if step_of(folder) > step:
+            shutil.rmtree(folder)
+
+
+def bring_back_best(checkpoint: Path | None, run: Path) -> None:
+    """Put the best model as of a checkpoint in place of the run's; with None, remove the run's."""
+    best = None if checkpoint is None else checkpoint / BEST
+    with writing(run / "model"):
+        if best is None or not best.is_dir():
+            shutil.rmtree(run / "model", ignore_errors=True)
+        else:
+            _put(run / "model", lambda aside: _link(best, aside, exist_ok=True))
+
+
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Tensors
+) -> None:
     """Write a model folder aside, sync it, then put it in the place of the one before.
+
+    Args:
+        weights: the model's, whole, which in the model itself may be sharded.
 
     Raises:
         InputError: where it cannot be written; the one before stays.
     """
+    _put(folder, lambda aside: models.save(model, tokenizer, aside, weights))
+
+
+def _put(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder aside, sync it, and put it in the place of the one before."""
     aside, before = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for leftover in (aside, before):
         shutil.rmtree(leftover, ignore_errors=True)
     with writing(folder):
         try:
-            models.save(model, tokenizer, aside)
-            for file in aside.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
+            aside.mkdir()
+            fill(aside)
+            for path in (*_files(aside), *(p for p in aside.rglob("*") if p.is_dir()), aside):
+                _sync(path)
             if folder.exists():
                 folder.rename(before)
             try:
@@ -34,16 +143,72 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
             except OSError:
                 before.rename(folder)
                 raise
+            _sync(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def restore_model(model: torch.nn.Module, folder: Path, trust_remote_code: bool) -> None:
-    """Put the weights of a saved folder into a model.
+def _sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's list of names."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and syncs their names itself
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
-    They come through `from_pretrained`, as any user's will, so what is scored after this is what
-    the folder holds.
+
+def _link(source: Path, target: Path, exist_ok: bool = False) -> None:
+    """A copy of a folder that takes no room where the file system has hard links.
+
+    Files in run folders are replaced, never changed, so a link keeps what it was made of.
     """
-    saved, _ = models.load(folder, trust_remote_code=trust_remote_code)
-    model.load_state_dict(saved.state_dict())
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copy2(one, other)
+
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=exist_ok)
+
+
+def _verify(folder: Path, tensors: Tensors, plain: Plain) -> None:
+    """Read back what was written.
+
+    Raises:
+        InputError: where it is something else.
+    """
+    back = load_file(folder / TENSORS)
+    same = back.keys() == tensors.keys() and all(
+        torch.equal(_bytes(back[name]), _bytes(tensors[name])) for name in back
+    )
+    if not same or json.loads((folder / PLAIN).read_text(encoding="utf-8")) != plain:
+        raise InputError(f"{folder}: the disk gave back something else than was written")
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _recorded_sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        pairs = [line.split("  ", 1) for line in lines]
+        sums = {name: sha for sha, name in pairs}
+    except (OSError, ValueError):
+        raise InputError(f"checkpoint {folder} is damaged: {SUMS} cannot be read") from None
+    if not sums.keys() >= {TENSORS, PLAIN}:
+        raise InputError(f"checkpoint {folder} is damaged: {SUMS} is not as it was written")
+    return sums
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from finetune import batches, optim, recipe
@@ -27,47 +27,54 @@ def fit(
     choices: recipe.Recipe,
     micro_batch_tokens: int,
     accelerator: Accelerator,
-    validate: Callable[[int], None],
+    record: Record,
     log: Callable[[int, Line], None],
-) -> Record:
+    validate: Callable[[int], None],
+    pause: Callable[[int, bool], bool],
+    rate_scale: float = 1.0,
+) -> None:
     """Gradient descent on the mean cross-entropy of the training rows.
 
     Args:
         model: prepared by the accelerator, as is the optimizer; returns logits (rows, classes).
         labels: the true class of each row of the table. (rows,)
-        validate: called with the steps done wherever the recipe wants validation scored.
+        record: the account so far, empty or of an earlier part of the run; goes on from its step.
         log: called with the steps done and a line of numbers every `train.log_every` steps, and
             after the first and the last.
+        validate: called with the steps done wherever the recipe wants validation scored.
+        pause: called after each step with the steps done, and whether validation was scored; may
+            write a checkpoint, and ends the loop by returning True.
+        rate_scale: what the schedule's rates are multiplied by.
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
     """
     train, device, processes = choices.train, accelerator.device, accelerator.num_processes
+    sharded = accelerator.distributed_type == DistributedType.FSDP
     per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
     steps = total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
+    first = record.steps
     lengths = table.lengths
     targets = torch.from_numpy(labels).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    record = Record(accelerator, max_norm)
-    progress = Progress(steps, shown=accelerator.is_main_process)
+    progress = Progress(steps, first, shown=accelerator.is_main_process)
     model.train()
 
-    for step in range(steps):
+    for step in range(first, steps):
         epoch, step_in_epoch = divmod(step, per_epoch)
-        if step_in_epoch == 0:
+        if step_in_epoch == 0 or step == first:
             order = batches.epoch_order(len(table), choices.run.seed, epoch)
         # The step's rows are a uniform sample, so their mean loss is a Monte Carlo estimate of
         # the true loss, and its gradient one of the true gradient.
         rows = batches.step_rows(order, train.batch_size, step_in_epoch)
-        mine = batches.share(rows, lengths, processes)[accelerator.process_index]
-        # Processes without a row join in with one of weight 0: all must take part in the sum.
-        weight, mine = (1.0, mine) if len(mine) else (0.0, rows[:1])
-        parts = batches.micro_batches(mine, lengths, micro_batch_tokens)
+        parts = batches.process_parts(
+            rows, lengths, processes, accelerator.process_index, micro_batch_tokens, sharded
+        )
 
         with accelerator.autocast():  # one for all parts, so that weights are cast once
-            for part in parts:
-                joined = part is parts[-1]  # the processes' gradients are averaged once
+            for i, (part, weight) in enumerate(parts, 1):
+                joined = i == len(parts)  # the processes' gradients are averaged once
                 with nullcontext() if joined else accelerator.no_sync(model):
                     logits = model(**table.batch(part, device)).logits.float()  # (part, classes)
                     losses = weight * F.cross_entropy(  # softmax, then -log p(true label): (part,)
@@ -82,7 +89,7 @@ def fit(
 
         norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
-        rate = optim.learning_rate(step, steps, per_epoch, choices.optim)
+        rate = rate_scale * optim.learning_rate(step, steps, per_epoch, choices.optim)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
@@ -94,11 +101,13 @@ def fit(
             line = record.line() | {"lr": rate, "epoch": done / per_epoch}
             log(done, line)
             progress.show(line)
-        if is_evaluation(done, steps, per_epoch, choices.score.every):
-            with record.paused():
+        scored = is_evaluation(done, steps, per_epoch, choices.score.every)
+        with record.paused():
+            if scored:
                 validate(done)
+            if pause(done, scored):
+                break
     progress.close()
-    return record
 
 
 def total_steps(rows: int, train: recipe.Train) -> int:

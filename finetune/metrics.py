@@ -7,6 +7,7 @@ Each is an `evaluate.Metric`, so it can be used wherever `evaluate.load` would s
 Any name that is not here goes to `evaluate.load`.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -211,13 +212,19 @@ def measure(
     return values
 
 
-def is_better(name: str, values: Mapping[str, float], best: Mapping[str, float]) -> bool:
-    """Whether `values` beat the best so far by the named metric; a tie does not."""
+def is_better(
+    name: str,
+    values: Mapping[str, float],
+    best: Mapping[str, float],
+    by_more_than: float = 0.0,
+) -> bool:
+    """Whether `values` beat the best so far by the named metric; a tie does not, nor does nan."""
     if not best:
         return True
-    if name in LOWER_IS_BETTER:
-        return values[name] < best[name]
-    return values[name] > best[name]
+    if math.isnan(best[name]):
+        return not math.isnan(values[name])
+    gain = values[name] - best[name]
+    return (-gain if name in LOWER_IS_BETTER else gain) > by_more_than
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

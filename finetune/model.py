@@ -11,7 +11,9 @@ its folders without `trust_remote_code`.
 # transformers says it is typed, but much of it is not.
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Sequence
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +94,19 @@ def build(
     return model
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write weights (safetensors), config, tokenizer and, for the linear head, its code."""
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write weights (safetensors), config, tokenizer and, for the linear head, its code.
+
+    Args:
+        weights: the model's by name, where the model itself holds only a shard of them.
+    """
     with quietly():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
 
 
@@ -125,6 +136,23 @@ def load(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
     return model, tokenizer
+
+
+def shell(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy without weights: sharding changes a model's own class, and what is saved of it."""
+    bare = copy.deepcopy(model)
+    torch.nn.Module.to(bare, "meta")
+    return bare
+
+
+def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of weights by name: the same for the same numbers, on every machine."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 # What the two makers return: the model, the names of its weights that the source does not have,

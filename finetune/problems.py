@@ -1,4 +1,4 @@
-"""What a user did wrong → one clear message.
+"""What a user did wrong, or asked for → one clear message.
 
 Bad input anywhere raises `InputError`, which carries every problem found at once. The entry
 points print them and exit with code 2; nothing else in the package exits or prints an error.
@@ -8,6 +8,7 @@ import difflib
 import errno
 import os
 import re
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,19 @@ class InputError(Exception):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class StoppedError(Exception):
+    """The run was asked to stop, and has, with a checkpoint to go on from."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: "try again"
+
+    @classmethod
+    def by(cls, number: int, step: int, folder: Path) -> "StoppedError":
+        return cls(
+            f"stopped by {signal.Signals(number).name} after step {step:,}, with a checkpoint; to "
+            f"go on, run the same with run.resume={folder}"
+        )
 
 
 def from_os_error(error: OSError) -> InputError | None:

@@ -4,9 +4,12 @@ What the main process refuses, all refuse: else the others would wait for it unt
 and their tracebacks would bury its message.
 """
 
+import os
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
@@ -34,3 +37,32 @@ def main_first(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
     kept: list[Result] = []
     main_only(accelerator, lambda: kept.append(call()))
     return kept[0] if kept else call()
+
+
+def first_to_speak() -> bool:
+    """Whether this process is the first of a run to report an error; the others keep silent.
+
+    When one process fails, the others lose their connection to it, which is no news.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    if not dist.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        # The launcher holds this store, so that it outlives the process that failed.
+        return int(dist.distributed_c10d._get_default_store().add("finetune/errors", 1)) == 1
+    except RuntimeError:
+        return True  # nobody is left to ask
+
+
+def leave(code: int) -> int:
+    """End this process at once where it is one of several; else give back the exit code.
+
+    The destructors of process groups wait for each other, and for threads that wait for Python:
+    of several processes, one hangs now and then.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -173,6 +173,11 @@ class Train(Section):
         None, description="of each process; null: the machine's cores, shared by its processes"
     )
     log_every: Count = Field(10, description="steps between lines of metrics.jsonl")
+    on_divergence: Literal["stop", "back_off"] = Field(
+        "stop",
+        description="when a loss is not finite, or the model collapses to one class; back_off: "
+        "return to the last checkpoint and go on at half the rate, five times at most",
+    )
 
 
 class Optim(Section):
@@ -225,6 +230,12 @@ class Score(Section):
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
         "epoch", description="score validation after each epoch, or every so many steps"
     )
+    patience: Count | None = Field(
+        None, description="stop after that many scorings in a row without improvement of `best`"
+    )
+    min_improvement: float = Field(
+        0.0, ge=0, description="what patience takes for an improvement: more than that"
+    )
     trust_remote_code: bool = Field(
         False, description="let evaluate.load run the code of other metrics than this package's"
     )
@@ -239,16 +250,41 @@ class Score(Section):
         return self
 
 
+class Checkpoint(Section):
+    """What a run keeps so that it can go on after it was stopped."""
+
+    every: Literal["evaluation", "never"] | Annotated[int, Field(ge=1)] = Field(
+        "evaluation", description="after each scoring of validation, or every so many steps"
+    )
+    minutes: float | None = Field(
+        15.0, gt=0, description="also when the last one is that old; null: only as `every` says"
+    )
+    keep: Count = Field(2, description="the newest so many; the one before serves if one is bad")
+
+
 class Run(Section):
     """Where the run goes, and its seed."""
 
     name: str | None = Field(None, description="null: the recipe's file name", min_length=1)
     dir: str | None = Field(None, description="the run folder; null: runs/<name>/<time>")
     overwrite: bool = Field(False, description="replace a run that stands in run.dir")
+    resume: str | None = Field(
+        None,
+        description="auto: go on with the run in run.dir, or the newest unfinished one of this "
+        "name, from its newest good checkpoint, and start where there is none; or the path of a "
+        "checkpoint or run folder",
+        min_length=1,
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of the order of rows, dropout and the head")
     trackers: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="also log to these, where installed")
+
+    @model_validator(mode="after")
+    def _resumes_or_replaces(self) -> Self:
+        if self.overwrite and self.resume is not None:
+            raise conflict("overwrite", "false with run.resume, which goes on with what is there")
+        return self
 
 
 class Publish(Section):
@@ -271,6 +307,7 @@ class Recipe(Section):
     train: Train = Train()
     optim: Optim = Optim()
     score: Score = Score()
+    checkpoint: Checkpoint = Checkpoint()
     run: Run = Run()
     publish: Publish = Publish()
 

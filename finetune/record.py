@@ -15,16 +15,32 @@ from accelerate import Accelerator
 from finetune.problems import InputError
 
 Line = dict[str, float]
+SPEEDS = ("seconds", "rows", "tokens")  # whose change since the last line gives the speed
+COUNTS = ("steps", "clipped", *SPEEDS)
 
 
 class DivergedError(InputError):
-    """A loss or a gradient that is not finite: there is no descending from here."""
+    """The run is lost, as when a loss is not finite: there is no descending from this `step`."""
+
+    def __init__(self, problem: str, step: int) -> None:
+        super().__init__(problem)
+        self.step = step
 
     @classmethod
     def at(cls, step: int, what: str, value: float) -> "DivergedError":
         return cls(
-            f"step {step}: the {what} is not finite ({value}); lower optim.lr, or set "
-            "optim.max_grad_norm=1.0 where it is off"
+            f"step {step}: the {what} is not finite ({value}); lower optim.lr, set "
+            "optim.max_grad_norm=1.0 where it is off, or set train.on_divergence=back_off",
+            step,
+        )
+
+    @classmethod
+    def collapsed(cls, step: int, label: str) -> "DivergedError":
+        return cls(
+            f"step {step}: the model has collapsed: it answers '{label}' to every validation "
+            "document, with the same logits, and would not recover; lower optim.lr, or set "
+            "train.on_divergence=back_off",
+            step,
         )
 
     def with_last_good(self, step: float | None, folder: Path) -> "DivergedError":
@@ -33,7 +49,7 @@ class DivergedError(InputError):
             kept = "no model had been saved by then (validation had not been scored)"
         else:
             kept = f"the best model before that, of step {step:.0f}, stands in {folder}"
-        return DivergedError(f"{self}; {kept}")
+        return DivergedError(f"{self}; {kept}", self.step)
 
 
 class Record:
@@ -45,8 +61,8 @@ class Record:
         seconds: spent in the loop, without the time `paused`.
     """
 
-    def __init__(self, accelerator: Accelerator, max_norm: float) -> None:
-        self.accelerator, self.max_norm = accelerator, max_norm
+    def __init__(self, accelerator: Accelerator, max_norm: float | None) -> None:
+        self.accelerator, self.max_norm = accelerator, max_norm or math.inf
         self.steps = self.rows = self.tokens = self.clipped = 0
         self.seconds = 0.0
         self._since = time.perf_counter()
@@ -58,7 +74,7 @@ class Record:
         exact = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(2, dtype=exact, device=device)  # of losses, of their squares
         self._norms: list[torch.Tensor] = []
-        self._before = (self.seconds, self.rows, self.tokens)
+        self._before: tuple[float, ...] = (self.seconds, self.rows, self.tokens)
 
     def add(self, losses: torch.Tensor) -> None:
         """Losses of some rows, as this process computed them. (rows,)"""
@@ -108,6 +124,29 @@ class Record:
             "tokens_per_second": tokens / seconds,
         }
 
+    def state(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        """What a run must know to go on exactly: plain numbers, and this process's own sums.
+
+        To be called while `paused`, when the clock stands.
+
+        Raises:
+            DivergedError: where a loss or a gradient was not finite: no state to go on from.
+        """
+        self._stop_if_not_finite()
+        plain = {name: getattr(self, name) for name in COUNTS}
+        plain |= {f"{name}_before": value for name, value in zip(SPEEDS, self._before, strict=True)}
+        norms = torch.stack(self._norms) if self._norms else torch.zeros(0)
+        return plain, {"sums": self._sums, "norms": norms}
+
+    def load(self, plain: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from a `state`."""
+        for name in COUNTS:
+            setattr(self, name, plain[name])
+        self._before = tuple(plain[f"{name}_before"] for name in SPEEDS)
+        self._sums = tensors["sums"].to(self._sums)
+        self._norms = list(tensors["norms"].to(self._sums.device))
+        self._since = time.perf_counter()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time that is not the loop's own, such as scoring."""
@@ -121,7 +160,7 @@ class Record:
 
     def _stop_if_not_finite(self) -> None:
         scaler = self.accelerator.scaler
-        if scaler is not None and scaler.is_enabled():
+        if not self._norms or (scaler is not None and scaler.is_enabled()):
             return  # single steps that overflow are fp16's way; `line` looks at them together
         finite = torch.isfinite(torch.stack(self._norms))
         if finite.all():

@@ -4,10 +4,9 @@ accelerate launch finetune/run.py recipes/ag_news.yaml [section.key=value …] [
 """
 
 import argparse
-import functools
-import math
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from finetune import problems, recipe_file, terminal
-from finetune.problems import InputError
+from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
 
 
@@ -36,24 +35,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(recipe_file.load(known.recipe, words), dry=known.dry_run)
     except InputError as error:
-        return _refuse(error)
-    except OSError as error:
-        mendable = problems.from_os_error(error)
-        if mendable is None:
-            raise
-        return _refuse(mendable)
+        return _end(2, *(f"error: {problem}" for problem in error.problems))
+    except StoppedError as error:
+        return _end(error.exit_code, str(error))
     except KeyboardInterrupt:
-        terminal.end_progress()
-        print("interrupted; what was written so far stays", file=sys.stderr)
-        return 130
+        return _end(130, "interrupted; what was written so far stays")
+    except Exception as error:
+        mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
+        if mendable is not None:
+            return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        return _end(1, traceback.format_exc().rstrip())
     return 0
 
 
-def _refuse(error: InputError) -> int:
+def _end(code: int, *lines: str) -> int:
+    """Say how the run ended, once for all its processes; the exit code."""
     terminal.end_progress()
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # of a machine's processes, one speaks
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-    return 2
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        print(*lines, sep="\n", file=sys.stderr)
+        return code
+    from finetune import processes
+
+    if processes.first_to_speak():
+        print(*lines, sep="\n", file=sys.stderr)
+    return processes.leave(code)
 
 
 def run(recipe: Recipe, dry: bool = False) -> None:
@@ -68,7 +75,6 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     from accelerate.utils import GradientAccumulationPlugin, set_seed
 
     from finetune import (
-        checkpoint,
         data,
         hardware,
         loop,
@@ -78,25 +84,27 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         pretrained,
         publish,
         report,
-        scoring,
+        resume,
+        run_folder,
         sources,
         summary,
         tokens,
         trackers,
     )
-    from finetune.processes import main_first, main_only
-    from finetune.record import DivergedError
+    from finetune.corpus import fingerprint
+    from finetune.course import Course
+    from finetune.processes import leave, main_first, main_only
+    from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
     started = datetime.now().astimezone()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
-    folder = report.choose_folder(recipe.run, started)
     trackers.check(recipe.run.trackers)
     accelerator = Accelerator(
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(recipe.run.trackers) or None,
-        project_dir=folder / "trackers",
+        project_dir="runs",  # some trackers want one at once; the run's own comes below
         # The loop divides by the step's rows itself, whatever the environment says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[
@@ -106,9 +114,14 @@ def run(recipe: Recipe, dry: bool = False) -> None:
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
     )
+    hardware.check_joined(accelerator)
     hardware.check_distributed(accelerator)
     hardware.set_threads(plan)
     terminal.speak_only_if(accelerator.is_main_process)
+    start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
+    if start.finished and start.point is None:
+        return summary.say_finished(start.folder)
+    accelerator.project_configuration.logging_dir = str(start.folder / "trackers")
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -142,75 +155,75 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     if dry:
         return summary.say_dry_run(recipe, tables["train"])
 
-    # The encoder with its new head, the optimizer, the run's folder.
+    # The encoder with its new head, the optimizer, the run's folder, and what stands in it.
     classifier = main_first(
         accelerator,
         lambda: model.build(
             source, recipe.model, corpus.labels, plan.attention, seed=recipe.run.seed
         ),
     )
+    first_weights = model.weights_hash(classifier.state_dict())
+    saved = run_folder.as_ran(recipe, plan, max_length, classifier)
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
+    bare = model.shell(classifier) if accelerator.is_fsdp2 else classifier
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
-    saved = report.as_ran(recipe, plan, max_length, classifier)
-    folder = main_only(accelerator, lambda: report.claim_folder(folder, recipe.run, saved))
-    accelerator.project_configuration.set_directories(str(folder / "trackers"))
-    trackers.start(accelerator, recipe, folder / "trackers")
+    held = []  # the folder is ours for as long as this lives
 
-    def score(split: data.Split) -> scoring.Scores:
-        return scoring.score(
-            prepared,
-            tables[split.name],
-            split.labels,
-            wanted,
-            accelerator,
-            plan.micro_batch_tokens,
-        )
+    def claim() -> Path:
+        folder, hold = run_folder.claim(start, recipe.run, saved)
+        held.append(hold)
+        return folder
 
-    def log(kind: str, step: int, values: dict[str, float]) -> None:
-        line = {"kind": kind, "step": step} | values
-        main_only(accelerator, lambda: report.append(folder / "metrics.jsonl", line))
-        accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step)
-
-    best: dict[str, float] = {}
-
-    def validate(step: int) -> None:
-        """Score validation; keep the model where it is the best so far (not where it ties)."""
-        values = score(corpus.validation).values
-        if not math.isfinite(values["loss"]):
-            raise DivergedError.at(step, "validation loss", values["loss"])
-        log("validation", step, values)
-        better = metrics.is_better(recipe.score.best, values, best)
-        summary.say_validation(step, values, better)
-        if better:
-            best.update(values, step=step)
-            main_only(
-                accelerator,
-                lambda: checkpoint.save_model(
-                    accelerator.unwrap_model(prepared), tokenizer, folder / "model"
-                ),
-            )
+    course = Course(
+        choices=recipe,
+        accelerator=accelerator,
+        model=prepared,
+        bare=bare,
+        optimizer=optimizer,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        tables=tables,
+        wanted=wanted,
+        micro_batch_tokens=plan.micro_batch_tokens,
+        folder=main_only(accelerator, claim),
+        identity=resume.identity(saved, corpus, first_weights),
+        record=Record(accelerator, recipe.optim.max_grad_norm),
+    )
+    steps = loop.total_steps(len(corpus.train), recipe.train)
+    if start.point is not None:
+        notes = course.go_on_from(start.point)
+        summary.say_resumed(start.point, course.record.steps, steps, [*start.notes, *notes])
+    if start.finished and course.is_over(steps):
+        return summary.say_finished(course.folder)
+    trackers.start(
+        accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
+    )
 
     # Train on train; pick by validation; then, once, score the picked model on test.
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     summary.say_training()
-    try:
-        record = loop.fit(
-            prepared,
-            optimizer,
-            tables["train"],
-            corpus.train.labels,
-            recipe,
-            plan.micro_batch_tokens,
-            accelerator,
-            validate,
-            functools.partial(log, "train"),
-        )
-    except DivergedError as error:
-        raise error.with_last_good(best.get("step"), folder / "model") from None
-    checkpoint.restore_model(
-        accelerator.unwrap_model(prepared), folder / "model", recipe.model.trust_remote_code
-    )
-    scores = score(corpus.test)
+    course.begin()
+    with course.stopping:
+        while not course.is_over(steps):
+            try:
+                loop.fit(
+                    prepared,
+                    optimizer,
+                    tables["train"],
+                    corpus.train.labels,
+                    recipe,
+                    plan.micro_batch_tokens,
+                    accelerator,
+                    course.record,
+                    course.log_train,
+                    course.validate,
+                    course.pause,
+                    course.standing.rate_scale,
+                )
+            except DivergedError as error:
+                course.back_off(error)
+    weights = course.bring_back_best()
+    scores = course.score(corpus.test)
     results = report.results(
         recipe,
         started,
@@ -220,22 +233,29 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         tables,
         max_length,
         classifier,
-        record,
-        best,
+        course.record,
+        course.standing,
         scores,
+        hashes={
+            "data": fingerprint(corpus),
+            "recipe": resume.recipe_hash(saved),
+            "first_weights": first_weights,
+            "weights": weights,
+        },
     )
 
     def write() -> None:
-        predictions = folder / "predictions" / "test.jsonl"
+        predictions = course.folder / "predictions" / "test.jsonl"
         report.write_predictions(predictions, corpus.test, corpus.labels, scores.logits)
-        report.write_json(folder / "results.json", results)
+        run_folder.write_json(course.folder / "results.json", results)
 
     main_only(accelerator, write)
-    summary.say_results(results, folder)
+    summary.say_results(results, course.folder)
     if recipe.publish.repo_id is not None:
-        url = main_only(accelerator, lambda: publish.push(folder / "model", recipe.publish))
+        url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
         terminal.say(f"\nPublished: {url}")
     accelerator.end_training()
+    leave(0)
 
 
 if __name__ == "__main__":

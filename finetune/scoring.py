@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from finetune import batches, metrics
@@ -59,10 +59,15 @@ def logits_of(
     parts = batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
     classes = accelerator.unwrap_model(model).config.num_labels
     logits = torch.zeros(len(table), classes, device=accelerator.device)
+    mine = parts[accelerator.process_index :: accelerator.num_processes]
     with accelerator.autocast():
-        for rows in parts[accelerator.process_index :: accelerator.num_processes]:
+        for rows in mine:
             output = model(**table.batch(rows, accelerator.device))
             logits[torch.from_numpy(rows)] = output.logits.float()
+        if accelerator.distributed_type == DistributedType.FSDP:
+            # All processes must take part in every forward pass of a sharded model.
+            for _ in range(-(-len(parts) // accelerator.num_processes) - len(mine)):
+                model(**table.batch(parts[-1], accelerator.device))
     model.train(was_training)
     joined: torch.Tensor = accelerator.reduce(logits)
     result: NDArray[np.float32] = joined.cpu().numpy()

@@ -1,6 +1,6 @@
 """What a run says on the terminal: its data, its plan, its scores. Nothing is decided here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,29 @@ def say_validation(step: int, values: Mapping[str, float], best: bool) -> None:
     """One evaluation."""
     named = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss_se")
     say_wrapped(f"validation at step {step:,}: {named}{', the best so far' * best}", mark="  ")
+
+
+def say_back_off(error: Exception, step: int, scale: float) -> None:
+    """A run that diverged and goes on."""
+    say_wrapped(f"{error}", mark="  ! ")
+    say_wrapped(f"back at step {step:,}, with {scale:g} times the rate", mark="  ! ")
+
+
+def say_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> None:
+    """Where a run is taken up, and what changed since."""
+    say()
+    say_wrapped(f"Going on from {point}: step {step:,} of {steps:,}", mark="")
+    for note in notes:
+        say_wrapped(note, mark="  ! ")
+
+
+def say_finished(folder: Path) -> None:
+    """Nothing left to do."""
+    say_wrapped(
+        f"The run in {folder} is finished, its results.json stands; to train on, raise "
+        "train.epochs; to start anew, leave run.resume out",
+        mark="",
+    )
 
 
 def say_results(results: Mapping[str, Any], folder: Path) -> None:

@@ -69,12 +69,13 @@ def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
 class Progress:
     """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe."""
 
-    def __init__(self, total: int, shown: bool) -> None:
-        self.total = total
+    def __init__(self, total: int, done: int, shown: bool) -> None:
+        self.total, self.done = total, done
         self.lines = shown and not sys.stderr.isatty()
-        self.tenths = self.done = 0
+        self.tenths = 10 * done // total
         self.bar = tqdm(
             total=total,
+            initial=done,
             disable=not shown or self.lines,
             dynamic_ncols=True,
             bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -25,8 +26,12 @@ def check(names: Sequence[str]) -> None:
         raise InputError(problems)
 
 
-def start(accelerator: Accelerator, choices: Recipe, folder: Path) -> None:
+def start(accelerator: Accelerator, choices: Recipe, folder: Path, run_id: str, step: int) -> None:
     """Open the trackers that the recipe names, with the recipe as their settings.
+
+    Args:
+        run_id: the run's, the same whenever it is taken up.
+        step: the steps done; what a tracker holds of later ones is void.
 
     Raises:
         InputError: where their folder cannot be written, or one does not start.
@@ -36,9 +41,22 @@ def start(accelerator: Accelerator, choices: Recipe, folder: Path) -> None:
         for section, keys in choices.model_dump(mode="json").items()
         for key, value in keys.items()
     }
+    taken_up: dict[str, dict[str, Any]] = {
+        "tensorboard": {"purge_step": step + 1},
+        "trackio": {"name": run_id, "resume": "allow"},
+        "wandb": {"id": run_id, "resume": "allow"},
+    }
     with writing(folder):
         try:
-            accelerator.init_trackers(choices.run.name or "run", config=settings)
+            accelerator.init_trackers(
+                choices.run.name or "run",
+                config=settings,
+                init_kwargs={
+                    name: taken_up[name]
+                    for name in choices.run.trackers
+                    if step > 0 or name != "tensorboard"
+                },
+            )
         except OSError:
             raise
         except Exception as error:  # wandb without a login, for one, raises an error of its own

@@ -49,7 +49,7 @@ def row(run: Path) -> str:
         raise InputError(f"{run}: expected a run folder, found no results.json in it") from None
     choices = recipe_file.load(run / "recipe.yaml")
     corpus = data.prepare(sources.load_rows(choices.data), choices.data)
-    if data.fingerprint(corpus) != results["data"]["fingerprint"]:
+    if data.fingerprint(corpus) != results["hashes"]["data"]:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
     test = results["test"]
     if "accuracy_interval" not in test or "f1_macro" not in test:

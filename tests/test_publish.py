@@ -33,7 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     choices = Model(source=str(encoder), freeze="none")
     classifier = model.build(str(encoder), choices, ["a", "b"], "eager", 0)
     tokenizer = pretrained.load_tokenizer(str(encoder), choices)
-    checkpoint.save_model(classifier, tokenizer, root / "model")
+    checkpoint.save_model(classifier, tokenizer, root / "model", classifier.state_dict())
     (root / "model" / "README.md").write_text(CARD)
     return root / "model"
 

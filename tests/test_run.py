@@ -1,34 +1,19 @@
 """Whole runs, as a user starts them: real processes, a real tiny encoder, real files."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune import recipe_file, report
+from finetune import recipe_file, report, run_folder
 from tests.hub import Hub
+from tests.processes import ENVIRONMENT, ROOT, RUN, launch
 from tests.tiny import WORDS, tiny_encoder
 
-ROOT = Path(__file__).parents[1]
-RUN = str(ROOT / "finetune" / "run.py")
-ENVIRONMENT = os.environ | {
-    "ACCELERATE_USE_CPU": "true",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch"]
-# `accelerate launch --cpu --num_processes 2` runs one process; this runs two.
-TWO = [
-    *LAUNCH,
-    *["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"],
-    *["--dynamo_backend", "no", "--main_process_port", "0"],
-]
+LAUNCH, TWO = launch(), launch(2)
 FILES = {
     "recipe.yaml",
     "metrics.jsonl",
@@ -39,7 +24,15 @@ FILES = {
     "model/tokenizer.json",
     "model/tokenizer_config.json",
     "predictions/test.jsonl",
-}
+} | {
+    f"checkpoints/step-{step:08d}/{name}"
+    for step in (6, 12)
+    for name in (
+        "SHA256SUMS", "state.json", "state.safetensors", "best/config.json",
+        "best/model.safetensors", "best/modeling_document_classifier.py", "best/tokenizer.json",
+        "best/tokenizer_config.json",
+    )
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -162,26 +155,36 @@ print("same", len(answers))
     assert done.stdout.endswith("same 17\n"), done.stdout + done.stderr
 
 
-def test_two_processes_are_two_and_exact(work, one):
-    """Shares of 4 and 4, of 2 and 1 in the short last step: the same weights and counts."""
-    _, results = run(work, [*TWO, RUN], name="two")
+@pytest.mark.parametrize("processes", [2, 3])
+def test_many_processes_are_many_and_exact(work, one, processes):
+    """41 rows in steps of 8, shared by 2 or 3, the last step of one row: the same but for the
+    order in which floats are added."""
+    name = f"by-{processes}"
+    _, results = run(work, [*launch(processes), RUN], name=name)
     _, single = one
-    assert results["num_processes"] == 2
+    assert results["num_processes"] == processes
     for key in ("steps", "rows", "tokens"):
         assert results["train"][key] == single["train"][key]
     assert results["test"]["rows"] == 17
     assert results["test"]["accuracy"] == single["test"]["accuracy"]
-    assert results["test"]["loss"] == pytest.approx(single["test"]["loss"], rel=1e-4)
-    assert results["data"]["fingerprint"] == single["data"]["fingerprint"]
-    ones, twos = weights(work, "one"), weights(work, "two")
-    assert ones.keys() == twos.keys()
-    for name, value in ones.items():
-        torch.testing.assert_close(twos[name], value, rtol=1e-4, atol=1e-5)
+    assert results["test"]["loss"] == pytest.approx(single["test"]["loss"], rel=1e-5)
+    for key in ("data", "recipe", "first_weights"):
+        assert results["hashes"][key] == single["hashes"][key]
+    assert distance(weights(work, name), weights(work, "one")) < 1e-5
     rates = [
         [line["lr"] for line in lines(work / name / "metrics.jsonl") if line["kind"] == "train"]
-        for name in ("one", "two")
+        for name in ("one", name)
     ]
     assert rates[0] == rates[1]
+
+
+def distance(weights, reference):
+    """The largest difference in any tensor, relative to that tensor's largest value."""
+    assert weights.keys() == reference.keys()
+    return max(
+        float((weights[name] - value).abs().max() / value.abs().max().clamp(min=1e-3))
+        for name, value in reference.items()
+    )
 
 
 def test_more_processes_than_rows_in_the_last_step(work):
@@ -233,8 +236,14 @@ def test_every_key_of_the_results_is_explained(one):
     explained = report.__doc__
     keys = set(keys_of(results)) - {"train", "validation", "test"}
     assert len(keys) > 45
-    assert keys >= {"accuracy_interval", "max_length", "fingerprint", "rows_per_second", "findings"}
-    libraries = {"python", *report.LIBRARIES}
+    assert keys >= {
+        "accuracy_interval",
+        "max_length",
+        "first_weights",
+        "rows_per_second",
+        "findings",
+    }
+    libraries = {"python", *run_folder.LIBRARIES}
     measured = {"accuracy", "f1_macro", "log_loss", "top_2_accuracy"}
     missing = {key for key in keys - libraries - measured if key not in explained}
     assert missing == set()
@@ -415,7 +424,7 @@ def test_a_run_folder_is_replaced_only_when_told(work, one):
         cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("error: run.dir: one is not empty (metrics.jsonl, model")
+    assert done.stderr.startswith("error: run.dir: one is not empty (checkpoints, metrics.jsonl")
     (work / "one" / "notes.txt").write_text("mine")
     run(work, [sys.executable, RUN], "run.overwrite=true", "train.epochs=1", name="one")
     assert (work / "one" / "notes.txt").read_text() == "mine"

@@ -1,0 +1,293 @@
+"""What a run does between its steps: log, score validation, keep the best model, checkpoint.
+
+And what it does when it is started again, or has diverged: go back to a checkpoint.
+"""
+
+import dataclasses
+import math
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from finetune import checkpoint, collapse, metrics, recipe, resume, run_folder, scoring, state
+from finetune import model as models
+from finetune.corpus import Corpus, Split
+from finetune.problems import InputError, StoppedError
+from finetune.processes import main_only
+from finetune.record import DivergedError, Line, Record
+from finetune.stopping import Stopping
+from finetune.summary import say_back_off, say_validation
+from finetune.terminal import say
+from finetune.tokens import TokenTable
+
+BACK_OFFS = 5  # at most; 1/32 of a rate that is too high is no rate to go on searching below
+
+
+@dataclass
+class Standing:
+    """Where a run stands, in plain values; a part of every checkpoint.
+
+    Attributes:
+        best: the best validation scores so far, and their `step`.
+        mark: the score that patience measures improvements from.
+        waited: scorings since the mark was set.
+        rate_scale: what the learning rate is multiplied by, lowered at each back-off.
+        back_offs: a line of the log for each.
+    """
+
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    best: dict[str, float] = field(default_factory=dict)
+    mark: dict[str, float] = field(default_factory=dict)
+    waited: int = 0
+    rate_scale: float = 1.0
+    back_offs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Course:
+    """A run under way: its parts, its account and where it stands.
+
+    Attributes:
+        model, optimizer: prepared by the accelerator.
+        bare: the model as it was built, whose class and settings are saved.
+        tables: the tokens of each split, by its name.
+        identity: what must be the same for a checkpoint to belong to this run.
+    """
+
+    choices: recipe.Recipe
+    accelerator: Accelerator
+    model: torch.nn.Module
+    bare: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    tables: Mapping[str, TokenTable]
+    wanted: Sequence[metrics.Metric]
+    micro_batch_tokens: int
+    folder: Path
+    identity: Mapping[str, Any]
+    record: Record
+    standing: Standing = field(default_factory=Standing)
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.stopping = Stopping(self.accelerator)
+
+    def begin(self) -> None:
+        """Before the first step of all, or of those after a checkpoint."""
+        if self.record.steps == 0 and self.choices.train.on_divergence == "back_off":
+            self.save(0)
+        self._saved_at = time.monotonic()
+
+    def is_over(self, steps: int) -> bool:
+        """Whether the run has done all its steps, or has lost patience."""
+        return self.record.steps >= steps or self.out_of_patience()
+
+    def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl, and of the trackers."""
+        line = {"kind": kind, "step": step} | dict(values)
+        self._main_only(lambda: run_folder.append(self.folder / "metrics.jsonl", line))
+        self.accelerator.log(
+            {f"{kind}/{name}": v for name, v in values.items() if not isinstance(v, str)}, step
+        )
+
+    def log_train(self, step: int, line: Line) -> None:
+        self.log("train", step, line)
+
+    def score(self, split: Split) -> scoring.Scores:
+        """Score a split with the model as it is."""
+        return scoring.score(
+            self.model,
+            self.tables[split.name],
+            split.labels,
+            self.wanted,
+            self.accelerator,
+            self.micro_batch_tokens,
+        )
+
+    def validate(self, step: int) -> None:
+        """Score validation; keep the model where it is the best so far (not where it ties).
+
+        Raises:
+            DivergedError: for a loss that is not finite, and a model that answers one class only.
+        """
+        scores = self.score(self.corpus.validation)
+        values = scores.values
+        if not math.isfinite(values["loss"]):
+            raise DivergedError.at(step, "validation loss", values["loss"])
+        self.log("validation", step, values)
+        if self._has_collapsed(scores):
+            raise DivergedError.collapsed(step, self.corpus.labels[int(scores.logits[0].argmax())])
+        of = self.choices.score
+        standing = self.standing
+        better = metrics.is_better(of.best, values, standing.best)
+        say_validation(step, values, better)
+        if better:
+            standing.best = values | {"step": step}
+            weights = state.weights(self.model, self.accelerator)
+            self._main_only(
+                lambda: checkpoint.save_model(
+                    self.bare, self.tokenizer, self.folder / "model", weights
+                )
+            )
+        if metrics.is_better(of.best, values, standing.mark, by_more_than=of.min_improvement):
+            standing.mark, standing.waited = dict(values), 0
+        else:
+            standing.waited += 1
+
+    def _has_collapsed(self, scores: scoring.Scores) -> bool:
+        truth, train = self.corpus.validation.labels, self.corpus.train.labels
+        assert truth is not None
+        assert train is not None
+        return collapse.has_collapsed(
+            scores.logits,
+            truth,
+            np.bincount(train, minlength=len(self.corpus.labels)) / len(train),
+            scores.values["loss"],
+            scores.values["loss_se"],
+            self.standing.best.get("loss"),
+        )
+
+    def pause(self, step: int, scored: bool) -> bool:
+        """After each step: write a checkpoint where one is due; True where patience is at an end.
+
+        Raises:
+            StoppedError: after a signal, and the checkpoint that it asks for.
+        """
+        choices = self.choices.checkpoint
+        age = time.monotonic() - self._saved_at
+        old = choices.minutes is not None and age > 60 * choices.minutes
+        number, due = self.stopping.agreed(checkpoint=old and self.accelerator.is_main_process)
+        every = choices.every
+        due |= scored if every == "evaluation" else every != "never" and step % int(every) == 0
+        if due or number:
+            self.save(step)
+        if number:
+            raise StoppedError.by(number, step, self.folder)
+        return self.out_of_patience()
+
+    def out_of_patience(self) -> bool:
+        patience = self.choices.score.patience
+        return patience is not None and self.standing.waited >= patience
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint of the steps done.
+
+        Raises:
+            DivergedError: where a loss or gradient was not finite, which no checkpoint may hold.
+            InputError: where it cannot be written; the ones before stay.
+        """
+        tensors, plain = state.capture(self.model, self.optimizer, self.record, self.accelerator)
+
+        def write() -> None:
+            about = {
+                "identity": self.identity,
+                "standing": dataclasses.asdict(self.standing),
+                "metrics_bytes": run_folder.synced_size(self.folder / "metrics.jsonl"),
+                "num_processes": self.accelerator.num_processes,
+                "versions": run_folder.versions(),
+            }
+            checkpoint.write(
+                self.folder, step, tensors, about | plain, keep=self.choices.checkpoint.keep
+            )
+
+        self._main_only(write)
+        self._saved_at = time.monotonic()
+
+    def go_on_from(self, point: Path) -> list[str]:
+        """Put a checkpoint's state back, and the run's files to where they were then.
+
+        Returns what a person should know of what changed since.
+
+        Raises:
+            InputError: where the checkpoint is damaged, or is of another recipe, data or model.
+        """
+        kept: dict[str, Any] = {"tensors": {}, "plain": {}}
+
+        def read() -> tuple[dict[str, Any], list[str]]:
+            kept["tensors"], kept["plain"] = checkpoint.read(point)
+            plain = kept["plain"]
+            notes = resume.check(plain["identity"], self.identity, point)
+            processes = self.accelerator.num_processes
+            if plain["num_processes"] != processes:
+                notes.append(
+                    f"{plain['num_processes']} processes until here, {processes} from here on: "
+                    "floats are added in another order, and dropout draws anew"
+                )
+            for name, now in run_folder.versions().items():
+                if plain["versions"].get(name) != now:
+                    notes.append(f"{name} was {plain['versions'].get(name)}, and is {now}")
+            checkpoint.drop_after(self.folder, checkpoint.step_of(point))
+            checkpoint.bring_back_best(point, self.folder)
+            run_folder.reopen(self.folder)
+            run_folder.cut(self.folder / "metrics.jsonl", plain["metrics_bytes"])
+            return plain["standing"], notes
+
+        standing, notes = main_only(self.accelerator, read)
+        self.standing = Standing(**standing)
+        state.restore(self.model, self.optimizer, self.record, self.accelerator, **kept)
+        self._saved_at = time.monotonic()
+        return notes
+
+    def back_off(self, error: DivergedError) -> None:
+        """Return to the newest good checkpoint, with half the rate.
+
+        Raises:
+            DivergedError: the same again, where the recipe says stop, or it came too often.
+        """
+        earlier, scale = self.standing.back_offs, self.standing.rate_scale / 2
+        if self.choices.train.on_divergence == "stop":
+            raise error.with_last_good(self.standing.best.get("step"), self.folder / "model")
+        if len(earlier) == BACK_OFFS:
+            raise DivergedError(
+                f"{error}; the rate was already halved {BACK_OFFS} times", error.step
+            )
+        point = main_only(self.accelerator, self._newest_good)
+        self.optimizer.zero_grad()
+        self.go_on_from(point)
+        # Those after the checkpoint went with the lines that were cut: they are written again.
+        lines = [*earlier, {"diverged_at": error.step, "rate_scale": scale, "why": str(error)}]
+        for line in lines[len(self.standing.back_offs) :]:
+            self.log("back_off", self.record.steps, line)
+        self.standing.back_offs, self.standing.rate_scale = lines, scale
+        say_back_off(error, self.record.steps, scale)
+
+    def bring_back_best(self) -> str:
+        """Put the best model's weights into every process's model; returns their hash.
+
+        They come from its folder through `from_pretrained`, as any user's will, so what is scored
+        after this is what the folder holds.
+        """
+        loaded: dict[str, torch.Tensor] = {}
+
+        def load() -> str:
+            saved, _ = models.load(
+                self.folder / "model", trust_remote_code=self.choices.model.trust_remote_code
+            )
+            loaded.update(saved.state_dict())
+            return models.weights_hash(loaded)
+
+        digest = main_only(self.accelerator, load)
+        state.put_weights(self.model, loaded, self.accelerator)
+        return digest
+
+    def _newest_good(self) -> Path:
+        for point in checkpoint.standing(self.folder):
+            try:
+                checkpoint.read(point)
+            except InputError as error:
+                say(f"  ! {error}")
+                continue
+            return point
+        raise InputError(f"{self.folder}: no good checkpoint to back off to")
+
+    def _main_only(self, call: Callable[[], None]) -> None:
+        main_only(self.accelerator, call)

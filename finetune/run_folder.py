@@ -1,0 +1,293 @@
+"""A run's folder: which one, whose it is, what a run writes there, and how."""
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+from transformers import PreTrainedModel
+
+from finetune import checkpoint, recipe, recipe_file, sources
+from finetune.hardware import Hardware
+from finetune.problems import InputError, writing
+
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers")
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# What a run writes: `run.overwrite` removes these and nothing else.
+OWN_FILES = (
+    "recipe.yaml",
+    "metrics.jsonl",
+    "results.json",
+    "model",
+    "predictions",
+    "trackers",
+    checkpoint.FOLDER,
+)
+# What a run that was killed may leave of them: half of one, written aside.
+LEFTOVERS = tuple(f".{name}.{end}" for name in OWN_FILES for end in ("new", "old"))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        folder: the run's.
+        point: the checkpoint to go on from; None to start at step 0.
+        replaces: whether the folder holds a run that was stopped with nothing to go on from.
+        finished: whether the folder holds results.
+        notes: what a person should know of the choice.
+    """
+
+    folder: Path
+    point: Path | None = None
+    replaces: bool = False
+    finished: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def choose(choices: recipe.Run, started: datetime) -> Path:
+    """Where the run will write: `run.dir`, or a new folder named by the time.
+
+    Raises:
+        InputError: where something stands there that the run may not replace.
+    """
+    if choices.dir is None:
+        return Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder = Path(choices.dir).expanduser()
+    except RuntimeError:
+        raise InputError(f"run.dir: {choices.dir}: no such user") from None
+    standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not standing.is_dir():
+        found = "a file" if standing.is_file() else "no folder"
+        raise InputError(
+            f"run.dir: {standing} is {found}; expected a folder, or a name that is free"
+        )
+    names = {child.name for child in folder.iterdir()} if folder == standing else set()
+    there = sorted(names - set(LEFTOVERS))
+    if there and not choices.overwrite:
+        raise InputError(
+            f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
+            "choose another folder, or set run.overwrite=true to replace the run in it"
+        )
+    return folder
+
+
+def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe) -> tuple[Path, IO[bytes]]:
+    """Create the run's folder, save the recipe in it, and hold it until the file is closed.
+
+    With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
+    of two runs that chose one name at the same time, the later gets a name of its own.
+
+    Raises:
+        InputError: where it cannot be written, or is another process's, or where the run reads
+            what would be removed.
+    """
+    folder = start.folder
+    with writing(folder):
+        if start.point is not None:
+            check_free(folder)
+        elif start.replaces:
+            check_free(folder)
+            _remove_earlier_run(folder, saved)
+        elif choices.dir is None:
+            copy = 1
+            while not _made(folder):
+                copy += 1
+                folder = start.folder.with_name(f"{start.folder.name}-{copy}")
+        else:
+            choose(choices, datetime.now())  # somebody may have come first
+            folder.mkdir(parents=True, exist_ok=True)
+            check_free(folder)
+            _remove_earlier_run(folder, saved)
+    write_whole(folder / "recipe.yaml", recipe_file.to_yaml(saved))
+    return folder, _hold(folder)
+
+
+def reopen(folder: Path) -> None:
+    """Remove what holds for a finished run only, from the folder of one that goes on."""
+    with writing(folder):
+        (folder / "results.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "predictions", ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a living process writes in.
+
+    Raises:
+        InputError: for it.
+    """
+    if not is_free(folder):
+        raise InputError(
+            f"run.dir: another process is at work in {folder}; wait for it, or choose another"
+        )
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no living process holds the folder."""
+    try:
+        with (folder / "recipe.yaml").open("rb") as file:
+            return _lock(file)
+    except OSError:
+        return True
+
+
+def _hold(folder: Path) -> IO[bytes]:
+    """Hold a folder: by a lock that the system takes away with the process, however it ends."""
+    file = (folder / "recipe.yaml").open("rb")
+    if not _lock(file):
+        file.close()
+        check_free(folder)
+    return file
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file for as long as it is open; False where another process has."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
+def _made(folder: Path) -> bool:
+    """Create a folder that is not there yet; False where it is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_earlier_run(folder: Path, saved: recipe.Recipe) -> None:
+    own = [folder / name for name in (*OWN_FILES, *LEFTOVERS)]
+    for key, source in (("data", saved.data.source), ("model", saved.model.source)):
+        read = Path(source).resolve()
+        for old in own:
+            if old.exists() and old.resolve() in (read, *read.parents):
+                raise InputError(
+                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
+                    "another run.dir"
+                )
+    for old in own:
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def as_ran(
+    choices: recipe.Recipe, plan: Hardware, max_length: int, model: PreTrainedModel
+) -> recipe.Recipe:
+    """The recipe with what this machine, the encoder and the Hub decided, to be run again.
+
+    Local sources stand as whole paths, so that it runs from anywhere. It names no run folder: run
+    again, it gets a new one.
+    """
+
+    def whole(source: str) -> str:
+        path = None if source.startswith("package:") else sources.local_path(source)
+        return source if path is None else str(path.absolute())
+
+    encoder: Any = model.base_model.config
+    return choices.model_copy(
+        update={
+            "data": choices.data.model_copy(
+                update={"source": whole(choices.data.source), "max_length": max_length}
+            ),
+            "model": choices.model.model_copy(
+                update={
+                    "source": whole(choices.model.source),
+                    "attention": encoder._attn_implementation or "eager",
+                    "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
+                }
+            ),
+            "train": choices.train.model_copy(
+                update={
+                    "precision": plan.precision,
+                    "micro_batch_tokens": plan.micro_batch_tokens,
+                    "threads": plan.threads,
+                }
+            ),
+            "run": choices.run.model_copy(update={"dir": None, "overwrite": False, "resume": None}),
+        }
+    )
+
+
+def append(file: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to a .jsonl file."""
+    with writing(file), file.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def synced_size(file: Path) -> int:
+    """Have the disk hold a file, and say how many bytes it has; 0 where it is not there."""
+    if not file.is_file():
+        return 0
+    with writing(file), file.open("ab") as out:
+        os.fsync(out.fileno())
+        return out.tell()
+
+
+def cut(file: Path, size: int) -> None:
+    """Cut a file back to its first bytes, on line ends."""
+    if file.is_file():
+        with writing(file), file.open("r+b") as out:
+            out.truncate(min(size, file.stat().st_size))
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write an object so that a person reads it too."""
+    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(file, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that are not finite as null: JSON has no other word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file aside and put it in place, so that nobody ever sees half of it.
+
+    Raises:
+        InputError: where it cannot be written; what stood there before stays.
+    """
+    aside = file.with_name(f".{file.name}.new")
+    with writing(file):
+        try:
+            file.parent.mkdir(exist_ok=True)
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that decide a run's numbers."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
