@@ -2,9 +2,8 @@
 
 SGD at too high a rate drives an encoder to where its output no longer depends on its input. Only
 the head's bias learns from there on: the loss stays finite, wanders above that of a guess, and the
-run never recovers. On three data sets at rates up to 10, the logits' spread over the documents was
-then below 1/100 of their size, and above 1/15 in every run that learned or was only slow
-(`scripts/collapse_study.py`). An encoder whose outputs are much alike to begin with looks the same
+run never recovers. The logits' spread over the documents is then a hundredth of their size or less.
+An encoder whose outputs are much alike to begin with looks the same
 in its first steps, but its loss does not exceed a guess's.
 """
 
