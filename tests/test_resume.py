@@ -156,3 +156,42 @@ def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
 
 def run_here(*words):
     assert run.main(["tiny.yaml", *words]) == 0
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_ends_the_run_with_a_checkpoint(here, whole, name):
+    process = subprocess.Popen(
+        command("run.dir=run"),
+        cwd=here, env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("  ") and "step" in line and "loss" in line:
+            break
+    process.send_signal(getattr(signal, name))
+    rest = process.stdout.read()
+    assert process.wait() == 75, rest
+    assert f"stopped by {name} after step" in rest
+    assert "run.resume=run" in rest
+    run_here("run.resume=run")
+    assert_same(whole, here / "run")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(here, whole, capsys):
+    folder = stopped_at(whole, here / "run", 8)
+    file = newest(folder) / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    run_here("run.resume=run", "checkpoint.keep=99")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "step-00000008 is damaged: state.safetensors is not as it was written" in said
+    assert "the one before is used" in said
+    assert_same(whole, folder)
+
+
+def test_another_recipe_is_refused_with_all_that_differs(here, whole, capsys):
+    stopped_at(whole, here / "run", 8)
+    assert run.main(["tiny.yaml", "run.resume=run", "optim.lr=0.2", "run.seed=1"]) == 2
+    said = capsys.readouterr().err
+    assert "optim.lr is 0.2, and was 0.1" in said
+    assert "run.seed is 1, and was 0" in said
+    assert len(list((here / "run" / "checkpoints").iterdir())) == 4
