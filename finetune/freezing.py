@@ -16,18 +16,18 @@ def freeze(model: PreTrainedModel, what: str | int) -> None:
     if what == "encoder":
         encoder.requires_grad_(False)
         return
-    layers = _layers(encoder)
+    blocks = layers(encoder)
     count = 0 if what == "embeddings" else int(what)
-    if count > len(layers):
+    if count > len(blocks):
         raise InputError(
-            f"model.freeze: expected at most {len(layers)}, the number of layers that "
+            f"model.freeze: expected at most {len(blocks)}, the number of layers that "
             f"{type(encoder).__name__} has, got {count}; set model.freeze=encoder to freeze it all"
         )
-    for module in (*_embeddings(model, layers), *layers[:count]):
+    for module in (*_embeddings(model, blocks), *blocks[:count]):
         module.requires_grad_(False)
 
 
-def _layers(encoder: nn.Module) -> nn.ModuleList:
+def layers(encoder: nn.Module) -> nn.ModuleList:
     """The stack of blocks: the longest list of modules of one type."""
     stacks = [
         module
@@ -37,15 +37,15 @@ def _layers(encoder: nn.Module) -> nn.ModuleList:
     return max(stacks, key=len, default=nn.ModuleList())
 
 
-def _embeddings(model: PreTrainedModel, layers: nn.ModuleList) -> Iterator[nn.Module]:
+def _embeddings(model: PreTrainedModel, blocks: nn.ModuleList) -> Iterator[nn.Module]:
     """What turns ids into the first layer's input."""
     encoder, table = model.base_model, model.get_input_embeddings()
     part = encoder
-    while part is encoder or any(module is layers for module in part.modules()):
+    while part is encoder or any(module is blocks for module in part.modules()):
         part = next(c for c in part.children() if any(module is table for module in c.modules()))
     yield part
     # What stands apart: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
-    inside = set(layers.modules())
+    inside = set(blocks.modules())
     for name, module in encoder.named_modules():
         if name.split(".")[-1].startswith("embed") and module not in inside:
             yield module

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
 
 from finetune.problems import InputError
 
@@ -88,7 +89,7 @@ class Record:
             DivergedError: on a CPU at once, elsewhere (where a look costs a sync) at the next line.
         """
         self.steps, self.rows, self.tokens = self.steps + 1, self.rows + rows, self.tokens + tokens
-        self._norms.append(norm)
+        self._norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if self.accelerator.device.type == "cpu":
             self._stop_if_not_finite()
 

@@ -6,6 +6,7 @@
     recipe             the recipe's name
     started            local time, ISO 8601
     num_processes      how many processes shared each step
+    sharded            whether each of them held a part of the weights only
     hashes             SHA-256 of what decides a run and of what came out, to compare two at a
                        glance: data (labels, texts and classes of the three splits), recipe (all
                        that decides a number), first_weights, weights (the saved model's)
@@ -72,6 +73,7 @@ def results(
     choices: recipe.Recipe,
     started: datetime,
     num_processes: int,
+    sharded: bool,
     plan: Hardware,
     corpus: Corpus,
     tables: Mapping[str, TokenTable],
@@ -93,6 +95,7 @@ def results(
         "recipe": choices.run.name,
         "started": started.isoformat(timespec="seconds"),
         "num_processes": num_processes,
+        "sharded": sharded,
         "data": {
             "source": choices.data.source,
             "labels": list(corpus.labels),

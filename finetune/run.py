@@ -72,7 +72,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     """
     # Heavy imports wait until the recipe is known to be right: a typo is told at once.
     from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-    from accelerate.utils import GradientAccumulationPlugin, set_seed
+    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, set_seed
 
     from finetune import (
         data,
@@ -86,6 +86,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         report,
         resume,
         run_folder,
+        sharding,
         sources,
         summary,
         tokens,
@@ -112,8 +113,11 @@ def run(recipe: Recipe, dry: bool = False) -> None:
             DistributedDataParallelKwargs(broadcast_buffers=False),
             # The others wait while the main process downloads.
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            # A sharded layer's weights are other tensors in each forward: no cast of theirs lasts.
+            AutocastKwargs(cache_enabled=not sharding.is_asked_for()),
         ],
     )
+    sharding.set_up(accelerator)
     hardware.check_joined(accelerator)
     hardware.check_distributed(accelerator)
     hardware.set_threads(plan)
@@ -151,7 +155,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
     }
     summary.say_data(corpus, tables, max_length)
-    summary.say_plan(recipe, plan, accelerator.num_processes, tables["train"])
+    sharded = accelerator.is_fsdp2
+    summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
         return summary.say_dry_run(recipe, tables["train"])
 
@@ -165,7 +170,10 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     first_weights = model.weights_hash(classifier.state_dict())
     saved = run_folder.as_ran(recipe, plan, max_length, classifier)
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
-    bare = model.shell(classifier) if accelerator.is_fsdp2 else classifier
+    bare = classifier
+    if sharded:
+        bare = model.shell(classifier)
+        sharding.plan(accelerator, classifier)
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
     held = []  # the folder is ours for as long as this lives
 
@@ -228,6 +236,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         recipe,
         started,
         accelerator.num_processes,
+        sharded,
         plan,
         corpus,
         tables,

@@ -51,7 +51,9 @@ def say_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int) 
         say_wrapped(str(finding), mark="  ! ")
 
 
-def say_plan(choices: Recipe, plan: Hardware, processes: int, train: TokenTable) -> None:
+def say_plan(
+    choices: Recipe, plan: Hardware, processes: int, sharded: bool, train: TokenTable
+) -> None:
     """What will be computed, on what."""
     steps = loop.total_steps(len(train), choices.train)
     of = choices.optim
@@ -65,7 +67,8 @@ def say_plan(choices: Recipe, plan: Hardware, processes: int, train: TokenTable)
         f"epoch{'s' * (choices.train.epochs > 1)}; {of.name}, lr {of.lr:g}, {of.schedule}",
         mark="Train  ",
     )
-    say_wrapped(f"{plan.name}, {processes} process{'es' * (processes > 1)}", mark="On     ")
+    sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded
+    say_wrapped(f"{plan.name}, {sharing}", mark="On     ")
     for reason in plan.reasons:
         say_wrapped(reason, mark="       ")
 
