@@ -46,8 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _end(2, *(f"error: {problem}" for problem in mendable.problems))
         if os.environ.get("WORLD_SIZE", "1") == "1":
             raise
-        return _end(1, traceback.format_exc().rstrip())
+        return _end(1, _said_of(error))
     return 0
+
+
+def _said_of(error: Exception) -> str:
+    """What to print of an unexpected error in one of several processes."""
+    from finetune import processes
+
+    if processes.lost_another(error):
+        return (
+            "error: another process of this run ended without a word: it was killed, or its "
+            "machine or network failed; go on from the last checkpoint with run.resume=auto"
+        )
+    return traceback.format_exc().rstrip()
 
 
 def _end(code: int, *lines: str) -> int:
@@ -94,11 +106,12 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     )
     from finetune.corpus import fingerprint
     from finetune.course import Course
-    from finetune.processes import leave, main_first, main_only
+    from finetune.processes import end_with_launcher, leave, main_first, main_only
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
     started = datetime.now().astimezone()
+    end_with_launcher()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
     trackers.check(recipe.run.trackers)
