@@ -32,8 +32,8 @@ Tensors = dict[str, torch.Tensor]
 Plain = dict[str, Any]
 
 
-def write(run: Path, step: int, tensors: Tensors, plain: Plain, keep: int) -> Path:
-    """Write the checkpoint of a step, then remove all but the newest `keep`.
+def write(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
+    """Write the checkpoint of a step.
 
     Raises:
         InputError: where it cannot be written whole; the ones before stay.
@@ -52,9 +52,16 @@ def write(run: Path, step: int, tensors: Tensors, plain: Plain, keep: int) -> Pa
     with writing(folder):
         folder.parent.mkdir(exist_ok=True)
     _put(folder, fill)
-    for old in standing(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def drop_old(run: Path, keep: int, spare: int | None) -> None:
+    """Remove all checkpoints but the newest `keep`, and the newest of at most `spare` steps."""
+    there = standing(run)
+    spared = next((point for point in there if spare is not None and step_of(point) <= spare), None)
+    for old in there[keep:]:
+        if old != spared:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def read(folder: Path) -> tuple[Tensors, Plain]:

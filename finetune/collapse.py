@@ -8,6 +8,7 @@ in its first steps, but its loss does not exceed a guess's.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +18,53 @@ SAME = 0.01  # spread over size
 WORSE = 1.05  # what is worse than a guess by less may be a slow start
 
 
-def answers_alike(logits: NDArray[np.float32]) -> bool:
-    """Whether the logits do not depend on the document. logits: (rows, classes)"""
-    if len(logits) < LEAST_ROWS:
-        return False
-    centred = logits.astype(np.float64) - logits.mean(axis=1, keepdims=True, dtype=np.float64)
-    size = float(np.abs(centred.mean(axis=0)).max())  # softmax sees only what is centred
+def spread_over_size(logits: NDArray[np.floating[Any]]) -> float:
+    """How much logits differ between documents, relative to how large they are.
+
+    Args:
+        logits: (rows, classes)
+    """
+    wide = logits.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)  # softmax sees no more
+    size = float(np.abs(centred.mean(axis=0)).max())
     spread = float(centred.std(axis=0).max())
-    return spread < SAME * size
+    return spread / size if size > 0 else math.inf
+
+
+def answers_alike(logits: NDArray[np.floating[Any]]) -> bool:
+    """Whether the logits do not depend on the document. logits: (rows, classes)"""
+    return len(logits) >= LEAST_ROWS and spread_over_size(logits) < SAME
+
+
+def guess_loss(labels: NDArray[np.int64], train_shares: NDArray[np.float64]) -> float:
+    """The loss of the worse of two guesses: all classes equally likely, or as likely as in train.
+
+    Args:
+        labels: the true classes. (rows,)
+        train_shares: the share of each class in train. (classes,)
+    """
+    even = math.log(len(train_shares))
+    return max(even, float(-np.log(np.maximum(train_shares[labels], 1e-12)).mean()))
+
+
+def is_worse(loss: float, loss_se: float, bar: float) -> bool:
+    """Whether a mean loss, with its standard error, is above another by more than chance."""
+    return loss > WORSE * bar + 2 * loss_se
 
 
 def has_collapsed(
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    train_shares: NDArray[np.float64],
+    logits: NDArray[np.floating[Any]],
     loss: float,
     loss_se: float,
+    guess: float,
     best_loss: float | None,
 ) -> bool:
     """Whether answers are alike, and worse than a guess or than the run's own before.
 
     Args:
-        labels: the true classes. (rows,)
-        train_shares: the share of each class in train. (classes,)
         loss, loss_se: the mean over the documents and its standard error.
+        guess: the loss of a guess.
         best_loss: of the best scoring before; None at the first.
     """
-    if not answers_alike(logits):
-        return False
-    guesses = [
-        math.log(len(train_shares)),  # all classes equally likely
-        float(-np.log(np.maximum(train_shares[labels], 1e-12)).mean()),  # likely as in train
-    ]
-    bar = max(guesses) if best_loss is None else min(max(guesses), best_loss)
-    return loss > WORSE * bar + 2 * loss_se
+    bar = guess if best_loss is None else min(guess, best_loss)
+    return answers_alike(logits) and is_worse(loss, loss_se, bar)

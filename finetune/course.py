@@ -39,6 +39,7 @@ class Standing:
         best: the best validation scores so far, and their `step`.
         mark: the score that patience measures improvements from.
         waited: scorings since the mark was set.
+        sound: the step of the last scoring that was not worse than a guess; 0 is none.
         rate_scale: what the learning rate is multiplied by, lowered at each back-off.
         back_offs: a line of the log for each.
     """
@@ -47,6 +48,7 @@ class Standing:
     best: dict[str, float] = field(default_factory=dict)
     mark: dict[str, float] = field(default_factory=dict)
     waited: int = 0
+    sound: int = 0
     rate_scale: float = 1.0
     back_offs: list[dict[str, Any]] = field(default_factory=list)
 
@@ -124,8 +126,12 @@ class Course:
         if not math.isfinite(values["loss"]):
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.log("validation", step, values)
-        if self._has_collapsed(scores):
+        loss, loss_se, best = values["loss"], values["loss_se"], self.standing.best.get("loss")
+        guess = self._guess_loss()
+        if collapse.has_collapsed(scores.logits, loss, loss_se, guess, best):
             raise DivergedError.collapsed(step, self.corpus.labels[int(scores.logits[0].argmax())])
+        if not collapse.is_worse(loss, loss_se, guess):
+            self.standing.sound = step
         of = self.choices.score
         standing = self.standing
         better = metrics.is_better(of.best, values, standing.best)
@@ -143,18 +149,12 @@ class Course:
         else:
             standing.waited += 1
 
-    def _has_collapsed(self, scores: scoring.Scores) -> bool:
+    def _guess_loss(self) -> float:
         truth, train = self.corpus.validation.labels, self.corpus.train.labels
         assert truth is not None
         assert train is not None
-        return collapse.has_collapsed(
-            scores.logits,
-            truth,
-            np.bincount(train, minlength=len(self.corpus.labels)) / len(train),
-            scores.values["loss"],
-            scores.values["loss_se"],
-            self.standing.best.get("loss"),
-        )
+        counts = np.bincount(train, minlength=len(self.corpus.labels))
+        return collapse.guess_loss(truth, counts / len(train))
 
     def pause(self, step: int, scored: bool) -> bool:
         """After each step: write a checkpoint where one is due; True where patience is at an end.
@@ -186,6 +186,7 @@ class Course:
             InputError: where it cannot be written; the ones before stay.
         """
         tensors, plain = state.capture(self.model, self.optimizer, self.record, self.accelerator)
+        may_back_off = self.choices.train.on_divergence == "back_off"
 
         def write() -> None:
             about = {
@@ -195,8 +196,12 @@ class Course:
                 "num_processes": self.accelerator.num_processes,
                 "versions": run_folder.versions(),
             }
-            checkpoint.write(
-                self.folder, step, tensors, about | plain, keep=self.choices.checkpoint.keep
+            checkpoint.write(self.folder, step, tensors, about | plain)
+            checkpoint.drop_old(
+                self.folder,
+                keep=self.choices.checkpoint.keep,
+                # Those after it may hold a run that is lost already.
+                spare=self.standing.sound if may_back_off else None,
             )
 
         self._main_only(write)
@@ -238,18 +243,15 @@ class Course:
         return notes
 
     def back_off(self, error: DivergedError) -> None:
-        """Return to the newest good checkpoint, with half the rate.
+        """Return to the newest checkpoint from when the run was well, with half the rate.
 
         Raises:
-            DivergedError: the same again, where the recipe says stop, or it came too often.
+            InputError: where the recipe says stop, or it came too often.
         """
         earlier, scale = self.standing.back_offs, self.standing.rate_scale / 2
-        if self.choices.train.on_divergence == "stop":
-            raise error.with_last_good(self.standing.best.get("step"), self.folder / "model")
-        if len(earlier) == BACK_OFFS:
-            raise DivergedError(
-                f"{error}; the rate was already halved {BACK_OFFS} times", error.step
-            )
+        if self.choices.train.on_divergence == "stop" or len(earlier) == BACK_OFFS:
+            best = self.standing.best.get("step")
+            raise error.final(best, self.folder / "model", halved=len(earlier)) from None
         point = main_only(self.accelerator, self._newest_good)
         self.optimizer.zero_grad()
         self.go_on_from(point)
@@ -258,6 +260,7 @@ class Course:
         for line in lines[len(self.standing.back_offs) :]:
             self.log("back_off", self.record.steps, line)
         self.standing.back_offs, self.standing.rate_scale = lines, scale
+        self.standing.sound = checkpoint.step_of(point)
         say_back_off(error, self.record.steps, scale)
 
     def bring_back_best(self) -> str:
@@ -281,6 +284,8 @@ class Course:
 
     def _newest_good(self) -> Path:
         for point in checkpoint.standing(self.folder):
+            if checkpoint.step_of(point) > self.standing.sound:
+                continue
             try:
                 checkpoint.read(point)
             except InputError as error:

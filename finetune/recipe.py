@@ -176,7 +176,7 @@ class Train(Section):
     on_divergence: Literal["stop", "back_off"] = Field(
         "stop",
         description="when a loss is not finite, or the model collapses to one class; back_off: "
-        "return to the last checkpoint and go on at half the rate, five times at most",
+        "return to a checkpoint from when all was well, and halve the rate; five times at most",
     )
 
 

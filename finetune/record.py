@@ -23,34 +23,43 @@ COUNTS = ("steps", "clipped", *SPEEDS)
 class DivergedError(InputError):
     """The run is lost, as when a loss is not finite: there is no descending from this `step`."""
 
-    def __init__(self, problem: str, step: int) -> None:
+    def __init__(self, problem: str, step: int, advice: str) -> None:
         super().__init__(problem)
-        self.step = step
+        self.step, self.advice = step, advice
 
     @classmethod
     def at(cls, step: int, what: str, value: float) -> "DivergedError":
         return cls(
-            f"step {step}: the {what} is not finite ({value}); lower optim.lr, set "
-            "optim.max_grad_norm=1.0 where it is off, or set train.on_divergence=back_off",
+            f"step {step}: the {what} is not finite ({value})",
             step,
+            "lower optim.lr, set optim.max_grad_norm=1.0 where it is off, or set "
+            "train.on_divergence=back_off",
         )
 
     @classmethod
     def collapsed(cls, step: int, label: str) -> "DivergedError":
         return cls(
             f"step {step}: the model has collapsed: it answers '{label}' to every validation "
-            "document, with the same logits, and would not recover; lower optim.lr, or set "
-            "train.on_divergence=back_off",
+            "document, with the same logits, and would not recover",
             step,
+            "lower optim.lr, or set train.on_divergence=back_off",
         )
 
-    def with_last_good(self, step: float | None, folder: Path) -> "DivergedError":
-        """The same error, saying which model is still good."""
-        if step is None:
+    def final(self, best: float | None, folder: Path, halved: int) -> InputError:
+        """What to tell of the end: what to change, and which model is still good.
+
+        Args:
+            best: the step of the best model, which stands in `folder`; None: there is none.
+            halved: how often the rate was halved before.
+        """
+        advice = self.advice
+        if halved:
+            advice = f"the rate was already halved {halved} times; lower optim.lr"
+        if best is None:
             kept = "no model had been saved by then (validation had not been scored)"
         else:
-            kept = f"the best model before that, of step {step:.0f}, stands in {folder}"
-        return DivergedError(f"{self}; {kept}", self.step)
+            kept = f"the best model before that, of step {best:.0f}, stands in {folder}"
+        return InputError(f"{self}; {advice}; {kept}")
 
 
 class Record:

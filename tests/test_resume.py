@@ -1,118 +1,26 @@
 """A run that was stopped and taken up again equals one that never stopped."""
 
-import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from finetune import run
-from tests.processes import ENVIRONMENT, RUN
-from tests.tiny import WORDS, tiny_encoder
-
-RECIPE = """
-data: {source: data, max_length: 32}
-model: {source: encoder, dropout: 0.1}
-train: {epochs: 3, batch_size: 8, log_every: 3, precision: fp32, threads: 1}
-optim: {lr: 0.1}
-score: {every: 5}
-checkpoint: {every: 2, keep: 2}
-"""
-
-
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    """A folder with documents of three labels, a tiny encoder and a recipe of 36 steps."""
-    folder = tmp_path_factory.mktemp("documents")
-    tiny_encoder(folder / "encoder")
-    (folder / "data").mkdir()
-    for split, rows in {"train": 93, "validation": 13, "test": 17}.items():
-        with (folder / "data" / f"{split}.jsonl").open("w") as out:
-            for i in range(rows):
-                words = [WORDS[(20 * (i % 3) + i * k) % 60] for k in range(1, 3 + i % 9)]
-                line = {"text": " ".join([split, str(i), *words]), "label": "abc"[i % 3]}
-                out.write(json.dumps(line) + "\n")
-    (folder / "tiny.yaml").write_text(RECIPE)
-    return folder
-
-
-@pytest.fixture
-def here(documents, tmp_path, monkeypatch):
-    """A working folder of the test's own, with the documents linked in."""
-    for name in ("encoder", "data", "tiny.yaml"):
-        (tmp_path / name).symlink_to(documents / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def whole(documents):
-    """The run that was never stopped, every checkpoint of it kept."""
-    finish(documents, "run.dir=whole", "checkpoint.keep=99")
-    return documents / "whole"
-
-
-def command(*words):
-    return [sys.executable, RUN, "tiny.yaml", *words]
-
-
-def finish(folder, *words, of=None):
-    done = subprocess.run(
-        of or command(*words),
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def lines(run_folder):
-    """The log, but for how long things took."""
-    found = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    for line in found:
-        line.pop("rows_per_second", None)
-        line.pop("tokens_per_second", None)
-    return found
-
-
-def newest(run_folder):
-    return max((run_folder / "checkpoints").iterdir(), key=lambda path: path.name)
-
-
-def assert_same(one, other):
-    """Bit by bit: weights, the optimizer's memory, random states, log, scores, predictions."""
-    for file in ("model/model.safetensors", f"checkpoints/{newest(one).name}/state.safetensors"):
-        ones, others = load_file(one / file), load_file(other / file)
-        assert ones.keys() == others.keys()
-        assert [name for name in ones if not torch.equal(ones[name], others[name])] == []
-    assert lines(one) == lines(other)
-    assert (one / "predictions/test.jsonl").read_text() == (
-        other / "predictions/test.jsonl"
-    ).read_text()
-    ones, others = (json.loads((run / "results.json").read_text()) for run in (one, other))
-    for key in ("hashes", "validation", "test"):
-        assert ones[key] == others[key]
-
-
-def stopped_at(whole, folder, step):
-    """The run as it stood when it was killed just after a checkpoint, later lines half written."""
-    shutil.copytree(whole, folder)
-    for point in (folder / "checkpoints").iterdir():
-        if point.name > f"step-{step:08d}":
-            shutil.rmtree(point)
-    (folder / "results.json").unlink()
-    shutil.rmtree(folder / "predictions")
-    kept = [line for line in lines(folder) if line["step"] <= step + 1]
-    text = "".join(json.dumps(line) + "\n" for line in kept)
-    whole_text = (folder / "metrics.jsonl").read_text()
-    own = json.loads((newest(folder) / "state.json").read_text())["metrics_bytes"]
-    (folder / "metrics.jsonl").write_text(whole_text[:own] + text[-20:])
-    return folder
+from tests.processes import launch
+from tests.runs import (
+    assert_same,
+    checkpoints,
+    contents,
+    finish,
+    newest,
+    results,
+    run_here,
+    start,
+    stopped_at,
+    wait_for_loss,
+)
 
 
 def test_killed_at_random_moments(documents, whole):
@@ -122,11 +30,7 @@ def test_killed_at_random_moments(documents, whole):
     words = "run.dir=killed", "run.resume=auto", "checkpoint.every=1", "checkpoint.keep=2"
     killed, moments = 0, set()
     for _ in range(20):
-        process = subprocess.Popen(
-            command(*words),
-            cwd=documents, env=ENVIRONMENT,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        process = start(documents, *words)
         for line in process.stdout:
             if line.startswith("Training"):
                 break
@@ -136,8 +40,7 @@ def test_killed_at_random_moments(documents, whole):
         rest = process.stdout.read()
         assert process.wait() in (0, -signal.SIGKILL), rest
         if (folder / "checkpoints").is_dir():
-            names = sorted(path.name for path in (folder / "checkpoints").iterdir())
-            moments.add(names[-1] if names else None)
+            moments.add(max(checkpoints(folder), default=None))
     assert killed >= 15
     assert len(moments) >= 5
     finish(documents, *words)
@@ -149,25 +52,27 @@ def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
     folder = stopped_at(whole, here / "run", 8)
     run_here("run.resume=run", "checkpoint.keep=99")
     assert_same(whole, folder)
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
-        path.name for path in (whole / "checkpoints").iterdir()
-    }
+    assert checkpoints(folder) == checkpoints(whole)
 
 
-def run_here(*words):
-    assert run.main(["tiny.yaml", *words]) == 0
+def test_two_processes_that_were_stopped(here, whole_by_two):
+    """SIGTERM to the launcher, as a cluster sends it, at whatever step it comes to."""
+    process = start(here, "run.dir=run", launcher=launch(2))
+    wait_for_loss(process)
+    process.terminate()
+    rest = process.stdout.read()
+    assert process.wait() != 0, rest
+    assert not (here / "run" / "results.json").exists()
+    assert checkpoints(here / "run"), rest
+    finish(here, "run.resume=run", launcher=launch(2))
+    assert results(here / "run")["num_processes"] == 2
+    assert_same(whole_by_two, here / "run")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_ends_the_run_with_a_checkpoint(here, whole, name):
-    process = subprocess.Popen(
-        command("run.dir=run"),
-        cwd=here, env=ENVIRONMENT,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("  ") and "step" in line and "loss" in line:
-            break
+    process = start(here, "run.dir=run")
+    wait_for_loss(process)
     process.send_signal(getattr(signal, name))
     rest = process.stdout.read()
     assert process.wait() == 75, rest
@@ -175,6 +80,32 @@ def test_a_signal_ends_the_run_with_a_checkpoint(here, whole, name):
     assert "run.resume=run" in rest
     run_here("run.resume=run")
     assert_same(whole, here / "run")
+
+
+def test_a_second_signal_ends_the_process_at_once(here, whole):
+    """It does not wait for the step to be done; the last checkpoint serves."""
+    process = start(here, "run.dir=run", "checkpoint.keep=99")
+    wait_for_loss(process)
+    while not newest_step(here / "run") >= 4:  # there is something to go on from
+        time.sleep(0.001)
+    # Stopped, it gets both signals before its next step.
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    rest = process.stdout.read()
+    assert process.wait() in (128 + signal.SIGTERM, 128 + signal.SIGINT), rest
+    assert "stopped by" not in rest
+    run_here("run.resume=run", "checkpoint.keep=99")
+    assert_same(whole, here / "run")
+
+
+def newest_step(folder):
+    try:
+        names = checkpoints(folder)
+    except FileNotFoundError:
+        return -1
+    return max((int(name[5:]) for name in names if name.startswith("step-")), default=-1)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(here, whole, capsys):
@@ -190,8 +121,99 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(here, whole, caps
 
 def test_another_recipe_is_refused_with_all_that_differs(here, whole, capsys):
     stopped_at(whole, here / "run", 8)
-    assert run.main(["tiny.yaml", "run.resume=run", "optim.lr=0.2", "run.seed=1"]) == 2
+    run_here("run.resume=run", "optim.lr=0.2", "run.seed=1", code=2)
     said = capsys.readouterr().err
     assert "optim.lr is 0.2, and was 0.1" in said
     assert "run.seed is 1, and was 0" in said
-    assert len(list((here / "run" / "checkpoints").iterdir())) == 4
+    assert len(checkpoints(here / "run")) == 4
+
+
+def test_other_documents_are_refused(here, whole, capsys):
+    """One word of one text."""
+    before = contents(stopped_at(whole, here / "run", 8))
+    shutil.copytree(here / "data", here / "other")
+    file = here / "other" / "validation.jsonl"
+    file.write_text(file.read_text().replace("validation 3 ", "validation three ", 1))
+    run_here("run.resume=run", "data.source=other", code=2)
+    [error] = capsys.readouterr().err.splitlines()
+    assert "the validation documents are not the same (13 rows, and were 13; " in error
+    assert contents(here / "run") == before
+
+
+def test_another_encoder_is_refused(here, whole, capsys):
+    """One weight of it."""
+    before = contents(stopped_at(whole, here / "run", 8))
+    shutil.copytree(here / "encoder", here / "other")
+    weights = load_file(here / "encoder" / "model.safetensors")
+    weights["encoder.layer.0.output.dense.weight"][0, 0] += 1
+    save_file(weights, here / "other" / "model.safetensors", metadata={"format": "pt"})
+    run_here("run.resume=run", "model.source=other", code=2)
+    [error] = capsys.readouterr().err.splitlines()
+    assert f"the weights it began with are not those of {here / 'other'}" in error
+    assert contents(here / "run") == before
+
+
+def test_moved_documents_and_encoder_are_the_same(here, whole):
+    folder = stopped_at(whole, here / "run", 30)
+    for name in ("data", "encoder"):
+        shutil.copytree(here / name, here / "elsewhere" / name)
+    words = "data.source=elsewhere/data", "model.source=elsewhere/encoder"
+    run_here("run.resume=run", "checkpoint.keep=99", *words)
+    assert_same(whole, folder)
+
+
+def test_the_length_may_change_with_a_note(here, whole, capsys):
+    folder = stopped_at(whole, here / "run", 8)
+    run_here("run.resume=run", "train.epochs=2")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "! train.epochs was 3 until here, and is 2 from here on; the learning rate" in said
+    assert results(folder)["train"]["steps"] == 24
+
+
+def test_what_decides_no_number_may_change_without_a_note(here, whole, capsys):
+    folder = stopped_at(whole, here / "run", 30)
+    words = "train.log_every=2", "checkpoint.every=3", "checkpoint.keep=1", "checkpoint.minutes=1"
+    run_here("run.resume=run", *words)
+    said = capsys.readouterr().out
+    assert "Going on from" in said
+    assert "  ! " not in said.partition("Going on from")[2].partition("Training")[0]
+    assert checkpoints(folder) == ["step-00000036"]
+    assert results(folder)["hashes"] == results(whole)["hashes"]
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys):
+    shutil.copytree(whole, here / "run")
+    before = contents(here / "run")
+    run_here("run.resume=run")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The run in run is finished, its results.json stands" in said
+    now = contents(here / "run")
+    assert sorted(map(str, now)) == sorted(map(str, before))
+    assert [str(file) for file in now if now[file] != before[file]] == []
+
+
+@pytest.mark.parametrize("words", [["run.resume=run"], ["run.resume=auto", "run.dir=run"]])
+def test_a_folder_of_a_living_process_is_refused(here, whole, capsys, words):
+    """It is asked at its first line of losses, and goes on undisturbed."""
+    process = start(here, "run.dir=run", "checkpoint.keep=99")
+    wait_for_loss(process)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        before = contents(here / "run")
+        run_here(*words, code=2)
+        assert capsys.readouterr().err == (
+            "error: run.dir: another process is at work in run; wait for it, or choose another\n"
+        )
+        assert contents(here / "run") == before
+    finally:
+        process.send_signal(signal.SIGCONT)
+    rest = process.stdout.read()
+    assert process.wait() == 0, rest
+    assert_same(whole, here / "run")
+
+
+def test_the_same_recipe_twice_gives_the_same_weights(here, whole):
+    run_here("run.dir=again", "checkpoint.keep=99")
+    assert_same(whole, here / "again")
+    assert set(results(whole)["hashes"]) == {"data", "recipe", "first_weights", "weights"}
+    assert len(set(results(whole)["hashes"].values())) == 4
