@@ -82,8 +82,13 @@ def read(folder: Path) -> tuple[Tensors, Plain]:
             wrong.append(f"{name} cannot be read ({error.strerror})")
     if wrong:
         raise InputError(f"checkpoint {folder} is damaged: {some(wrong)}")
+    return load_file(folder / TENSORS), read_plain(folder)
+
+
+def read_plain(folder: Path) -> Plain:
+    """The plain values alone, of a checkpoint that is known to be whole."""
     plain: Plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
-    return load_file(folder / TENSORS), plain
+    return plain
 
 
 def standing(run: Path) -> list[Path]:

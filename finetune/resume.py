@@ -127,6 +127,24 @@ def identity(saved: recipe.Recipe, corpus: Corpus, start: str) -> dict[str, Any]
     }
 
 
+def nothing_left(start: Start, now: Mapping[str, Any], steps: int, patience: int | None) -> bool:
+    """Whether a finished run, taken up again, has nothing more to do. Nothing is written here.
+
+    Args:
+        now: the identity of the run as it is asked for.
+        steps: of the whole run.
+
+    Raises:
+        InputError: where the checkpoint is of another recipe, data or model.
+    """
+    if start.point is None:
+        return False
+    plain = checkpoint.read_plain(start.point)
+    check(plain["identity"], now, start.point)
+    waited = patience is not None and plain["standing"]["waited"] >= patience
+    return start.finished and (checkpoint.step_of(start.point) >= steps or waited)
+
+
 def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[str]:
     """Compare two identities: what may have changed, as notes; refuse what may not.
 

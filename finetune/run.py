@@ -182,6 +182,11 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     )
     first_weights = model.weights_hash(classifier.state_dict())
     saved = run_folder.as_ran(recipe, plan, max_length, classifier)
+    identity = resume.identity(saved, corpus, first_weights)
+    steps = loop.total_steps(len(corpus.train), recipe.train)
+    patience = recipe.score.patience
+    if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
+        return summary.say_finished(start.folder)
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     bare = classifier
     if sharded:
@@ -207,15 +212,12 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         wanted=wanted,
         micro_batch_tokens=plan.micro_batch_tokens,
         folder=main_only(accelerator, claim),
-        identity=resume.identity(saved, corpus, first_weights),
+        identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
     )
-    steps = loop.total_steps(len(corpus.train), recipe.train)
     if start.point is not None:
         notes = course.go_on_from(start.point)
         summary.say_resumed(start.point, course.record.steps, steps, [*start.notes, *notes])
-    if start.finished and course.is_over(steps):
-        return summary.say_finished(course.folder)
     trackers.start(
         accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
     )
