@@ -1,0 +1,171 @@
+"""The study behind the thresholds in finetune/collapse.py: which runs collapse, and how it shows.
+
+    python scripts/collapse_study.py recipes/bbc_news.yaml data.max_length=64 train.max_steps=60
+
+Trains at rates from sound to absurd, from several seeds, with and without clipping, and does not
+stop where a model collapses. A run counts as collapsed where it ends with one answer to every
+validation document. Prints, for each scoring of validation, nothing; for each run, a line; at the
+end, how far apart the two kinds are.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from finetune import (
+    collapse,
+    data,
+    hardware,
+    loop,
+    metrics,
+    model,
+    optim,
+    pretrained,
+    recipe_file,
+    scoring,
+    sources,
+    tokens,
+)
+from finetune.problems import InputError
+from finetune.recipe import Recipe
+from finetune.record import DivergedError, Record
+from finetune.terminal import quiet_libraries, table
+
+RATES = (0.03, 0.3, 1.0, 3.0, 30.0)
+CLIPPING = ("1.0", "null")
+EVERY = 5  # steps between two scorings
+
+
+@dataclass
+class Run:
+    """One training: a spread over size, a loss over a guess's, and an alarm for each scoring."""
+
+    rate: float
+    clipping: str
+    seed: int
+    ratios: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    alarms: list[bool] = field(default_factory=list)
+    accuracy: float = 0.0
+    end: str = "learns"
+
+    def row(self) -> list[str]:
+        alarm = f"scoring {self.alarms.index(True) + 1}" if any(self.alarms) else "-"
+        low, last = (f"{value:.2g}" for value in (min(self.ratios), self.ratios[-1]))
+        return [
+            f"{self.rate:g}", self.clipping, str(self.seed), self.end, f"{self.accuracy:.3f}",
+            low, last, f"{self.losses[-1]:.3g}", alarm,
+        ]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, default=2)
+    known, words = parser.parse_known_args()
+    quiet_libraries()
+    try:
+        runs = [
+            train(recipe_file.load(known.recipe, [*words, *more(rate, clipping, seed)]))
+            for clipping in CLIPPING
+            for rate in RATES
+            for seed in range(known.seeds)
+        ]
+    except InputError as error:
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
+    print(table([HEAD, *(run.row() for run in runs)]))
+    conclude(runs)
+    return 0
+
+
+HEAD = ["rate", "clip", "seed", "end", "accuracy", "lowest", "last", "loss / guess", "alarm"]
+
+
+def more(rate: float, clipping: str, seed: int) -> list[str]:
+    return [
+        f"optim.lr={rate}",
+        f"optim.max_grad_norm={clipping}",
+        f"run.seed={seed}",
+        f"score.every={EVERY}",
+    ]
+
+
+def train(choices: Recipe) -> Run:
+    """One run, in full."""
+    plan = hardware.plan(choices.model, choices.train)
+    accelerator = Accelerator(mixed_precision="no" if plan.precision == "fp32" else plan.precision)
+    hardware.set_threads(plan)
+    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+    truth, labels = corpus.validation.labels, corpus.train.labels
+    assert truth is not None
+    assert labels is not None
+    source = sources.model_source(choices.model.source)
+    config = pretrained.load_config(source, choices.model)
+    tokenizer = pretrained.load_tokenizer(source, choices.model)
+    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
+    tables = [
+        tokens.encode(split.texts, tokenizer, length) for split in (corpus.train, corpus.validation)
+    ]
+    seed = choices.run.seed
+    classifier = model.build(source, choices.model, corpus.labels, plan.attention, seed=seed)
+    set_seed(seed)
+    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, choices.optim))
+    wanted = metrics.load(("accuracy",), "accuracy", trust_remote_code=False)
+    guess = collapse.guess_loss(truth, np.bincount(labels) / len(labels))
+    assert choices.optim.lr is not None
+    run = Run(choices.optim.lr, str(choices.optim.max_grad_norm), seed)
+
+    def validate(step: int) -> None:
+        scores = scoring.score(
+            prepared, tables[1], truth, wanted, accelerator, plan.micro_batch_tokens
+        )
+        loss, loss_se = scores.values["loss"], scores.values["loss_se"]
+        best = guess * min(run.losses, default=1.0) if run.losses else None
+        run.ratios.append(collapse.spread_over_size(scores.logits))
+        run.alarms.append(collapse.has_collapsed(scores.logits, loss, loss_se, guess, best))
+        run.losses.append(loss / guess)
+        run.accuracy = scores.values["accuracy"]
+        one_answer = len(np.unique(scores.logits.argmax(axis=1))) == 1
+        run.end = "collapsed" if one_answer else "learns"
+
+    try:
+        loop.fit(
+            prepared, optimizer, tables[0], labels, choices, plan.micro_batch_tokens, accelerator,
+            Record(accelerator, choices.optim.max_grad_norm),
+            log=lambda step, line: None,
+            validate=validate,
+            pause=lambda step, scored: False,
+        )  # fmt: skip
+    except DivergedError:
+        run.end = "not finite"
+    if not run.ratios:
+        run.ratios, run.losses, run.alarms = [float("nan")], [float("nan")], [False]
+    print("  ".join(run.row()), file=sys.stderr, flush=True)
+    torch.set_grad_enabled(True)
+    return run
+
+
+def conclude(runs: list[Run]) -> None:
+    """How far apart the scorings of both kinds of runs are, and what the thresholds make of it."""
+    sound = [run for run in runs if run.end == "learns"]
+    collapsed = [run for run in runs if run.end == "collapsed"]
+    print(f"\n{len(sound)} runs learn, {len(collapsed)} collapse, of {len(runs)}")
+    if sound:
+        lowest = min(min(run.ratios) for run in sound)
+        alarms = sum(sum(run.alarms) for run in sound)
+        print(f"lowest spread over size in a run that learns: {lowest:.3g}; false alarms: {alarms}")
+    if collapsed:
+        highest = max(run.ratios[-1] for run in collapsed)
+        missed = sum(not any(run.alarms) for run in collapsed)
+        print(f"highest at the end of one that collapsed: {highest:.3g}; not seen: {missed}")
+    print(f"thresholds: spread over size {collapse.SAME}, loss over a guess {collapse.WORSE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
