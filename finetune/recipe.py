@@ -262,6 +262,18 @@ class Checkpoint(Section):
     keep: Count = Field(2, description="the newest so many; the one before serves if one is bad")
 
 
+class Cache(Section):
+    """What frozen layers make of the rows, computed once and kept on disk."""
+
+    prefix: Literal["auto", "bf16", "fp32", "off"] = Field(
+        "auto",
+        description="with frozen layers and no dropout in them: their states for each token, in "
+        "this precision (auto: in that of the matrix products)",
+    )
+    dir: str | None = Field(None, description="null: ~/.cache/finetune-documents")
+    keep: bool = Field(True, description="for later runs; false: removed with this one")
+
+
 class Run(Section):
     """Where the run goes, and its seed."""
 
@@ -308,6 +320,7 @@ class Recipe(Section):
     optim: Optim = Optim()
     score: Score = Score()
     checkpoint: Checkpoint = Checkpoint()
+    cache: Cache = Cache()
     run: Run = Run()
     publish: Publish = Publish()
 

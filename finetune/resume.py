@@ -18,6 +18,7 @@ NO_EFFECT = {
     "train.log_every",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
+    *("cache.dir", "cache.keep"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),
 }
 # What may change on the way, as it only decides how long the run goes on.

@@ -93,6 +93,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         metrics,
         model,
         optim,
+        prefix,
         pretrained,
         publish,
         report,
@@ -181,9 +182,13 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         ),
     )
     first_weights = model.weights_hash(classifier.state_dict())
-    saved = run_folder.as_ran(recipe, plan, max_length, classifier)
-    identity = resume.identity(saved, corpus, first_weights)
     steps = loop.total_steps(len(corpus.train), recipe.train)
+    passes = steps * recipe.train.batch_size / len(corpus.train)
+    # A sharded layer that is skipped would still be put together for nothing.
+    frozen = None if sharded else prefix.attach(classifier, recipe, passes)
+    states = "off" if frozen is None else prefix.dtype(recipe, plan)
+    saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
+    identity = resume.identity(saved, corpus, first_weights)
     patience = recipe.score.patience
     if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
         return summary.say_finished(start.folder)
@@ -193,6 +198,9 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         bare = model.shell(classifier)
         sharding.plan(accelerator, classifier)
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
+    if frozen is not None:
+        again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
+        tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
     held = []  # the folder is ours for as long as this lives
 
     def claim() -> Path:

@@ -196,7 +196,7 @@ def _remove_earlier_run(folder: Path, saved: recipe.Recipe) -> None:
 
 
 def as_ran(
-    choices: recipe.Recipe, plan: Hardware, max_length: int, model: PreTrainedModel
+    choices: recipe.Recipe, plan: Hardware, max_length: int, states: Any, model: PreTrainedModel
 ) -> recipe.Recipe:
     """The recipe with what this machine, the encoder and the Hub decided, to be run again.
 
@@ -221,6 +221,7 @@ def as_ran(
                     "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
                 }
             ),
+            "cache": choices.cache.model_copy(update={"prefix": states}),
             "train": choices.train.model_copy(
                 update={
                     "precision": plan.precision,

@@ -4,8 +4,8 @@
 
 Trains at rates from sound to absurd, from several seeds, with and without clipping, and does not
 stop where a model collapses. A run counts as collapsed where it ends with one answer to every
-validation document. Prints, for each scoring of validation, nothing; for each run, a line; at the
-end, how far apart the two kinds are.
+validation document. Prints a line for each run, and at the end how far apart the two kinds are. Took 17
+minutes on 2 cores.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import sys
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -34,7 +33,7 @@ from finetune import (
 from finetune.problems import InputError
 from finetune.recipe import Recipe
 from finetune.record import DivergedError, Record
-from finetune.terminal import quiet_libraries, table
+from finetune.terminal import quiet_libraries, speak_only_if, table
 
 RATES = (0.03, 0.3, 1.0, 3.0, 30.0)
 CLIPPING = ("1.0", "null")
@@ -69,6 +68,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2)
     known, words = parser.parse_known_args()
     quiet_libraries()
+    speak_only_if(False)
     try:
         runs = [
             train(recipe_file.load(known.recipe, [*words, *more(rate, clipping, seed)]))
@@ -147,7 +147,6 @@ def train(choices: Recipe) -> Run:
     if not run.ratios:
         run.ratios, run.losses, run.alarms = [float("nan")], [float("nan")], [False]
     print("  ".join(run.row()), file=sys.stderr, flush=True)
-    torch.set_grad_enabled(True)
     return run
 
 

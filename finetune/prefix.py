@@ -1,0 +1,340 @@
+"""The frozen layers at the encoder's start → what they make of each row, computed once.
+
+Frozen layers without dropout give the same states for the same row in every epoch. So they are
+computed once, kept on disk, and mapped into memory: every later step begins where training does.
+
+    rows' tokens ──frozen layers──▶ states on disk ──trained layers──▶ logits
+
+With the whole encoder frozen and the linear head, what is kept is one pooled vector for each row;
+else the states of each token. A kept file is found again by a hash of all that decides its
+numbers: the frozen weights, the tokens, the precision.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from finetune import batches, recipe
+from finetune.freezing import layers
+from finetune.hardware import Hardware
+from finetune.model import weights_hash
+from finetune.modeling_document_classifier import DocumentClassifier
+from finetune.problems import writing
+from finetune.terminal import say_wrapped
+from finetune.tokens import Rows, TokenTable
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+STATES = "prefix_states"  # the name under which a batch carries them to the model
+
+
+@dataclass(frozen=True)
+class PrefixTable(TokenTable):
+    """A table whose batches also carry what the frozen layers made of their rows.
+
+    Attributes:
+        states: (tokens, hidden), or where whole rows are pooled (rows, hidden).
+        pooled: whether they are.
+    """
+
+    states: torch.Tensor
+    pooled: bool
+
+    def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
+        """The inputs of some rows, with their states: (rows, longest, hidden) or (rows, hidden)."""
+        if self.pooled:
+            one = torch.ones(len(rows), 1, dtype=torch.long, device=device)  # nothing reads them
+            states = self.states[torch.from_numpy(rows)].to(device)
+            return {"input_ids": one, "attention_mask": one, STATES: states}
+        inputs = super().batch(rows, device)
+        states = torch.zeros(*inputs["input_ids"].shape, self.states.shape[1])
+        for i, row in enumerate(rows):
+            start, end = self.starts[row], self.starts[row + 1]
+            states[i, : end - start] = self.states[start:end]
+        return inputs | {STATES: states.to(device)}
+
+
+class Prefix:
+    """The frozen start of a model, which is skipped where a batch carries its states.
+
+    Attributes:
+        boundary: how many layers are skipped.
+        pooled: whether all are, and the pooling too.
+        in_pairs: whether layers give (states, None), as DeBERTa's do, and not the states alone.
+    """
+
+    def __init__(self, model: PreTrainedModel, boundary: int, pooled: bool) -> None:
+        self.boundary, self.pooled, self.in_pairs = boundary, pooled, False
+        self._given: torch.Tensor | None = None  # the states that the batch under way carries
+        self._seen: list[torch.Tensor] | None = None  # where to put what the model computes there
+        model.register_forward_pre_hook(self._take, with_kwargs=True)
+        model.register_forward_hook(self._forget)
+        if pooled:
+            assert isinstance(model, DocumentClassifier)
+            encoder, pool = model.encoder.forward, model.pool
+            model.encoder.forward = partial(self._encode, encoder)
+            model.pool = partial(self._pool, pool)  # type: ignore[method-assign]
+            return
+        for i, block in enumerate(layers(model.base_model)[:boundary]):
+            block.forward = partial(self._layer, block.forward, i == boundary - 1)
+
+    def states(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What the model makes of a batch at the boundary: (rows, longest, hidden), or pooled."""
+        self._seen = []
+        model(**inputs)
+        [seen], self._seen = self._seen, None
+        return seen
+
+    def _take(self, model: Any, given: Any, named: dict[str, Any]) -> Any:
+        self._given = named.pop(STATES, None)
+        return given, named
+
+    def _forget(self, model: Any, given: Any, output: Any) -> None:
+        self._given = None
+
+    def _encode(self, forward: Any, *given: Any, **named: Any) -> Any:
+        if self._given is None:
+            return forward(*given, **named)
+        return BaseModelOutput(last_hidden_state=self._given)
+
+    def _pool(self, pool: Any, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self._given is not None:
+            return self._given
+        pooled: torch.Tensor = pool(states, mask)
+        self._note(pooled)
+        return pooled
+
+    def _layer(self, forward: Any, last: bool, states: Any, *more: Any, **named: Any) -> Any:
+        if self._given is not None:
+            passed = self._given if last else states
+            return (passed, None) if self.in_pairs else passed
+        output = forward(states, *more, **named)
+        if last:
+            self._note(output[0] if isinstance(output, tuple) else output)
+        return output
+
+    def _note(self, states: torch.Tensor) -> None:
+        if self._seen is not None:
+            self._seen.append(states)
+
+
+def attach(model: PreTrainedModel, choices: recipe.Recipe, epochs: float) -> Prefix | None:
+    """Make a model skip its frozen start where it can; None where that would bring nothing.
+
+    A model that is not understood is left alone: that the skipping gives the same logits is tried
+    on two short rows.
+
+    Args:
+        epochs: how often training passes over its rows.
+    """
+    if choices.cache.prefix == "off" or epochs <= 1:
+        return None
+    encoder = model.base_model
+    blocks = layers(encoder)
+    trained = [any(p.requires_grad for p in block.parameters()) for block in blocks]
+    boundary = trained.index(True) if True in trained else len(trained)
+    whole = not any(p.requires_grad for p in encoder.parameters())
+    pooled = whole and isinstance(model, DocumentClassifier)
+    below = [encoder] if pooled else [*blocks[:boundary]]
+    first: Any = model.get_input_embeddings()
+    if boundary == 0 or first.weight.requires_grad or _drops(below, encoder.config):
+        return None
+    prefix = Prefix(model, boundary, pooled)
+    return prefix if _is_sound(prefix, model) else None
+
+
+def _drops(below: Sequence[torch.nn.Module], config: Any) -> bool:
+    """Whether dropout makes the frozen layers' states differ from one time to the next."""
+    modules = [module for part in below for module in part.modules()]
+    return any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in modules) or any(
+        getattr(config, name, 0) for name in ("attention_dropout", "attention_probs_dropout_prob")
+    )
+
+
+def _is_sound(prefix: Prefix, model: PreTrainedModel) -> bool:
+    """Whether states depend on frozen weights alone, and give the logits of the whole model.
+
+    Tried on two short rows. DeBERTa's layers, for one, share a table that goes on being trained.
+    """
+    ids = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    with torch.enable_grad():
+        states = prefix.states(model, inputs)
+    if states.requires_grad:
+        return False
+    with torch.no_grad():
+        return any(_gives_the_same(prefix, model, inputs, states, pairs) for pairs in (False, True))
+
+
+def _gives_the_same(
+    prefix: Prefix,
+    model: PreTrainedModel,
+    inputs: dict[str, torch.Tensor],
+    states: torch.Tensor,
+    in_pairs: bool,
+) -> bool:
+    prefix.in_pairs = in_pairs
+    wanted = model(**inputs).logits
+    try:
+        found = model(**inputs, **{STATES: states}).logits
+    except Exception:  # whatever an encoder does with what it did not expect
+        prefix._given = None
+        return False
+    return torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def fill(
+    prefix: Prefix,
+    model: torch.nn.Module,
+    tables: dict[str, TokenTable],
+    choices: recipe.Recipe,
+    plan: Hardware,
+    accelerator: Accelerator,
+) -> dict[str, TokenTable]:
+    """The tables with their rows' states, computed here or found from an earlier run.
+
+    Args:
+        model: prepared by the accelerator.
+        tables: train and validation; what is scored once only is better computed as it comes.
+
+    Raises:
+        InputError: where they cannot be written.
+    """
+    bare = accelerator.unwrap_model(model)
+    frozen = {n: p for n, p in bare.named_parameters() if not p.requires_grad}
+    common = [
+        weights_hash(frozen), type(bare).__name__, getattr(bare.config, "pooling", None),
+        bare.base_model.config._attn_implementation, prefix.boundary, prefix.pooled,
+        plan.precision, plan.device, plan.micro_batch_tokens, torch.__version__,
+    ]  # fmt: skip
+    kind = torch.float32 if prefix.pooled else DTYPES[dtype(choices, plan)]
+    hidden = int(bare.base_model.config.hidden_size)
+    folder = place(choices)
+    filled: dict[str, TokenTable] = {}
+    for name, table in tables.items():
+        many = len(table) if prefix.pooled else len(table.ids)
+        size = many * hidden * kind.itemsize
+        file = folder / f"prefix-{_key(common, table, kind)}.bin"
+        found = _everywhere(accelerator, file.is_file() and file.stat().st_size == size)
+        if not found and not _everywhere(accelerator, _has_room(folder, size)):
+            say_wrapped(
+                f"no room in {folder} for {_megabytes(size)} of frozen states of {name}; they are "
+                "computed anew in each epoch (cache.dir)",
+                mark="  ! ",
+            )
+            filled[name] = table
+            continue
+        verb = "found" if found else "computing"
+        say_wrapped(
+            f"frozen states of {name}: {verb} {_megabytes(size)} in {folder}", mark="       "
+        )
+        if not found:
+            _compute(prefix, model, table, file, many, hidden, kind, plan, accelerator)
+        states = torch.from_file(str(file), shared=False, size=many * hidden, dtype=kind).view(
+            many, hidden
+        )
+        fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
+        filled[name] = PrefixTable(**fields, states=states, pooled=prefix.pooled)
+        if not choices.cache.keep:
+            accelerator.wait_for_everyone()
+            if accelerator.is_local_main_process:
+                file.unlink(missing_ok=True)  # stays readable for those who have it open
+    return filled
+
+
+def dtype(choices: recipe.Recipe, plan: Hardware) -> str:
+    """In what precision states of tokens are kept."""
+    if choices.cache.prefix != "auto":
+        return choices.cache.prefix
+    return "bf16" if plan.precision == "bf16" else "fp32"
+
+
+def place(choices: recipe.Recipe) -> Path:
+    """The folder of kept states."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"
+    return Path(choices.cache.dir or default).expanduser()
+
+
+def _compute(
+    prefix: Prefix,
+    model: torch.nn.Module,
+    table: TokenTable,
+    file: Path,
+    many: int,
+    hidden: int,
+    kind: torch.dtype,
+    plan: Hardware,
+    accelerator: Accelerator,
+) -> None:
+    """Each process of a machine writes its part into one file, which is put in place whole."""
+    first = accelerator.process_index - accelerator.local_process_index
+    aside = file.with_name(f".{file.name}.{first}.new")
+
+    def create() -> None:
+        with writing(aside):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as out:
+                os.posix_fallocate(out.fileno(), 0, many * hidden * kind.itemsize)
+
+    if accelerator.is_local_main_process:
+        create()
+    accelerator.wait_for_everyone()
+    states = torch.from_file(str(aside), shared=True, size=many * hidden, dtype=kind)
+    states = states.view(many, hidden)
+    per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    parts = batches.micro_batches(np.arange(len(table)), table.lengths, plan.micro_batch_tokens)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), accelerator.autocast():
+        for rows in parts[accelerator.local_process_index :: per_machine]:
+            inputs = table.batch(rows, accelerator.device)
+            seen = prefix.states(model, inputs).to("cpu", kind)
+            if prefix.pooled:
+                states[torch.from_numpy(rows)] = seen
+                continue
+            for i, row in enumerate(rows):
+                start, end = int(table.starts[row]), int(table.starts[row + 1])
+                states[start:end] = seen[i, : end - start]
+    model.train(was_training)
+    accelerator.wait_for_everyone()
+    if accelerator.is_local_main_process:
+        with writing(file):
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+            aside.replace(file)
+    accelerator.wait_for_everyone()
+
+
+def _key(common: Sequence[Any], table: TokenTable, kind: torch.dtype) -> str:
+    digest = hashlib.sha256(json.dumps([*common, str(kind)], default=str).encode())
+    for part in (table.ids, table.starts):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:24]
+
+
+def _everywhere(accelerator: Accelerator, here: bool) -> bool:
+    """Whether something holds on every process."""
+    lacking = torch.tensor([int(not here)], device=accelerator.device)
+    return int(accelerator.reduce(lacking).item()) == 0
+
+
+def _has_room(folder: Path, size: int) -> bool:
+    standing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    return size < shutil.disk_usage(standing).free // 2
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.3g} MB" if size < 1e8 else f"{size / 1e9:,.1f} GB"
