@@ -70,7 +70,7 @@ modell: {}
         "--optim.lr=3: expected section.key=value; write optim.lr=3",
         "--seed: expected section.key=value; write run.seed=VALUE",
         "x.y=1: no section 'x'; the sections are: data, model, train, optim, score, "
-        "checkpoint, run, publish",
+        "checkpoint, cache, run, publish",
         "r.yaml: modell: no such section; did you mean 'model'?",
         "r.yaml: data.txt: no such key; did you mean data.text?",
         "r.yaml: model.pooling: expected mean or cls, got 'max'",
