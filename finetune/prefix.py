@@ -287,7 +287,9 @@ def _compute(
         with writing(aside):
             aside.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as out:
-                os.posix_fallocate(out.fileno(), 0, many * hidden * kind.itemsize)
+                out.truncate(many * hidden * kind.itemsize)
+                if hasattr(os, "posix_fallocate"):  # a full disk now, not a crash in the middle
+                    os.posix_fallocate(out.fileno(), 0, many * hidden * kind.itemsize)
 
     if accelerator.is_local_main_process:
         create()
