@@ -46,8 +46,7 @@ def main() -> int:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     known, words = parser.parse_known_args()
     if known.side or known.profile:
-        print(json.dumps(measure(known.side or "ours", known, words)))
-        return 0
+        return alone(known.side or "ours", known, words)
     found: dict[str, list[Numbers]] = {side: [] for side in known.sides}
     for turn in range(known.rounds):
         for side in known.sides:
@@ -56,6 +55,17 @@ def main() -> int:
     print(as_table(found))
     if known.json is not None:
         known.json.write_text(json.dumps({"command": sys.argv[1:], "runs": found}, indent=2) + "\n")
+    return 0
+
+
+def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
+    from finetune.problems import InputError
+
+    try:
+        print(json.dumps(measure(side, known, words)))
+    except InputError as error:
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -198,6 +208,7 @@ def trainer(side: str, known: argparse.Namespace, words: Sequence[str], began: f
     train = encoded(corpus.train.texts, corpus.train.labels)
     test = encoded(corpus.test.texts[: known.scored], corpus.test.labels[: known.scored])
     tuned: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+    tuned["use_cpu"] = not torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
         runner = Trainer(
             model=net,
