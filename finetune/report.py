@@ -22,7 +22,8 @@
     test               rows, labelled; where it has labels, loss, loss_se and each metric by name,
                        scored once, and accuracy_interval: 95 % by Wilson, [low, high]
     baseline           label: train's most frequent; accuracy: on test, of always answering it
-    hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons
+    hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons,
+                       packed (whether rows stand end to end instead of padded)
     machine            system, processor, cores
     versions           of Python and the libraries
 """

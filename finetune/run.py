@@ -90,6 +90,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         data,
         hardware,
         loop,
+        memory,
         metrics,
         model,
         optim,
@@ -201,6 +202,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         bare = model.shell(classifier)
         sharding.plan(accelerator, classifier)
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
+    plan = memory.fitting(plan, prepared, tables["train"], accelerator)
     if frozen is not None:
         again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
         tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
