@@ -236,6 +236,11 @@ class Score(Section):
     min_improvement: float = Field(
         0.0, ge=0, description="what patience takes for an improvement: more than that"
     )
+    target_accuracy: Fraction | None = Field(
+        None,
+        description="how often answers should be right where the model may abstain: the report "
+        "says from which probability on; null: with half of validation's mistakes",
+    )
     trust_remote_code: bool = Field(
         False, description="let evaluate.load run the code of other metrics than this package's"
     )
@@ -309,6 +314,15 @@ class Publish(Section):
         pattern=r"^[\w.-]+/[\w.-]+$",
     )
     private: bool = Field(False, description="create the repository as private")
+    license: str | None = Field(
+        None,
+        description="the model's, as the Hub names it (apache-2.0); null: as the encoder's own "
+        "card says, where its folder has one",
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+    )
+    language: Names | None = Field(
+        None, description="the documents', as ISO 639 codes (en); null: as the encoder's card says"
+    )
 
 
 class Recipe(Section):

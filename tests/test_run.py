@@ -18,6 +18,8 @@ FILES = {
     "recipe.yaml",
     "metrics.jsonl",
     "results.json",
+    "report.html",
+    "model/README.md",
     "model/config.json",
     "model/model.safetensors",
     "model/modeling_document_classifier.py",
