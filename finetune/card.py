@@ -119,7 +119,8 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
         f"{train['steps']:,} steps on {train['rows']:,} documents in "
         f"{advice.seconds(train['seconds'])}, on {_plain(results['hardware']['name'])} in "
         f"{results['hardware']['precision']}; the best model by `{choices.score.best}` on "
-        f"validation, of step {results['validation']['step']:,.0f}. Made again by this recipe (all else as by default), with "
+        f"validation, of step {results['validation']['step']:,.0f}. Made again by this recipe (all "
+        "else as by default), with "
         + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
         + ":\n"
     )

@@ -5,6 +5,7 @@
 
     schema             3; raised when a key changes its meaning
     recipe             the recipe's name
+    seed               of the order of rows, dropout and the head
     started            local time, ISO 8601
     num_processes      how many processes shared each step
     sharded            whether each of them held a part of the weights only
@@ -121,6 +122,7 @@ def results(
     return {
         "schema": SCHEMA,
         "recipe": choices.run.name,
+        "seed": choices.run.seed,
         "started": started.isoformat(timespec="seconds"),
         "num_processes": num_processes,
         "sharded": sharded,

@@ -52,9 +52,9 @@ def row(run: Path) -> str:
     if data.fingerprint(corpus) != results["hashes"]["data"]:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
     test = results["test"]
-    if "accuracy_interval" not in test or "f1_macro" not in test:
+    if "accuracy" not in test or "f1_macro" not in test:
         raise InputError(f"{run}: expected accuracy and f1_macro on a labelled test split")
-    low, high = test["accuracy_interval"]
+    low, high = test["intervals"]["accuracy"]
     plain = baseline.tfidf_accuracy(corpus)
     return (
         f"| [{results['recipe']}](recipes/{results['recipe']}.yaml) "

@@ -108,7 +108,12 @@ def test_one_process(work, one):
     for split in ("validation", "test"):
         assert 0 <= results[split]["accuracy"] <= 1
         assert results[split]["log_loss"] == pytest.approx(results[split]["loss"])
-    assert "95 % interval of test accuracy: " in output
+    low, high = results["test"]["intervals"]["accuracy"]
+    assert low < results["test"]["accuracy"] < high
+    last = (
+        f"Test accuracy {results['test']['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    )
+    assert output.endswith(f"\n{last}\nReport: one/report.html\n")
     assert all(len(line) <= 80 for line in output.splitlines()), output
 
 
@@ -227,7 +232,9 @@ def keys_of(value, prefix=""):
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key
-            if key != "classes":  # the labels' own names
+            if key not in ("classes", "intervals", "model_is_better_by", "seconds") or isinstance(
+                inner, list
+            ):  # the labels' own names, those of metrics, of stages
                 yield from keys_of(inner)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         yield from keys_of(value[0])
@@ -239,7 +246,8 @@ def test_every_key_of_the_results_is_explained(one):
     keys = set(keys_of(results)) - {"train", "validation", "test"}
     assert len(keys) > 45
     assert keys >= {
-        "accuracy_interval",
+        "intervals",
+        "confused_pairs",
         "max_length",
         "first_weights",
         "rows_per_second",
