@@ -148,6 +148,7 @@ class Row:
     interval: tuple[float, float] | None = None
     style: str = "main"
     note: str = ""
+    strong: bool = False
 
 
 def whiskers(title: str, description: str, rows: Sequence[Row], x_label: str, form: str) -> Markup:
@@ -168,7 +169,7 @@ def whiskers(title: str, description: str, rows: Sequence[Row], x_label: str, fo
     for i, row in enumerate(rows):
         y = top + pitch * i + 26
         said = Markup('{}<tspan class="note" dx="6">{}</tspan>').format(row.name, row.note)
-        drawn.append(text(x.start, y - 12, said, f"name {row.style}", "start"))
+        drawn.append(text(x.start, y - 12, said, "name main" if row.strong else "name", "start"))
         if row.interval is not None:
             low, high = row.interval
             drawn.append(line(x(low), y, x(high), y, f"whisker {row.style}"))
@@ -221,7 +222,8 @@ def lines(
         rules: y and name of horizontal lines.
         marks: x and name of vertical lines.
     """
-    height, top = 224.0, 38.0
+    top = 38.0 if y_label or any(one.name for one in series) else 12.0
+    height = 186.0 + top
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points] + [y for y, _ in rules]
     ys += [end for one in series for _, *ends in one.band for end in ends]

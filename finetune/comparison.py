@@ -88,8 +88,8 @@ def check(runs: Sequence[Run]) -> None:
         if of_both[0] != of_both[1]:
             problems.append(
                 f"{run.name}: its test rows are not those of {first.name} ({len(run.labels):,} "
-                f"rows of {run.results['data']['source']} with the hash {of_both[1][0][:12]}, against "
-                f"{len(first.labels):,} of {first.results['data']['source']} with "
+                f"rows of {run.results['data']['source']}, hash {of_both[1][0][:12]}, against "
+                f"{len(first.labels):,} of {first.results['data']['source']}, hash "
                 f"{of_both[0][0][:12]}); only answers to the same rows can be compared"
             )
     if problems:

@@ -25,6 +25,7 @@ def overview(results: Results, main: str) -> Markup | None:
             _pair(results[split]["intervals"][main]),
             "main",
             said_score(main, results[split][main]),
+            strong=True,
         )
     ]
     if plain is not None:

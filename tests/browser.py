@@ -1,5 +1,6 @@
 """A headless Chromium, spoken to over two pipes (`--remote-debugging-pipe`): no port, no driver."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -27,16 +28,17 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         to_read, self.out = os.pipe()
         self.into, to_write = os.pipe()
-        # The browser reads from its descriptor 3 and writes to 4.
-        start = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}'
+        # The browser reads from its descriptor 3 and writes to 4, which may be taken here.
+        given = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", start, chromium(), *FLAGS, f"--user-data-dir={self.profile.name}"],
-            pass_fds=(to_read, to_write),
+            [chromium(), *FLAGS, f"--user-data-dir={self.profile.name}"],
+            preexec_fn=lambda: (os.dup2(given[0], 3), os.dup2(given[1], 4)),
+            pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_read)
-        os.close(to_write)
+        for end in (to_read, to_write, *given):
+            os.close(end)
         self.number, self.buffer, self.session = 0, b"", None
         self.problems, self.requests, self.seen = [], [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]

@@ -99,5 +99,5 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     shutil.copytree(runs / "seed-0", tmp_path / "old")
     file = tmp_path / "old" / "results.json"
     file.write_text(file.read_text().replace('"schema": 3', '"schema": 2'))
-    with pytest.raises(InputError, match="is of schema 2, expected 3; run its recipe.yaml again"):
+    with pytest.raises(InputError, match=r"is of schema 2, expected 3; run its recipe\.yaml again"):
         comparison.read(tmp_path / "old")
