@@ -71,6 +71,34 @@ def render(results: Results, log: Log, recipe: str = "") -> str:
     )
 
 
+def write_seeds(found: Results, folder: Path) -> None:
+    """Draw the page of a recipe's runs with several seeds, from what `seeds.together` found."""
+    split = "test" if found["test"] else "validation"
+    names = [name for name in found[split] if name != "loss"]
+    main = "accuracy" if "accuracy" in names or not names else names[0]
+    one = found[split].get(main) or found[split]["loss"]
+    rows = [
+        charts.Row(f"seed {seed}", value, None, "main", said(main, value))
+        for seed, value in zip(found["seeds"], one["values"], strict=True)
+    ]
+    drawn = charts.whiskers(
+        f"{main} of each seed", "; ".join(f"{r.name} {r.note}" for r in rows), rows, main, "{:.3f}"
+    )
+    spread = "" if one["sd"] is None else f" ± {said(main, one['sd'])}"
+    text = (
+        environment()
+        .get_template("seeds.html")
+        .render(
+            found=found,
+            split=split,
+            names=[*names, "loss"],
+            headline=f"{main.capitalize()} {said(main, one['mean'])}{spread} on {split}",
+            overview=drawn if 0 <= one["low"] <= one["high"] <= 1 else None,
+        )
+    )
+    run_folder.write_whole(folder / "report.html", text)
+
+
 def environment() -> Environment:
     """The templates, with autoescape, and what they use."""
     found = Environment(

@@ -13,6 +13,7 @@ DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
@@ -292,7 +293,10 @@ class Run(Section):
         "checkpoint or run folder",
         min_length=1,
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of the order of rows, dropout and the head")
+    seed: Seed = Field(0, description="of the order of rows, dropout and the head")
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] | None = Field(
+        None, description="several: a run for each, and their mean and spread"
+    )
     trackers: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="also log to these, where installed")
@@ -301,6 +305,8 @@ class Run(Section):
     def _resumes_or_replaces(self) -> Self:
         if self.overwrite and self.resume is not None:
             raise conflict("overwrite", "false with run.resume, which goes on with what is there")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise conflict("seeds", f"each once, got {list(self.seeds)}")
         return self
 
 

@@ -16,7 +16,7 @@ from finetune.run_folder import Start
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
-    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "trackers")),
+    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
     *("cache.dir", "cache.keep"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),

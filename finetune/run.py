@@ -39,9 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known.json and known.dry_run:
             raise InputError("--json: a dry run has no results; leave one of the two out")
         terminal.be_quiet(known.quiet, known.json)
-        folder = run(recipe_file.load(known.recipe, words), dry=known.dry_run)
+        recipe = recipe_file.load(known.recipe, words)
+        if recipe.run.seeds is None:
+            folder, name = run(recipe, dry=known.dry_run), "results.json"
+        else:
+            folder, name = run_seeds(recipe, dry=known.dry_run), "seeds.json"
         if known.json and folder is not None:
-            terminal.say_file(folder / "results.json")
+            terminal.say_file(folder / name)
     except InputError as error:
         return _end(2, *(f"error: {problem}" for problem in error.problems))
     except StoppedError as error:
@@ -82,6 +86,26 @@ def _end(code: int, *lines: str) -> int:
     if lines and processes.first_to_speak():
         print(*lines, sep="\n", file=sys.stderr)
     return processes.leave(code)
+
+
+def run_seeds(recipe: Recipe, dry: bool) -> Path | None:
+    """A run for each of the recipe's seeds, and their mean and spread; the folder of them all.
+
+    Raises:
+        InputError: as one run does.
+    """
+    from finetune import page, run_folder, seeds, summary
+
+    folders = seeds.run_all(recipe, lambda one: run(one, dry))
+    if not folders:
+        return None
+    home = folders[0].parent
+    if terminal.speaks():
+        found = seeds.together(recipe, folders)
+        run_folder.write_json(home / "seeds.json", found)
+        page.write_seeds(found, home)
+        summary.say_seeds(found, home)
+    return home
 
 
 def run(recipe: Recipe, dry: bool = False) -> Path | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import advice, batches, loop, optim, recipe_file
+from finetune import advice, batches, loop, optim, recipe_file, seeds
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.recipe import Recipe
@@ -178,3 +178,19 @@ def headline(results: Mapping[str, Any]) -> str:
     value, pair = results[split][name], results[split]["intervals"][name]
     sure = "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
     return f"{split.capitalize()} {name} {value:.4f}{sure}"
+
+
+def say_seeds(found: Mapping[str, Any], folder: Path) -> None:
+    """The scores of several seeds together."""
+    say(f"\n{seeds.as_text(found)}")
+    split = "test" if found["test"] else "validation"
+    names = [name for name in found[split] if name != "loss"]
+    name = "accuracy" if "accuracy" in names or not names else names[0]
+    one = found[split].get(name) or found[split]["loss"]
+    spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
+    count = len(found["seeds"])
+    say(
+        f"\n{split.capitalize()} {name} {one['mean']:.4f}{spread} (mean and sd of {count} seeds)",
+        even_if_quiet=True,
+    )
+    say(f"Report: {folder / 'report.html'}", even_if_quiet=True)

@@ -21,6 +21,11 @@ def speak_only_if(main: bool) -> None:
     _speaks = main
 
 
+def speaks() -> bool:
+    """Whether this process is the main one."""
+    return _speaks
+
+
 def be_quiet(quiet: bool, silent: bool = False) -> None:
     """Say only what is said `even_if_quiet`, and draw no bar; `silent`: not even that."""
     global _quiet, _silent
