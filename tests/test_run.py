@@ -456,3 +456,30 @@ def test_no_module_hides_another():
         [sys.executable, "-I", "-c", code, *sorted(ours)], capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_quiet_and_json(work, one):
+    """What a script reads: two lines, or the results and nothing else."""
+    _, results = one
+    for words in (["--quiet"], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, RUN, "tiny.yaml", f"run.dir=told{words[0]}", *words],
+            cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        folder = work / f"told{words[0]}"
+        if words == ["--quiet"]:
+            score, report = done.stdout.splitlines()
+            assert score.startswith(f"Test accuracy {results['test']['accuracy']:.4f} (95 % ")
+            assert report == f"Report: told{words[0]}/report.html"
+        else:
+            assert done.stdout == (folder / "results.json").read_text()
+            assert json.loads(done.stdout)["hashes"]["weights"] == results["hashes"]["weights"]
+    done = subprocess.run(
+        [sys.executable, RUN, "tiny.yaml", "--json", "--dry-run"],
+        cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2, "error: --json: a dry run has no results; leave one of the two out\n",
+    )  # fmt: skip
