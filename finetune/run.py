@@ -336,7 +336,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     if recipe.publish.repo_id is not None:
         url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
         terminal.say(f"\nPublished: {url}")
-    accelerator.end_training()
+    trackers.finish(accelerator)
     return course.folder
 
 
