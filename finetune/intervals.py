@@ -57,7 +57,7 @@ def of_metrics(
     values = metrics.measure(wanted, logits, labels)
     table = Confusion.of(labels, logits.argmax(axis=1), logits.shape[1])
     of_mean = mean(metrics.losses(logits, labels))
-    found: dict[str, Interval | None] = {"loss": of_mean}
+    found: dict[str, Interval | None] = {}
     for metric in wanted:
         name = metric.key
         if is_share(metric):
@@ -66,7 +66,7 @@ def of_metrics(
             found[name] = table.interval(lambda cells, name=name: table.value(name, cells))  # type: ignore[misc]
         else:
             found[name] = of_mean if isinstance(metric, metrics.LogLoss) else None
-    return found
+    return found | {"loss": of_mean}
 
 
 def is_share(metric: metrics.Metric) -> bool:
