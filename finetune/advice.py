@@ -88,12 +88,10 @@ def calibration(results: Results) -> str:
     split = "test" if found["test"] is not None else "validation"
     before, after = (found[split][when]["ece"] for when in ("before", "after"))
     if found["temperature"] == 1:
-        return (
-            f"probabilities are off by {after:.3f} on {split} (ECE); temperature 1, {found['why']}"
-        )
+        return f"probabilities are off by {after:.3f} on {split} (ECE), as trained: {found['why']}"
     return (
         f"probabilities are off by {after:.3f} on {split} (ECE), by {before:.3f} before the logits "
-        f"were divided by {found['temperature']:.2f}, {found['why']}"
+        f"were divided by {found['temperature']:.2f} ({found['why']})"
     )
 
 
@@ -101,12 +99,20 @@ def worth(results: Results) -> str:
     """The paired difference to TF-IDF, for a reader of whole sentences."""
     gap = results["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
     low, high = (100 * end for end in gap["interval"])
-    between = f"between {signed(low)} and {signed(high)} points of accuracy, document by document"
     if low > 0:
-        return f"The encoder earns its cost: it is better by {between}."
+        return (
+            f"The encoder earns its cost: compared document by document, it is better by {low:.1f} "
+            f"to {high:.1f} points of accuracy."
+        )
     if high < 0:
-        return f"Here the encoder does worse: the difference is {between}."
-    return f"Whether the encoder earns its cost is open: the difference is {between}."
+        return (
+            f"Here the encoder does worse: compared document by document, by {-high:.1f} to "
+            f"{-low:.1f} points of accuracy."
+        )
+    return (
+        "Whether the encoder earns its cost is open: compared document by document, the difference "
+        f"lies between {signed(low)} and {signed(high)} points of accuracy."
+    )
 
 
 def calibration_in_words(results: Results) -> str:
@@ -114,10 +120,9 @@ def calibration_in_words(results: Results) -> str:
     found, split = results["calibration"], results["analysed"]
     before, after = (found[split][when] for when in ("before", "after"))
     if found["temperature"] == 1:
-        reason = found["why"].removeprefix("kept: ")
         return (
             f"On {split}, the model's probabilities are off by {after['ece']:.3f} on average. They "
-            f"are as they were trained, at temperature 1: {reason}."
+            f"were left as trained: {found['why']}."
         )
     sure = "less" if found["temperature"] > 1 else "more"
     return (

@@ -59,10 +59,12 @@ def choose(logits: NDArray[np.float32], labels: Ids, power_of_two: bool = False)
         best = float(np.log(2) * np.round(best / np.log(2)))
     value, gain = float(np.exp(best)), nats(0.0) - nats(best)
     if gain <= CHANCE:
-        return Temperature(1.0, f"kept: no other gains more than chance on {len(labels):,} rows")
+        return Temperature(
+            1.0, f"no temperature gains more than chance on {len(labels):,} validation rows"
+        )
     before, after = (error(metrics.softmax(logits / t), labels) for t in (1.0, value))
     if after > before:
-        return Temperature(1.0, "kept: another would worsen the calibration error on validation")
+        return Temperature(1.0, "a temperature would worsen the calibration error on validation")
     return Temperature(value, f"fitted on the {len(labels):,} rows of validation")
 
 

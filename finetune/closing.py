@@ -72,7 +72,7 @@ def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temper
         course.choices.model.trust_remote_code,
     ):
         return chosen
-    return calibration.Temperature(1.0, "kept: this class does not end in its linear layer")
+    return calibration.Temperature(1.0, "this class does not end in its linear layer")
 
 
 def values(

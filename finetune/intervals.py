@@ -26,6 +26,7 @@ from finetune import metrics
 
 RESAMPLES = 2000
 LEVEL = 0.95
+MANY = 20_000  # rows from which on the mean of a resample is taken for normal, as it is by then
 AT_ONCE = 4_000_000  # numbers held at a time: resamples are drawn in chunks of that size
 
 Interval = tuple[float, float]
@@ -80,6 +81,9 @@ def mean(values: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The interval of the mean of independent draws. (rows,)"""
     rows = len(values)
     draw = np.random.default_rng(seed)
+    if rows > MANY:
+        found = [values.mean() + values.std() / math.sqrt(rows) * draw.normal(size=resamples)]
+        return bca(float(values.mean()), found[0], values - values.mean(), np.ones(rows))
     chunk = max(1, AT_ONCE // max(1, rows))
     found = [
         values[draw.integers(0, rows, (min(chunk, resamples - start), rows))].mean(axis=1)
@@ -109,7 +113,7 @@ def of_cells(
     ]
     # The jackknife: one row less in a cell, as often as the cell has rows.
     less = [
-        statistic(counts - np.eye(len(counts))[start : start + chunk])
+        statistic(counts - np.eye(min(chunk, len(counts) - start), len(counts), start))
         for start in range(0, len(counts), chunk)
     ]
     influence = np.concatenate(less)
