@@ -147,7 +147,8 @@ def say_results(results: Mapping[str, Any], folder: Path) -> None:
         say_wrapped(line, mark="  ")
     say(f"\nWritten to {folder}")
     say(table(FILES, indent=2, left=2))
-    say(f"\n{headline(results)}", even_if_quiet=True)
+    say()
+    say(headline(results), even_if_quiet=True)
     say(f"Report: {folder / 'report.html'}", even_if_quiet=True)
 
 
@@ -189,8 +190,9 @@ def say_seeds(found: Mapping[str, Any], folder: Path) -> None:
     one = found[split].get(name) or found[split]["loss"]
     spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
     count = len(found["seeds"])
+    say()
     say(
-        f"\n{split.capitalize()} {name} {one['mean']:.4f}{spread} (mean and sd of {count} seeds)",
+        f"{split.capitalize()} {name} {one['mean']:.4f}{spread} (mean and sd of {count} seeds)",
         even_if_quiet=True,
     )
     say(f"Report: {folder / 'report.html'}", even_if_quiet=True)
