@@ -4,7 +4,6 @@ It says what the model is for, what it was trained on, how good it is and how su
 load it and how to make it again. It holds label names and numbers, and no document.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,7 +63,7 @@ def metadata(results: Results, choices: recipe.Recipe, source: str) -> ModelCard
             metric_name=metric,
         )
         for metric in (results["test"].get("intervals") or ())
-        if metric != "loss" and math.isfinite(results["test"][metric])
+        if metric != "loss" and results["test"][metric] is not None
     ]
     return ModelCardData(
         language=_list(publish.language) or own.get("language"),

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from finetune import advice, charts, intervals, page
+from finetune import advice, charts, intervals, page, report
 from finetune.advice import percent, signed
 from finetune.problems import InputError
-from finetune.report import SCHEMA
 from finetune.terminal import table
 
 METRICS = ("accuracy", "f1_macro")
@@ -50,21 +49,11 @@ def read(folder: Path) -> Run:
     Raises:
         InputError: where it is none, is of an earlier version, or has no labelled test split.
     """
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        lines = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder}: expected the folder of a finished run, found no {error.filename} in it"
-        ) from None
-    if results.get("schema") != SCHEMA:
-        raise InputError(
-            f"{folder}: its results.json is of schema {results.get('schema')}, expected {SCHEMA}; "
-            "run its recipe.yaml again"
-        )
+    results = report.read(folder)
     if not results["test"]["labelled"]:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
     ids = {name: i for i, name in enumerate(results["data"]["labels"])}
+    lines = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
     answers = [json.loads(line) for line in lines.split("\n") if line]
     labels, guesses = (
         np.array([ids[answer[key]] for answer in answers], dtype=np.int64)

@@ -33,7 +33,7 @@ class Meter:
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self.seconds: dict[str, float] = {}
-        self._stages = ["other"]
+        self._stages = ["prepare"]
         self._since = time.perf_counter()
         self._counters = [*_rapl(powercap), *_nvml()]
         self._last = [read() for read, _ in self._counters]
@@ -76,7 +76,7 @@ class Meter:
         self._last = now
 
     def cost(self) -> dict[str, Any]:
-        """Seconds by stage (`other`: what no stage counts), peak memory in bytes, joules.
+        """Seconds by stage (`prepare`: what no stage counts), peak memory in bytes, joules.
 
         Energy is the machine's, others' work included; null where it has no counter one may read.
         """

@@ -49,7 +49,7 @@
     mistakes           the surest wrong answers: row, label, predicted, confidence,
                        label_probability, text (its first 800 characters)
     cost               of the main process since it was started: seconds of each stage (prepare,
-                       train, validate, checkpoint, close, analyse; other), peak_memory and
+                       train, validate, checkpoint, close, analyse), peak_memory and
                        peak_device_memory in bytes, joules of the whole machine
     hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons
     machine            system, processor, cores
@@ -74,6 +74,7 @@ from finetune.corpus import Corpus, Split, class_counts
 from finetune.course import Standing
 from finetune.hardware import Hardware
 from finetune.metrics import softmax
+from finetune.problems import InputError
 from finetune.record import Record
 from finetune.run_folder import versions, write_whole
 from finetune.tokens import TokenTable
@@ -170,6 +171,26 @@ def results(
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The `results.json` of a finished run.
+
+    Raises:
+        InputError: where there is none, or one of another version.
+    """
+    file = folder / "results.json"
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: expected the folder of a finished run, found no results.json in it"
+        )
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if found.get("schema") != SCHEMA:
+        raise InputError(
+            f"{file}: expected schema {SCHEMA}, found {found.get('schema')}; run the recipe.yaml "
+            "beside it again"
+        )
+    return found
 
 
 def machine() -> dict[str, Any]:

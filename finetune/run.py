@@ -327,9 +327,9 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     def write() -> None:
         predictions = course.folder / "predictions" / "test.jsonl"
         report.write_predictions(predictions, corpus.test, corpus.labels, outcome.test.logits)
-        page.write(results, course.folder)
         card.write(results, recipe, source, course.folder)
         run_folder.write_json(course.folder / "results.json", results)
+        page.write(results, course.folder)
 
     main_only(accelerator, write)
     summary.say_results(results, course.folder)

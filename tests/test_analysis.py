@@ -111,7 +111,7 @@ def test_the_meter_counts_inner_stages_apart(tmp_path, monkeypatch):
         validate = meter.timed("validate", lambda: (zone / "energy_uj").write_text("1000000\n"))
         validate()  # the counter is full, and starts again
     found = meter.cost()
-    assert found["seconds"] == {"train": 3.0, "validate": 5.0, "other": 2.0}
+    assert found["seconds"] == {"train": 3.0, "validate": 5.0, "prepare": 2.0}
     assert found["joules"] == pytest.approx(2.0)
     assert found["peak_memory"] > 10**6
 

@@ -94,10 +94,14 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     assert compare(runs, "seed-0").stderr == (
         "error: expected two run folders or more, got seed-0 alone\n"
     )
-    with pytest.raises(InputError, match="expected the folder of a finished run, found no "):
+    with pytest.raises(
+        InputError, match=r"expected the folder of a finished run, found no results\.json"
+    ):
         comparison.read(tmp_path)
     shutil.copytree(runs / "seed-0", tmp_path / "old")
     file = tmp_path / "old" / "results.json"
     file.write_text(file.read_text().replace('"schema": 3', '"schema": 2'))
-    with pytest.raises(InputError, match=r"is of schema 2, expected 3; run its recipe\.yaml again"):
+    with pytest.raises(
+        InputError, match=r"expected schema 3, found 2; run the recipe\.yaml beside it again"
+    ):
         comparison.read(tmp_path / "old")

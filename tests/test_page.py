@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
 
 from finetune import charts, page
 from tests.browser import Browser, chromium
+from tests.processes import ENVIRONMENT, ROOT
 from tests.runs import results, run_here
 from tests.tiny import WORDS, tiny_encoder
 
@@ -86,6 +89,23 @@ def test_it_shows_the_numbers_of_the_results(run):
     assert len(found["mistakes"]) == min(20, 30 - round(30 * found["test"]["accuracy"]))
     assert found["hashes"]["weights"] in text
     assert page.render(found, [], "") != text  # a run that has no log still gives a page
+
+
+def test_it_is_drawn_anew_from_the_run_s_files(run):
+    whole = (run / "report.html").read_text(encoding="utf-8")
+    (run / "report.html").unlink()
+    command = [sys.executable, str(ROOT / "scripts" / "report.py")]
+    settings = {
+        "capture_output": True, "text": True, "env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+    }  # fmt: skip
+    done = subprocess.run([*command, str(run)], **settings)
+    assert done.returncode == 0, done.stderr
+    assert (run / "report.html").read_text(encoding="utf-8") == whole
+    done = subprocess.run([*command, str(run / "model")], **settings)
+    assert (done.returncode, done.stderr) == (
+        2, f"error: {run / 'model'}: expected the folder of a finished run, found no results.json "
+        "in it\n",
+    )  # fmt: skip
 
 
 @needs_chromium
