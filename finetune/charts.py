@@ -50,6 +50,8 @@ class Axis:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         self.ticks = [i * step for i in range(first, last + 1)]
+        if self.form.endswith(".0%}") and abs(100 * step - round(100 * step)) > 1e-6:
+            self.form = self.form.replace(".0%", ".1%")
 
     def __call__(self, value: float) -> float:
         low, high = self.low, self.high
@@ -69,7 +71,7 @@ def _log_ticks(low: float, high: float, most: int) -> tuple[list[float], float, 
         start = max(tick for tick in every if tick <= low * 1.001)
         end = min((tick for tick in every if tick >= high * 0.999), default=every[-1])
         ticks = [tick for tick in every if start <= tick <= end]
-        if len(ticks) <= most + 2:
+        if len(ticks) <= most + 4:
             return ticks, start, end
     return ticks[:: math.ceil(len(ticks) / most)], start, end
 
