@@ -335,7 +335,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     summary.say_results(results, course.folder)
     if recipe.publish.repo_id is not None:
         url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
-        terminal.say(f"\nPublished: {url}")
+        terminal.say(f"Published: {url}", even_if_quiet=True)
     trackers.finish(accelerator)
     return course.folder
 
