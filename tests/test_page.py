@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 
 import pytest
@@ -217,3 +219,11 @@ def test_runs_of_any_number_of_labels(classes):
     assert "1.0 Wh" in text
     assert ('class="heat"' in text) == (classes <= 30)
     assert text.count("<tr") > 2 * classes
+
+
+def test_the_templates_are_installed_with_the_package():
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [file.name for file in page.PAGES.iterdir()]
+    assert len(files) == 6
+    patterns = packaging["package-data"]["finetune"]
+    assert all(any(fnmatch(f"pages/{name}", p) for p in patterns) for name in files)
