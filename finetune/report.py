@@ -51,7 +51,8 @@
     cost               of the main process since it was started: seconds of each stage (prepare,
                        train, validate, checkpoint, close, analyse), peak_memory and
                        peak_device_memory in bytes, joules of the whole machine
-    hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons
+    hardware           device, name, precision, attention, packed (rows end to end, not padded),
+                       micro_batch_tokens, threads, reasons
     machine            system, processor, cores
     versions           of Python and the libraries
 """

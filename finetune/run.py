@@ -129,6 +129,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
         metrics,
         model,
         optim,
+        packing,
         page,
         prefix,
         pretrained,
@@ -172,7 +173,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     sharding.set_up(accelerator)
     hardware.check_joined(accelerator)
     hardware.check_distributed(accelerator)
-    hardware.set_threads(plan)
+    hardware.set_up(plan)
     terminal.speak_only_if(accelerator.is_main_process)
     start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
     if start.finished and start.point is None:
@@ -209,6 +210,8 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     }
     summary.say_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2
+    if not sharded:
+        plan = packing.plan(plan, recipe, config)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
         summary.say_dry_run(recipe, tables["train"])
@@ -242,6 +245,10 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     if frozen is not None:
         again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
         tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
+    if plan.packed:
+        packing.attach(bare)
+        boundary = 0 if frozen is None else frozen.boundary
+        tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
     held = []  # the folder is ours for as long as this lives
 
     def claim() -> Path:
