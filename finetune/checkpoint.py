@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -135,6 +136,36 @@ def save_model(
         InputError: where it cannot be written; the one before stays.
     """
     _put(folder, lambda aside: models.save(model, tokenizer, aside, weights))
+
+
+def rewrite(folder: Path, weights: Tensors) -> bool:
+    """Put other values into some weights of a model folder; False where it has none of that name.
+
+    Links to the folder's files keep what they hold.
+
+    Raises:
+        InputError: where it cannot be written; the folder stays as it was.
+    """
+    of_file = {file.name: _names(file) for file in sorted(folder.glob("*.safetensors"))}
+    if not set().union(*of_file.values()) >= weights.keys():
+        return False
+
+    def fill(aside: Path) -> None:
+        _link(folder, aside, exist_ok=True)
+        for file, names in of_file.items():
+            if names & weights.keys():
+                now = load_file(folder / file)
+                now |= {name: weights[name].contiguous() for name in names & weights.keys()}
+                (aside / file).unlink()
+                save_file(now, aside / file, metadata={"format": "pt"})
+
+    _put(folder, fill)
+    return True
+
+
+def _names(file: Path) -> set[str]:
+    with safe_open(file, framework="pt") as tensors:
+        return set(tensors.keys())
 
 
 def _put(folder: Path, fill: Callable[[Path], None]) -> None:

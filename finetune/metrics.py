@@ -212,6 +212,13 @@ def measure(
     return values
 
 
+def losses(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)"""
+    true = softmax(logits)[np.arange(len(labels)), labels]
+    result: NDArray[np.float64] = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+    return result
+
+
 def is_better(
     name: str,
     values: Mapping[str, float],

@@ -84,6 +84,8 @@ def leave(code: int) -> int:
     of several processes, one hangs now and then.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
+        if code == 0 and dist.is_initialized():
+            dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

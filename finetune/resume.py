@@ -16,7 +16,7 @@ from finetune.run_folder import Start
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
-    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "trackers")),
+    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
     *("cache.dir", "cache.keep"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),
@@ -24,6 +24,7 @@ NO_EFFECT = {
 # What may change on the way, as it only decides how long the run goes on.
 LENGTH = {"train.epochs", "train.max_steps"}
 ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
+REPORTING = {"score.target_accuracy"}
 # Compared by what is in them, as folders move.
 BY_CONTENT = {"data.source", "model.source"}
 # The same mathematics, with floats added in another order.
@@ -158,7 +159,7 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
     keys_then, keys_now = _flat(then["recipe"]), _flat(now["recipe"])
     for key in keys_now:
         was, value = keys_then.get(key), keys_now[key]
-        if was == value or key in NO_EFFECT | ENDING | BY_CONTENT:
+        if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT:
             continue
         said = f"{key} was {was} until here, and is {value} from here on"
         if key in ORDER_OF_SUMS:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 # Run as a file, this folder comes first on sys.path, where our modules would hide others'.
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
@@ -31,9 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
+    parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
+    parser.add_argument("--json", action="store_true", help="print results.json alone")
     known, words = parser.parse_known_args(arguments)
     try:
-        run(recipe_file.load(known.recipe, words), dry=known.dry_run)
+        if known.json and known.dry_run:
+            raise InputError("--json: a dry run has no results; leave one of the two out")
+        terminal.be_quiet(known.quiet, known.json)
+        recipe = recipe_file.load(known.recipe, words)
+        if recipe.run.seeds is None:
+            folder, name = run(recipe, dry=known.dry_run), "results.json"
+        else:
+            folder, name = run_seeds(recipe, dry=known.dry_run), "seeds.json"
+        if known.json and folder is not None:
+            terminal.say_file(folder / name)
     except InputError as error:
         return _end(2, *(f"error: {problem}" for problem in error.problems))
     except StoppedError as error:
@@ -47,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("WORLD_SIZE", "1") == "1":
             raise
         return _end(1, _said_of(error))
-    return 0
+    return _end(0)
 
 
 def _said_of(error: Exception) -> str:
@@ -66,17 +78,38 @@ def _end(code: int, *lines: str) -> int:
     """Say how the run ended, once for all its processes; the exit code."""
     terminal.end_progress()
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        print(*lines, sep="\n", file=sys.stderr)
+        if lines:
+            print(*lines, sep="\n", file=sys.stderr)
         return code
     from finetune import processes
 
-    if processes.first_to_speak():
+    if lines and processes.first_to_speak():
         print(*lines, sep="\n", file=sys.stderr)
     return processes.leave(code)
 
 
-def run(recipe: Recipe, dry: bool = False) -> None:
-    """Everything that a recipe asks for.
+def run_seeds(recipe: Recipe, dry: bool) -> Path | None:
+    """A run for each of the recipe's seeds, and their mean and spread; the folder of them all.
+
+    Raises:
+        InputError: as one run does.
+    """
+    from finetune import page, run_folder, seeds, summary
+
+    folders = seeds.run_all(recipe, lambda one: run(one, dry))
+    if not folders:
+        return None
+    home = folders[0].parent
+    if terminal.speaks():
+        found = seeds.together(recipe, folders)
+        run_folder.write_json(home / "seeds.json", found)
+        page.write_seeds(found, home)
+        summary.say_seeds(found, home)
+    return home
+
+
+def run(recipe: Recipe, dry: bool = False) -> Path | None:
+    """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
     Raises:
         InputError: for what the user can mend. Nothing is written before the data, the recipe
@@ -87,6 +120,9 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, set_seed
 
     from finetune import (
+        analysis,
+        card,
+        closing,
         data,
         hardware,
         loop,
@@ -95,6 +131,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         model,
         optim,
         packing,
+        page,
         prefix,
         pretrained,
         publish,
@@ -107,13 +144,14 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         tokens,
         trackers,
     )
-    from finetune.corpus import fingerprint
+    from finetune.corpus import fingerprint, split_hash
     from finetune.course import Course
-    from finetune.processes import end_with_launcher, leave, main_first, main_only
+    from finetune.meter import Meter
+    from finetune.processes import end_with_launcher, main_first, main_only
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
-    started = datetime.now().astimezone()
+    started, meter = datetime.now().astimezone(), Meter()
     end_with_launcher()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
@@ -140,7 +178,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     terminal.speak_only_if(accelerator.is_main_process)
     start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
     if start.finished and start.point is None:
-        return summary.say_finished(start.folder)
+        summary.say_finished(start.folder)
+        return start.folder
     accelerator.project_configuration.logging_dir = str(start.folder / "trackers")
     score_of = recipe.score
     wanted = main_first(
@@ -176,7 +215,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         plan = packing.plan(plan, recipe, config)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
-        return summary.say_dry_run(recipe, tables["train"])
+        summary.say_dry_run(recipe, tables["train"])
+        return None
 
     # The encoder with its new head, the optimizer, the run's folder, and what stands in it.
     classifier = main_first(
@@ -195,7 +235,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     identity = resume.identity(saved, corpus, first_weights)
     patience = recipe.score.patience
     if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
-        return summary.say_finished(start.folder)
+        summary.say_finished(start.folder)
+        return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     bare = classifier
     if sharded:
@@ -239,14 +280,14 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
     )
 
-    # Train on train; pick by validation; then, once, score the picked model on test.
+    # Train on train; pick by validation, and calibrate by it; then, once, score test.
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     summary.say_training()
     course.begin()
     with course.stopping:
         while not course.is_over(steps):
             try:
-                loop.fit(
+                meter.timed("train", loop.fit)(
                     prepared,
                     optimizer,
                     tables["train"],
@@ -256,14 +297,19 @@ def run(recipe: Recipe, dry: bool = False) -> None:
                     accelerator,
                     course.record,
                     course.log_train,
-                    course.validate,
-                    course.pause,
+                    meter.timed("validate", course.validate),
+                    meter.timed("checkpoint", course.pause),
                     course.standing.rate_scale,
                 )
             except DivergedError as error:
                 course.back_off(error)
-    weights = course.bring_back_best()
-    scores = course.score(corpus.test)
+    with meter("close"):
+        outcome = closing.finish(course, plan.precision)
+
+    def analyse() -> dict[str, Any]:
+        with meter("analyse"):
+            return analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
+
     results = report.results(
         recipe,
         started,
@@ -276,27 +322,31 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         classifier,
         course.record,
         course.standing,
-        scores,
+        main_only(accelerator, analyse),
         hashes={
             "data": fingerprint(corpus),
+            "test": split_hash(corpus.test),
             "recipe": resume.recipe_hash(saved),
             "first_weights": first_weights,
-            "weights": weights,
+            "weights": outcome.weights,
         },
+        cost=meter.cost(),
     )
 
     def write() -> None:
         predictions = course.folder / "predictions" / "test.jsonl"
-        report.write_predictions(predictions, corpus.test, corpus.labels, scores.logits)
+        report.write_predictions(predictions, corpus.test, corpus.labels, outcome.test.logits)
+        card.write(results, recipe, source, course.folder)
         run_folder.write_json(course.folder / "results.json", results)
+        page.write(results, course.folder)
 
     main_only(accelerator, write)
     summary.say_results(results, course.folder)
     if recipe.publish.repo_id is not None:
         url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
-        terminal.say(f"\nPublished: {url}")
-    accelerator.end_training()
-    leave(0)
+        terminal.say(f"Published: {url}", even_if_quiet=True)
+    trackers.finish(accelerator)
+    return course.folder
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ OWN_FILES = (
     "recipe.yaml",
     "metrics.jsonl",
     "results.json",
+    "report.html",
     "model",
     "predictions",
     "trackers",
@@ -122,7 +123,8 @@ def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe) -> tuple[Path
 def reopen(folder: Path) -> None:
     """Remove what holds for a finished run only, from the folder of one that goes on."""
     with writing(folder):
-        (folder / "results.json").unlink(missing_ok=True)
+        for name in ("results.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "predictions", ignore_errors=True)
 
 
@@ -238,7 +240,7 @@ def as_ran(
 def append(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file."""
     with writing(file), file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
+        out.write(json.dumps(plain(line), allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def synced_size(file: Path) -> int:
@@ -259,18 +261,18 @@ def cut(file: Path, size: int) -> None:
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Write an object so that a person reads it too."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
     write_whole(file, text + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers that are not finite as null: JSON has no other word for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 

@@ -220,5 +220,7 @@ def test_a_folder_of_a_living_process_is_refused(here, whole, capsys, words):
 def test_the_same_recipe_twice_gives_the_same_weights(here, whole):
     run_here("run.dir=again", "checkpoint.keep=99")
     assert_same(whole, here / "again")
-    assert set(results(whole)["hashes"]) == {"data", "recipe", "first_weights", "weights"}
-    assert len(set(results(whole)["hashes"].values())) == 4
+    assert set(results(whole)["hashes"]) == {
+        "data", "test", "recipe", "first_weights", "weights",
+    }  # fmt: skip
+    assert len(set(results(whole)["hashes"].values())) == 5
