@@ -23,6 +23,7 @@ from finetune.corpus import Corpus, Split
 from finetune.problems import InputError, StoppedError
 from finetune.processes import main_only
 from finetune.record import DivergedError, Line, Record
+from finetune.signals import Listener
 from finetune.stopping import Stopping
 from finetune.summary import say_back_off, say_validation
 from finetune.terminal import say
@@ -58,6 +59,8 @@ class Course:
     """A run under way: its parts, its account and where it stands.
 
     Attributes:
+        listener: hears signals.
+        steps: of the whole run.
         model, optimizer: prepared by the accelerator.
         bare: the model as it was built, whose class and settings are saved.
         tables: the tokens of each split, by its name.
@@ -66,6 +69,8 @@ class Course:
 
     choices: recipe.Recipe
     accelerator: Accelerator
+    listener: Listener
+    steps: int
     model: torch.nn.Module
     bare: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -81,7 +86,7 @@ class Course:
     _saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.stopping = Stopping(self.accelerator)
+        self.stopping = Stopping(self.accelerator, self.listener)
 
     def begin(self) -> None:
         """Before the first step of all, or of those after a checkpoint."""
@@ -89,9 +94,9 @@ class Course:
             self.save(0)
         self._saved_at = time.monotonic()
 
-    def is_over(self, steps: int) -> bool:
+    def is_over(self) -> bool:
         """Whether the run has done all its steps, or has lost patience."""
-        return self.record.steps >= steps or self.out_of_patience()
+        return self.record.steps >= self.steps or self.out_of_patience()
 
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and of the trackers."""
@@ -165,9 +170,11 @@ class Course:
         choices = self.choices.checkpoint
         age = time.monotonic() - self._saved_at
         old = choices.minutes is not None and age > 60 * choices.minutes
-        number, due = self.stopping.agreed(checkpoint=old and self.accelerator.is_main_process)
-        every = choices.every
-        due |= scored if every == "evaluation" else every != "never" and step % int(every) == 0
+        last, every = self.is_over(), choices.every
+        number, due = self.stopping.agreed(old and self.accelerator.is_main_process, last)
+        # The last step's shows that a run is finished, and serves one that is made longer.
+        if every != "never":
+            due |= last or (scored if every == "evaluation" else step % int(every) == 0)
         if due or number:
             self.save(step)
         if number:

@@ -33,8 +33,8 @@ class InputError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class StoppedError(Exception):
-    """The run was asked to stop, and has, with a checkpoint to go on from."""
+class StoppedError(KeyboardInterrupt):
+    """The run was asked to stop, and has. No `except Exception` on the way may swallow it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: "try again"
 
@@ -43,6 +43,14 @@ class StoppedError(Exception):
         return cls(
             f"stopped by {signal.Signals(number).name} after step {step:,}, with a checkpoint; to "
             f"go on, run the same with run.resume={folder}"
+        )
+
+    @classmethod
+    def outside(cls, number: int, moment: str) -> "StoppedError":
+        """Where no step was under way: what the steps made stands in checkpoints already."""
+        return cls(
+            f"stopped by {signal.Signals(number).name} {moment}; to go on, run the same with "
+            "run.resume=auto"
         )
 
 

@@ -4,13 +4,10 @@ What the main process refuses, all refuse: else the others would wait for it unt
 and their tracebacks would bury its message.
 """
 
-import ctypes
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import torch.distributed as dist
@@ -22,7 +19,10 @@ from finetune.problems import InputError
 Result = TypeVar("Result")
 
 # What gloo and NCCL say where a process that they wait for has gone.
-LOST = "Connection (closed|reset) by peer|Broken pipe|remote process exited|Connection refused"
+LOST = (
+    "Connection (closed|reset) by peer|Broken pipe|remote process exited|Connection refused|"
+    "ncclRemoteError|NCCL communicator was aborted"
+)
 
 
 def main_only(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
@@ -65,16 +65,6 @@ def first_to_speak() -> bool:
 def lost_another(error: BaseException) -> bool:
     """Whether an error only says that another process of the run is gone."""
     return isinstance(error, RuntimeError) and re.search(LOST, str(error)) is not None
-
-
-def end_with_launcher() -> None:
-    """Be told by SIGTERM when the launcher ends (Linux): it passes on few of its own signals."""
-    try:
-        started_by = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-        if b"accelerate" in started_by or b"torchrun" in started_by:
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of <sys/prctl.h>
-    except (OSError, AttributeError):
-        return  # another system
 
 
 def leave(code: int) -> int:

@@ -18,6 +18,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 from finetune import problems, recipe_file, terminal
 from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
+from finetune.signals import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,21 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
     known, words = parser.parse_known_args(arguments)
-    try:
-        run(recipe_file.load(known.recipe, words), dry=known.dry_run)
-    except InputError as error:
-        return _end(2, *(f"error: {problem}" for problem in error.problems))
-    except StoppedError as error:
-        return _end(error.exit_code, str(error))
-    except KeyboardInterrupt:
-        return _end(130, "interrupted; what was written so far stays")
-    except Exception as error:
-        mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
-        if mendable is not None:
-            return _end(2, *(f"error: {problem}" for problem in mendable.problems))
-        if os.environ.get("WORLD_SIZE", "1") == "1":
-            raise
-        return _end(1, _said_of(error))
+    with Listener() as listener:
+        try:
+            run(recipe_file.load(known.recipe, words), listener, dry=known.dry_run)
+        except InputError as error:
+            return _end(2, *(f"error: {problem}" for problem in error.problems))
+        except StoppedError as error:
+            return _end(error.exit_code, str(error))
+        except Exception as error:
+            mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
+            if mendable is not None:
+                return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+            if os.environ.get("WORLD_SIZE", "1") == "1":
+                raise
+            return _end(1, _said_of(error))
     return 0
 
 
@@ -66,19 +66,20 @@ def _end(code: int, *lines: str) -> int:
     """Say how the run ended, once for all its processes; the exit code."""
     terminal.end_progress()
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        print(*lines, sep="\n", file=sys.stderr)
+        terminal.complain(*lines)
         return code
     from finetune import processes
 
     if processes.first_to_speak():
-        print(*lines, sep="\n", file=sys.stderr)
+        terminal.complain(*lines)
     return processes.leave(code)
 
 
-def run(recipe: Recipe, dry: bool = False) -> None:
+def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     """Everything that a recipe asks for.
 
     Raises:
+        StoppedError: after a signal.
         InputError: for what the user can mend. Nothing is written before the data, the recipe
             and the model are known to be right.
     """
@@ -107,12 +108,11 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     )
     from finetune.corpus import fingerprint
     from finetune.course import Course
-    from finetune.processes import end_with_launcher, leave, main_first, main_only
+    from finetune.processes import leave, main_first, main_only
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
     started = datetime.now().astimezone()
-    end_with_launcher()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
     trackers.check(recipe.run.trackers)
@@ -211,6 +211,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     course = Course(
         choices=recipe,
         accelerator=accelerator,
+        listener=listener,
+        steps=steps,
         model=prepared,
         bare=bare,
         optimizer=optimizer,
@@ -235,7 +237,7 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     summary.say_training()
     course.begin()
     with course.stopping:
-        while not course.is_over(steps):
+        while not course.is_over():
             try:
                 loop.fit(
                     prepared,
