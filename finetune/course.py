@@ -237,9 +237,9 @@ class Course:
             for name, now in run_folder.versions().items():
                 if plain["versions"].get(name) != now:
                     notes.append(f"{name} was {plain['versions'].get(name)}, and is {now}")
+            run_folder.reopen(self.folder)  # first: what is left may never look finished
             checkpoint.drop_after(self.folder, checkpoint.step_of(point))
             checkpoint.bring_back_best(point, self.folder)
-            run_folder.reopen(self.folder)
             run_folder.cut(self.folder / "metrics.jsonl", plain["metrics_bytes"])
             return plain["standing"], notes
 

@@ -81,6 +81,17 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot write: {why}") from error
 
 
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's list of names."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and syncs their names itself
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option that begins with `word` or is spelled most like it; None where none is close."""
     by_lower = {option.lower(): option for option in options}

@@ -88,6 +88,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, set_seed
 
     from finetune import (
+        batches,
         data,
         hardware,
         loop,
@@ -136,10 +137,11 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     hardware.check_distributed(accelerator)
     hardware.set_threads(plan)
     terminal.speak_only_if(accelerator.is_main_process)
-    start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
+    hold = run_folder.Hold()  # the folder is ours for as long as this lives
+    start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
+    summary.say_notes(start.notes)
     if start.finished and start.point is None:
         return summary.say_finished(start.folder)
-    accelerator.project_configuration.logging_dir = str(start.folder / "trackers")
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -183,14 +185,14 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     )
     first_weights = model.weights_hash(classifier.state_dict())
     steps = loop.total_steps(len(corpus.train), recipe.train)
-    passes = steps * recipe.train.batch_size / len(corpus.train)
+    passes = steps / batches.steps_per_epoch(len(corpus.train), recipe.train.batch_size)
     # A sharded layer that is skipped would still be put together for nothing.
     frozen = None if sharded else prefix.attach(classifier, recipe, passes)
     states = "off" if frozen is None else prefix.dtype(recipe, plan)
     saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
-    identity = resume.identity(saved, corpus, first_weights)
-    patience = recipe.score.patience
-    if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
+    tokens_hash = resume.tokens_hash(tables)
+    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights)
+    if main_only(accelerator, lambda: resume.nothing_left(start, saved, identity, steps)):
         return summary.say_finished(start.folder)
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     bare = classifier
@@ -201,13 +203,8 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     if frozen is not None:
         again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
         tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
-    held = []  # the folder is ours for as long as this lives
-
-    def claim() -> Path:
-        folder, hold = run_folder.claim(start, recipe.run, saved)
-        held.append(hold)
-        return folder
-
+    folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
     course = Course(
         choices=recipe,
         accelerator=accelerator,
@@ -221,13 +218,13 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
         tables=tables,
         wanted=wanted,
         micro_batch_tokens=plan.micro_batch_tokens,
-        folder=main_only(accelerator, claim),
+        folder=folder,
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
     )
     if start.point is not None:
         notes = course.go_on_from(start.point)
-        summary.say_resumed(start.point, course.record.steps, steps, [*start.notes, *notes])
+        summary.say_resumed(start.point, course.record.steps, steps, notes)
     trackers.start(
         accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
     )
@@ -273,6 +270,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
         hashes={
             "data": fingerprint(corpus),
             "recipe": resume.recipe_hash(saved),
+            "tokens": tokens_hash,
             "first_weights": first_weights,
             "weights": weights,
         },
