@@ -7,12 +7,14 @@ and their tracebacks would bury its message.
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch.nn.parallel import DistributedDataParallel
 
 from finetune.problems import InputError
 
@@ -44,6 +46,21 @@ def main_first(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
     kept: list[Result] = []
     main_only(accelerator, lambda: kept.append(call()))
     return kept[0] if kept else call()
+
+
+def settle_buckets(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Have DDP deal its buckets of gradients before the first step. All must call this.
+
+    It deals them anew after the first backward, which is another one where a run is taken up. With
+    three processes or more, the floats of that step would then be added in another order.
+
+    Args:
+        inputs: any batch; in eval mode it draws no random numbers. The gradients are the caller's
+            to forget.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model.eval()
+        model(**inputs).logits.sum().backward()
 
 
 def first_to_speak() -> bool:
