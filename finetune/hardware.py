@@ -4,6 +4,8 @@ Decided by what the hardware can do, never by a stopwatch: every process of a ru
 run on another day, decides alike.
 """
 
+import ctypes
+import dataclasses
 import os
 import platform
 from dataclasses import dataclass
@@ -27,6 +29,12 @@ class Hardware:
     micro_batch_tokens: int
     threads: int
     reasons: tuple[str, ...]
+    packed: bool = False  # rows end to end instead of padded (`packing.py` decides)
+
+    def room_for(self, tokens: int) -> str:
+        """The reason that names how much is computed at once."""
+        several = "s" * (self.threads > 1)
+        return f"{tokens:,} tokens at once, {self.threads} thread{several} in each process"
 
 
 def plan(model: recipe.Model, train: recipe.Train) -> Hardware:
@@ -55,19 +63,16 @@ def plan(model: recipe.Model, train: recipe.Train) -> Hardware:
         attention, why_attention = model.attention, "the recipe says so"
     tokens = train.micro_batch_tokens or {"cpu": 512, "mps": 4096, "cuda": 16384}[device]
     threads = train.threads or _threads()
-    return Hardware(
+    chosen = Hardware(
         device=device,
         name=_name(device),
         precision=precision,
         attention=attention,
         micro_batch_tokens=tokens,
         threads=threads,
-        reasons=(
-            f"{precision}: {why_precision}",
-            f"attention {attention}: {why_attention}",
-            f"{tokens:,} tokens at once, {threads} thread{'s' * (threads > 1)} in each process",
-        ),
+        reasons=(f"{precision}: {why_precision}", f"attention {attention}: {why_attention}"),
     )
+    return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.room_for(tokens)))
 
 
 def check_distributed(accelerator: Accelerator) -> None:
@@ -103,9 +108,15 @@ def check_joined(accelerator: Accelerator) -> None:
         )
 
 
-def set_threads(chosen: Hardware) -> None:
-    """Have torch use the planned threads in this process."""
+def set_up(chosen: Hardware) -> None:
+    """Have this process use the planned threads, and keep memory that it will need again."""
     torch.set_num_threads(chosen.threads)
+    if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
+        # Else each large tensor's memory goes back to the system and comes anew, page by page:
+        # at 512 tokens a row that took a tenth of a step.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _device() -> Literal["cpu", "cuda", "mps"]:

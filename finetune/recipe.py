@@ -163,6 +163,11 @@ class Train(Section):
         description="tokens a process sends through the encoder at once: memory and speed, never "
         "the result; null: by hardware",
     )
+    packing: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: rows end to end instead of padded, where the encoder's layers are "
+        "BERT's and this is a CPU; the same mathematics, faster",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
     )

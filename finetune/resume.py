@@ -31,7 +31,9 @@ ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
 # Compared by what is in them, as folders move.
 BY_CONTENT = {"data.source", "model.source"}
 # The same mathematics, with floats added in another order.
-ORDER_OF_SUMS = {"train.micro_batch_tokens", "train.threads", "model.attention"}
+ORDER_OF_SUMS = {
+    *("train.micro_batch_tokens", "train.packing", "train.threads", "model.attention"),
+}
 
 
 def choose(choices: recipe.Run, started: datetime, hold: Hold) -> Start:

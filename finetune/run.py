@@ -95,6 +95,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
         metrics,
         model,
         optim,
+        packing,
         prefix,
         pretrained,
         publish,
@@ -135,7 +136,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     sharding.set_up(accelerator)
     hardware.check_joined(accelerator)
     hardware.check_distributed(accelerator)
-    hardware.set_threads(plan)
+    hardware.set_up(plan)
     terminal.speak_only_if(accelerator.is_main_process)
     hold = run_folder.Hold()  # the folder is ours for as long as this lives
     start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
@@ -172,6 +173,8 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     }
     summary.say_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2
+    if not sharded:
+        plan = packing.plan(plan, recipe, config)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
         return summary.say_dry_run(recipe, tables["train"])
@@ -203,6 +206,10 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> None:
     if frozen is not None:
         again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
         tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
+    if plan.packed:
+        packing.attach(bare)
+        boundary = 0 if frozen is None else frozen.boundary
+        tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
     course = Course(

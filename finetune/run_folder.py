@@ -231,6 +231,7 @@ def as_ran(
                 update={
                     "precision": plan.precision,
                     "micro_batch_tokens": plan.micro_batch_tokens,
+                    "packing": "auto" if plan.packed else "off",
                     "threads": plan.threads,
                 }
             ),

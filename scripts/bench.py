@@ -125,19 +125,23 @@ def loaded(known: argparse.Namespace, words: Sequence[str]) -> Any:
 def ours(side: str, known: argparse.Namespace, words: Sequence[str], began: float) -> Numbers:
     from accelerate import Accelerator
 
-    from finetune import hardware, loop, model, optim, pretrained, scoring, tokens
+    from finetune import hardware, loop, model, optim, packing, pretrained, scoring, tokens
     from finetune.record import Record
 
     choices, corpus, source = loaded(known, words)
     plan = hardware.plan(choices.model, choices.train)
     accelerator = Accelerator(mixed_precision="no" if plan.precision == "fp32" else plan.precision)
-    hardware.set_threads(plan)
+    hardware.set_up(plan)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
     config = pretrained.load_config(source, choices.model)
     length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
     train = tokens.encode(corpus.train.texts, tokenizer, length)
     test = tokens.encode(corpus.test.texts[: known.scored], tokenizer, length)
+    plan = packing.plan(plan, choices, config)
     classifier = model.build(source, choices.model, corpus.labels, plan.attention, seed=0)
+    if plan.packed:
+        packing.attach(classifier)
+        train, test = packing.PackedTable.of(train), packing.PackedTable.of(test)
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, choices.optim))
     record = Record(accelerator, choices.optim.max_grad_norm)
 
@@ -252,7 +256,7 @@ def limit(known: argparse.Namespace, words: Sequence[str]) -> Numbers:
 
     choices, corpus, source = loaded(known, words)
     plan = hardware.plan(choices.model, choices.train)
-    hardware.set_threads(plan)
+    hardware.set_up(plan)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
     config = pretrained.load_config(source, choices.model)
     length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))

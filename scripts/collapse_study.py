@@ -100,7 +100,7 @@ def train(choices: Recipe) -> Run:
     """One run, in full."""
     plan = hardware.plan(choices.model, choices.train)
     accelerator = Accelerator(mixed_precision="no" if plan.precision == "fp32" else plan.precision)
-    hardware.set_threads(plan)
+    hardware.set_up(plan)
     corpus = data.prepare(sources.load_rows(choices.data), choices.data)
     truth, labels = corpus.validation.labels, corpus.train.labels
     assert truth is not None
