@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,7 @@ def write(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
         save_file(tensors, aside / TENSORS)
         (aside / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
         if (run / "model").is_dir():
-            for file in _files(run / "model"):
-                _link(file, aside / BEST / file.relative_to(run / "model"))
+            _link(run / "model", aside / BEST)
         sums = {str(file.relative_to(aside)): _sha256(file) for file in _files(aside)}
         (aside / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
@@ -132,19 +131,12 @@ def _remove(folder: Path) -> None:
 
 def bring_back_best(checkpoint: Path | None, run: Path) -> None:
     """Put the best model as of a checkpoint in place of the run's; with None, remove the run's."""
-    names = [] if checkpoint is None else [Path(name) for name in _recorded_sums(checkpoint)]
-    best = [name for name in names if name.parts[0] == BEST]
     with writing(run / "model"):
-        if not best:
+        if checkpoint is None or not (checkpoint / BEST).is_dir():
             shutil.rmtree(run / "model", ignore_errors=True)
-            return
-
-    def fill(aside: Path) -> None:
-        assert checkpoint is not None
-        for name in best:
-            _link(checkpoint / name, aside / name.relative_to(BEST))
-
-    _put(run / "model", fill)
+        else:
+            best, own = checkpoint / BEST, _recorded_sums(checkpoint)
+            _put(run / "model", lambda aside: _link(best, aside, {checkpoint / n for n in own}))
 
 
 def save_model(
@@ -189,13 +181,23 @@ def _put(
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
-    """A copy of a file; of weights, one that takes no room where the file system has hard links.
+def _link(source: Path, target: Path, only: Container[Path] | None = None) -> None:
+    """A copy of a folder whose weights take no room where the file system has hard links.
 
     The run replaces weights and never changes them, so a link keeps what it was made of. The small
     files are copied: those a person may well edit in place.
+
+    Args:
+        only: the files to take; None: all.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in _files(source):
+        if only is None or file in only:
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            _link_file(file, copy)
+
+
+def _link_file(source: Path, target: Path) -> None:
     if source.suffix == ".safetensors":
         with suppress(OSError):
             return os.link(source, target)

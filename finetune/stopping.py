@@ -20,6 +20,7 @@ class Stopping:
 
     def __init__(self, accelerator: Accelerator, listener: Listener) -> None:
         self._listener = listener
+        listener.moment = "before training"
         self._alone = accelerator.num_processes == 1
         # A group of its own, on the CPU: it neither waits for the GPU nor for the gradients.
         self._group = None if self._alone else dist.new_group(backend="gloo")

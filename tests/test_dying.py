@@ -49,7 +49,7 @@ def changes(patch, folder, most):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells files apart as Linux does")
-def test_a_run_that_dies_before_each_kind_of_change(here):
+def test_a_run_that_dies_before_each_kind_of_change(here, capsys):
     """Back from a finished run to an earlier checkpoint, and on to the end again."""
     run_here("run.dir=whole", *WORDS)
     folder = here / "run"
@@ -72,6 +72,8 @@ def test_a_run_that_dies_before_each_kind_of_change(here):
             changes(patch, folder, most)
             with pytest.raises(DiedError):
                 run_here(*back)
+        capsys.readouterr()
         run_here("run.resume=auto", "run.dir=run", *WORDS)
+        assert "damaged" not in capsys.readouterr().out, done[most]
         assert_same(here / "whole", folder), done[most]
         assert list((folder / "checkpoints").glob(".*")) == [], done[most]
