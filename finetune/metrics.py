@@ -225,7 +225,10 @@ def is_better(
     best: Mapping[str, float],
     by_more_than: float = 0.0,
 ) -> bool:
-    """Whether `values` beat the best so far by the named metric; a tie does not, nor does nan."""
+    """Whether `values` beat the best so far by the named metric; a tie does not, nor does nan.
+
+    The first do whatever they are, as some model must be kept; any number then beats a nan.
+    """
     if not best:
         return True
     if math.isnan(best[name]):

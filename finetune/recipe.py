@@ -265,7 +265,8 @@ class Checkpoint(Section):
     """What a run keeps so that it can go on after it was stopped."""
 
     every: Literal["evaluation", "never"] | Annotated[int, Field(ge=1)] = Field(
-        "evaluation", description="after each scoring of validation, or every so many steps"
+        "evaluation",
+        description="after each scoring of validation, or every so many steps; and after the last",
     )
     minutes: float | None = Field(
         15.0, gt=0, description="also when the last one is that old; null: only as `every` says"
@@ -295,7 +296,7 @@ class Run(Section):
         None,
         description="auto: go on with the run in run.dir, or the newest unfinished one of this "
         "name, from its newest good checkpoint, and start where there is none; or the path of a "
-        "checkpoint or run folder",
+        "run folder, or of a checkpoint, whose later ones are then removed",
         min_length=1,
     )
     seed: Seed = Field(0, description="of the order of rows, dropout and the head")

@@ -11,8 +11,8 @@
     sharded            whether each of them held a part of the weights only
     hashes             SHA-256 of what decides a run and of what came out, to compare two at a
                        glance: data (labels, texts and classes of the three splits), test (texts
-                       and classes of that one), recipe (all that decides a number), first_weights,
-                       weights (the saved model's)
+                       and classes of that one), tokens (what the tokenizer made of them), recipe
+                       (all that decides a number), first_weights, weights (the saved model's)
     data               source; labels in order; splits: of each its origin, rows, classes (rows of
                        each label), truncated_rows, cut_tokens, median and longest (tokens of a
                        whole text); findings: of each its kind, split, count, places (the first

@@ -19,6 +19,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 from finetune import problems, recipe_file, terminal
 from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
+from finetune.signals import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,30 +36,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
     parser.add_argument("--json", action="store_true", help="print results.json alone")
     known, words = parser.parse_known_args(arguments)
-    try:
-        if known.json and known.dry_run:
-            raise InputError("--json: a dry run has no results; leave one of the two out")
-        terminal.be_quiet(known.quiet, known.json)
-        recipe = recipe_file.load(known.recipe, words)
-        if recipe.run.seeds is None:
-            folder, name = run(recipe, dry=known.dry_run), "results.json"
-        else:
-            folder, name = run_seeds(recipe, dry=known.dry_run), "seeds.json"
-        if known.json and folder is not None:
-            terminal.say_file(folder / name)
-    except InputError as error:
-        return _end(2, *(f"error: {problem}" for problem in error.problems))
-    except StoppedError as error:
-        return _end(error.exit_code, str(error))
-    except KeyboardInterrupt:
-        return _end(130, "interrupted; what was written so far stays")
-    except Exception as error:
-        mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
-        if mendable is not None:
-            return _end(2, *(f"error: {problem}" for problem in mendable.problems))
-        if os.environ.get("WORLD_SIZE", "1") == "1":
-            raise
-        return _end(1, _said_of(error))
+    with Listener() as listener:
+        try:
+            if known.json and known.dry_run:
+                raise InputError("--json: a dry run has no results; leave one of the two out")
+            terminal.be_quiet(known.quiet, known.json)
+            recipe = recipe_file.load(known.recipe, words)
+            if recipe.run.seeds is None:
+                folder, name = run(recipe, listener, dry=known.dry_run), "results.json"
+            else:
+                folder, name = run_seeds(recipe, listener, dry=known.dry_run), "seeds.json"
+            if known.json and folder is not None:
+                terminal.say_file(folder / name)
+        except InputError as error:
+            return _end(2, *(f"error: {problem}" for problem in error.problems))
+        except StoppedError as error:
+            return _end(error.exit_code, str(error))
+        except Exception as error:
+            mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
+            if mendable is not None:
+                return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+            if os.environ.get("WORLD_SIZE", "1") == "1":
+                raise
+            return _end(1, _said_of(error))
     return _end(0)
 
 
@@ -79,16 +79,16 @@ def _end(code: int, *lines: str) -> int:
     terminal.end_progress()
     if os.environ.get("WORLD_SIZE", "1") == "1":
         if lines:
-            print(*lines, sep="\n", file=sys.stderr)
+            terminal.complain(*lines)
         return code
     from finetune import processes
 
     if lines and processes.first_to_speak():
-        print(*lines, sep="\n", file=sys.stderr)
+        terminal.complain(*lines)
     return processes.leave(code)
 
 
-def run_seeds(recipe: Recipe, dry: bool) -> Path | None:
+def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
     """A run for each of the recipe's seeds, and their mean and spread; the folder of them all.
 
     Raises:
@@ -96,7 +96,7 @@ def run_seeds(recipe: Recipe, dry: bool) -> Path | None:
     """
     from finetune import page, run_folder, seeds, summary
 
-    folders = seeds.run_all(recipe, lambda one: run(one, dry))
+    folders = seeds.run_all(recipe, lambda one: run(one, listener, dry))
     if not folders:
         return None
     home = folders[0].parent
@@ -108,10 +108,11 @@ def run_seeds(recipe: Recipe, dry: bool) -> Path | None:
     return home
 
 
-def run(recipe: Recipe, dry: bool = False) -> Path | None:
+def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
     Raises:
+        StoppedError: after a signal.
         InputError: for what the user can mend. Nothing is written before the data, the recipe
             and the model are known to be right.
     """
@@ -121,6 +122,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
 
     from finetune import (
         analysis,
+        batches,
         card,
         closing,
         data,
@@ -147,12 +149,11 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     from finetune.corpus import fingerprint, split_hash
     from finetune.course import Course
     from finetune.meter import Meter
-    from finetune.processes import end_with_launcher, main_first, main_only
+    from finetune.processes import main_first, main_only
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
     started, meter = datetime.now().astimezone(), Meter()
-    end_with_launcher()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
     trackers.check(recipe.run.trackers)
@@ -176,11 +177,12 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     hardware.check_distributed(accelerator)
     hardware.set_up(plan)
     terminal.speak_only_if(accelerator.is_main_process)
-    start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
+    hold = run_folder.Hold()  # the folder is ours for as long as this lives
+    start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
+    summary.say_notes(start.notes)
     if start.finished and start.point is None:
         summary.say_finished(start.folder)
         return start.folder
-    accelerator.project_configuration.logging_dir = str(start.folder / "trackers")
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -227,14 +229,14 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     )
     first_weights = model.weights_hash(classifier.state_dict())
     steps = loop.total_steps(len(corpus.train), recipe.train)
-    passes = steps * recipe.train.batch_size / len(corpus.train)
+    passes = steps / batches.steps_per_epoch(len(corpus.train), recipe.train.batch_size)
     # A sharded layer that is skipped would still be put together for nothing.
     frozen = None if sharded else prefix.attach(classifier, recipe, passes)
     states = "off" if frozen is None else prefix.dtype(recipe, plan)
     saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
-    identity = resume.identity(saved, corpus, first_weights)
-    patience = recipe.score.patience
-    if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
+    tokens_hash = resume.tokens_hash(tables)
+    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights)
+    if main_only(accelerator, lambda: resume.nothing_left(start, saved, identity, steps)):
         summary.say_finished(start.folder)
         return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
@@ -251,16 +253,13 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
         packing.attach(bare)
         boundary = 0 if frozen is None else frozen.boundary
         tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
-    held = []  # the folder is ours for as long as this lives
-
-    def claim() -> Path:
-        folder, hold = run_folder.claim(start, recipe.run, saved)
-        held.append(hold)
-        return folder
-
+    folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
     course = Course(
         choices=recipe,
         accelerator=accelerator,
+        listener=listener,
+        steps=steps,
         model=prepared,
         bare=bare,
         optimizer=optimizer,
@@ -269,13 +268,13 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
         tables=tables,
         wanted=wanted,
         micro_batch_tokens=plan.micro_batch_tokens,
-        folder=main_only(accelerator, claim),
+        folder=folder,
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
     )
     if start.point is not None:
         notes = course.go_on_from(start.point)
-        summary.say_resumed(start.point, course.record.steps, steps, [*start.notes, *notes])
+        summary.say_resumed(start.point, course.record.steps, steps, notes)
     trackers.start(
         accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
     )
@@ -285,7 +284,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
     summary.say_training()
     course.begin()
     with course.stopping:
-        while not course.is_over(steps):
+        while not course.is_over():
             try:
                 meter.timed("train", loop.fit)(
                     prepared,
@@ -327,6 +326,7 @@ def run(recipe: Recipe, dry: bool = False) -> Path | None:
             "data": fingerprint(corpus),
             "test": split_hash(corpus.test),
             "recipe": resume.recipe_hash(saved),
+            "tokens": tokens_hash,
             "first_weights": first_weights,
             "weights": outcome.weights,
         },

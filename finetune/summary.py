@@ -110,6 +110,11 @@ def say_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> Non
     """Where a run is taken up, and what changed since."""
     say()
     say_wrapped(f"Going on from {point}: step {step:,} of {steps:,}", mark="")
+    say_notes(notes)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """What a person should know of a choice that was made."""
     for note in notes:
         say_wrapped(note, mark="  ! ")
 

@@ -53,6 +53,14 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def complain(*lines: str) -> None:
+    """Print to the error output, where somebody still reads it."""
+    try:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    except OSError:  # as after Ctrl-C in `2>&1 | tee log`; Python's own last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def say_wrapped(text: str, mark: str) -> None:
     """Print a sentence in lines of at most 80 columns, marked on its first."""
     say(
@@ -95,6 +103,7 @@ class Progress:
     """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe."""
 
     def __init__(self, total: int, done: int, shown: bool) -> None:
+        end_progress()  # one that a diverged loop left
         self.total, self.done = total, done
         shown = shown and not _quiet
         self.lines = shown and not sys.stderr.isatty()
