@@ -192,7 +192,11 @@ class Course:
             self.save(step)
         if number:
             raise StoppedError.by(number, step, self.folder)
-        return self.out_of_patience()
+        if last and step < self.steps:
+            of = self.choices.score
+            more = f" by more than {of.min_improvement}" if of.min_improvement else ""
+            say(f"  stopped early: {of.patience} scorings without a better {of.best}{more}")
+        return last
 
     def out_of_patience(self) -> bool:
         patience = self.choices.score.patience
@@ -214,6 +218,7 @@ class Course:
                 "standing": dataclasses.asdict(self.standing),
                 "metrics_bytes": run_folder.synced_size(self.folder / "metrics.jsonl"),
                 "num_processes": self.accelerator.num_processes,
+                "sharded": self.accelerator.is_fsdp2,
                 "versions": run_folder.versions(),
             }
             checkpoint.write(self.folder, step, tensors, about | plain)
@@ -247,13 +252,20 @@ class Course:
                     f"{plain['num_processes']} processes until here, {processes} from here on: "
                     "floats are added in another order, and dropout draws anew"
                 )
+            if plain["sharded"] != self.accelerator.is_fsdp2:
+                notes.append(
+                    "the weights are "
+                    + ("spread over" if self.accelerator.is_fsdp2 else "whole on each of")
+                    + " the processes from here on: floats are added in another order"
+                )
             for name, now in run_folder.versions().items():
                 if plain["versions"].get(name) != now:
                     notes.append(f"{name} was {plain['versions'].get(name)}, and is {now}")
             run_folder.reopen(self.folder)  # first: what is left may never look finished
             checkpoint.drop_after(self.folder, checkpoint.step_of(point))
             checkpoint.bring_back_best(point, self.folder)
-            run_folder.cut(self.folder / "metrics.jsonl", plain["metrics_bytes"])
+            if not run_folder.cut(self.folder / "metrics.jsonl", plain["metrics_bytes"]):
+                notes.append("metrics.jsonl lacks lines from before: it was changed or removed")
             return plain["standing"], notes
 
         standing, notes = main_only(self.accelerator, read)

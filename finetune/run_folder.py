@@ -257,11 +257,14 @@ def synced_size(file: Path) -> int:
         return out.tell()
 
 
-def cut(file: Path, size: int) -> None:
-    """Cut a file back to its first bytes, on line ends."""
-    if file.is_file():
-        with writing(file), file.open("r+b") as out:
-            out.truncate(min(size, file.stat().st_size))
+def cut(file: Path, size: int) -> bool:
+    """Cut a file back to its first bytes, on line ends; False where it has not so many."""
+    if not file.is_file():
+        return size == 0
+    with writing(file), file.open("r+b") as out:
+        now = file.stat().st_size
+        out.truncate(min(size, now))
+    return now >= size
 
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:

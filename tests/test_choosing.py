@@ -24,7 +24,7 @@ def expected_stop(scores, patience, least):
 
 
 @pytest.mark.parametrize(("patience", "least"), [(1, 0.0), (2, 0.0), (3, 0.2)])
-def test_patience(here, whole, patience, least):
+def test_patience(here, whole, patience, least, capsys):
     scores = lines(whole, "validation")
     assert len(scores) == 8
     stop = expected_stop(scores, patience, least)
@@ -32,6 +32,8 @@ def test_patience(here, whole, patience, least):
     run_here("score.best=accuracy", *words)
     assert lines(here / "run", "validation") == [line for line in scores if line["step"] <= stop]
     assert results(here / "run")["train"]["steps"] == stop
+    said = f"  stopped early: {patience} scorings without a better accuracy"
+    assert (said in capsys.readouterr().out) == (stop < 36)
     if (patience, least) == (1, 0.0):
         assert stop < 36  # else this would show nothing
 

@@ -254,6 +254,14 @@ def test_frozen_layers_may_train_longer(here, capsys):
     assert "cache.prefix is off, and was fp32" in capsys.readouterr().err
 
 
+def test_a_log_that_was_removed_is_missed(here, whole, capsys):
+    folder = stopped_at(whole, here / "run", 8)
+    (folder / "metrics.jsonl").unlink()
+    run_here("run.resume=run", "checkpoint.keep=99")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "! metrics.jsonl lacks lines from before: it was changed or removed" in said
+
+
 def test_another_recipe_is_refused_with_all_that_differs(here, whole, capsys):
     stopped_at(whole, here / "run", 8)
     run_here("run.resume=run", "optim.lr=0.2", "run.seed=1", code=2)
