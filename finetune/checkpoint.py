@@ -4,7 +4,7 @@ A checkpoint is a folder, `checkpoints/step-00000094`:
 
     state.safetensors   trainable weights, the optimizer's state, random states (`state.py`)
     state.json          all else that the run must know, in plain values
-    best/               the best model up to there: hard links to the files of `model/`
+    best/               the best model up to there; its weights are hard links to those of `model/`
     SHA256SUMS          of all of these; `sha256sum -c SHA256SUMS` checks it by hand
 """
 
@@ -13,16 +13,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from finetune import model as models
-from finetune.problems import InputError, some, writing
+from finetune.problems import InputError, some, sync, writing
 
 FOLDER = "checkpoints"
 TENSORS, PLAIN, BEST, SUMS = "state.safetensors", "state.json", "best", "SHA256SUMS"
@@ -45,13 +47,12 @@ def write(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
         (aside / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
         if (run / "model").is_dir():
             _link(run / "model", aside / BEST)
-        _verify(aside, tensors, plain)
         sums = {str(file.relative_to(aside)): _sha256(file) for file in _files(aside)}
         (aside / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
     with writing(folder):
         folder.parent.mkdir(exist_ok=True)
-    _put(folder, fill)
+    _put(folder, fill, lambda aside: _verify(aside, tensors, plain))
     return folder
 
 
@@ -61,23 +62,24 @@ def drop_old(run: Path, keep: int, spare: int | None) -> None:
     spared = next((point for point in there if spare is not None and step_of(point) <= spare), None)
     for old in there[keep:]:
         if old != spared:
-            shutil.rmtree(old, ignore_errors=True)
+            with suppress(InputError):  # it stays; the run has what it needs
+                _remove(old)
 
 
 def read(folder: Path) -> tuple[Tensors, Plain]:
     """What `write` wrote.
 
     Raises:
-        InputError: where a file is missing, or is not as it was written.
+        InputError: where a file is missing, or is not as it was written. Files that it does not
+            list, as desktops leave them behind, do not matter.
     """
-    sums = _recorded_sums(folder)
-    found = {str(file.relative_to(folder)) for file in _files(folder)} - {SUMS}
-    wrong = [f"{name} is missing" for name in sorted(sums.keys() - found)]
-    wrong += [f"{name} is not part of it" for name in sorted(found - sums.keys())]
-    for name in sorted(found & sums.keys()):
+    wrong = []
+    for name, recorded in sorted(_recorded_sums(folder).items()):
         try:
-            if _sha256(folder / name) != sums[name]:
+            if _sha256(folder / name) != recorded:
                 wrong.append(f"{name} is not as it was written")
+        except FileNotFoundError:
+            wrong.append(f"{name} is missing")
         except OSError as error:
             wrong.append(f"{name} cannot be read ({error.strerror})")
     if wrong:
@@ -110,17 +112,32 @@ def drop_after(run: Path, step: int) -> None:
     """Remove the checkpoints of later steps, which belong to a course that is given up."""
     for folder in standing(run):
         if step_of(folder) > step:
-            shutil.rmtree(folder)
+            _remove(folder)
+
+
+def sweep(run: Path) -> None:
+    """Remove what a kill left half written or half removed among the checkpoints."""
+    for leftover in (run / FOLDER).glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Take a checkpoint away whole: a kill on the way leaves none that looks damaged."""
+    before = folder.with_name(f".{folder.name}.old")
+    with writing(folder):
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def bring_back_best(checkpoint: Path | None, run: Path) -> None:
     """Put the best model as of a checkpoint in place of the run's; with None, remove the run's."""
-    best = None if checkpoint is None else checkpoint / BEST
     with writing(run / "model"):
-        if best is None or not best.is_dir():
+        if checkpoint is None or not (checkpoint / BEST).is_dir():
             shutil.rmtree(run / "model", ignore_errors=True)
         else:
-            _put(run / "model", lambda aside: _link(best, aside, exist_ok=True))
+            best, own = checkpoint / BEST, _recorded_sums(checkpoint)
+            _put(run / "model", lambda aside: _link(best, aside, {checkpoint / n for n in own}))
 
 
 def save_model(
@@ -137,8 +154,40 @@ def save_model(
     _put(folder, lambda aside: models.save(model, tokenizer, aside, weights))
 
 
-def _put(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder aside, sync it, and put it in the place of the one before."""
+def rewrite(folder: Path, weights: Tensors) -> bool:
+    """Put other values into some weights of a model folder; False where it has none of that name.
+
+    Links to the folder's files keep what they hold.
+
+    Raises:
+        InputError: where it cannot be written; the folder stays as it was.
+    """
+    of_file = {file.name: _names(file) for file in sorted(folder.glob("*.safetensors"))}
+    if not set().union(*of_file.values()) >= weights.keys():
+        return False
+
+    def fill(aside: Path) -> None:
+        _link(folder, aside)
+        for file, names in of_file.items():
+            if names & weights.keys():
+                now = load_file(folder / file)
+                now |= {name: weights[name].contiguous() for name in names & weights.keys()}
+                (aside / file).unlink()
+                save_file(now, aside / file, metadata={"format": "pt"})
+
+    _put(folder, fill)
+    return True
+
+
+def _names(file: Path) -> set[str]:
+    with safe_open(file, framework="pt") as tensors:
+        return set(tensors.keys())
+
+
+def _put(
+    folder: Path, fill: Callable[[Path], None], check: Callable[[Path], None] | None = None
+) -> None:
+    """Fill a folder aside, sync it, check it, and put it in the place of the one before."""
     aside, before = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for leftover in (aside, before):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -147,7 +196,9 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
             aside.mkdir()
             fill(aside)
             for path in (*_files(aside), *(p for p in aside.rglob("*") if p.is_dir()), aside):
-                _sync(path)
+                sync(path)
+            if check is not None:
+                check(aside)
             if folder.exists():
                 folder.rename(before)
             try:
@@ -155,36 +206,33 @@ def _put(folder: Path, fill: Callable[[Path], None]) -> None:
             except OSError:
                 before.rename(folder)
                 raise
-            _sync(folder.parent)
+            sync(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Have the disk hold a file, or a folder's list of names."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders, and syncs their names itself
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _link(source: Path, target: Path, only: Container[Path] | None = None) -> None:
+    """A copy of a folder whose weights take no room where the file system has hard links.
 
+    The run replaces weights and never changes them, so a link keeps what it was made of. The small
+    files are copied: those a person may well edit in place.
 
-def _link(source: Path, target: Path, exist_ok: bool = False) -> None:
-    """A copy of a folder that takes no room where the file system has hard links.
-
-    Files in run folders are replaced, never changed, so a link keeps what it was made of.
+    Args:
+        only: the files to take; None: all.
     """
+    for file in _files(source):
+        if only is None or file in only:
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            _link_file(file, copy)
 
-    def link(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copy2(one, other)
 
-    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=exist_ok)
+def _link_file(source: Path, target: Path) -> None:
+    if source.suffix == ".safetensors":
+        with suppress(OSError):
+            return os.link(source, target)
+    shutil.copy2(source, target)
 
 
 def _verify(folder: Path, tensors: Tensors, plain: Plain) -> None:

@@ -1,10 +1,9 @@
 """What a run trains, tunes and is tested on: three splits, the label space, the findings.
 
-Also what can be said of them at a glance: counts, the score of the commonest label, hashes.
+Also what can be said of them at a glance: counts, hashes.
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,14 +95,6 @@ def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
     ids = np.zeros(0, np.int64) if split.labels is None else split.labels
     counts = np.bincount(ids, minlength=len(labels))
     return {name: int(count) for name, count in zip(labels, counts, strict=True)}
-
-
-def majority_baseline(corpus: Corpus) -> float:
-    """Accuracy on test of always answering train's commonest class; nan for an unlabelled test."""
-    if corpus.test.labels is None or corpus.train.labels is None:
-        return math.nan
-    commonest = int(np.bincount(corpus.train.labels).argmax())
-    return float((corpus.test.labels == commonest).mean())
 
 
 def split_hash(split: Split) -> str:

@@ -21,8 +21,9 @@ from finetune import checkpoint, collapse, metrics, recipe, resume, run_folder, 
 from finetune import model as models
 from finetune.corpus import Corpus, Split
 from finetune.problems import InputError, StoppedError
-from finetune.processes import main_only
+from finetune.processes import main_only, settle_buckets
 from finetune.record import DivergedError, Line, Record
+from finetune.signals import Listener
 from finetune.stopping import Stopping
 from finetune.summary import say_back_off, say_validation
 from finetune.terminal import say
@@ -58,6 +59,8 @@ class Course:
     """A run under way: its parts, its account and where it stands.
 
     Attributes:
+        listener: hears signals.
+        steps: of the whole run.
         model, optimizer: prepared by the accelerator.
         bare: the model as it was built, whose class and settings are saved.
         tables: the tokens of each split, by its name.
@@ -66,6 +69,8 @@ class Course:
 
     choices: recipe.Recipe
     accelerator: Accelerator
+    listener: Listener
+    steps: int
     model: torch.nn.Module
     bare: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -81,17 +86,23 @@ class Course:
     _saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.stopping = Stopping(self.accelerator)
+        self.stopping = Stopping(self.accelerator, self.listener)
 
     def begin(self) -> None:
         """Before the first step of all, or of those after a checkpoint."""
-        if self.record.steps == 0 and self.choices.train.on_divergence == "back_off":
-            self.save(0)
+        one_row = np.zeros(1, dtype=np.int64)
+        settle_buckets(self.model, self.tables["train"].batch(one_row, self.accelerator.device))
+        self.optimizer.zero_grad()
+        may_back_off = self.choices.train.on_divergence == "back_off"
+        if may_back_off and main_only(self.accelerator, lambda: not self._good_ones()):
+            # Nothing from when all was well, as in a run that was to stop until now: this must do.
+            self.standing.sound = self.record.steps
+            self.save(self.record.steps)
         self._saved_at = time.monotonic()
 
-    def is_over(self, steps: int) -> bool:
+    def is_over(self) -> bool:
         """Whether the run has done all its steps, or has lost patience."""
-        return self.record.steps >= steps or self.out_of_patience()
+        return self.record.steps >= self.steps or self.out_of_patience()
 
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and of the trackers."""
@@ -122,15 +133,22 @@ class Course:
             DivergedError: for a loss that is not finite, and a model that answers one class only.
         """
         scores = self.score(self.corpus.validation)
-        values = scores.values
+        best, guess = self.standing.best.get("loss"), self._guess_loss()
+
+        def judge() -> tuple[dict[str, float], bool]:
+            loss, loss_se = scores.values["loss"], scores.values["loss_se"]
+            if not math.isfinite(loss):
+                return scores.values, False
+            return scores.values, collapse.has_collapsed(scores.logits, loss, loss_se, guess, best)
+
+        # The main process's, on all: were one to see it otherwise, the others would wait for it.
+        values, collapsed = main_only(self.accelerator, judge)
         if not math.isfinite(values["loss"]):
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.log("validation", step, values)
-        loss, loss_se, best = values["loss"], values["loss_se"], self.standing.best.get("loss")
-        guess = self._guess_loss()
-        if collapse.has_collapsed(scores.logits, loss, loss_se, guess, best):
+        if collapsed:
             raise DivergedError.collapsed(step, self.corpus.labels[int(scores.logits[0].argmax())])
-        if not collapse.is_worse(loss, loss_se, guess):
+        if not collapse.is_worse(values["loss"], values["loss_se"], guess):
             self.standing.sound = step
         of = self.choices.score
         standing = self.standing
@@ -165,9 +183,11 @@ class Course:
         choices = self.choices.checkpoint
         age = time.monotonic() - self._saved_at
         old = choices.minutes is not None and age > 60 * choices.minutes
-        number, due = self.stopping.agreed(checkpoint=old and self.accelerator.is_main_process)
-        every = choices.every
-        due |= scored if every == "evaluation" else every != "never" and step % int(every) == 0
+        last, every = self.is_over(), choices.every
+        number, due = self.stopping.agreed(old and self.accelerator.is_main_process, last)
+        # The last step's shows that a run is finished, and serves one that is made longer.
+        if every != "never":
+            due |= last or (scored if every == "evaluation" else step % int(every) == 0)
         if due or number:
             self.save(step)
         if number:
@@ -230,9 +250,9 @@ class Course:
             for name, now in run_folder.versions().items():
                 if plain["versions"].get(name) != now:
                     notes.append(f"{name} was {plain['versions'].get(name)}, and is {now}")
+            run_folder.reopen(self.folder)  # first: what is left may never look finished
             checkpoint.drop_after(self.folder, checkpoint.step_of(point))
             checkpoint.bring_back_best(point, self.folder)
-            run_folder.reopen(self.folder)
             run_folder.cut(self.folder / "metrics.jsonl", plain["metrics_bytes"])
             return plain["standing"], notes
 
@@ -252,7 +272,7 @@ class Course:
         if self.choices.train.on_divergence == "stop" or len(earlier) == BACK_OFFS:
             best = self.standing.best.get("step")
             raise error.final(best, self.folder / "model", halved=len(earlier)) from None
-        point = main_only(self.accelerator, self._newest_good)
+        point = main_only(self.accelerator, lambda: self._newest_good(error))
         self.optimizer.zero_grad()
         self.go_on_from(point)
         # Those after the checkpoint went with the lines that were cut: they are written again.
@@ -282,17 +302,20 @@ class Course:
         state.put_weights(self.model, loaded, self.accelerator)
         return digest
 
-    def _newest_good(self) -> Path:
-        for point in checkpoint.standing(self.folder):
-            if checkpoint.step_of(point) > self.standing.sound:
-                continue
+    def _good_ones(self) -> list[Path]:
+        """The checkpoints from when the run was well, the newest first."""
+        there = checkpoint.standing(self.folder)
+        return [point for point in there if checkpoint.step_of(point) <= self.standing.sound]
+
+    def _newest_good(self, error: DivergedError) -> Path:
+        for point in self._good_ones():
             try:
                 checkpoint.read(point)
-            except InputError as error:
-                say(f"  ! {error}")
+            except InputError as damage:
+                say(f"  ! {damage}")
                 continue
             return point
-        raise InputError(f"{self.folder}: no good checkpoint to back off to")
+        raise InputError(f"{error}; {self.folder} has no good checkpoint to back off to")
 
     def _main_only(self, call: Callable[[], None]) -> None:
         main_only(self.accelerator, call)

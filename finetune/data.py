@@ -24,7 +24,6 @@ from finetune.corpus import (
     Split,
     class_counts,
     fingerprint,
-    majority_baseline,
     split_hash,
 )
 from finetune.labels import Named, name_labels
@@ -38,7 +37,6 @@ __all__ = [
     "Split",
     "class_counts",
     "fingerprint",
-    "majority_baseline",
     "prepare",
     "split_hash",
 ]

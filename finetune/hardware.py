@@ -111,6 +111,8 @@ def check_joined(accelerator: Accelerator) -> None:
 def set_up(chosen: Hardware) -> None:
     """Have this process use the planned threads, and keep memory that it will need again."""
     torch.set_num_threads(chosen.threads)
+    if chosen.device == "cuda" and chosen.precision != "fp32":
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
     if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
         # Else each large tensor's memory goes back to the system and comes anew, page by page:
         # at 512 tokens a row that took a tenth of a step.

@@ -212,13 +212,23 @@ def measure(
     return values
 
 
+def losses(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)"""
+    true = softmax(logits)[np.arange(len(labels)), labels]
+    result: NDArray[np.float64] = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+    return result
+
+
 def is_better(
     name: str,
     values: Mapping[str, float],
     best: Mapping[str, float],
     by_more_than: float = 0.0,
 ) -> bool:
-    """Whether `values` beat the best so far by the named metric; a tie does not, nor does nan."""
+    """Whether `values` beat the best so far by the named metric; a tie does not, nor does nan.
+
+    The first do whatever they are, as some model must be kept; any number then beats a nan.
+    """
     if not best:
         return True
     if math.isnan(best[name]):

@@ -10,6 +10,7 @@ over the tokens of many rows at once, none of them padding (`packed_layer.py`).
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,8 @@ def _why_not(plan: Hardware, choices: recipe.Recipe, config: PretrainedConfig) -
     inner = getattr(config, "encoder", config)
     if choices.train.packing == "off":
         return "the recipe says so"
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+        return "torch.compile is on"
     if plan.device != "cpu":
         return "packing is made for CPUs"
     if choices.model.head != "linear":

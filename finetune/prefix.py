@@ -213,7 +213,7 @@ def fill(
     Raises:
         InputError: where they cannot be written.
     """
-    bare = accelerator.unwrap_model(model)
+    bare = accelerator.unwrap_model(model, keep_torch_compile=False)
     frozen = {n: p for n, p in bare.named_parameters() if not p.requires_grad}
     common = [
         weights_hash(frozen), type(bare).__name__, getattr(bare.config, "pooling", None),

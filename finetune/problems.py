@@ -33,8 +33,8 @@ class InputError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class StoppedError(Exception):
-    """The run was asked to stop, and has, with a checkpoint to go on from."""
+class StoppedError(KeyboardInterrupt):
+    """The run was asked to stop, and has. No `except Exception` on the way may swallow it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: "try again"
 
@@ -43,6 +43,14 @@ class StoppedError(Exception):
         return cls(
             f"stopped by {signal.Signals(number).name} after step {step:,}, with a checkpoint; to "
             f"go on, run the same with run.resume={folder}"
+        )
+
+    @classmethod
+    def outside(cls, number: int, moment: str) -> "StoppedError":
+        """Where no step was under way: what the steps made stands in checkpoints already."""
+        return cls(
+            f"stopped by {signal.Signals(number).name} {moment}; to go on, run the same with "
+            "run.resume=auto"
         )
 
 
@@ -71,6 +79,17 @@ def writing(path: Path) -> Iterator[None]:
             raise
         why = MENDABLE.get(code, f"{os.strerror(code)}; set run.dir to another folder")
         raise InputError(f"{path}: cannot write: {why}") from error
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file, or a folder's list of names."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and syncs their names itself
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def nearest(word: str, options: Iterable[str]) -> str | None:

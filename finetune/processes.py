@@ -4,25 +4,27 @@ What the main process refuses, all refuse: else the others would wait for it unt
 and their tracebacks would bury its message.
 """
 
-import ctypes
 import os
 import re
-import signal
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch.nn.parallel import DistributedDataParallel
 
 from finetune.problems import InputError
 
 Result = TypeVar("Result")
 
 # What gloo and NCCL say where a process that they wait for has gone.
-LOST = "Connection (closed|reset) by peer|Broken pipe|remote process exited|Connection refused"
+LOST = (
+    "Connection (closed|reset) by peer|Broken pipe|remote process exited|Connection refused|"
+    "ncclRemoteError|NCCL communicator was aborted"
+)
 
 
 def main_only(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
@@ -46,6 +48,21 @@ def main_first(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
     return kept[0] if kept else call()
 
 
+def settle_buckets(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Have DDP deal its buckets of gradients before the first step. All must call this.
+
+    It deals them anew after the first backward, which is another one where a run is taken up. With
+    three processes or more, the floats of that step would then be added in another order.
+
+    Args:
+        inputs: any batch; in eval mode it draws no random numbers. The gradients are the caller's
+            to forget.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model.eval()
+        model(**inputs).logits.sum().backward()
+
+
 def first_to_speak() -> bool:
     """Whether this process is the first of a run to report an error; the others keep silent.
 
@@ -67,16 +84,6 @@ def lost_another(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and re.search(LOST, str(error)) is not None
 
 
-def end_with_launcher() -> None:
-    """Be told by SIGTERM when the launcher ends (Linux): it passes on few of its own signals."""
-    try:
-        started_by = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
-        if b"accelerate" in started_by or b"torchrun" in started_by:
-            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of <sys/prctl.h>
-    except (OSError, AttributeError):
-        return  # another system
-
-
 def leave(code: int) -> int:
     """End this process at once where it is one of several; else give back the exit code.
 
@@ -84,6 +91,8 @@ def leave(code: int) -> int:
     of several processes, one hangs now and then.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
+        if code == 0 and dist.is_initialized():
+            dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -13,6 +13,7 @@ DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
@@ -241,6 +242,11 @@ class Score(Section):
     min_improvement: float = Field(
         0.0, ge=0, description="what patience takes for an improvement: more than that"
     )
+    target_accuracy: Fraction | None = Field(
+        None,
+        description="how often answers should be right where the model may abstain: the report "
+        "says from which probability on; null: with half of validation's mistakes",
+    )
     trust_remote_code: bool = Field(
         False, description="let evaluate.load run the code of other metrics than this package's"
     )
@@ -259,7 +265,8 @@ class Checkpoint(Section):
     """What a run keeps so that it can go on after it was stopped."""
 
     every: Literal["evaluation", "never"] | Annotated[int, Field(ge=1)] = Field(
-        "evaluation", description="after each scoring of validation, or every so many steps"
+        "evaluation",
+        description="after each scoring of validation, or every so many steps; and after the last",
     )
     minutes: float | None = Field(
         15.0, gt=0, description="also when the last one is that old; null: only as `every` says"
@@ -289,10 +296,13 @@ class Run(Section):
         None,
         description="auto: go on with the run in run.dir, or the newest unfinished one of this "
         "name, from its newest good checkpoint, and start where there is none; or the path of a "
-        "checkpoint or run folder",
+        "run folder, or of a checkpoint, whose later ones are then removed",
         min_length=1,
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="of the order of rows, dropout and the head")
+    seed: Seed = Field(0, description="of the order of rows, dropout and the head")
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] | None = Field(
+        None, description="several: a run for each, and their mean and spread"
+    )
     trackers: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="also log to these, where installed")
@@ -301,6 +311,8 @@ class Run(Section):
     def _resumes_or_replaces(self) -> Self:
         if self.overwrite and self.resume is not None:
             raise conflict("overwrite", "false with run.resume, which goes on with what is there")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise conflict("seeds", f"each once, got {list(self.seeds)}")
         return self
 
 
@@ -314,6 +326,15 @@ class Publish(Section):
         pattern=r"^[\w.-]+/[\w.-]+$",
     )
     private: bool = Field(False, description="create the repository as private")
+    license: str | None = Field(
+        None,
+        description="the model's, as the Hub names it (apache-2.0); null: as the encoder's own "
+        "card says, where its folder has one",
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+    )
+    language: Names | None = Field(
+        None, description="the documents', as ISO 639 codes (en); null: as the encoder's card says"
+    )
 
 
 class Recipe(Section):

@@ -76,9 +76,9 @@ def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
     return _resolve(recipe, Path(path).stem)
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML that `load` reads back to an equal recipe."""
-    tree = recipe.model_dump(mode="json")
+def to_yaml(recipe: Recipe, whole: bool = True) -> str:
+    """The recipe as YAML that `load` reads back to an equal recipe; or what is not by default."""
+    tree = recipe.model_dump(mode="json", exclude_defaults=not whole)
     text = _dump(tree, unicode=True)
     # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
     return text if YAML(typ="safe", pure=True).load(text) == tree else _dump(tree, unicode=False)

@@ -1,35 +1,64 @@
 """Results → `results.json`, `metrics.jsonl`, `predictions/*.jsonl`, the saved recipe.
 
-`results.json` holds one object; null stands for a number that could not be had:
+`results.json` holds one object; null stands for a number that could not be had. Every interval is
+[low, high], of 95 %, over documents; `intervals.py` says by which method.
 
-    schema             2; raised when a key changes its meaning
+    schema             3; raised when a key changes its meaning
     recipe             the recipe's name
+    seed               of the order of rows, dropout and the head
     started            local time, ISO 8601
     num_processes      how many processes shared each step
     sharded            whether each of them held a part of the weights only
     hashes             SHA-256 of what decides a run and of what came out, to compare two at a
-                       glance: data (labels, texts and classes of the three splits), recipe (all
-                       that decides a number), first_weights, weights (the saved model's)
+                       glance: data (labels, texts and classes of the three splits), test (texts
+                       and classes of that one), tokens (what the tokenizer made of them), recipe
+                       (all that decides a number), first_weights, weights (the saved model's)
     data               source; labels in order; splits: of each its origin, rows, classes (rows of
-                       each label), truncated_rows, cut_tokens; findings: of each its kind,
-                       split, count, places (the first few), rule (what was done), other (a
-                       second split)
-    model              source, parameters, trainable_parameters, max_length (tokens kept)
+                       each label), truncated_rows, cut_tokens, median and longest (tokens of a
+                       whole text); findings: of each its kind, split, count, places (the first
+                       few), rule (what was done), other (a second split), says (it in words)
+    model              source, parameters, trainable_parameters, max_length (tokens kept),
+                       custom_code: whether its folder needs trust_remote_code to load
     train              steps, rows, tokens and seconds of the loop without scoring,
                        rows_per_second, tokens_per_second, clipped (share of steps), back_offs (of
                        each: diverged_at, rate_scale, why)
-    validation         the best model's: rows, step, loss, loss_se, and each metric by name
-    test               rows, labelled; where it has labels, loss, loss_se and each metric by name,
-                       scored once, and accuracy_interval: 95 % by Wilson, [low, high]
-    baseline           label: train's most frequent; accuracy: on test, of always answering it
-    hardware           device, name, precision, attention, micro_batch_tokens, threads, reasons
+    validation         the saved model's: rows, labelled, step, loss, loss_se, each metric by name,
+                       and their intervals
+    test               the same, scored once; rows and labelled alone where it has no labels
+    baselines          what needs no encoder scores on test; majority (label: train's commonest)
+                       and tfidf (words and word pairs under a logistic regression); of each the
+                       metrics, intervals, train_rows it was fitted on, seconds, and
+                       model_is_better_by: the difference in accuracy and in f1_macro and its
+                       interval, paired by row
+    calibration        temperature that the saved head was divided by, why; of validation and test:
+                       before and after, each with ece (expected calibration error, 15 bins),
+                       log_loss, bins (low, high, rows, confidence, accuracy)
+    abstention         target: the accuracy that was asked for; threshold: answer only where the
+                       probability is at least that, chosen on validation; of validation and test:
+                       rows, coverage and accuracy of what is answered, and curve: the same for
+                       every threshold
+    analysed           the split that the next six tell of: test, or validation where test has no
+                       labels
+    classes            of each label: support and predicted (rows), precision, recall, f1, and
+                       precision_interval, recall_interval, f1_interval
+    confusion          rows by true label (first index) and by answer; null above 200 labels
+    confused_pairs     label, predicted, rows, share of the label's rows; the most frequent first
+    lengths            of rows from shortest to longest (tokens of the whole text): rows, accuracy,
+                       accuracy_interval, truncated rows
+    truncation         the same of the truncated rows and of the whole ones
+    mistakes           the surest wrong answers: row, label, predicted, confidence,
+                       label_probability, text (its first 800 characters)
+    cost               of the main process since it was started: seconds of each stage (prepare,
+                       train, validate, checkpoint, close, analyse), peak_memory and
+                       peak_device_memory in bytes, joules of the whole machine
+    hardware           device, name, precision, attention, packed (rows end to end, not padded),
+                       micro_batch_tokens, threads, reasons
     machine            system, processor, cores
     versions           of Python and the libraries
 """
 
 import dataclasses
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -42,16 +71,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from finetune import recipe
-from finetune.corpus import Corpus, Split, class_counts, majority_baseline
+from finetune.corpus import Corpus, Split, class_counts
 from finetune.course import Standing
 from finetune.hardware import Hardware
 from finetune.metrics import softmax
+from finetune.problems import InputError
 from finetune.record import Record
 from finetune.run_folder import versions, write_whole
-from finetune.scoring import Scores
 from finetune.tokens import TokenTable
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def write_predictions(
@@ -81,18 +110,21 @@ def results(
     model: PreTrainedModel,
     record: Record,
     standing: Standing,
-    test: Scores,
+    analysis: Mapping[str, Any],
     hashes: Mapping[str, str],
+    cost: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole of `results.json`, as this module's docstring lists it."""
-    rows = len(corpus.test.texts)
-    on_test: dict[str, Any] = {"rows": rows, "labelled": corpus.test.labels is not None}
-    on_test |= test.values
-    if "accuracy" in test.values:
-        on_test["accuracy_interval"] = interval(test.values["accuracy"], rows)
+    """The whole of `results.json`, as this module's docstring lists it.
+
+    Args:
+        tables: the tokens of each split, by its name.
+        analysis: of `analysis.analyse`.
+        cost: of `meter.Meter.cost`.
+    """
     return {
         "schema": SCHEMA,
         "recipe": choices.run.name,
+        "seed": choices.run.seed,
         "started": started.isoformat(timespec="seconds"),
         "num_processes": num_processes,
         "sharded": sharded,
@@ -106,16 +138,21 @@ def results(
                     "classes": class_counts(split, corpus.labels),
                     "truncated_rows": tables[split.name].truncated,
                     "cut_tokens": tables[split.name].cut,
+                    "median": int(np.median(tables[split.name].full)),
+                    "longest": int(tables[split.name].full.max()),
                 }
                 for split in corpus.splits()
             },
-            "findings": [dataclasses.asdict(finding) for finding in corpus.findings],
+            "findings": [
+                dataclasses.asdict(finding) | {"says": str(finding)} for finding in corpus.findings
+            ],
         },
         "model": {
             "source": choices.model.source,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "max_length": max_length,
+            "custom_code": bool(getattr(model.config, "auto_map", None)),
         },
         "train": {
             "steps": record.steps,
@@ -127,31 +164,34 @@ def results(
             "clipped": record.clipped / record.steps,
             "back_offs": standing.back_offs,
         },
-        "validation": {"rows": len(corpus.validation.texts)} | standing.best,
-        "test": on_test,
-        "baseline": majority(corpus),
+        **analysis,
+        "validation": analysis["validation"] | {"step": standing.best["step"]},
         "hashes": dict(hashes),
+        "cost": dict(cost),
         "hardware": dataclasses.asdict(plan),
         "machine": machine(),
         "versions": versions(),
     }
 
 
-def majority(corpus: Corpus) -> dict[str, Any]:
-    """What always answering train's most frequent label scores on test."""
-    counts = class_counts(corpus.train, corpus.labels)
-    share = majority_baseline(corpus)
-    return {
-        "label": max(counts, key=counts.__getitem__),
-        "accuracy": None if math.isnan(share) else share,
-    }
+def read(folder: Path) -> dict[str, Any]:
+    """The `results.json` of a finished run.
 
-
-def interval(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share of independent rows (Wilson 1927): it never leaves 0 to 1."""
-    centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows**2))
-    return centre - half, centre + half
+    Raises:
+        InputError: where there is none, or one of another version.
+    """
+    file = folder / "results.json"
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: expected the folder of a finished run, found no results.json in it"
+        )
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if found.get("schema") != SCHEMA:
+        raise InputError(
+            f"{file}: expected schema {SCHEMA}, found {found.get('schema')}; run the recipe.yaml "
+            "beside it again"
+        )
+    return found
 
 
 def machine() -> dict[str, Any]:

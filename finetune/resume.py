@@ -3,20 +3,24 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from finetune import checkpoint, recipe, run_folder
+import numpy as np
+from transformers import PreTrainedModel
+
+from finetune import checkpoint, recipe, recipe_file, run_folder
 from finetune.corpus import Corpus, split_hash
 from finetune.problems import InputError, some
-from finetune.run_folder import Start
+from finetune.run_folder import Hold, Start
+from finetune.tokens import TokenTable
 
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
-    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "trackers")),
+    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
     *("cache.dir", "cache.keep"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),
@@ -24,6 +28,7 @@ NO_EFFECT = {
 # What may change on the way, as it only decides how long the run goes on.
 LENGTH = {"train.epochs", "train.max_steps"}
 ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
+REPORTING = {"score.target_accuracy"}
 # Compared by what is in them, as folders move.
 BY_CONTENT = {"data.source", "model.source"}
 # The same mathematics, with floats added in another order.
@@ -32,11 +37,14 @@ ORDER_OF_SUMS = {
 }
 
 
-def choose(choices: recipe.Run, started: datetime) -> Start:
+def choose(choices: recipe.Run, started: datetime, hold: Hold) -> Start:
     """The folder that `run.dir` and `run.resume` mean, and the newest good checkpoint in it.
 
+    A run that is taken up is held from here on, so that what is read of it stays so.
+
     Raises:
-        InputError: where there is none though one was named, or something else stands there.
+        InputError: where there is none though one was named, or none of those there is good, or
+            something else stands there.
     """
     if choices.resume is None:
         return Start(run_folder.choose(choices, started))
@@ -52,26 +60,28 @@ def choose(choices: recipe.Run, started: datetime) -> Start:
                 f"run.resume: {choices.resume} is of the run in {folder}, and run.dir is "
                 f"{choices.dir}; leave run.dir out"
             )
-    run_folder.check_free(folder)
-    finished = (folder / "results.json").is_file()
-    notes = []
+    hold.take(folder)
+    # An earlier checkpoint that is named asks for what came after it to be done again.
+    newest = [point.name for point in checkpoint.standing(folder)[:1]]
+    finished = (folder / "results.json").is_file() and newest == [p.name for p in points[:1]]
+    damages: list[str] = []
     for point in points:
         try:
             checkpoint.read(point)
         except InputError as error:
-            notes.append(f"{error}; the one before is used")
+            damages += error.problems
             continue
-        return Start(folder, point, finished=finished, notes=tuple(notes))
+        notes = tuple(f"{damage}; the one before is used" for damage in damages)
+        return Start(folder, point, finished=finished, notes=notes)
+    if finished and choices.resume == "auto":
+        return Start(folder, finished=True, notes=tuple(damages))
+    if damages:  # they may be mended, and hours of work stand beside them: nothing is removed
+        raise InputError(damages)
     if choices.resume != "auto":
-        if notes:
-            raise InputError(note.removesuffix("; the one before is used") for note in notes)
         raise InputError(
             f"run.resume: {folder} has no checkpoint; expected step-… in its {checkpoint.FOLDER}/"
         )
-    if finished:
-        return Start(folder, finished=True, notes=tuple(notes))
-    notes = [note.replace("the one before is used", "none is left") for note in notes]
-    return Start(folder, replaces=True, notes=(*notes, f"{folder} starts from the beginning"))
+    return Start(folder, replaces=True, notes=(f"{folder} starts from the beginning",))
 
 
 def _unfinished(choices: recipe.Run) -> Path | None:
@@ -110,15 +120,29 @@ def _named(path: Path) -> tuple[Path, list[Path]]:
     return path, checkpoint.standing(path)
 
 
-def identity(saved: recipe.Recipe, corpus: Corpus, start: str) -> dict[str, Any]:
+def identity(
+    choices: recipe.Recipe,
+    saved: recipe.Recipe,
+    corpus: Corpus,
+    tokens: str,
+    model: PreTrainedModel,
+    start: str,
+) -> dict[str, Any]:
     """What a checkpoint says of the run that it belongs to.
 
     Args:
+        choices: the recipe as it was given.
         saved: the recipe as it ran.
+        tokens: `tokens_hash` of all splits.
+        model: as it was built; its encoder's config decides what the weights compute.
         start: the hash of the weights before the first step.
     """
+    encoder: Any = model.base_model.config
+    config = json.loads(json.dumps(encoder.to_dict(), default=str))  # as it will be read back
     return {
         "recipe": saved.model_dump(mode="json"),
+        # Follows from how long the run is, unless it was asked for.
+        "derived": ["cache.prefix"] if choices.cache.prefix == "auto" else [],
         "data": {
             "labels": list(corpus.labels),
             "splits": {
@@ -126,26 +150,68 @@ def identity(saved: recipe.Recipe, corpus: Corpus, start: str) -> dict[str, Any]
                 for split in corpus.splits()
             },
         },
+        "tokens": tokens,
+        "encoder": {
+            key: value
+            for key, value in config.items()
+            # Where it came from, and what the recipe says anyway.
+            if not key.startswith("_") and key not in ("transformers_version", "dtype")
+        },
         "start": start,
     }
 
 
-def nothing_left(start: Start, now: Mapping[str, Any], steps: int, patience: int | None) -> bool:
+def tokens_hash(tables: Mapping[str, TokenTable]) -> str:
+    """SHA-256 of the tokens of all splits: of what the model is given."""
+    digest = hashlib.sha256()
+    for name in sorted(tables):
+        for part in (tables[name].ids, tables[name].starts):
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], steps: int) -> bool:
     """Whether a finished run, taken up again, has nothing more to do. Nothing is written here.
 
     Args:
-        now: the identity of the run as it is asked for.
+        saved: the recipe as it is to run.
+        now: the identity of that run.
         steps: of the whole run.
 
     Raises:
         InputError: where the checkpoint is of another recipe, data or model.
     """
+    if start.replaces:
+        _check_replaced(start.folder, saved, now["derived"])
     if start.point is None:
         return False
     plain = checkpoint.read_plain(start.point)
     check(plain["identity"], now, start.point)
-    waited = patience is not None and plain["standing"]["waited"] >= patience
-    return start.finished and (checkpoint.step_of(start.point) >= steps or waited)
+    if not start.finished:
+        return False
+    # Not only the last checkpoint's steps: there may be none of the end.
+    done = json.loads((start.folder / "results.json").read_text(encoding="utf-8"))
+    asked = saved.score.patience
+    waited = asked is not None and plain["standing"]["waited"] >= asked
+    as_before = done["hashes"]["recipe"] == recipe_hash(saved)
+    return as_before or waited or bool(done["train"]["steps"] >= steps)
+
+
+def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) -> None:
+    """Refuse to start another run in place of one that was stopped before its first checkpoint."""
+    then = _flat(recipe_file.load(folder / "recipe.yaml").model_dump(mode="json"))
+    now = _flat(saved.model_dump(mode="json"))
+    differs = [
+        f"{key} is {now[key]}, and was {then[key]}"
+        for key in now
+        if now[key] != then[key]
+        and key not in NO_EFFECT | ENDING | LENGTH | ORDER_OF_SUMS | {*derived}
+    ]
+    if differs:
+        raise InputError(
+            f"run.resume: {folder} holds a run of another recipe ({some(differs)}); choose another "
+            "run.dir, or leave run.resume out and set run.overwrite=true to replace it"
+        )
 
 
 def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[str]:
@@ -158,11 +224,16 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
     keys_then, keys_now = _flat(then["recipe"]), _flat(now["recipe"])
     for key in keys_now:
         was, value = keys_then.get(key), keys_now[key]
-        if was == value or key in NO_EFFECT | ENDING | BY_CONTENT:
+        if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT:
             continue
         said = f"{key} was {was} until here, and is {value} from here on"
         if key in ORDER_OF_SUMS:
-            notes.append(f"{said}: the same but for the order in which floats are added")
+            notes.append(
+                f"{said}: the same but for the order in which floats are added, and what dropout "
+                "draws"
+            )
+        elif key in now["derived"]:
+            notes.append(f"{said}: the same but for rounding")
         elif key in LENGTH:
             notes.append(f"{said}; the learning rate follows the new length")
         else:
@@ -177,6 +248,17 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
                 f"the {name} documents are not the same ({split['rows']:,} rows, and were "
                 f"{old['rows']:,}; {keys_now['data.source']})"
             )
+    same_texts = then["data"] == now["data"]
+    same_length = keys_then["data.max_length"] == keys_now["data.max_length"]
+    if same_texts and same_length and then["tokens"] != now["tokens"]:
+        problems.append(
+            f"the tokenizer of {keys_now['model.source']} makes other tokens of the same documents"
+        )
+    configs = then["encoder"], now["encoder"]
+    for key in sorted(configs[0].keys() | configs[1].keys()):
+        was, value = (config.get(key) for config in configs)
+        if was != value:
+            problems.append(f"{key} in the encoder's config.json is {value}, and was {was},")
     if then["start"] != now["start"]:
         problems.append(
             f"the weights it began with are not those of {keys_now['model.source']} (revision "

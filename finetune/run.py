@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 # Run as a file, this folder comes first on sys.path, where our modules would hide others'.
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
@@ -18,6 +19,7 @@ if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 from finetune import problems, recipe_file, terminal
 from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
+from finetune.signals import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,23 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
+    parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
+    parser.add_argument("--json", action="store_true", help="print results.json alone")
     known, words = parser.parse_known_args(arguments)
-    try:
-        run(recipe_file.load(known.recipe, words), dry=known.dry_run)
-    except InputError as error:
-        return _end(2, *(f"error: {problem}" for problem in error.problems))
-    except StoppedError as error:
-        return _end(error.exit_code, str(error))
-    except KeyboardInterrupt:
-        return _end(130, "interrupted; what was written so far stays")
-    except Exception as error:
-        mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
-        if mendable is not None:
-            return _end(2, *(f"error: {problem}" for problem in mendable.problems))
-        if os.environ.get("WORLD_SIZE", "1") == "1":
-            raise
-        return _end(1, _said_of(error))
-    return 0
+    with Listener() as listener:
+        try:
+            if known.json and known.dry_run:
+                raise InputError("--json: a dry run has no results; leave one of the two out")
+            terminal.be_quiet(known.quiet, known.json)
+            recipe = recipe_file.load(known.recipe, words)
+            if recipe.run.seeds is None:
+                folder, name = run(recipe, listener, dry=known.dry_run), "results.json"
+            else:
+                folder, name = run_seeds(recipe, listener, dry=known.dry_run), "seeds.json"
+            if known.json and folder is not None:
+                terminal.say_file(folder / name)
+        except InputError as error:
+            return _end(2, *(f"error: {problem}" for problem in error.problems))
+        except StoppedError as error:
+            return _end(error.exit_code, str(error))
+        except Exception as error:
+            mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
+            if mendable is not None:
+                return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+            if os.environ.get("WORLD_SIZE", "1") == "1":
+                raise
+            return _end(1, _said_of(error))
+    return _end(0)
 
 
 def _said_of(error: Exception) -> str:
@@ -66,19 +78,41 @@ def _end(code: int, *lines: str) -> int:
     """Say how the run ended, once for all its processes; the exit code."""
     terminal.end_progress()
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        print(*lines, sep="\n", file=sys.stderr)
+        if lines:
+            terminal.complain(*lines)
         return code
     from finetune import processes
 
-    if processes.first_to_speak():
-        print(*lines, sep="\n", file=sys.stderr)
+    if lines and processes.first_to_speak():
+        terminal.complain(*lines)
     return processes.leave(code)
 
 
-def run(recipe: Recipe, dry: bool = False) -> None:
-    """Everything that a recipe asks for.
+def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
+    """A run for each of the recipe's seeds, and their mean and spread; the folder of them all.
 
     Raises:
+        InputError: as one run does.
+    """
+    from finetune import page, run_folder, seeds, summary
+
+    folders = seeds.run_all(recipe, lambda one: run(one, listener, dry))
+    if not folders:
+        return None
+    home = folders[0].parent
+    if terminal.speaks():
+        found = seeds.together(recipe, folders)
+        run_folder.write_json(home / "seeds.json", found)
+        page.write_seeds(found, home)
+        summary.say_seeds(found, home)
+    return home
+
+
+def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
+    """Everything that a recipe asks for; the run's folder, or None after a dry run.
+
+    Raises:
+        StoppedError: after a signal.
         InputError: for what the user can mend. Nothing is written before the data, the recipe
             and the model are known to be right.
     """
@@ -87,13 +121,19 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, set_seed
 
     from finetune import (
+        analysis,
+        batches,
+        card,
+        closing,
         data,
         hardware,
         loop,
+        memory,
         metrics,
         model,
         optim,
         packing,
+        page,
         prefix,
         pretrained,
         publish,
@@ -106,14 +146,14 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         tokens,
         trackers,
     )
-    from finetune.corpus import fingerprint
+    from finetune.corpus import fingerprint, split_hash
     from finetune.course import Course
-    from finetune.processes import end_with_launcher, leave, main_first, main_only
+    from finetune.meter import Meter
+    from finetune.processes import main_first, main_only
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
-    started = datetime.now().astimezone()
-    end_with_launcher()
+    started, meter = datetime.now().astimezone(), Meter()
     terminal.quiet_libraries()
     plan = hardware.plan(recipe.model, recipe.train)
     trackers.check(recipe.run.trackers)
@@ -137,10 +177,12 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     hardware.check_distributed(accelerator)
     hardware.set_up(plan)
     terminal.speak_only_if(accelerator.is_main_process)
-    start = main_only(accelerator, lambda: resume.choose(recipe.run, started))
+    hold = run_folder.Hold()  # the folder is ours for as long as this lives
+    start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
+    summary.say_notes(start.notes)
     if start.finished and start.point is None:
-        return summary.say_finished(start.folder)
-    accelerator.project_configuration.logging_dir = str(start.folder / "trackers")
+        summary.say_finished(start.folder)
+        return start.folder
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -175,7 +217,8 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         plan = packing.plan(plan, recipe, config)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
-        return summary.say_dry_run(recipe, tables["train"])
+        summary.say_dry_run(recipe, tables["train"])
+        return None
 
     # The encoder with its new head, the optimizer, the run's folder, and what stands in it.
     classifier = main_first(
@@ -186,21 +229,23 @@ def run(recipe: Recipe, dry: bool = False) -> None:
     )
     first_weights = model.weights_hash(classifier.state_dict())
     steps = loop.total_steps(len(corpus.train), recipe.train)
-    passes = steps * recipe.train.batch_size / len(corpus.train)
+    passes = steps / batches.steps_per_epoch(len(corpus.train), recipe.train.batch_size)
     # A sharded layer that is skipped would still be put together for nothing.
     frozen = None if sharded else prefix.attach(classifier, recipe, passes)
     states = "off" if frozen is None else prefix.dtype(recipe, plan)
     saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
-    identity = resume.identity(saved, corpus, first_weights)
-    patience = recipe.score.patience
-    if main_only(accelerator, lambda: resume.nothing_left(start, identity, steps, patience)):
-        return summary.say_finished(start.folder)
+    tokens_hash = resume.tokens_hash(tables)
+    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights)
+    if main_only(accelerator, lambda: resume.nothing_left(start, saved, identity, steps)):
+        summary.say_finished(start.folder)
+        return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     bare = classifier
     if sharded:
         bare = model.shell(classifier)
         sharding.plan(accelerator, classifier)
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
+    plan = memory.fitting(plan, prepared, tables["train"], accelerator)
     if frozen is not None:
         again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
         tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
@@ -208,16 +253,13 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         packing.attach(bare)
         boundary = 0 if frozen is None else frozen.boundary
         tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
-    held = []  # the folder is ours for as long as this lives
-
-    def claim() -> Path:
-        folder, hold = run_folder.claim(start, recipe.run, saved)
-        held.append(hold)
-        return folder
-
+    folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
     course = Course(
         choices=recipe,
         accelerator=accelerator,
+        listener=listener,
+        steps=steps,
         model=prepared,
         bare=bare,
         optimizer=optimizer,
@@ -226,25 +268,25 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         tables=tables,
         wanted=wanted,
         micro_batch_tokens=plan.micro_batch_tokens,
-        folder=main_only(accelerator, claim),
+        folder=folder,
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
     )
     if start.point is not None:
         notes = course.go_on_from(start.point)
-        summary.say_resumed(start.point, course.record.steps, steps, [*start.notes, *notes])
+        summary.say_resumed(start.point, course.record.steps, steps, notes)
     trackers.start(
         accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
     )
 
-    # Train on train; pick by validation; then, once, score the picked model on test.
+    # Train on train; pick by validation, and calibrate by it; then, once, score test.
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     summary.say_training()
     course.begin()
     with course.stopping:
-        while not course.is_over(steps):
+        while not course.is_over():
             try:
-                loop.fit(
+                meter.timed("train", loop.fit)(
                     prepared,
                     optimizer,
                     tables["train"],
@@ -254,14 +296,19 @@ def run(recipe: Recipe, dry: bool = False) -> None:
                     accelerator,
                     course.record,
                     course.log_train,
-                    course.validate,
-                    course.pause,
+                    meter.timed("validate", course.validate),
+                    meter.timed("checkpoint", course.pause),
                     course.standing.rate_scale,
                 )
             except DivergedError as error:
                 course.back_off(error)
-    weights = course.bring_back_best()
-    scores = course.score(corpus.test)
+    with meter("close"):
+        outcome = closing.finish(course, plan.precision)
+
+    def analyse() -> dict[str, Any]:
+        with meter("analyse"):
+            return analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
+
     results = report.results(
         recipe,
         started,
@@ -274,27 +321,32 @@ def run(recipe: Recipe, dry: bool = False) -> None:
         classifier,
         course.record,
         course.standing,
-        scores,
+        main_only(accelerator, analyse),
         hashes={
             "data": fingerprint(corpus),
+            "test": split_hash(corpus.test),
             "recipe": resume.recipe_hash(saved),
+            "tokens": tokens_hash,
             "first_weights": first_weights,
-            "weights": weights,
+            "weights": outcome.weights,
         },
+        cost=meter.cost(),
     )
 
     def write() -> None:
         predictions = course.folder / "predictions" / "test.jsonl"
-        report.write_predictions(predictions, corpus.test, corpus.labels, scores.logits)
+        report.write_predictions(predictions, corpus.test, corpus.labels, outcome.test.logits)
+        card.write(results, recipe, source, course.folder)
         run_folder.write_json(course.folder / "results.json", results)
+        page.write(results, course.folder)
 
     main_only(accelerator, write)
     summary.say_results(results, course.folder)
     if recipe.publish.repo_id is not None:
         url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
-        terminal.say(f"\nPublished: {url}")
-    accelerator.end_training()
-    leave(0)
+        terminal.say(f"Published: {url}", even_if_quiet=True)
+    trackers.finish(accelerator)
+    return course.folder
 
 
 if __name__ == "__main__":

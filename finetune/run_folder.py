@@ -11,15 +11,15 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from finetune import checkpoint, recipe, recipe_file, sources
 from finetune.hardware import Hardware
-from finetune.problems import InputError, writing
+from finetune.problems import InputError, sync, writing
 
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers")
+LIBRARIES = ("torch", "numpy", "transformers", "accelerate", "datasets", "evaluate", "tokenizers")
 
 fcntl: ModuleType | None
 try:
@@ -32,6 +32,7 @@ OWN_FILES = (
     "recipe.yaml",
     "metrics.jsonl",
     "results.json",
+    "report.html",
     "model",
     "predictions",
     "trackers",
@@ -88,8 +89,59 @@ def choose(choices: recipe.Run, started: datetime) -> Path:
     return folder
 
 
-def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe) -> tuple[Path, IO[bytes]]:
-    """Create the run's folder, save the recipe in it, and hold it until the file is closed.
+class Hold:
+    """Keeps a run's folder from other processes, for as long as this lives.
+
+    It locks the folder itself, which nothing replaces, and writes nothing. The system takes the
+    lock away with the process, however it ends. File systems without locks, as some on networks,
+    keep nobody out.
+    """
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._handle: int | None = None
+
+    def take(self, folder: Path) -> None:
+        """Hold a folder that is there.
+
+        Raises:
+            InputError: where a living process holds it.
+        """
+        if folder == self._folder or fcntl is None:
+            return
+        with writing(folder):
+            handle = os.open(folder, os.O_RDONLY)
+        self._folder, self._handle = folder, handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.let_go()
+            raise InputError(
+                f"run.dir: another process is at work in {folder}; wait for it, or choose another"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+    def let_go(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+        self._folder = self._handle = None
+
+    def __del__(self) -> None:
+        self.let_go()
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no living process holds the folder."""
+    try:
+        Hold().take(folder)
+    except InputError:
+        return False
+    return True
+
+
+def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe, hold: Hold) -> Path:
+    """Create the run's folder, hold it, and save the recipe in it. Returns the folder.
 
     With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
     of two runs that chose one name at the same time, the later gets a name of its own.
@@ -98,75 +150,30 @@ def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe) -> tuple[Path
         InputError: where it cannot be written, or is another process's, or where the run reads
             what would be removed.
     """
-    folder = start.folder
+    folder, new = start.folder, start.point is None and not start.replaces
     with writing(folder):
-        if start.point is not None:
-            check_free(folder)
-        elif start.replaces:
-            check_free(folder)
-            _remove_earlier_run(folder, saved)
-        elif choices.dir is None:
+        if new and choices.dir is None:
             copy = 1
             while not _made(folder):
                 copy += 1
                 folder = start.folder.with_name(f"{start.folder.name}-{copy}")
-        else:
+        folder.mkdir(parents=True, exist_ok=True)
+        hold.take(folder)
+        if new and choices.dir is not None:
             choose(choices, datetime.now())  # somebody may have come first
-            folder.mkdir(parents=True, exist_ok=True)
-            check_free(folder)
+        if start.point is None:
             _remove_earlier_run(folder, saved)
+        checkpoint.sweep(folder)
     write_whole(folder / "recipe.yaml", recipe_file.to_yaml(saved))
-    return folder, _hold(folder)
+    return folder
 
 
 def reopen(folder: Path) -> None:
     """Remove what holds for a finished run only, from the folder of one that goes on."""
     with writing(folder):
-        (folder / "results.json").unlink(missing_ok=True)
+        for name in ("results.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "predictions", ignore_errors=True)
-
-
-def check_free(folder: Path) -> None:
-    """Refuse a folder that a living process writes in.
-
-    Raises:
-        InputError: for it.
-    """
-    if not is_free(folder):
-        raise InputError(
-            f"run.dir: another process is at work in {folder}; wait for it, or choose another"
-        )
-
-
-def is_free(folder: Path) -> bool:
-    """Whether no living process holds the folder."""
-    try:
-        with (folder / "recipe.yaml").open("rb") as file:
-            return _lock(file)
-    except OSError:
-        return True
-
-
-def _hold(folder: Path) -> IO[bytes]:
-    """Hold a folder: by a lock that the system takes away with the process, however it ends."""
-    file = (folder / "recipe.yaml").open("rb")
-    if not _lock(file):
-        file.close()
-        check_free(folder)
-    return file
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file for as long as it is open; False where another process has."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
 
 
 def _made(folder: Path) -> bool:
@@ -238,7 +245,7 @@ def as_ran(
 def append(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file."""
     with writing(file), file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(_plain(line), allow_nan=False, ensure_ascii=False) + "\n")
+        out.write(json.dumps(plain(line), allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def synced_size(file: Path) -> int:
@@ -259,18 +266,18 @@ def cut(file: Path, size: int) -> None:
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Write an object so that a person reads it too."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
     write_whole(file, text + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers that are not finite as null: JSON has no other word for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 
@@ -285,7 +292,9 @@ def write_whole(file: Path, text: str) -> None:
         try:
             file.parent.mkdir(exist_ok=True)
             aside.write_text(text, encoding="utf-8")
+            sync(aside)
             aside.replace(file)
+            sync(file.parent)
         finally:
             aside.unlink(missing_ok=True)
 

@@ -99,7 +99,7 @@ def restore(
 
 def weights(model: torch.nn.Module, accelerator: Accelerator) -> Tensors:
     """All weights, whole, on the main process's CPU; the others get nothing. All must call this."""
-    named = accelerator.unwrap_model(model).state_dict()
+    named = _bare(model, accelerator).state_dict()
     main = accelerator.is_main_process
     gathered = {
         name: whole(value) for name, value in named.items() if main or isinstance(value, DTensor)
@@ -110,7 +110,7 @@ def weights(model: torch.nn.Module, accelerator: Accelerator) -> Tensors:
 def put_weights(model: torch.nn.Module, weights: Tensors, accelerator: Accelerator) -> None:
     """Put the main process's weights, all of them, into every process's model."""
     weights = spread(accelerator, weights)
-    for name, value in accelerator.unwrap_model(model).state_dict().items():
+    for name, value in _bare(model, accelerator).state_dict().items():
         place(weights[name], value)
 
 
@@ -148,14 +148,14 @@ def spread(accelerator: Accelerator, tensors: Tensors) -> Tensors:
 
 def _trained(model: torch.nn.Module, accelerator: Accelerator) -> list[tuple[str, torch.Tensor]]:
     """What training changes: trainable parameters, and buffers that are saved with a model."""
-    bare = accelerator.unwrap_model(model)
+    bare = _bare(model, accelerator)
     saved = bare.state_dict().keys()
     buffers = [(name, value) for name, value in bare.named_buffers() if name in saved]
     return [*_parameters(model, accelerator).items(), *buffers]
 
 
 def _parameters(model: torch.nn.Module, accelerator: Accelerator) -> dict[str, torch.nn.Parameter]:
-    named = accelerator.unwrap_model(model).named_parameters()
+    named = _bare(model, accelerator).named_parameters()
     return {name: parameter for name, parameter in named if parameter.requires_grad}
 
 
@@ -179,3 +179,9 @@ def _set_python_rng(plain: Plain) -> None:
     random.setstate((version, tuple(words), gauss))
     kind, keys, at, has_gauss, cached = plain["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), at, has_gauss, cached))
+
+
+def _bare(model: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module:
+    """The model as it was built, whose weights have the names that are saved."""
+    bare: torch.nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+    return bare

@@ -1,14 +1,6 @@
-"""SIGTERM, SIGINT, SIGUSR1 → the step is finished, a checkpoint written, the run ended.
+"""A signal to one process, or a checkpoint that is due → all processes answer at the same step."""
 
-What clusters send before they take a machine back, and what Ctrl-C sends. A second signal ends the
-process at once.
-"""
-
-import os
-import signal
-import sys
-import time
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -16,25 +8,19 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 from finetune.problems import InputError, StoppedError
-
-SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
-]
-# Ctrl-C reaches launcher and processes both, and the launcher then passes it on: one request.
-ECHO_SECONDS = 5.0
+from finetune.signals import Listener
 
 
 class Stopping:
-    """Listens for signals while it is entered, and has all processes answer at the same step.
+    """While it is entered, signals wait for the step under way.
 
     The processes' wishes are put together in the background while a step is computed, and looked
     at after the next: that costs no step any time, and all stop one step later than asked.
     """
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.heard: int | None = None  # the signal that came to this process
-        self._since = 0.0
-        self._before: dict[int, Any] = {}
+    def __init__(self, accelerator: Accelerator, listener: Listener) -> None:
+        self._listener = listener
+        listener.moment = "before training"
         self._alone = accelerator.num_processes == 1
         # A group of its own, on the CPU: it neither waits for the GPU nor for the gradients.
         self._group = None if self._alone else dist.new_group(backend="gloo")
@@ -42,8 +28,7 @@ class Stopping:
         self._answer: Any = None
 
     def __enter__(self) -> Self:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._hear)
+        self._listener.patient = True
         return self
 
     def __exit__(
@@ -52,22 +37,25 @@ class Stopping:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
         # All processes come here together, or after an error that each may have alone.
         together = kind is None or issubclass(kind, (StoppedError, InputError))
         if together and self._group is not None:
             if self._answer is not None:
                 self._answer.wait()
             dist.destroy_process_group(self._group)
+        self._listener.moment = "after the last step"
+        self._listener.patient = False
+        if kind is None and self._listener.heard is not None:
+            self._listener.stop()  # it came after the last answer
 
-    def agreed(self, checkpoint: bool) -> tuple[int, bool]:
+    def agreed(self, checkpoint: bool, last: bool) -> tuple[int, bool]:
         """The signal on which all stop now, or 0; and whether all write a checkpoint now.
 
         Args:
             checkpoint: whether this process finds one due.
+            last: whether this was the last step, so that no later one can bring the answer.
         """
-        mine = torch.tensor([self.heard or 0, int(checkpoint)], dtype=torch.int64)
+        mine = torch.tensor([self._listener.heard or 0, int(checkpoint)], dtype=torch.int64)
         if self._alone:
             answer = mine
         else:
@@ -77,20 +65,8 @@ class Stopping:
             self._answer = dist.all_reduce(
                 self._wishes, op=dist.ReduceOp.MAX, group=self._group, async_op=True
             )
+            if last:
+                self._answer.wait()
+                answer = torch.maximum(answer, self._wishes)
         number, due = answer.tolist()
         return int(number), bool(due)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.heard is None:
-            self.heard, self._since = number, now
-            if os.environ.get("LOCAL_RANK", "0") == "0":
-                name = signal.Signals(number).name
-                # Not print, which the signal may have interrupted.
-                os.write(
-                    sys.stderr.fileno(),
-                    f"\n{name}: finishing the step, then a checkpoint; a second signal stops at "
-                    "once\n".encode(),
-                )
-        elif "TORCHELASTIC_RUN_ID" not in os.environ or now - self._since > ECHO_SECONDS:
-            os._exit(128 + number)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import batches, loop, optim, recipe_file
+from finetune import advice, batches, loop, optim, recipe_file, seeds
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.recipe import Recipe
@@ -110,6 +110,11 @@ def say_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> Non
     """Where a run is taken up, and what changed since."""
     say()
     say_wrapped(f"Going on from {point}: step {step:,} of {steps:,}", mark="")
+    say_notes(notes)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """What a person should know of a choice that was made."""
     for note in notes:
         say_wrapped(note, mark="  ! ")
 
@@ -123,34 +128,76 @@ def say_finished(folder: Path) -> None:
     )
 
 
+FILES = (
+    ("report.html", "all of this to look at, and where it fails"),
+    ("results.json", "all numbers"),
+    ("model/", "the classifier, and its model card"),
+    ("predictions/test.jsonl", "every answer on test"),
+    ("metrics.jsonl", "how it trained"),
+    ("recipe.yaml", "runs this again"),
+)
+
+
 def say_results(results: Mapping[str, Any], folder: Path) -> None:
-    """The scores and where everything is."""
-    validation, test, train = results["validation"], results["test"], results["train"]
-    names = [name for name in validation if name not in ("rows", "step", "loss_se")]
+    """The scores, what is behind them, where everything is; last of all the score."""
+    train, test = results["train"], results["test"]
     say(
         f"\nTrained {train['steps']:,} steps in {train['seconds']:.0f} s, "
         f"{train['rows_per_second']:.0f} documents/s"
     )
-    columns = [validation, test] if test["labelled"] else [validation]
-    say(
-        table(
-            [("", *("validation", "test")[: len(columns)])]
-            + [(name, *(f"{column[name]:.4f}" for column in columns)) for name in names]
-            + [("rows", *(f"{column['rows']:,}" for column in columns))]
-        )
-    )
+    say(table(_scores(results)))
     if not test["labelled"]:
         say(f"  test has no labels: its {test['rows']:,} rows were predicted, not scored")
-    elif "accuracy" in test:
-        low, high = test["accuracy_interval"]
-        say_wrapped(
-            f"95 % interval of test accuracy: {low:.4f} to {high:.4f}; always answering "
-            f"'{results['baseline']['label']}' would score {results['baseline']['accuracy']:.4f}",
-            mark="  ",
-        )
+    for line in advice.in_short(results):
+        say_wrapped(line, mark="  ")
     say(f"\nWritten to {folder}")
-    say("  results.json            all numbers")
-    say("  model/                  the classifier")
-    say("  predictions/test.jsonl  every answer on test")
-    say("  metrics.jsonl           how it trained")
-    say("  recipe.yaml             runs this again")
+    say(table(FILES, indent=2, left=2))
+    say()
+    say(headline(results), even_if_quiet=True)
+    say(f"Report: {folder / 'report.html'}", even_if_quiet=True)
+
+
+def _scores(results: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of the closing table: each metric on validation and test, its interval, baselines."""
+    validation, test, plain = results["validation"], results["test"], results["baselines"]
+    labelled = test["labelled"]
+    head = ["", "validation", *(["test", "95 % interval", "TF-IDF", "majority"] * labelled)]
+    rows = [head]
+    for name in validation["intervals"]:
+        row = [name[:22], f"{validation[name]:.4f}"]
+        if labelled:
+            pair = test["intervals"][name]
+            row += [
+                f"{test[name]:.4f}",
+                "" if pair is None else f"{pair[0]:.4f} to {pair[1]:.4f}",
+                *(f"{plain[of][name]:.4f}" for of in ("tfidf", "majority")),
+            ]
+        rows.append(row)
+    counts = ["rows", f"{validation['rows']:,}", *[f"{test['rows']:,}", "", "", ""] * labelled]
+    return [*rows, counts]
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """The score in one line: the metric that picked the model, on test where it has labels."""
+    split = "test" if results["test"]["labelled"] else "validation"
+    name = advice.main_metric(results)
+    value, pair = results[split][name], results[split]["intervals"][name]
+    sure = "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
+    return f"{split.capitalize()} {name} {value:.4f}{sure}"
+
+
+def say_seeds(found: Mapping[str, Any], folder: Path) -> None:
+    """The scores of several seeds together."""
+    say(f"\n{seeds.as_text(found)}")
+    split = "test" if found["test"] else "validation"
+    names = [name for name in found[split] if name != "loss"]
+    name = "accuracy" if "accuracy" in names or not names else names[0]
+    one = found[split].get(name) or found[split]["loss"]
+    spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
+    count = len(found["seeds"])
+    say()
+    say(
+        f"{split.capitalize()} {name} {one['mean']:.4f}{spread} (mean and sd of {count} seeds)",
+        even_if_quiet=True,
+    )
+    say(f"Report: {folder / 'report.html'}", even_if_quiet=True)

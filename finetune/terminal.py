@@ -6,10 +6,12 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from tqdm import tqdm
 
 _speaks = True
+_quiet = _silent = False
 _bar: "Progress | None" = None  # the one that is drawn now
 
 
@@ -19,15 +21,44 @@ def speak_only_if(main: bool) -> None:
     _speaks = main
 
 
-def say(text: str = "") -> None:
+def speaks() -> bool:
+    """Whether this process is the main one."""
+    return _speaks
+
+
+def be_quiet(quiet: bool, silent: bool = False) -> None:
+    """Say only what is said `even_if_quiet`, and draw no bar; `silent`: not even that."""
+    global _quiet, _silent
+    _quiet, _silent = quiet or silent, silent
+
+
+def say(text: str = "", even_if_quiet: bool = False) -> None:
     """Print a line at once, above a progress bar where one is drawn."""
-    if not _speaks:
+    if not _speaks or _silent or (_quiet and not even_if_quiet):
         return
+    _print(text)
+
+
+def say_file(file: Path) -> None:
+    """Print what a file holds, however silent all else is."""
+    if _speaks:
+        _print(file.read_text(encoding="utf-8").rstrip("\n"))
+
+
+def _print(text: str) -> None:
     try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:  # nobody reads any more, as behind `| head`; the run goes on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(*lines: str) -> None:
+    """Print to the error output, where somebody still reads it."""
+    try:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    except OSError:  # as after Ctrl-C in `2>&1 | tee log`; Python's own last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def say_wrapped(text: str, mark: str) -> None:
@@ -54,23 +85,27 @@ def quiet_libraries() -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
-def table(rows: Iterable[Sequence[str]], indent: int = 2) -> str:
-    """Columns lined up: the first to the left, the others to the right."""
+def table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:
+    """Columns lined up: the first `left` of them to the left, the others to the right."""
     cells = [[*row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join(
-        " " * indent
-        + row[0].ljust(widths[0])
-        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
-    )
+    ]
+    return "\n".join(" " * indent + line.rstrip() for line in lines)
 
 
 class Progress:
     """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe."""
 
     def __init__(self, total: int, done: int, shown: bool) -> None:
+        end_progress()  # one that a diverged loop left
         self.total, self.done = total, done
+        shown = shown and not _quiet
         self.lines = shown and not sys.stderr.isatty()
         self.tenths = 10 * done // total
         self.bar = tqdm(

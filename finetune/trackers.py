@@ -26,6 +26,12 @@ def check(names: Sequence[str]) -> None:
         raise InputError(problems)
 
 
+def finish(accelerator: Accelerator) -> None:
+    """Close the trackers. The processes stay together: another seed's run may follow."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def start(accelerator: Accelerator, choices: Recipe, folder: Path, run_id: str, step: int) -> None:
     """Open the trackers that the recipe names, with the recipe as their settings.
 

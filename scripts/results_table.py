@@ -7,11 +7,10 @@ must be the same ones: their fingerprint is compared.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from finetune import baseline, data, recipe_file, sources
+from finetune import baseline, data, recipe_file, report, sources
 from finetune.problems import InputError
 
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
@@ -43,18 +42,15 @@ HEAD = (
 
 def row(run: Path) -> str:
     """One run as a row of the table."""
-    try:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{run}: expected a run folder, found no results.json in it") from None
+    results = report.read(run)
     choices = recipe_file.load(run / "recipe.yaml")
     corpus = data.prepare(sources.load_rows(choices.data), choices.data)
     if data.fingerprint(corpus) != results["hashes"]["data"]:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
     test = results["test"]
-    if "accuracy_interval" not in test or "f1_macro" not in test:
+    if "accuracy" not in test or "f1_macro" not in test:
         raise InputError(f"{run}: expected accuracy and f1_macro on a labelled test split")
-    low, high = test["accuracy_interval"]
+    low, high = test["intervals"]["accuracy"]
     plain = baseline.tfidf_accuracy(corpus)
     return (
         f"| [{results['recipe']}](recipes/{results['recipe']}.yaml) "

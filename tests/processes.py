@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RUN = str(ROOT / "finetune" / "run.py")
+AT_STEP = str(ROOT / "tests" / "at_step.py")
 ENVIRONMENT = os.environ | {
     "ACCELERATE_USE_CPU": "true",
     "HF_HUB_OFFLINE": "1",

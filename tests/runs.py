@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from finetune import run
-from tests.processes import ENVIRONMENT, RUN
+from finetune.record import Record
+from tests.processes import AT_STEP, ENVIRONMENT, RUN
 
 # 12 steps an epoch, 36 in all.
 RECIPE = """
@@ -22,27 +24,37 @@ checkpoint: {every: 2, keep: 2}
 """
 
 
-def command(*words, launcher=(sys.executable,)):
-    return [*launcher, RUN, "tiny.yaml", *words]
+def command(*words, launcher=(sys.executable,), act=()):
+    """A run, or one in which `act`'s rank does something in a step: (step, rank, code)."""
+    return [*launcher, *([AT_STEP, *map(str, act)] if act else [RUN]), "tiny.yaml", *words]
 
 
-def start(folder, *words, launcher=(sys.executable,), **more):
+def start(folder, *words, launcher=(sys.executable,), act=(), **more):
     """A run as a process of its own, whose output can be read as it comes."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(
-        command(*words, launcher=launcher),
-        cwd=folder, env=ENVIRONMENT,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
+        command(*words, launcher=launcher, act=act),
+        cwd=folder, env=ENVIRONMENT, text=True, **pipes | more,
     )  # fmt: skip
 
 
-def wait_for_loss(process):
-    """Read a run's output up to its first line of losses."""
-    read = []
-    for line in process.stdout:
-        read.append(line)
-        if line.startswith("  ") and "step" in line and "loss" in line:
-            return
-    raise AssertionError("".join(read))
+def end(folder, *words, **more):
+    """A run as a process of its own, awaited: its exit code and its output."""
+    process = start(folder, *words, **more)
+    said = process.communicate(timeout=300)[0]
+    return process.returncode, said
+
+
+def in_step(patch, step, act):
+    """Have the runs of this process do something in the middle of a step."""
+    end_step = Record.end_step
+
+    def with_act(self, *given, **named):
+        if self.steps + 1 == step:
+            act()
+        end_step(self, *given, **named)
+
+    patch.setattr(Record, "end_step", with_act)
 
 
 def finish(folder, *words, launcher=(sys.executable,)):
@@ -56,6 +68,8 @@ def finish(folder, *words, launcher=(sys.executable,)):
 
 def run_here(*words, code=0):
     """A run in this process, which is far quicker to start."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the last precision
+    GradientState._reset_state()
     assert run.main(["tiny.yaml", *words]) == code
 
 
@@ -91,12 +105,23 @@ def assert_same(one, other):
         ones, others = load_file(one / file), load_file(other / file)
         assert ones.keys() == others.keys()
         assert [name for name in ones if not torch.equal(ones[name], others[name])] == []
+    assert plain(newest(one)) == plain(newest(other))
     assert lines(one) == lines(other)
     assert (one / "predictions/test.jsonl").read_text() == (
         other / "predictions/test.jsonl"
     ).read_text()
     for key in ("hashes", "validation", "test"):
         assert results(one)[key] == results(other)[key]
+
+
+def plain(point):
+    """A checkpoint's plain values, but for what no two runs share."""
+    values = json.loads((point / "state.json").read_text())
+    values["standing"].pop("run_id")
+    values["record"] = {k: v for k, v in values["record"].items() if "seconds" not in k}
+    values.pop("metrics_bytes")  # speeds are in the log
+    values["identity"].pop("recipe")  # as are folders in it; results.json has a hash of the rest
+    return values
 
 
 def stopped_at(whole, folder, step):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import metrics
-from tests.runs import checkpoints, lines, results, run_here, start, wait_for_loss
+from tests.runs import lines, results, run_here
 
 
 def expected_stop(scores, patience, least):
@@ -53,25 +53,6 @@ def test_the_best_is_kept_and_scored(here, whole):
     answers = (here / "run" / "predictions" / "test.jsonl").read_text().splitlines()
     right = [json.loads(answer)["label"] == json.loads(answer)["predicted"] for answer in answers]
     assert sum(right) / len(right) == pytest.approx(found["test"]["accuracy"])
-
-
-def test_patience_outlives_a_stop(here):
-    """Stopped when it had waited for one scoring of two, the run ends where it would have ended."""
-    words = "score.best=accuracy", "score.patience=2", "train.epochs=30", "score.every=3"
-    run_here("run.dir=whole", *words)
-    end = results(here / "whole")["train"]["steps"]
-    assert 6 < end < 360
-    process = start(here, "run.dir=run", *words)
-    wait_for_loss(process)
-    process.terminate()
-    process.stdout.read()
-    assert process.wait() in (0, 75)
-    if not (here / "run" / "results.json").exists():
-        assert checkpoints(here / "run")
-        run_here("run.resume=run", *words)
-    assert results(here / "run")["hashes"] == results(here / "whole")["hashes"]
-    assert results(here / "run")["train"]["steps"] == end
-    assert lines(here / "run") == lines(here / "whole")
 
 
 def test_a_tie_and_nan_are_no_improvement():

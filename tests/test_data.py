@@ -17,7 +17,6 @@ from finetune.data import (
     Corpus,
     class_counts,
     fingerprint,
-    majority_baseline,
     prepare,
     split_hash,
 )
@@ -159,7 +158,6 @@ def test_an_unlabelled_test_split(labels: list[Any] | None) -> None:
         "test: 2 rows, none with a label (test.txt: row 1, test.txt: row 2): predicted, not scored"
     ]
     assert class_counts(corpus.test, corpus.labels) == {"x": 0, "y": 0}
-    assert math.isnan(majority_baseline(corpus))
     assert len(fingerprint(corpus)) == 64
 
 
@@ -346,12 +344,6 @@ def test_hashes_tell_apart() -> None:
     renamed = prepare(three(many(6)), Data(source="x", labels=("y", "x")))
     assert fingerprint(base) != fingerprint(renamed)
     assert split_hash(base.train) != split_hash(base.test)
-
-
-def test_the_majority_baseline() -> None:
-    train = many(9)  # 5 x, 4 y
-    test = rows(["a", "b", "c", "d"], ["x", "y", "y", "y"], "test.csv")
-    assert majority_baseline(prepare(three(train, test=test), Data(source="x"))) == 0.25
 
 
 def test_it_is_quick() -> None:

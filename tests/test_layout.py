@@ -13,7 +13,12 @@ ORDER = [
     for name in re.findall(r"`(\w+)\.py`", row.split("|")[1])
 ]
 # Where a library may be imported: nowhere else.
-HOMES = {"evaluate": {"metrics"}, "huggingface_hub": {"publish"}, "ruamel": {"recipe_file"}}
+HOMES = {
+    "evaluate": {"metrics"},
+    "jinja2": {"page"},
+    "huggingface_hub": {"publish", "card"},
+    "ruamel": {"recipe_file"},
+}
 
 
 def imports(file):

@@ -1,6 +1,7 @@
 """Packed rows against padded ones: the same logits, the same gradients, whatever their lengths."""
 
 import dataclasses
+import subprocess
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from finetune import hardware, model, optim, packing, pretrained, recipe, tokens
+from tests.processes import ENVIRONMENT
+from tests.runs import command
 from tests.tiny import HIDDEN, POSITIONS, tiny_encoder
 
 CPU = torch.device("cpu")
@@ -169,3 +173,22 @@ def test_hidden_size_of_the_states(bert):
     batch = packing.PackedTable.of(table_of(LENGTHS, tokenizer)).batch(np.arange(3), CPU)
     states = net.encoder(**batch).last_hidden_state
     assert states.shape == (batch["attention_mask"].layout.room, HIDDEN)
+
+
+def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents):
+    """`accelerate launch --dynamo_backend`, here with the backend that needs no compiler."""
+    for name, backend in {"plain": "NO", "compiled": "EAGER"}.items():
+        env = ENVIRONMENT | {"ACCELERATE_DYNAMO_BACKEND": backend}
+        more = ["train.packing=off"] if name == "plain" else []
+        words = f"run.dir={name}-model", "train.epochs=1", "model.dropout=0", *more
+        done = subprocess.run(
+            command(*words), cwd=documents, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    plain, compiled = (
+        load_file(documents / f"{name}-model/model/model.safetensors")
+        for name in ("plain", "compiled")
+    )
+    assert plain.keys() == compiled.keys()
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, rtol=1e-4, atol=1e-6)

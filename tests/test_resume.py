@@ -1,5 +1,7 @@
 """A run that was stopped and taken up again equals one that never stopped."""
 
+import json
+import os
 import random
 import shutil
 import signal
@@ -8,39 +10,42 @@ import time
 import pytest
 from safetensors.torch import load_file, save_file
 
+from finetune import run_folder
 from tests.processes import launch
 from tests.runs import (
     assert_same,
     checkpoints,
     contents,
     finish,
+    in_step,
+    lines,
     newest,
     results,
     run_here,
     start,
     stopped_at,
-    wait_for_loss,
 )
 
 
 def test_killed_at_random_moments(documents):
-    """SIGKILL at 20 moments of one run: while it starts, steps, scores and writes."""
+    """SIGKILL at 20 moments of one run: while it loads, goes back, steps, scores and writes."""
     draw = random.Random(0)
     longer = "train.epochs=12", "checkpoint.every=1", "checkpoint.keep=2"
     finish(documents, "run.dir=not-killed", *longer)
     folder = documents / "killed"
     words = "run.dir=killed", "run.resume=auto", *longer
     killed, moments = 0, set()
-    for _ in range(20):
+    for i in range(20):
         process = start(documents, *words)
+        early = i % 4 == 3  # while the model is built, and the folder put back to the checkpoint
         for line in process.stdout:
-            if line.startswith("Training"):
+            if line.startswith("On" if early else "Training"):
                 break
         # Steps are counted, not seconds, so that on no machine the run is over too soon.
-        wanted = newest_step(folder) + draw.randrange(4)
+        wanted = newest_step(folder) + (0 if early else draw.randrange(4))
         while newest_step(folder) < wanted and process.poll() is None:
             time.sleep(0.0002)
-        time.sleep(draw.random() * 0.006)
+        time.sleep(draw.random() * (0.3 if early else 0.006))
         killed += process.poll() is None
         process.kill()
         rest = process.stdout.read()
@@ -50,6 +55,7 @@ def test_killed_at_random_moments(documents):
     assert len(moments) >= 5
     finish(documents, *words)
     assert_same(documents / "not-killed", folder)
+    assert list((folder / "checkpoints").glob(".*")) == []
 
 
 def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
@@ -60,49 +66,27 @@ def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
     assert checkpoints(folder) == checkpoints(whole)
 
 
-def test_two_processes_that_were_stopped(here, whole_by_two):
-    """SIGTERM to the launcher, as a cluster sends it, at whatever step it comes to."""
-    process = start(here, "run.dir=run", launcher=launch(2))
-    wait_for_loss(process)
-    process.terminate()
-    rest = process.stdout.read()
-    assert process.wait() != 0, rest
-    assert not (here / "run" / "results.json").exists()
-    assert checkpoints(here / "run"), rest
-    finish(here, "run.resume=run", launcher=launch(2))
-    assert results(here / "run")["num_processes"] == 2
-    assert_same(whole_by_two, here / "run")
+@pytest.mark.parametrize(
+    "words",
+    [["optim.name=adamw", "optim.lr=1e-3"], ["train.precision=bf16", "train.threads=2"]],
+    ids=["adamw", "bf16 by two threads"],
+)
+def test_other_optimizers_and_precisions(here, words):
+    words = *words, "train.epochs=1", "checkpoint.keep=99"
+    run_here("run.dir=whole", *words)
+    stopped_at(here / "whole", here / "run", 8)
+    run_here("run.resume=run", *words)
+    assert_same(here / "whole", here / "run")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
-def test_a_signal_ends_the_run_with_a_checkpoint(here, whole, name):
-    process = start(here, "run.dir=run")
-    wait_for_loss(process)
-    process.send_signal(getattr(signal, name))
-    rest = process.stdout.read()
-    assert process.wait() == 75, rest
-    assert f"stopped by {name} after step" in rest
-    assert "run.resume=run" in rest
-    run_here("run.resume=run")
-    assert_same(whole, here / "run")
-
-
-def test_a_second_signal_ends_the_process_at_once(here, whole):
-    """It does not wait for the step to be done; the last checkpoint serves."""
-    process = start(here, "run.dir=run", "checkpoint.keep=99")
-    wait_for_loss(process)
-    while not newest_step(here / "run") >= 4:  # there is something to go on from
-        time.sleep(0.001)
-    # Stopped, it gets both signals before its next step.
-    process.send_signal(signal.SIGSTOP)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGCONT)
-    rest = process.stdout.read()
-    assert process.wait() in (128 + signal.SIGTERM, 128 + signal.SIGINT), rest
-    assert "stopped by" not in rest
-    run_here("run.resume=run", "checkpoint.keep=99")
-    assert_same(whole, here / "run")
+def test_three_processes(here):
+    """Where three floats are added, their order counts: the first step must add as the others."""
+    words = "train.epochs=1", "checkpoint.keep=99"
+    finish(here, "run.dir=whole", *words, launcher=launch(3))
+    stopped_at(here / "whole", here / "run", 4)
+    finish(here, "run.resume=run", *words, launcher=launch(3))
+    assert results(here / "run")["num_processes"] == 3
+    assert_same(here / "whole", here / "run")
 
 
 def newest_step(folder):
@@ -122,6 +106,152 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(here, whole, caps
     assert "step-00000008 is damaged: state.safetensors is not as it was written" in said
     assert "the one before is used" in said
     assert_same(whole, folder)
+
+
+def test_no_good_checkpoint_is_no_reason_to_start_anew(here, whole, capsys):
+    """The one file that spoils all of them may come back; hours of work stand beside."""
+    folder = stopped_at(whole, here / "run", 4)
+    for point in (folder / "checkpoints").iterdir():
+        (point / "state.json").write_text("{}")
+    before = contents(folder)
+    run_here("run.resume=auto", "run.dir=run", code=2)
+    errors = capsys.readouterr().err.splitlines()
+    assert errors == [
+        f"error: checkpoint run/checkpoints/step-0000000{step} is damaged: state.json is not as it "
+        "was written"
+        for step in (4, 2)
+    ]
+    assert contents(folder) == before
+
+
+def test_an_edited_model_spoils_no_checkpoint(here, whole, capsys):
+    """Its small files are copies. And what a desktop leaves in a folder is not the run's."""
+    folder = stopped_at(whole, here / "run", 8)
+    shutil.rmtree(folder / "model")
+    shutil.copytree(newest(folder) / "best", folder / "model")
+    (folder / "results.json").unlink(missing_ok=True)
+    run_here("run.resume=run", "train.max_steps=10", "checkpoint.keep=99")
+    (folder / "results.json").unlink()
+    with (folder / "model" / "config.json").open("a") as file:  # in place
+        file.write(" ")
+    for place in (newest(folder), newest(folder) / "best"):
+        (place / ".DS_Store").write_text("")
+    linked = newest(folder) / "best" / "model.safetensors"
+    assert linked.stat().st_nlink > 1
+    capsys.readouterr()
+    run_here("run.resume=auto", "run.dir=run", "train.max_steps=12", "score.best=loss", code=2)
+    assert "damaged" not in capsys.readouterr().err  # but another score.best
+    run_here("run.resume=auto", "run.dir=run", "train.max_steps=12", "checkpoint.keep=99")
+    assert "damaged" not in capsys.readouterr().out
+    assert not (folder / "model" / ".DS_Store").exists()
+    assert results(folder)["train"]["steps"] == 12
+
+
+def test_a_run_without_a_checkpoint_starts_anew_where_it_is_the_same(here, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 4, lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_here("run.dir=run", "checkpoint.every=never")
+    before = contents(here / "run")
+    run_here("run.resume=auto", "run.dir=run", "optim.lr=0.2", "run.seed=1", code=2)
+    assert capsys.readouterr().err == (
+        "error: run.resume: run holds a run of another recipe (optim.lr is 0.2, and was 0.1, "
+        "run.seed is 1, and was 0); choose another run.dir, or leave run.resume out and set "
+        "run.overwrite=true to replace it\n"
+    )
+    assert contents(here / "run") == before
+    run_here("run.resume=auto", "run.dir=run", "train.max_steps=4")
+    assert "  ! run starts from the beginning\n" in capsys.readouterr().out
+    assert results(here / "run")["train"]["steps"] == 4
+
+
+def test_what_a_kill_left_half_written_goes(here, whole):
+    folder = stopped_at(whole, here / "run", 30)
+    for name in (".step-00000010.new", ".step-00000012.old"):
+        shutil.copytree(newest(folder), folder / "checkpoints" / name)
+    run_here("run.resume=run", "checkpoint.keep=99")
+    assert list((folder / "checkpoints").glob(".*")) == []
+    assert_same(whole, folder)
+
+
+def test_an_older_checkpoint_by_its_path(here, whole):
+    """The later ones go, and their lines of the log: they belong to a course that is given up."""
+    shutil.copytree(whole, here / "run")
+    run_here("run.resume=run/checkpoints/step-00000030", "train.max_steps=31")
+    assert checkpoints(here / "run")[-1] == "step-00000031"
+    assert max(line["step"] for line in lines(here / "run")) == 31
+
+
+def test_checkpoints_by_minutes(here):
+    """All are due at once where a minute is shorter than a step."""
+    words = "checkpoint.every=never", "checkpoint.minutes=1e-9", "checkpoint.keep=99"
+    run_here("run.dir=run", "train.max_steps=3", *words)
+    assert checkpoints(here / "run") == [f"step-0000000{step}" for step in (1, 2, 3)]
+
+
+def test_trackers_go_on_where_the_log_does(here, whole, monkeypatch):
+    """What tensorboard holds of steps after the checkpoint is void, and written again."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    words = "run.trackers=[tensorboard]", "checkpoint.keep=99", "train.epochs=1"
+    run_here("run.dir=whole", *words)
+    stopped_at(here / "whole", here / "run", 8)
+    run_here("run.resume=run", *words)
+    seen = []
+    for name in ("whole", "run"):
+        events = accumulator.EventAccumulator(str(here / name / "trackers" / "tiny")).Reload()
+        seen.append(
+            {
+                tag: [(event.step, event.value) for event in events.Scalars(tag)]
+                for tag in events.Tags()["scalars"]
+                if "per_second" not in tag
+            }
+        )
+    assert len(seen[0]) > 8
+    assert seen[0] == seen[1]
+
+
+def test_a_changed_tokenizer_is_refused(here, whole, capsys):
+    """Two words that have changed places: the same documents, other tokens."""
+    before = contents(stopped_at(whole, here / "run", 8))
+    shutil.copytree(here / "encoder", here / "other")
+    file = here / "other" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["match"], vocabulary["bank"] = vocabulary["bank"], vocabulary["match"]
+    file.write_text(json.dumps(tokenizer))
+    run_here("run.resume=run", "model.source=other", code=2)
+    [error] = capsys.readouterr().err.splitlines()
+    assert f"the tokenizer of {here / 'other'} makes other tokens of the same documents" in error
+    assert contents(here / "run") == before
+
+
+def test_a_changed_encoder_config_is_refused(here, whole, capsys):
+    """The same weights, which compute something else."""
+    before = contents(stopped_at(whole, here / "run", 8))
+    shutil.copytree(here / "encoder", here / "other")
+    file = here / "other" / "config.json"
+    config = json.loads(file.read_text()) | {"hidden_act": "relu", "num_attention_heads": 4}
+    file.write_text(json.dumps(config))
+    run_here("run.resume=run", "model.source=other", code=2)
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "hidden_act in the encoder's config.json is relu, and was gelu, when" in errors[0]
+    assert "num_attention_heads in the encoder's config.json is 4, and was 2, when" in errors[1]
+    assert contents(here / "run") == before
+
+
+def test_frozen_layers_may_train_longer(here, capsys):
+    """One epoch keeps no states, as each row comes once; two do. Nobody asked for either."""
+    words = "model.freeze=encoder", "model.dropout=0", "cache.dir=cache"
+    run_here("run.dir=run", "train.epochs=1", *words)
+    assert not (here / "cache").exists()
+    run_here("run.resume=run", "train.epochs=2", *words)
+    assert list((here / "cache").iterdir())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cache.prefix was off until here, and is fp32 from here on: the same but for" in said
+    assert results(here / "run")["train"]["steps"] == 24
+    run_here("run.resume=run", "train.epochs=3", *words, "cache.prefix=off", code=2)
+    assert "cache.prefix is off, and was fp32" in capsys.readouterr().err
 
 
 def test_another_recipe_is_refused_with_all_that_differs(here, whole, capsys):
@@ -186,39 +316,92 @@ def test_what_decides_no_number_may_change_without_a_note(here, whole, capsys):
     assert results(folder)["hashes"] == results(whole)["hashes"]
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys):
-    shutil.copytree(whole, here / "run")
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["checkpoint.every=7"],
+        ["checkpoint.every=7", "score.patience=1"],
+        ["checkpoint.every=never", "checkpoint.minutes=null"],
+    ],
+    ids=lambda words: " ".join(words) or "as it is",
+)
+@pytest.mark.parametrize("resume", [["run.resume=run"], ["run.resume=auto", "run.dir=run"]])
+def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys, words, resume):
+    if words:
+        run_here("run.dir=run", *words)
+    else:
+        shutil.copytree(whole, here / "run")
     before = contents(here / "run")
-    run_here("run.resume=run")
+    if "checkpoint.every=never" in words and "run.resume=run" in resume:
+        return run_here(*resume, *words, code=2)  # there is no checkpoint to name
+    capsys.readouterr()
+    run_here(*resume, *words)
     said = " ".join(capsys.readouterr().out.split())
     assert "The run in run is finished, its results.json stands" in said
+    assert "Training" not in said
     now = contents(here / "run")
     assert sorted(map(str, now)) == sorted(map(str, before))
     assert [str(file) for file in now if now[file] != before[file]] == []
 
 
+def test_a_run_that_ended_after_its_last_checkpoint_is_finished_too(here, capsys):
+    """Stopped, then finished without another checkpoint: its results say how far it came."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run_here("run.dir=run", "checkpoint.every=never", code=75)
+    run_here("run.resume=run", "checkpoint.every=never")
+    assert checkpoints(here / "run") == ["step-00000008"]
+    before = contents(here / "run")
+    run_here("run.resume=run", "checkpoint.every=never")
+    assert "is finished" in capsys.readouterr().out
+    assert contents(here / "run") == before
+
+
 @pytest.mark.parametrize("words", [["run.resume=run"], ["run.resume=auto", "run.dir=run"]])
-def test_a_folder_of_a_living_process_is_refused(here, whole, capsys, words):
-    """It is asked at its first line of losses, and goes on undisturbed."""
-    process = start(here, "run.dir=run", "checkpoint.keep=99")
-    wait_for_loss(process)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        before = contents(here / "run")
-        run_here(*words, code=2)
-        assert capsys.readouterr().err == (
-            "error: run.dir: another process is at work in run; wait for it, or choose another\n"
-        )
-        assert contents(here / "run") == before
-    finally:
-        process.send_signal(signal.SIGCONT)
-    rest = process.stdout.read()
-    assert process.wait() == 0, rest
+def test_a_folder_that_another_process_holds_is_refused(here, whole, capsys, words):
+    stopped_at(whole, here / "run", 8)
+    hold = run_folder.Hold()
+    hold.take(here / "run")
+    before = contents(here / "run")
+    run_here(*words, code=2)
+    assert capsys.readouterr().err == (
+        "error: run.dir: another process is at work in run; wait for it, or choose another\n"
+    )
+    assert contents(here / "run") == before
+    hold.let_go()
+    run_here("run.resume=run", "checkpoint.keep=99")
     assert_same(whole, here / "run")
+
+
+@pytest.mark.parametrize("words", [["run.dir=run"], ["run.resume=run"]])
+def test_a_run_holds_its_folder(here, whole, monkeypatch, words):
+    """While it steps, and not after; whatever it writes there."""
+    if "run.resume=run" in words:
+        stopped_at(whole, here / "run", 8)
+    seen = []
+    in_step(monkeypatch, 10, lambda: seen.append(run_folder.is_free(here / "run")))
+    run_here(*words)
+    assert seen == [False]
+    assert run_folder.is_free(here / "run")
+
+
+def test_of_two_who_claim_a_folder_the_later_removes_nothing(here):
+    """Both saw it free."""
+    (here / "run").mkdir()
+    (here / "run" / "metrics.jsonl").write_text("{}")
+    first = run_folder.Hold()
+    first.take(here / "run")
+    began = run_folder.Start(here / "run", replaces=True)
+    with pytest.raises(run_folder.InputError, match="another process is at work"):
+        run_folder.claim(began, None, None, run_folder.Hold())
+    assert [path.name for path in (here / "run").iterdir()] == ["metrics.jsonl"]
 
 
 def test_the_same_recipe_twice_gives_the_same_weights(here, whole):
     run_here("run.dir=again", "checkpoint.keep=99")
     assert_same(whole, here / "again")
-    assert set(results(whole)["hashes"]) == {"data", "recipe", "first_weights", "weights"}
-    assert len(set(results(whole)["hashes"].values())) == 4
+    assert set(results(whole)["hashes"]) == {
+        "data", "test", "tokens", "recipe", "first_weights", "weights",
+    }  # fmt: skip
+    assert len(set(results(whole)["hashes"].values())) == 6

@@ -18,6 +18,8 @@ FILES = {
     "recipe.yaml",
     "metrics.jsonl",
     "results.json",
+    "report.html",
+    "model/README.md",
     "model/config.json",
     "model/model.safetensors",
     "model/modeling_document_classifier.py",
@@ -106,7 +108,12 @@ def test_one_process(work, one):
     for split in ("validation", "test"):
         assert 0 <= results[split]["accuracy"] <= 1
         assert results[split]["log_loss"] == pytest.approx(results[split]["loss"])
-    assert "95 % interval of test accuracy: " in output
+    low, high = results["test"]["intervals"]["accuracy"]
+    assert low < results["test"]["accuracy"] < high
+    last = (
+        f"Test accuracy {results['test']['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    )
+    assert output.endswith(f"\n{last}\nReport: one/report.html\n")
     assert all(len(line) <= 80 for line in output.splitlines()), output
 
 
@@ -225,7 +232,9 @@ def keys_of(value, prefix=""):
     if isinstance(value, dict):
         for key, inner in value.items():
             yield key
-            if key != "classes":  # the labels' own names
+            if key not in ("classes", "intervals", "model_is_better_by", "seconds") or isinstance(
+                inner, list
+            ):  # the labels' own names, those of metrics, of stages
                 yield from keys_of(inner)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         yield from keys_of(value[0])
@@ -237,7 +246,8 @@ def test_every_key_of_the_results_is_explained(one):
     keys = set(keys_of(results)) - {"train", "validation", "test"}
     assert len(keys) > 45
     assert keys >= {
-        "accuracy_interval",
+        "intervals",
+        "confused_pairs",
         "max_length",
         "first_weights",
         "rows_per_second",
@@ -446,3 +456,30 @@ def test_no_module_hides_another():
         [sys.executable, "-I", "-c", code, *sorted(ours)], capture_output=True, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_quiet_and_json(work, one):
+    """What a script reads: two lines, or the results and nothing else."""
+    _, results = one
+    for words in (["--quiet"], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, RUN, "tiny.yaml", f"run.dir=told{words[0]}", *words],
+            cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        folder = work / f"told{words[0]}"
+        if words == ["--quiet"]:
+            score, report = done.stdout.splitlines()
+            assert score.startswith(f"Test accuracy {results['test']['accuracy']:.4f} (95 % ")
+            assert report == f"Report: told{words[0]}/report.html"
+        else:
+            assert done.stdout == (folder / "results.json").read_text()
+            assert json.loads(done.stdout)["hashes"]["weights"] == results["hashes"]["weights"]
+    done = subprocess.run(
+        [sys.executable, RUN, "tiny.yaml", "--json", "--dry-run"],
+        cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2, "error: --json: a dry run has no results; leave one of the two out\n",
+    )  # fmt: skip

@@ -1,0 +1,269 @@
+"""Results → what they say in words, and what to try next.
+
+Rules of thumb over `results.json`, each from a number that it names. Nothing is measured here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Results = Mapping[str, Any]
+Log = Sequence[Mapping[str, Any]]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """`97.4 %`, on one line."""
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def signed(points: float) -> str:
+    """`+0.5` or `−0.5`."""
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def seconds(value: float) -> str:
+    """Seconds as a person says them: 4.2 s, 156 s, 16 min, 3.1 h."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 300:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 3 * 3600 else f"{value / 3600:.1f} h"
+
+
+def said(name: str, value: float) -> str:
+    """A score as a person says it: 97.4 % for an accuracy, else 0.974."""
+    return percent(value) if name == "accuracy" else f"{value:.3f}"
+
+
+def main_metric(results: Results) -> str:
+    """The metric that a reader is told first: accuracy where it was measured, else the first."""
+    names = [name for name in results["validation"]["intervals"] if name != "loss"]
+    return "accuracy" if "accuracy" in names or not names else names[0]
+
+
+def in_short(results: Results) -> Iterator[str]:
+    """A few lines for the terminal: the comparison, the weakest class, calibration."""
+    plain = results["baselines"]
+    if plain is not None:
+        yield against_baseline(results)
+    if len(results["classes"]) > 2:
+        worst = weakest(results)
+        pairs = results["confused_pairs"]
+        often = ""
+        if pairs:
+            one = pairs[0]
+            often = (
+                f"; most often confused: '{one['label']}' taken for '{one['predicted']}' "
+                f"({_documents(one['rows'])})"
+            )
+        yield f"weakest class: '{worst['label']}', F1 {worst['f1']:.3f}{often}"
+    yield calibration(results)
+
+
+def weakest(results: Results) -> Mapping[str, Any]:
+    """The class of the lowest F1, among those that the analysed split has."""
+    there = [one for one in results["classes"] if one["support"]]
+    found: Mapping[str, Any] = min(there, key=lambda one: one["f1"])
+    return found
+
+
+def against_baseline(results: Results) -> str:
+    """Whether the encoder earns its cost, by the paired difference to TF-IDF."""
+    gap = results["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    low, high = (100 * end for end in gap["interval"])
+    points = 100 * gap["difference"]
+    said = (
+        f"{signed(points)} points of accuracy against TF-IDF with logistic regression "
+        f"(95 % interval {signed(low)} to {signed(high)})"
+    )
+    if low > 0:
+        return f"{said}: better"
+    if high < 0:
+        return f"{said}: worse"
+    return f"{said}: no clear difference"
+
+
+def calibration(results: Results) -> str:
+    """What calibration did, and what is left to wish."""
+    found = results["calibration"]
+    split = "test" if found["test"] is not None else "validation"
+    before, after = (found[split][when]["ece"] for when in ("before", "after"))
+    if found["temperature"] == 1:
+        return f"probabilities are off by {after:.3f} on {split} (ECE), as trained: {found['why']}"
+    return (
+        f"probabilities are off by {after:.3f} on {split} (ECE), by {before:.3f} before the logits "
+        f"were divided by {found['temperature']:.2f} ({found['why']})"
+    )
+
+
+def worth(results: Results) -> str:
+    """The paired difference to TF-IDF, for a reader of whole sentences."""
+    gap = results["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    low, high = (100 * end for end in gap["interval"])
+    if low > 0:
+        return (
+            f"The encoder earns its cost: compared document by document, it is better by {low:.1f} "
+            f"to {high:.1f} points of accuracy."
+        )
+    if high < 0:
+        return (
+            f"Here the encoder does worse: compared document by document, by {-high:.1f} to "
+            f"{-low:.1f} points of accuracy."
+        )
+    return (
+        "Whether the encoder earns its cost is open: compared document by document, the difference "
+        f"lies between {signed(low)} and {signed(high)} points of accuracy."
+    )
+
+
+def calibration_in_words(results: Results) -> str:
+    """What was done to the probabilities, and whether it helped."""
+    found, split = results["calibration"], results["analysed"]
+    before, after = (found[split][when] for when in ("before", "after"))
+    if found["temperature"] == 1:
+        return (
+            f"On {split}, the model's probabilities are off by {after['ece']:.3f} on average. They "
+            f"were left as trained: {found['why']}."
+        )
+    sure = "less" if found["temperature"] > 1 else "more"
+    return (
+        f"As trained, the model's probabilities were off by {before['ece']:.3f} on average on "
+        f"{split}; as saved, by {after['ece']:.3f}. Its logits are divided by "
+        f"{found['temperature']:.2f}, which makes it {sure} sure and changes no answer; that was "
+        f"{found['why']}."
+    )
+
+
+def abstention(results: Results) -> str:
+    """What a threshold would buy, and where it was chosen."""
+    found, split = results["abstention"], results["analysed"]
+    asked = f"right on {percent(found['target'])}"
+    if found["threshold"] is None:
+        return f"On validation, no threshold makes the answers {asked}."
+    here = found[split]
+    if found["threshold"] == 0:
+        return (
+            f"All answers on validation together are {asked} already, as was asked for: no "
+            "threshold is needed."
+        )
+    on = f"On {split}, that answers {percent(here['coverage'])} of the documents"
+    right = "" if here["accuracy"] is None else f", {percent(here['accuracy'])} of them rightly"
+    left = here["coverage"] < 1
+    return (
+        f"To be {asked} of what it answers, the model should answer where its probability is at "
+        f"least {found['threshold']:.3f}, as chosen on validation. {on}{right}"
+        + (f"; the other {percent(1 - here['coverage'])} would go to a person." if left else ".")
+    )
+
+
+def truncation(results: Results) -> str:
+    """How many documents were cut, and whether the model is worse on them."""
+    split, kept = results["analysed"], results["model"]["max_length"]
+    data = results["data"]["splits"][split]
+    if not data["truncated_rows"]:
+        return f"Nothing: no document of {split} is longer than the {kept:,} tokens that are read."
+    share = data["truncated_rows"] / data["rows"]
+    said = (
+        f"{data['truncated_rows']:,} of {data['rows']:,} documents of {split} "
+        f"({percent(share, 0)}) are longer than the {kept:,} tokens that are read; "
+        f"{data['cut_tokens']:,} tokens were not read in all."
+    )
+    cut, whole = results["truncation"]["truncated"], results["truncation"]["whole"]
+    right = f"The model is right on {percent(cut['accuracy'])} of them"
+    if whole is None:
+        return f"{said} {right}; there are no others."
+    low, high = whole["accuracy_interval"]
+    return (
+        f"{said} {right}, and on {percent(whole['accuracy'])} of the {whole['rows']:,} others "
+        f"(95 % interval {percent(low)} to {percent(high)})."
+    )
+
+
+def next_steps(results: Results, log: Log) -> Iterator[str]:
+    """What a person might do now, the most promising first.
+
+    Args:
+        log: the lines of metrics.jsonl.
+    """
+    data, train, classes = results["data"], results["train"], results["classes"]
+    leaks = [f for f in data["findings"] if f["kind"] == "leak" and f["split"] == "test"]
+    if leaks:
+        yield (
+            f"{sum(f['count'] for f in leaks):,} test texts also stand in another split, so the "
+            "score is too good by as much as the model knows them by heart: take them out of train."
+        )
+    clashes = [f for f in data["findings"] if f["kind"] == "conflicting labels"]
+    if clashes:
+        yield (
+            f"{clashes[0]['count']:,} train rows share their text with a row of another label: "
+            "agree on one label each."
+        )
+    yield from _longer(results)
+    validation = [line for line in log if line["kind"] == "validation"]
+    if len(validation) > 1 and results["validation"]["step"] == validation[-1]["step"]:
+        first, last = validation[-2]["loss"], validation[-1]["loss"]
+        if last < 0.97 * first:
+            yield (
+                f"Validation loss still fell at the last scoring ({first:.3f} to {last:.3f}): "
+                "try more train.epochs."
+            )
+    if train["clipped"] > 0.9:
+        yield (
+            f"{percent(train['clipped'], 0)} of the steps had their gradient clipped: optim.lr may "
+            "be on the high side; try half of it."
+        )
+    counts = data["splits"]["train"]["classes"]
+    few = [name for name, count in counts.items() if 0 < count < 30]
+    if few:
+        more = "" if len(few) < 4 else f" and {len(few) - 3:,} more"
+        yield (
+            f"{', '.join(repr(name) for name in few[:3])}{more} have fewer than 30 train rows: "
+            "a few dozen documents more would help them most."
+        )
+    pairs = results["confused_pairs"]
+    wrong = sum(one["support"] for one in classes) - sum(
+        round(one["recall"] * one["support"]) for one in classes
+    )
+    if pairs and wrong >= 5 and pairs[0]["rows"] >= 0.2 * wrong:
+        one = pairs[0]
+        yield (
+            f"'{one['label']}' taken for '{one['predicted']}' makes up {one['rows']:,} of "
+            f"{wrong:,} mistakes: read those below and sharpen what divides the two labels."
+        )
+    plain = results["baselines"]
+    if plain is not None and plain["tfidf"]["model_is_better_by"]["accuracy"]["interval"][0] <= 0:
+        yield (
+            "The encoder is not clearly better than TF-IDF with logistic regression here, which "
+            "trains in seconds: more data, more epochs or a larger encoder must show their worth."
+        )
+    if results["test"]["labelled"]:
+        pair = results["test"]["intervals"].get("accuracy")
+        if pair is not None and pair[1] - pair[0] > 0.05:
+            yield (
+                f"The interval is {100 * (pair[1] - pair[0]):.0f} points wide: differences of less "
+                "than that between two models need more test documents (four times as many halve "
+                "it), or scripts/compare.py, which compares row by row."
+            )
+    if results["mistakes"]:
+        yield "Read the surest mistakes below first: where the label is wrong, mend the data."
+
+
+def _longer(results: Results) -> Iterator[str]:
+    """Whether documents lost what the model would need."""
+    split = results["data"]["splits"][results["analysed"]]
+    share = split["truncated_rows"] / split["rows"]
+    cut, whole = (results["truncation"][key] for key in ("truncated", "whole"))
+    kept = results["model"]["max_length"]
+    if share < 0.1:
+        return
+    long = f"{percent(share, 0)} of the documents are longer than the {kept} tokens that are read"
+    if whole is not None and cut["accuracy"] < whole["accuracy_interval"][0]:
+        yield (
+            f"{long}, and the model is right on {percent(cut['accuracy'])} of them, on "
+            f"{percent(whole['accuracy'])} of the others: try a larger data.max_length."
+        )
+    elif share > 0.5:
+        yield f"{long}: a larger data.max_length may help, at the price of time."
+
+
+def _documents(count: int) -> str:
+    return f"{count:,} document{'s' * (count != 1)}"

@@ -1,0 +1,124 @@
+"""What a run's model says of validation and test → scores with intervals, calibration, weak spots.
+
+Everything here is counted from logits and labels: no model, no device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune import baseline, calibration, intervals, metrics, mistakes
+from finetune.closing import Outcome, values
+from finetune.corpus import Corpus, Split
+from finetune.tokens import TokenTable
+
+
+def analyse(
+    corpus: Corpus,
+    tables: Mapping[str, TokenTable],
+    outcome: Outcome,
+    wanted: Sequence[metrics.Metric],
+    target: float | None,
+) -> dict[str, Any]:
+    """The keys of `results.json` from `validation` to `mistakes`, as `report.py` lists them.
+
+    Args:
+        tables: the tokens of each split, by its name.
+        target: the accuracy that answers should have, at the price of abstaining from the others;
+            None: half of validation's mistakes.
+    """
+    validation, test = outcome.validation, outcome.test
+    found: dict[str, Any] = {
+        "validation": _scored(corpus.validation, validation.logits, validation.values, wanted),
+        "test": _scored(corpus.test, test.logits, test.values, wanted),
+    }
+    labelled = corpus.test.labels is not None
+    split = corpus.test if labelled else corpus.validation
+    logits = test.logits if labelled else validation.logits
+    assert split.labels is not None
+    labels, names = split.labels, corpus.labels
+    guesses = logits.argmax(axis=1)
+    found["baselines"] = _baselines(corpus, guesses, wanted) if labelled else None
+    found["calibration"] = _calibration(corpus, outcome)
+    found["abstention"] = _abstention(corpus, outcome, target)
+    found["analysed"] = split.name
+    found["classes"] = mistakes.by_class(labels, guesses, names)
+    found["confusion"] = mistakes.confusion(labels, guesses, len(names))
+    found["confused_pairs"] = mistakes.confused_pairs(labels, guesses, names)
+    found["lengths"] = mistakes.by_length(labels, guesses, tables[split.name])
+    found["truncation"] = mistakes.by_truncation(labels, guesses, tables[split.name])
+    found["mistakes"] = mistakes.confident(split, logits, names)
+    return found
+
+
+def _scored(
+    split: Split,
+    logits: NDArray[np.float32],
+    scores: Mapping[str, float],
+    wanted: Sequence[metrics.Metric],
+) -> dict[str, Any]:
+    if split.labels is None:
+        return {"rows": len(split), "labelled": False}
+    return (
+        {"rows": len(split), "labelled": True}
+        | dict(scores)
+        | {"intervals": intervals.of_metrics(wanted, logits, split.labels)}
+    )
+
+
+def _baselines(
+    corpus: Corpus, guesses: NDArray[np.int64], wanted: Sequence[metrics.Metric]
+) -> dict[str, Any]:
+    """The scores of classifiers that know no language, and how much better the model is."""
+    labels, classes = corpus.test.labels, len(corpus.labels)
+    assert labels is not None
+    found = {}
+    for name, plain in (("majority", baseline.majority(corpus)), ("tfidf", baseline.tfidf(corpus))):
+        theirs = plain.logits.argmax(axis=1)
+        gaps = {
+            of: intervals.difference(of, labels, guesses, theirs, classes)
+            for of in ("accuracy", "f1_macro")
+        }
+        found[name] = values(plain.logits, labels, wanted) | {
+            "intervals": intervals.of_metrics(wanted, plain.logits, labels),
+            "model_is_better_by": gaps,
+            "train_rows": plain.train_rows,
+            "seconds": plain.seconds,
+        }
+    commonest = corpus.labels[int(baseline.majority(corpus).logits[0].argmax())]
+    found["majority"]["label"] = commonest
+    return found
+
+
+def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
+    temperature = outcome.temperature.value
+    found: dict[str, Any] = {"temperature": temperature, "why": outcome.temperature.why}
+    for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
+        found[split.name] = None
+        if split.labels is not None:
+            after = scores.logits.astype(np.float64)
+            found[split.name] = {
+                "before": calibration.about(after * temperature, split.labels),
+                "after": calibration.about(after, split.labels),
+            }
+    return found
+
+
+def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any]:
+    truth = corpus.validation.labels
+    assert truth is not None
+    chances = metrics.softmax(outcome.validation.logits)
+    right = float((chances.argmax(axis=1) == truth).mean())
+    asked = 1 - (1 - right) / 2 if target is None else target
+    chosen = calibration.threshold(chances, truth, asked)
+    found: dict[str, Any] = {"target": asked, "threshold": chosen}
+    for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
+        found[split.name] = None
+        if split.labels is not None:
+            chances = metrics.softmax(scores.logits)
+            found[split.name] = {"curve": calibration.risk_coverage(chances, split.labels)}
+            if chosen is not None:
+                found[split.name] |= calibration.answered(chances, split.labels, chosen)
+    return found

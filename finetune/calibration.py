@@ -1,0 +1,191 @@
+"""Validation's logits → a temperature, folded into the saved head; how far to believe an answer.
+
+A classifier's softmax says how sure it is, and is often too sure. Divided by one temperature T,
+its logits give the same answers with honest probabilities (Guo et al. 2017, arXiv 1706.04599). T is
+fitted on validation alone and divides the head's weight and bias in the saved model, so whoever
+loads it gets calibrated probabilities and needs no extra field.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from transformers import PreTrainedModel
+
+from finetune import checkpoint, metrics
+from finetune import model as models
+
+BINS = 15  # as in Guo et al.
+HOTTEST = 20.0
+CHANCE = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
+CURVE = 100  # points of a risk-coverage curve
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What the logits are divided by, and why; 1 leaves the model as it is."""
+
+    value: float
+    why: str
+
+
+def choose(logits: NDArray[np.float32], labels: Ids, power_of_two: bool = False) -> Temperature:
+    """The temperature that makes validation likeliest, where the gain is more than chance.
+
+    Fitted to rows that are calibrated already, one parameter gains more than `CHANCE` nats once in
+    20 times (the likelihood-ratio test, Wilks 1938). So few rows, or an honest model, leave T at 1.
+    Neither may the calibration error on the same rows grow.
+
+    Args:
+        logits: of validation. (rows, classes)
+        power_of_two: only such a T, which divides floats of any precision without rounding, for a
+            head that computes in bf16, where rounding could change an answer.
+    """
+
+    def nats(log_t: float) -> float:
+        return float(metrics.losses(logits / np.exp(log_t), labels).sum())
+
+    limit = float(np.log(HOTTEST))
+    best = float(minimize_scalar(nats, bounds=(-limit, limit), method="bounded").x)
+    if power_of_two:
+        best = float(np.log(2) * np.round(best / np.log(2)))
+    value, gain = float(np.exp(best)), nats(0.0) - nats(best)
+    if gain <= CHANCE:
+        return Temperature(
+            1.0, f"no temperature gains more than chance on {len(labels):,} validation rows"
+        )
+    before, after = (error(metrics.softmax(logits / t), labels) for t in (1.0, value))
+    if after > before:
+        return Temperature(1.0, "a temperature would worsen the calibration error on validation")
+    return Temperature(value, f"fitted on the {len(labels):,} rows of validation")
+
+
+def error(chances: Floats, labels: Ids) -> float:
+    """The expected calibration error: |confidence - accuracy| of each of 15 bins, by its rows.
+
+    Args:
+        chances: probabilities. (rows, classes)
+    """
+    return sum(
+        part["rows"] / len(labels) * abs(part["confidence"] - part["accuracy"])
+        for part in reliability(chances, labels)
+    )
+
+
+def reliability(chances: Floats, labels: Ids, bins: int = BINS) -> list[dict[str, float]]:
+    """Rows by the probability of their answer, in bins of equal width: how sure, and how right."""
+    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    at = np.minimum((sure * bins).astype(int), bins - 1)
+    return [
+        {
+            "low": b / bins,
+            "high": (b + 1) / bins,
+            "rows": int((at == b).sum()),
+            "confidence": float(sure[at == b].mean()),
+            "accuracy": float(right[at == b].mean()),
+        }
+        for b in range(bins)
+        if (at == b).any()
+    ]
+
+
+def risk_coverage(chances: Floats, labels: Ids) -> list[dict[str, float]]:
+    """How right the surest share of the answers is, for shares from few to all rows.
+
+    El-Yaniv & Wiener 2010. Rows of equal probability are answered together or not at all.
+    """
+    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    order = np.argsort(-sure, kind="stable")
+    answered = np.flatnonzero(np.append(np.diff(sure[order]) < 0, True)) + 1
+    hits = right[order].cumsum()
+    wanted = np.linspace(0, len(labels), CURVE + 1)[1:]
+    points = sorted({int(answered[np.searchsorted(answered, rows)]) for rows in wanted})
+    return [
+        {"coverage": n / len(labels), "accuracy": float(hits[n - 1] / n), "rows": n} for n in points
+    ]
+
+
+def threshold(chances: Floats, labels: Ids, target: float) -> float | None:
+    """The lowest probability from which on answers are right as often as `target`; None: never.
+
+    It lies halfway between two rows' probabilities; 0 where all answers together are good enough.
+    """
+    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    order = np.argsort(-sure, kind="stable")
+    ranked = sure[order]
+    accuracy = right[order].cumsum() / np.arange(1, len(labels) + 1)
+    last = np.append(np.diff(ranked) < 0, True)  # of the rows of equal probability
+    good = np.flatnonzero((accuracy >= target) & last)
+    if len(good) == 0:
+        return None
+    end = int(good[-1])
+    return 0.0 if end == len(labels) - 1 else float(ranked[end] + ranked[end + 1]) / 2
+
+
+def answered(chances: Floats, labels: Ids, from_on: float) -> dict[str, float | int | None]:
+    """What a threshold leaves of a split, and how right the answers are."""
+    kept = chances.max(axis=1) >= from_on
+    rows = int(kept.sum())
+    right = int((chances.argmax(axis=1) == labels)[kept].sum())
+    return {
+        "rows": rows,
+        "coverage": rows / len(labels),
+        "accuracy": right / rows if rows else None,
+    }
+
+
+def about(logits: NDArray[Any], labels: Ids) -> dict[str, Any]:
+    """How well the probabilities of logits are calibrated."""
+    chances = metrics.softmax(logits)
+    return {
+        "ece": error(chances, labels),
+        "log_loss": float(metrics.losses(logits, labels).mean()),
+        "bins": reliability(chances, labels),
+    }
+
+
+def fold(
+    folder: Path,
+    shell: PreTrainedModel,
+    temperature: float,
+    probe: Callable[[torch.device], dict[str, torch.Tensor]],
+    trust_remote_code: bool,
+) -> bool:
+    """Divide the logits of a saved model by a temperature: its head's weight and bias.
+
+    Only the weights' file changes, and the folder is replaced as a whole. Checkpoints keep the
+    model as it was trained.
+
+    Args:
+        shell: a model of the same class, to find the head in.
+        probe: a few rows' inputs. Where the model's answers to them are not the old ones, divided,
+            the class does more with its head than to return it: the folder stays as it was.
+
+    Returns:
+        Whether the folder holds the divided model now.
+    """
+    model, _ = models.load(folder, trust_remote_code=trust_remote_code)
+    head = models._head(model)
+    name = next(name for name, part in shell.named_modules() if part is models._head(shell))
+    inputs = probe(torch.device("cpu"))
+    with torch.no_grad():
+        before = model(**inputs).logits
+        head.weight.div_(temperature)
+        if head.bias is not None:
+            head.bias.div_(temperature)
+        after = model(**inputs).logits
+    scale = before.abs().max().clamp(min=1e-6)
+    if not torch.allclose(after * temperature / scale, before / scale, atol=1e-4):
+        return False
+    changed = {f"{name}.weight": head.weight.data}
+    if head.bias is not None:
+        changed[f"{name}.bias"] = head.bias.data
+    return checkpoint.rewrite(folder, changed)

@@ -1,0 +1,256 @@
+"""Results → the model card, `model/README.md`, with the metadata that the Hub reads.
+
+It says what the model is for, what it was trained on, how good it is and how sure that is, how to
+load it and how to make it again. It holds label names and numbers, and no document.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from finetune import advice, page, recipe, recipe_file, run_folder
+from finetune.advice import percent
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+MOST_LABELS = 60  # that are listed one by one
+
+Results = Mapping[str, Any]
+
+
+def write(results: Results, choices: recipe.Recipe, source: str, folder: Path) -> None:
+    """Put the card into the model folder of a run's folder."""
+    saved = recipe_file.to_yaml(
+        _without_paths(recipe_file.load(folder / "recipe.yaml")), whole=False
+    )
+    text = card(run_folder.plain(results), choices, source, saved)
+    run_folder.write_whole(folder / "model" / "README.md", text)
+
+
+def card(results: Results, choices: recipe.Recipe, source: str, saved: str) -> str:
+    """The card's whole text.
+
+    Args:
+        results: as in `results.json`.
+        choices: the recipe; its `publish` section may name licence and language.
+        source: the encoder's folder or Hub id: its own card says them where the recipe does not.
+        saved: what the recipe as it ran changes of the defaults, as YAML.
+    """
+    head = metadata(results, choices, source).to_yaml()
+    body = "\n".join(_body(results, choices, saved))
+    return f"---\n{head}\n---\n\n{body}"
+
+
+def metadata(results: Results, choices: recipe.Recipe, source: str) -> ModelCardData:
+    """The Hub's metadata: what it filters models by, and `model-index` with the scores on test."""
+    publish, data = choices.publish, choices.data
+    own = _own_card(source)
+    base, documents = _hub_id(choices.model.source), _hub_id(data.source)
+    name = (publish.repo_id or "").partition("/")[2] or choices.run.name or "document-classifier"
+    scores = [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Text Classification",
+            dataset_type=documents or choices.run.name or "documents",
+            dataset_name=documents or choices.run.name or "documents",
+            dataset_config=data.config if documents else None,
+            dataset_split="test",
+            dataset_revision=data.revision if documents else None,
+            metric_type=_hub_metric(metric),
+            metric_value=round(results["test"][metric], 6),
+            metric_name=metric,
+        )
+        for metric in (results["test"].get("intervals") or ())
+        if metric != "loss" and results["test"][metric] is not None
+    ]
+    return ModelCardData(
+        language=_list(publish.language) or own.get("language"),
+        license=publish.license or own.get("license"),
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["text-classification", "document-classification", "finetune-documents"],
+        base_model=base,
+        datasets=[documents] if documents else None,
+        metrics=sorted({score.metric_type for score in scores}) or None,
+        model_name=name,
+        eval_results=scores or None,
+    )
+
+
+def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]:
+    labels, split = results["data"]["labels"], results["analysed"]
+    encoder = _said(choices.model.source)
+    yield f"# {_plain(choices.run.name or 'document classifier')}\n"
+    yield (
+        f"A document classifier with {len(labels):,} labels: `{encoder}` with one linear layer of "
+        f"logits, fine-tuned on {results['data']['splits']['train']['rows']:,} documents. "
+        f"{page.headline(results, advice.main_metric(results))}"
+        f"{_within(results[split]['intervals'][advice.main_metric(results)])}.\n"
+    )
+    yield f"```python\n{page.loads(results, choices.publish.repo_id or 'model')}\n```\n"
+    if results["model"]["custom_code"]:
+        yield (
+            "`trust_remote_code=True` runs the one modelling file that travels with the weights, "
+            "`modeling_document_classifier.py`.\n"
+        )
+    yield "## Intended use\n"
+    if len(labels) <= MOST_LABELS:
+        yield f"To give documents one of these labels: {', '.join(map(_plain, labels))}.\n"
+    yield (
+        "It gives one of them to every document, whatever it is about, and was tested on documents "
+        "of the kind it was trained on, and on no others: check it on yours, and have a person "
+        f"look where an answer matters. It reads the first {results['model']['max_length']:,} "
+        "tokens.\n"
+    )
+    yield from _scores(results)
+    yield "## How sure it is\n"
+    yield f"{advice.calibration_in_words(results)}\n"
+    yield f"{advice.abstention(results)}\n"
+    yield "## Limits seen in the data\n"
+    yield from _limits(results)
+    yield "\n## Training data\n"
+    yield from _data(results)
+    yield "\n## How it was trained\n"
+    train = results["train"]
+    yield (
+        f"{train['steps']:,} steps on {train['rows']:,} documents in "
+        f"{advice.seconds(train['seconds'])}, on {_plain(results['hardware']['name'])} in "
+        f"{results['hardware']['precision']}; the best model by `{choices.score.best}` on "
+        f"validation, of step {results['validation']['step']:,.0f}. Made again by this recipe (all "
+        "else as by default), with "
+        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+        + ":\n"
+    )
+    yield f"```yaml\n{saved.rstrip()}\n```\n"
+    yield (
+        f"SHA-256 of the documents: `{results['hashes']['data']}`; of the weights: "
+        f"`{results['hashes']['weights']}`."
+    )
+
+
+def _scores(results: Results) -> Iterator[str]:
+    validation, test, plain = results["validation"], results["test"], results["baselines"]
+    yield "## Scores\n"
+    if not test["labelled"]:
+        yield f"On {validation['rows']:,} validation documents, which also picked the model:\n"
+        yield "| | validation | 95 % interval |\n|---|---|---|"
+        for name in validation["intervals"]:
+            yield f"| {_plain(name)} | {page.score(validation[name])} |{_cell(validation, name)}|"
+        yield ""
+    else:
+        label = _plain(plain["majority"]["label"])
+        yield (
+            f"On {test['rows']:,} test documents, scored once; TF-IDF is words and word pairs "
+            "under a logistic regression, fitted on the same train documents.\n"
+        )
+        yield f"| | test | 95 % interval | validation | TF-IDF | always '{label}' |"
+        yield "|---|---|---|---|---|---|"
+        for name in test["intervals"]:
+            others = (plain[of].get(name) for of in ("tfidf", "majority"))
+            yield (
+                f"| {_plain(name)} | {page.score(test[name])} |{_cell(test, name)}| "
+                + " | ".join(page.score(value) for value in (validation[name], *others))
+                + " |"
+            )
+        yield f"\nAgainst TF-IDF: {advice.against_baseline(results)}.\n"
+    if len(results["classes"]) <= MOST_LABELS:
+        yield f"By label, on {results['analysed']}:\n"
+        yield "| label | documents | precision | recall | F1 | 95 % interval |"
+        yield "|---|---|---|---|---|---|"
+        for one in results["classes"]:
+            low, high = one["f1_interval"]
+            yield (
+                f"| {_plain(one['label'])} | {one['support']:,} | {one['precision']:.3f} | "
+                f"{one['recall']:.3f} | {one['f1']:.3f} | {low:.3f} to {high:.3f} |"
+            )
+        yield ""
+
+
+def _limits(results: Results) -> Iterator[str]:
+    worst = advice.weakest(results)
+    yield f"- Weakest label: {_plain(worst['label'])}, with an F1 of {worst['f1']:.3f}."
+    for pair in results["confused_pairs"][:3]:
+        yield (
+            f"- {_plain(pair['label'])} is taken for {_plain(pair['predicted'])} in "
+            f"{percent(pair['share'])} of its documents ({pair['rows']:,})."
+        )
+    yield f"- Truncation: {advice.truncation(results)}"
+    for finding in results["data"]["findings"]:
+        if finding["kind"] in ("leak", "conflicting labels", "rare class", "unused label"):
+            other = f" {finding['other']}" if finding["other"] else ""
+            yield f"- {finding['split']}: {finding['kind']}{other}, {finding['count']:,}."
+
+
+def _data(results: Results) -> Iterator[str]:
+    source = results["data"]["source"]
+    yield f"`{_said(source)}`\n"
+    yield "| split | documents | median tokens | longest |\n|---|---|---|---|"
+    for name, split in results["data"]["splits"].items():
+        yield f"| {name} | {split['rows']:,} | {split['median']:,} | {split['longest']:,} |"
+
+
+def _within(pair: list[float] | None) -> str:
+    return "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
+
+
+def _cell(scores: Mapping[str, Any], name: str) -> str:
+    pair = scores["intervals"][name]
+    return " " if pair is None else f" {pair[0]:.4f} to {pair[1]:.4f} "
+
+
+def _plain(text: str) -> str:
+    """A text from data, so that Markdown and HTML take it for text, on one line."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return " ".join(re.sub(r"([\\`*_|\[\]#])", r"\\\1", escaped).split())
+
+
+def _without_paths(choices: recipe.Recipe) -> recipe.Recipe:
+    """The recipe without where things stand on this machine."""
+    return choices.model_copy(
+        update={
+            "data": choices.data.model_copy(update={"source": _said(choices.data.source)}),
+            "model": choices.model.model_copy(update={"source": _said(choices.model.source)}),
+            "cache": choices.cache.model_copy(update={"dir": None}),
+        }
+    )
+
+
+def _said(source: str) -> str:
+    return _hub_id(source) or _said_source(source)
+
+
+def _list(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else [*names]
+
+
+def _hub_id(source: str) -> str | None:
+    """The source where it is a Hub id, not a path that looks like one."""
+    return source if HUB_ID.fullmatch(source) and not Path(source).exists() else None
+
+
+def _said_source(source: str) -> str:
+    """A package as it stands; of a path on this machine its last part alone."""
+    return source if source.startswith("package:") else Path(source).name
+
+
+def _hub_metric(name: str) -> str:
+    """The Hub's name of a metric: f1 for f1_macro."""
+    return re.sub(r"_(macro|micro|weighted)$", "", name)
+
+
+def _own_card(source: str) -> dict[str, Any]:
+    """The metadata of the encoder's own card, where its folder has one."""
+    file = Path(source) / "README.md"
+    if not file.is_file():
+        return {}
+    try:
+        own = ModelCard(file.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+    except Exception:  # a card by hand may hold anything, and its yaml raises errors of its own
+        return {}
+    return {
+        key: value
+        for key in ("license", "language")
+        if isinstance(value := own.get(key), (str, list)) and value
+    }

@@ -1,0 +1,29 @@
+"""Run folders → their report.html, drawn anew from results.json and metrics.jsonl.
+
+python scripts/report.py runs/bbc_news/…
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from finetune import page, report
+from finetune.problems import InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    known = parser.parse_args()
+    try:
+        for run in known.runs:
+            page.write(report.read(run), run)
+            print(run / "report.html")
+    except InputError as error:
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
