@@ -50,6 +50,29 @@ SIDES = ("ours", "trainer", "tuned", "pipeline", "limit")
 
 
 def main() -> int:
+    known, words = read(sys.argv[1:])
+    if known.side is not None:
+        return alone(known.side, known, words)
+    if known.profile:
+        return alone("ours", known, words)
+    sides = chosen(known)
+    found: Found = {side: [] for side in sides}
+    for turn in range(known.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for side in sides:
+                found[side].append(in_a_process(side, folder))
+                said = {k: v for k, v in found[side][-1].items() if not isinstance(v, list)}
+                print(f"round {turn + 1}: {side}: {said}", file=sys.stderr, flush=True)
+    print(shown.table(found))
+    if known.json is not None:
+        known.json.write_text(json.dumps(report(found, known), indent=2) + "\n")
+    if known.plot is not None:
+        print(shown.plot(found, known.plot))
+    return 0
+
+
+def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The choices, and the words that change the recipe."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,27 +91,11 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true", help="the top costs of our steps")
     parser.add_argument("--side", help=argparse.SUPPRESS)  # run this one, in this process
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # what sides share
-    known, words = parser.parse_known_args()
-    if known.side is not None:
-        return alone(known.side, known, words)
-    if known.profile:
-        return alone("ours", known, words)
-    sides = chosen(known)
+    known, words = parser.parse_known_args(arguments)
+    sides = known.sides
     if "pipeline" in sides and "ours" not in sides[: sides.index("pipeline")]:
         parser.error("--sides: pipeline scores the model that ours saved: put ours before it")
-    found: Found = {side: [] for side in sides}
-    for turn in range(known.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            for side in sides:
-                found[side].append(in_a_process(side, folder))
-                said = {k: v for k, v in found[side][-1].items() if not isinstance(v, list)}
-                print(f"round {turn + 1}: {side}: {said}", file=sys.stderr, flush=True)
-    print(shown.table(found))
-    if known.json is not None:
-        known.json.write_text(json.dumps(report(found, known), indent=2) + "\n")
-    if known.plot is not None:
-        print(shown.plot(found, known.plot))
-    return 0
+    return known, words
 
 
 def chosen(known: argparse.Namespace) -> list[str]:

@@ -5,38 +5,59 @@ import subprocess
 import sys
 
 import pytest
+from accelerate.state import AcceleratorState, GradientState
 
+from finetune import terminal
 from tests.processes import ENVIRONMENT, ROOT
+
+SCRIPTS = ROOT / "scripts"
 
 STEPS, WARMUP, BATCH, TESTED = 2, 1, 8, 17
 
 
 @pytest.fixture
-def bench(here):
-    """Run bench.py on the documents; what it wrote, and what it printed."""
+def bench(here, monkeypatch, capsys):
+    """Run bench.py on the documents, each side in a process of its own if so asked."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(terminal, "_speaks", True)  # the sides turn it off: put back at the end
+    import bench
 
-    def run(*words):
-        done = subprocess.run(
-            [
-                *[sys.executable, str(ROOT / "scripts" / "bench.py"), "tiny.yaml", "--rounds", "1"],
-                *["--steps", str(STEPS), "--warmup", str(WARMUP), "--json", "found.json"],
-                *words,
-            ],
-            cwd=here, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+    def at_once(side, folder):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        known, words = bench.read([*sys.argv[1:], "--side", side, "--folder", folder])
+        assert bench.alone(side, known, words) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    def run(*words, processes=False):
+        line = [
+            *[str(SCRIPTS / "bench.py"), "tiny.yaml", "--rounds", "1", "--steps", str(STEPS)],
+            *["--warmup", str(WARMUP), "--json", "found.json", "model.dropout=0.0", *words],
+        ]
+        if processes:
+            done = subprocess.run(
+                [sys.executable, *line],
+                cwd=here, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+                capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+            printed = done.stdout
+        else:
+            monkeypatch.setattr(sys, "argv", line)
+            monkeypatch.setattr(bench, "in_a_process", at_once)
+            assert bench.main() == 0
+            printed = capsys.readouterr().out
         found = json.loads((here / "found.json").read_text())
         assert found.keys() == {"command", "settings", "machine", "versions", "medians", "runs"}
         assert found["settings"]["warmup"] == WARMUP
         assert all(len(runs) == 1 for runs in found["runs"].values())
-        return {side: one for side, [one] in found["runs"].items()}, done.stdout
+        return {side: one for side, [one] in found["runs"].items()}, printed
 
     return run
 
 
 def test_all_sides_do_the_same_rows(bench, here):
-    found, printed = bench("model.dropout=0.0", "--optimizer", "sgd", "--plot", "found.svg")
+    found, printed = bench("--optimizer", "sgd", "--plot", "found.svg", processes=True)
     assert list(found) == ["ours", "trainer", "tuned", "pipeline", "limit"]
     for side in ("ours", "trainer", "tuned"):
         assert found[side]["rows"] == STEPS * BATCH, side
@@ -61,7 +82,7 @@ def test_all_sides_do_the_same_rows(bench, here):
 
 
 def test_kept_states_and_the_same_epoch_anew(bench):
-    found, printed = bench("model.dropout=0.0", "--frozen")
+    found, printed = bench("--frozen")
     assert list(found) == ["anew", "kept"]
     assert found["anew"]["rows"] == found["kept"]["rows"] == 93  # one epoch
     assert "fill" in found["kept"]
@@ -70,7 +91,7 @@ def test_kept_states_and_the_same_epoch_anew(bench):
 
 
 def test_what_a_row_costs(bench):
-    found, printed = bench("model.dropout=0.0", "--rows", "100", "200")
+    found, printed = bench("--rows", "100", "200")
     assert list(found) == ["rows-100", "rows-200", "memory-short", "memory-mixed", "memory-long"]
     for many in (100, 200):
         row = found[f"rows-{many}"]
