@@ -1,77 +1,150 @@
 """Our loop against HF Trainer, and against what the machine's matrix products would allow.
 
-    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --steps 40 --rounds 3
-    python scripts/bench.py recipes/bbc_news.yaml data.max_length=512 --steps 10
+    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rounds 3
+    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --frozen
+    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rows 1000 10000 100000
 
 Same encoder, documents, batch size and steps; each side runs in a process of its own, by turns, so
 that what else the machine does falls on all alike. The sides:
 
-    ours     this package, with its defaults for this machine
-    trainer  transformers.Trainer as it comes
-    tuned    the same with what an informed user sets: bf16, rows grouped by length, AdamW at 2e-4
-    limit    the encoder's matrix products alone, in our precision: no step can be faster
+    ours      this package, with its defaults for this machine
+    trainer   transformers.Trainer as it comes
+    tuned     the same with what an informed user sets: bf16, rows grouped by length, AdamW at 2e-4
+    pipeline  transformers.pipeline, fp32, 32 documents a batch, scoring the model that ours saved
+    limit     the encoder's matrix products alone, in our precision: no step can be faster
 
-Prints a table and, with `--json FILE`, writes every number. `--profile` shows where our time goes.
+`--optimizer` gives ours and both Trainers the same one: same rate, same momentum, same frozen part.
+
+Times leave out each run's first steps (`--warmup`), as libraries plan each new shape once. Rows per
+second are tokens per second over the mean length of a training row: Trainer's grouping by length
+begins with the longest, and another sample of rows is another amount of work. Scoring is from texts
+to logits. FLOP/s are useful ones, of the products with the encoder's weights:
+
+    tokens × Σ 2 × weights × (1 + 1 where the input's gradient is needed + 1 where the weights' is)
+
+summed over the products, so that frozen weights, and the input of the first layer that is trained,
+save theirs. What attention computes between tokens is not counted.
+
+`--frozen`: an epoch with the encoder frozen, anew against from kept states. `--rows`: what a row
+costs as rows grow, and peak memory for short and long documents under one budget of tokens. Prints
+a table; `--json FILE` writes every number, `--plot FILE.svg` draws them, `--profile` shows where
+our time goes.
 """
 
 import argparse
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-SIDES = ("ours", "trainer", "tuned", "limit")
-LEARN_RATE = {"trainer": 5e-5, "tuned": 2e-4}  # the first is Trainer's own default
-Numbers = dict[str, float]
+BEGAN = time.perf_counter()
+
+import bench_shown as shown  # noqa: E402 # the clock of start-up runs from before the imports
+from bench_shown import Found, Numbers  # noqa: E402
+
+SIDES = ("ours", "trainer", "tuned", "pipeline", "limit")
 
 
 def main() -> int:
+    known, words = read(sys.argv[1:])
+    if known.side is not None:
+        return alone(known.side, known, words)
+    if known.profile:
+        return alone("ours", known, words)
+    sides = chosen(known)
+    found: Found = {side: [] for side in sides}
+    for turn in range(known.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for side in sides:
+                found[side].append(in_a_process(side, folder))
+                said = {k: v for k, v in found[side][-1].items() if not isinstance(v, list)}
+                print(f"round {turn + 1}: {side}: {said}", file=sys.stderr, flush=True)
+    print(shown.table(found))
+    if known.json is not None:
+        known.json.write_text(json.dumps(report(found, known), indent=2) + "\n")
+    if known.plot is not None:
+        print(shown.plot(found, known.plot))
+    return 0
+
+
+def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The choices, and the words that change the recipe."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe")
-    parser.add_argument("--steps", type=int, default=40, help="of training, in each run")
+    # With the default warm-up 50, which is what Trainer sorts by length at once.
+    parser.add_argument("--steps", type=int, default=47, help="timed, in each run")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before them, not timed")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side runs")
     parser.add_argument("--scored", type=int, default=500, help="test documents to score")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"), help="of ours and both Trainers")
+    parser.add_argument("--frozen", action="store_true", help="bench kept states instead")
+    parser.add_argument("--rows", type=int, nargs="+", help="bench so many rows instead")
     parser.add_argument("--json", type=Path, help="where to write every number")
+    parser.add_argument("--plot", type=Path, help="where to draw them (.svg); needs matplotlib")
     parser.add_argument("--profile", action="store_true", help="the top costs of our steps")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    known, words = parser.parse_known_args()
-    if known.side or known.profile:
-        return alone(known.side or "ours", known, words)
-    found: dict[str, list[Numbers]] = {side: [] for side in known.sides}
-    for turn in range(known.rounds):
-        for side in known.sides:
-            found[side].append(in_a_process(side))
-            print(f"round {turn + 1}: {side}: {found[side][-1]}", file=sys.stderr, flush=True)
-    print(as_table(found))
-    if known.json is not None:
-        known.json.write_text(json.dumps({"command": sys.argv[1:], "runs": found}, indent=2) + "\n")
-    return 0
+    parser.add_argument("--side", help=argparse.SUPPRESS)  # run this one, in this process
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # what sides share
+    known, words = parser.parse_known_args(arguments)
+    sides = known.sides
+    if "pipeline" in sides and "ours" not in sides[: sides.index("pipeline")]:
+        parser.error("--sides: pipeline scores the model that ours saved: put ours before it")
+    return known, words
+
+
+def chosen(known: argparse.Namespace) -> list[str]:
+    if known.frozen:
+        return ["anew", "kept"]
+    if known.rows:
+        return [*(f"rows-{many}" for many in known.rows), *(f"memory-{k}" for k in shown.KINDS)]
+    return list(known.sides)
 
 
 def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
+    """One side, in this process; its numbers are the last line that it prints."""
+    import bench_ours
+    import bench_own
+    import bench_theirs
+
     from finetune.problems import InputError
 
+    kind, _, which = side.partition("-")
     try:
-        print(json.dumps(measure(side, known, words)))
+        match kind:
+            case "ours":
+                numbers = bench_ours.ours(known, words)
+            case "trainer" | "tuned":
+                numbers = bench_theirs.trainer(known, words, tuned=kind == "tuned")
+            case "pipeline":
+                numbers = bench_theirs.pipeline(known, words)
+            case "limit":
+                numbers = bench_ours.limit(known, words)
+            case "anew" | "kept":
+                numbers = bench_own.frozen(known, words, kept=kind == "kept")
+            case "rows":
+                numbers = bench_own.rows(known, words, int(which))
+            case "memory":
+                numbers = bench_own.memory(known, words, which)
+            case _:
+                raise SystemExit(f"no side {side}")
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
+    if "first_step" in numbers:
+        numbers["start"] = numbers.pop("first_step") - BEGAN
+    print(json.dumps(numbers | {"memory": shown.peak_memory()}))
     return 0
 
 
-def in_a_process(side: str) -> Numbers:
+def in_a_process(side: str, folder: str) -> Numbers:
     done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], "--side", side],
+        [sys.executable, __file__, *sys.argv[1:], "--side", side, "--folder", folder],
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -81,209 +154,17 @@ def in_a_process(side: str) -> Numbers:
     return numbers
 
 
-def as_table(found: dict[str, list[Numbers]]) -> str:
-    from finetune import terminal
-
-    rows = [["", "rows/s", "ours is", "scoring, rows/s", "ours is", "accuracy", "peak memory"]]
-    for side, runs in found.items():
-        row = [side]
-        for key in ("train", "score"):
-            if key not in runs[0]:
-                row += ["", ""]
-                continue
-            row.append(f"{statistics.median(run[key] for run in runs):.1f}")
-            both = zip(found.get("ours", []), runs, strict=False)
-            ratios = [ours[key] / run[key] for ours, run in both]
-            row.append(f"{statistics.median(ratios):.2f} ×" if ratios and side != "ours" else "")
-        row.append(f"{runs[0]['accuracy']:.3f}" if "accuracy" in runs[0] else "")
-        row.append(f"{max(run['memory'] for run in runs):,.0f} MB" if "memory" in runs[0] else "")
-        rows.append(row)
-    return terminal.table(rows)
-
-
-def measure(side: str, known: argparse.Namespace, words: Sequence[str]) -> Numbers:
-    """One side, in this process."""
-    began = time.perf_counter()
-    if side == "limit":
-        return limit(known, words)
-    make: Callable[..., Numbers] = ours if side == "ours" else trainer
-    numbers = make(side, known, words, began)
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return numbers | {"memory": kilobytes / 1024, "seconds": time.perf_counter() - began}
-
-
-def loaded(known: argparse.Namespace, words: Sequence[str]) -> Any:
-    """The recipe and its documents, of test the first few only."""
-    from finetune import data, recipe_file, sources, terminal
-
-    terminal.quiet_libraries()
-    choices = recipe_file.load(known.recipe, [*words, f"train.max_steps={known.steps}"])
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
-    return choices, corpus, sources.model_source(choices.model.source)
-
-
-def ours(side: str, known: argparse.Namespace, words: Sequence[str], began: float) -> Numbers:
-    from accelerate import Accelerator
-
-    from finetune import hardware, loop, model, optim, packing, pretrained, scoring, tokens
-    from finetune.record import Record
-
-    choices, corpus, source = loaded(known, words)
-    plan = hardware.plan(choices.model, choices.train)
-    accelerator = Accelerator(mixed_precision="no" if plan.precision == "fp32" else plan.precision)
-    hardware.set_up(plan)
-    tokenizer = pretrained.load_tokenizer(source, choices.model)
-    config = pretrained.load_config(source, choices.model)
-    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
-    train = tokens.encode(corpus.train.texts, tokenizer, length)
-    test = tokens.encode(corpus.test.texts[: known.scored], tokenizer, length)
-    plan = packing.plan(plan, choices, config)
-    classifier = model.build(source, choices.model, corpus.labels, plan.attention, seed=0)
-    if plan.packed:
-        packing.attach(classifier)
-        train, test = packing.PackedTable.of(train), packing.PackedTable.of(test)
-    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, choices.optim))
-    record = Record(accelerator, choices.optim.max_grad_norm)
-
-    def fit() -> None:
-        loop.fit(
-            prepared, optimizer, train, corpus.train.labels, choices, plan.micro_batch_tokens,
-            accelerator, record,
-            log=lambda step, line: None,
-            validate=lambda step: None,
-            pause=lambda step, scored: False,
-        )  # fmt: skip
-
-    ready = time.perf_counter()
-    if known.profile:
-        profiled(fit)
-    else:
-        fit()
-    trained = time.perf_counter()
-    logits = scoring.logits_of(prepared, test, accelerator, plan.micro_batch_tokens)
-    scored = time.perf_counter()
-    right = logits.argmax(axis=1) == corpus.test.labels[: known.scored]
+def report(found: Found, known: argparse.Namespace) -> dict[str, object]:
+    """Every number, and what is needed to get them again."""
+    hidden = ("side", "folder", "profile", "json", "plot")
     return {
-        "train": record.rows / (trained - ready),
-        "score": len(logits) / (scored - trained),
-        "accuracy": float(right.mean()),
-        "ready": ready - began,
-        "tokens": record.tokens / record.rows,
+        "command": ["python", "scripts/bench.py", *sys.argv[1:]],
+        "settings": {k: v for k, v in vars(known).items() if k not in hidden},
+        "machine": shown.machine(),
+        "versions": shown.versions(),
+        "medians": {side: shown.medians(runs) for side, runs in found.items()},
+        "runs": found,
     }
-
-
-def profiled(fit: Callable[[], None]) -> None:
-    """Run under torch's profiler, and print the operators that cost most."""
-    from torch.profiler import profile
-
-    with profile() as seen:
-        fit()
-    print(
-        seen.key_averages().table(
-            sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=40
-        )
-    )
-
-
-def trainer(side: str, known: argparse.Namespace, words: Sequence[str], began: float) -> Numbers:
-    import numpy as np
-    import torch
-    from datasets import Dataset
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
-
-    choices, corpus, source = loaded(known, words)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    net = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=len(corpus.labels), dtype=torch.float32
-    )
-    length = choices.data.max_length or 512
-
-    def encoded(texts: Sequence[str], labels: Any) -> Dataset:
-        rows = tokenizer(list(texts), truncation=True, max_length=length)
-        return Dataset.from_dict({**rows, "labels": labels})
-
-    train = encoded(corpus.train.texts, corpus.train.labels)
-    test = encoded(corpus.test.texts[: known.scored], corpus.test.labels[: known.scored])
-    tuned: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"}
-    tuned["use_cpu"] = not torch.cuda.is_available()
-    with tempfile.TemporaryDirectory() as folder:
-        runner = Trainer(
-            model=net,
-            args=TrainingArguments(
-                output_dir=folder,
-                per_device_train_batch_size=choices.train.batch_size,
-                per_device_eval_batch_size=choices.train.batch_size,
-                max_steps=known.steps,
-                learning_rate=LEARN_RATE[side],
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                **(tuned if side == "tuned" else {}),
-            ),
-            train_dataset=train,
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
-        ready = time.perf_counter()
-        runner.train()
-        trained = time.perf_counter()
-        logits = runner.predict(test).predictions
-        scored = time.perf_counter()
-    right = np.asarray(logits).argmax(axis=1) == corpus.test.labels[: known.scored]
-    return {
-        "train": known.steps * choices.train.batch_size / (trained - ready),
-        "score": len(right) / (scored - trained),
-        "accuracy": float(right.mean()),
-        "ready": ready - began,
-    }
-
-
-def limit(known: argparse.Namespace, words: Sequence[str]) -> Numbers:
-    """Rows a second if a step were nothing but the products with the encoder's weights.
-
-    Each linear layer's three products (forward, gradient of its input, gradient of its weights) are
-    timed at the plan's micro-batch, in the plan's precision, and the best time of several counts.
-    """
-    import torch
-
-    from finetune import hardware, model, pretrained, tokens
-
-    choices, corpus, source = loaded(known, words)
-    plan = hardware.plan(choices.model, choices.train)
-    hardware.set_up(plan)
-    tokenizer = pretrained.load_tokenizer(source, choices.model)
-    config = pretrained.load_config(source, choices.model)
-    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
-    mean = float(tokens.encode(corpus.train.texts[:2000], tokenizer, length).lengths.mean())
-    classifier = model.build(source, choices.model, corpus.labels, plan.attention, seed=0)
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
-    many = plan.micro_batch_tokens
-    forward = backward = 0.0  # seconds a token
-    for layer in classifier.base_model.modules():
-        if not isinstance(layer, torch.nn.Linear) or not layer.weight.requires_grad:
-            continue
-        weight = layer.weight.detach().to(kind)
-        states, gradient = (torch.randn(many, size).to(kind) for size in weight.shape[::-1])
-        forward += best_seconds(torch.mm, states, weight.t()) / many
-        backward += best_seconds(torch.mm, gradient, weight) / many
-        backward += best_seconds(torch.mm, gradient.t(), states) / many
-    return {"train": 1 / (mean * (forward + backward)), "score": 1 / (mean * forward)}
-
-
-def best_seconds(product: Callable[..., Any], one: Any, other: Any) -> float:
-    times = []
-    for _ in range(8):
-        began = time.perf_counter()
-        for _ in range(5):
-            product(one, other)
-        times.append((time.perf_counter() - began) / 5)
-    return min(times)
 
 
 if __name__ == "__main__":
