@@ -5,6 +5,7 @@ alone: not on how many processes share them, nor on how much memory there is.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,44 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return -(-rows // batch_size)
 
 
-def epoch_order(rows: int, seed: int, epoch: int) -> Rows:
-    """The order in which an epoch visits the rows: a uniform permutation. (rows,)"""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+def epoch_order(rows: int, seed: int, epoch: int, alike: Sequence[Rows] | None = None) -> Rows:
+    """The order in which an epoch visits the rows: a uniform permutation. (rows,)
+
+    With groups of rows, each group has the same share of an epoch's places, whatever its size. Its
+    rows come in shuffled rounds that go on from epoch to epoch: a row of a large group is not
+    passed over for good, and one of a small group comes again only after all others of it have.
+
+    Args:
+        alike: the rows of each group, as of `by_class`.
+    """
+    draw = np.random.default_rng([seed, epoch])
+    if alike is None:
+        return draw.permutation(rows)
+    ends = np.arange(len(alike) + 1) * rows // len(alike)
+    chosen = []
+    for group, (members, places) in enumerate(zip(alike, np.diff(ends), strict=True)):
+        first, last = epoch * places, (epoch + 1) * places  # of the group's endless row of rounds
+        rounds = range(first // len(members), -(-last // len(members)))
+        shuffled = [np.random.default_rng([seed, group, r]).permutation(members) for r in rounds]
+        start = first - rounds.start * len(members)
+        if places:
+            chosen.append(np.concatenate(shuffled)[start : start + places])
+    return draw.permutation(np.concatenate(chosen))
+
+
+def by_class(labels: NDArray[Any]) -> list[Rows]:
+    """The rows of each class that has some, for an order that is balanced over the classes.
+
+    Of several labels a row, a row stands in the group of each of its labels; those that have none
+    are a group of their own.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 (rows, classes).
+    """
+    if labels.ndim == 1:
+        return [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    groups = [*(labels.T > 0), ~(labels > 0).any(axis=1)]
+    return [np.flatnonzero(group) for group in groups if group.any()]
 
 
 def step_rows(order: Rows, batch_size: int, step: int) -> Rows:

@@ -6,14 +6,15 @@ Everything is built by the caller and passed in: nothing is loaded or configured
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from finetune import batches, optim, recipe
+from finetune.losses import row_loss
 from finetune.record import Line, Record
 from finetune.terminal import Progress
 from finetune.tokens import TokenTable
@@ -23,7 +24,7 @@ def fit(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     table: TokenTable,
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     choices: recipe.Recipe,
     micro_batch_tokens: int,
     accelerator: Accelerator,
@@ -32,12 +33,14 @@ def fit(
     validate: Callable[[int], None],
     pause: Callable[[int, bool], bool],
     rate_scale: float = 1.0,
+    weights: NDArray[np.float64] | None = None,
 ) -> None:
-    """Gradient descent on the mean cross-entropy of the training rows.
+    """Gradient descent on the mean loss of the training rows.
 
     Args:
         model: prepared by the accelerator, as is the optimizer; returns logits (rows, classes).
-        labels: the true class of each row of the table. (rows,)
+        labels: the true class of each row of the table (rows,); or, of several labels a row, 0 and
+            1 for each class (rows, classes).
         record: the account so far, empty or of an earlier part of the run; goes on from its step.
         log: called with the steps done and a line of numbers every `train.log_every` steps, and
             after the first and the last.
@@ -45,6 +48,7 @@ def fit(
         pause: called after each step with the steps done, and whether validation was scored; may
             write a checkpoint, and ends the loop by returning True.
         rate_scale: what the schedule's rates are multiplied by.
+        weights: of each class in the loss, as of `losses.class_weights`. (classes,)
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
@@ -57,6 +61,8 @@ def fit(
     first = record.steps
     lengths = table.lengths
     targets = torch.from_numpy(labels).to(device)
+    loss_of = row_loss(train, weights)
+    alike = batches.by_class(labels) if train.sampling == "balanced" else None
     parameters = [p for p in model.parameters() if p.requires_grad]
     progress = Progress(steps, first, shown=accelerator.is_main_process)
     model.train()
@@ -64,7 +70,7 @@ def fit(
     for step in range(first, steps):
         epoch, step_in_epoch = divmod(step, per_epoch)
         if step_in_epoch == 0 or step == first:
-            order = batches.epoch_order(len(table), choices.run.seed, epoch)
+            order = batches.epoch_order(len(table), choices.run.seed, epoch, alike)
         # The step's rows are a uniform sample, so their mean loss is a Monte Carlo estimate of
         # the true loss, and its gradient one of the true gradient.
         rows = batches.step_rows(order, train.batch_size, step_in_epoch)
@@ -77,12 +83,7 @@ def fit(
                 joined = i == len(parts)  # the processes' gradients are averaged once
                 with nullcontext() if joined else accelerator.no_sync(model):
                     logits = model(**table.batch(part, device)).logits.float()  # (part, classes)
-                    losses = weight * F.cross_entropy(  # softmax, then -log p(true label): (part,)
-                        logits,
-                        targets[torch.from_numpy(part)],
-                        reduction="none",
-                        label_smoothing=train.label_smoothing,
-                    )
+                    losses = weight * loss_of(logits, targets[torch.from_numpy(part)])  # (part,)
                     # Divided by the step's true row count; times processes, as they are averaged.
                     accelerator.backward(losses.sum() * (processes / len(rows)))
                 record.add(losses)

@@ -5,7 +5,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 # What SGD and AdamW start from where a recipe names no rate.
@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+Weights = dict[str, Annotated[float, Field(gt=0)]]
 
 
 class Section(BaseModel):
@@ -169,8 +170,33 @@ class Train(Section):
         description="auto: rows end to end instead of padded, where the encoder's layers are "
         "BERT's and this is a CPU; the same mathematics, faster",
     )
+    loss: Literal["cross_entropy", "focal", "generalised_cross_entropy"] = Field(
+        "cross_entropy",
+        description="what is descended; focal turns to hard rows, generalised_cross_entropy bears "
+        "wrong labels. What validation and test report as loss is always the plain cross-entropy",
+    )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
+        0.0,
+        ge=0,
+        lt=1,
+        description="of cross_entropy: share of the target spread evenly over all classes",
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="of focal; 0 is cross_entropy")
+    gce_q: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="of generalised_cross_entropy: near 0 it is cross_entropy, 1 bears most",
+    )
+    class_weights: Literal["balanced"] | Weights | None = Field(
+        None,
+        description="what a row's loss is multiplied by, by its label; balanced: n / (classes × n "
+        "of the label). In train alone: the loss of validation and test has no weights",
+    )
+    sampling: Literal["uniform", "balanced"] = Field(
+        "uniform",
+        description="uniform: an epoch takes each row once; balanced: as many rows, all labels "
+        "equally often, so that rows of a rare one come again",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the matrix products; auto: what pays on this hardware"
@@ -184,6 +210,35 @@ class Train(Section):
         description="when a loss is not finite, or the model collapses to one class; back_off: "
         "return to a checkpoint from when all was well, and halve the rate; five times at most",
     )
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_are_words(cls, weights: object) -> object:
+        """YAML reads the labels 0 and true as a number and a truth value."""
+        if not isinstance(weights, dict):
+            return weights
+        return {
+            str(name).lower() if isinstance(name, bool) else str(name): weight
+            for name, weight in weights.items()
+        }
+
+    @model_validator(mode="after")
+    def _options_belong_to_loss(self) -> Self:
+        owners = {
+            "label_smoothing": "cross_entropy",
+            "focal_gamma": "focal",
+            "gce_q": "generalised_cross_entropy",
+        }
+        for key, owner in owners.items():
+            default = type(self).model_fields[key].default
+            if self.loss != owner and getattr(self, key) != default:
+                raise conflict(key, f"{default} with train.loss '{self.loss}' (it is of {owner})")
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise conflict(
+                "class_weights",
+                "null with train.sampling 'balanced', got 'balanced': one of the two is enough",
+            )
+        return self
 
 
 class Optim(Section):

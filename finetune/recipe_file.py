@@ -212,7 +212,8 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
     field = SECTIONS[section].model_fields.get(key)
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
     takes_words = str in kinds and ... not in kinds  # a list of words is written as YAML
-    if isinstance(value, dict) or (takes_words and value is not None):
+    takes_keys = any(get_origin(kind) is dict for kind in kinds)
+    if (isinstance(value, dict) and not takes_keys) or (takes_words and value is not None):
         value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand
     tree.setdefault(section, {})
     tree[section][key] = value
@@ -287,6 +288,8 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
     if origin is tuple:
         return f"a list, each {_describe(get_args(annotation)[0], [])}"
+    if origin is dict:
+        return f"a mapping of words, each to {_describe(get_args(annotation)[1], [])}"
     if annotation is type(None):
         return "null"
     if annotation is bool:

@@ -128,6 +128,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         data,
         hardware,
         loop,
+        losses,
         memory,
         metrics,
         model,
@@ -197,6 +198,8 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         accelerator, lambda: data.prepare(sources.load_rows(recipe.data), recipe.data)
     )
     metrics.try_out(wanted, len(corpus.labels))
+    assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
+    weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
     source = sources.model_source(recipe.model.source)
     config, tokenizer = main_first(
         accelerator,
@@ -280,7 +283,6 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     )
 
     # Train on train; pick by validation, and calibrate by it; then, once, score test.
-    assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     summary.say_training()
     course.begin()
     with course.stopping:
@@ -299,6 +301,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
                     meter.timed("validate", course.validate),
                     meter.timed("checkpoint", course.pause),
                     course.standing.rate_scale,
+                    weights,
                 )
             except DivergedError as error:
                 course.back_off(error)

@@ -68,8 +68,12 @@ def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
 
 @pytest.mark.parametrize(
     "words",
-    [["optim.name=adamw", "optim.lr=1e-3"], ["train.precision=bf16", "train.threads=2"]],
-    ids=["adamw", "bf16 by two threads"],
+    [
+        ["optim.name=adamw", "optim.lr=1e-3"],
+        ["train.precision=bf16", "train.threads=2"],
+        ["train.sampling=balanced", "train.loss=focal"],
+    ],
+    ids=["adamw", "bf16 by two threads", "balanced, focal"],
 )
 def test_other_optimizers_and_precisions(here, words):
     words = *words, "train.epochs=1", "checkpoint.keep=99"

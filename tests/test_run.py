@@ -195,9 +195,19 @@ def distance(weights, reference):
 
 
 def test_more_processes_than_rows_in_the_last_step(work):
-    """41 rows in steps of 8 leave a last step of one row, which one of two processes computes."""
-    _, results = run(work, [*TWO, RUN], "train.epochs=1", name="ragged")
+    """41 rows in steps of 8 leave a last step of one row, which one of two processes computes.
+
+    Weights of labels and a balanced order are the same for both.
+    """
+    words = (
+        *("train.epochs=1", "train.class_weights={war: 3, sea: 0.5}", "train.sampling=balanced"),
+        *("optim.momentum=0", "checkpoint.every=never"),
+    )
+    _, results = run(work, [*TWO, RUN], *words, name="ragged")
     assert (results["num_processes"], results["train"]["rows"]) == (2, 41)
+    _, single = run(work, [sys.executable, RUN], *words, name="ragged-alone")
+    assert results["hashes"]["recipe"] == single["hashes"]["recipe"] != ""
+    assert distance(weights(work, "ragged"), weights(work, "ragged-alone")) < 1e-5
 
 
 def test_the_saved_recipe_repeats_the_run(work, one, tmp_path):
