@@ -1,5 +1,5 @@
 # `make quickstart`: install into .venv and train on real documents, offline.
-# `make test`: install and run the whole suite.
+# `make test`: install and run the whole suite, a worker for each core.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
@@ -8,8 +8,9 @@ BIN := .venv/bin
 quickstart: install
 	$(BIN)/accelerate launch finetune/run.py recipes/bbc_news.yaml
 
+# One thread in each worker: several that compute at once wait for each other's threads.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .
