@@ -118,13 +118,17 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
         f"{train['steps']:,} steps on {train['rows']:,} documents in "
         f"{advice.seconds(train['seconds'])}, on {_plain(results['hardware']['name'])} in "
         f"{results['hardware']['precision']}; the best model by `{choices.score.best}` on "
-        f"validation, of step {results['validation']['step']:,.0f}. Made again by this recipe (all "
-        "else as by default), with "
-        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        + ":\n"
+        f"validation, of step {results['validation']['step']:,.0f}.\n"
     )
+    yield "## How to reproduce\n"
+    yield "This recipe, with all else as by default:\n"
     yield f"```yaml\n{saved.rstrip()}\n```\n"
+    yield "```console\n$ accelerate launch finetune/run.py recipe.yaml\n```\n"
     yield (
+        "With "
+        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+        + ", and on the machine that it was trained on, it gives the same weights (on a GPU, up "
+        "to the order in which floats are added). "
         f"SHA-256 of the documents: `{results['hashes']['data']}`; of the weights: "
         f"`{results['hashes']['weights']}`."
     )

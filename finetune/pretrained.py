@@ -168,7 +168,7 @@ def reading(source: str, key: str) -> Iterator[None]:
 
 
 def _reason(error: Exception, source: str, key: str) -> str:
-    # By name: only publish.py imports the Hub client.
+    # By name: only hub_*.py and publish.py import the Hub's client.
     names = {type(cause).__name__ for cause in _causes(error)}
     if "trust_remote_code" in str(error):
         return (

@@ -381,6 +381,10 @@ class Publish(Section):
         pattern=r"^[\w.-]+/[\w.-]+$",
     )
     private: bool = Field(False, description="create the repository as private")
+    revision: str | None = Field(
+        None, description="a branch, created where it is missing; null: main", min_length=1
+    )
+    pull_request: bool = Field(False, description="open a pull request, or go on with the open one")
     license: str | None = Field(
         None,
         description="the model's, as the Hub names it (apache-2.0); null: as the encoder's own "
@@ -390,6 +394,12 @@ class Publish(Section):
     language: Names | None = Field(
         None, description="the documents', as ISO 639 codes (en); null: as the encoder's card says"
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.pull_request and self.revision is not None:
+            raise conflict("revision", "null with publish.pull_request, which is against main")
+        return self
 
 
 class Recipe(Section):

@@ -345,10 +345,10 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
 
     main_only(accelerator, write)
     summary.say_results(results, course.folder)
+    trackers.finish(accelerator)  # what follows may fail, and the run is over
     if recipe.publish.repo_id is not None:
-        url = main_only(accelerator, lambda: publish.push(course.folder / "model", recipe.publish))
-        terminal.say(f"Published: {url}", even_if_quiet=True)
-    trackers.finish(accelerator)
+        done = main_only(accelerator, lambda: publish.push(course.folder, recipe.publish))
+        terminal.say(f"Published: {done.url}", even_if_quiet=True)
     return course.folder
 
 

@@ -5,8 +5,8 @@
         …  # HF_ENDPOINT=hub.url HF_TOKEN=hub.token HF_HUB_DISABLE_XET=1
         hub.files("ann/model")
 
-Repositories with commits, two kinds of storage (git and LFS), users with tokens and the namespaces
-where they may write, and a list of faults to come.
+Repositories with commits, branches and pull requests, two kinds of storage (git and LFS), users
+with tokens and the namespaces where they may write, and a list of faults to come.
 """
 
 import base64
@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -39,6 +39,7 @@ class Fault:
     html: bool = False
     drop: bool = False  # close the connection without an answer …
     after: bool = False  # … after the request has been carried out
+    cut: int | None = None  # close it when so many bytes of the body have come
     hang: float = 0.0  # seconds without an answer
     times: int = 1
 
@@ -60,16 +61,32 @@ class Repo:
     private: bool = False
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    branches: dict[str, str] = field(default_factory=dict)  # also refs/pr/1, …
+    pulls: list[dict[str, Any]] = field(default_factory=list)
 
-    def commit(self, files: dict[str, File], message: str) -> str:
+    def commit(self, files: dict[str, File], message: str, branch: str = "main") -> str:
         oid = hashlib.sha1(f"{len(self.commits)} {sorted(files)}".encode()).hexdigest()
         self.commits[oid] = files
         self.messages.append(message)
+        self.branches[branch] = oid
         return oid
+
+    def pull(self, title: str, author: str = "ann", status: str = "open") -> str:
+        """Open a pull request; its branch."""
+        number = len(self.pulls) + 1
+        self.pulls.insert(
+            0, {"num": number, "title": title, "author": {"name": author}, "status": status}
+        )
+        self.branches[f"refs/pr/{number}"] = self.head
+        return f"refs/pr/{number}"
 
     @property
     def head(self) -> str:
-        return next(reversed(self.commits))
+        return self.branches["main"]
+
+    def at(self, revision: str) -> dict[str, File] | None:
+        """The files of a branch or a commit."""
+        return self.commits.get(self.branches.get(revision, revision))
 
 
 @dataclass
@@ -116,10 +133,11 @@ class Hub:
         repo.commit({".gitattributes": File(b"*.safetensors lfs\n", False)}, "initial commit")
         return repo
 
-    def files(self, repo_id: str) -> dict[str, bytes]:
-        """The content at the repository's head."""
-        repo = self.repos[repo_id]
-        return {name: file.content for name, file in repo.commits[repo.head].items()}
+    def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
+        """The content at the repository's head, or of another branch."""
+        files = self.repos[repo_id].at(revision)
+        assert files is not None
+        return {name: file.content for name, file in files.items()}
 
     def asked(self, method: str, path: str) -> int:
         """How many requests matched."""
@@ -135,11 +153,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle_any(self) -> None:
-        hub, body = self.state, self._body()
-        path = unquote(urlsplit(self.path).path)
+        hub = self.state
+        address = urlsplit(self.path)
+        parts = [unquote(part) for part in address.path.strip("/").split("/")]
+        path = "/" + "/".join(parts)
         with hub.lock:
             hub.requests.append(Request(self.command, path, dict(self.headers), time.monotonic()))
-            hub.received.append(body)
             fault = next(
                 (
                     fault
@@ -150,8 +169,15 @@ class _Handler(BaseHTTPRequestHandler):
             )
             if fault is not None:
                 fault.times -= 1
+        if fault is not None and fault.cut is not None:
+            self.rfile.read(fault.cut)
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        body = self._body()
+        with hub.lock:
+            hub.received.append(body)
             if fault is None or fault.after:
-                status, answer, headers = self._answer(path, body)
+                status, answer, headers = self._answer(parts, dict(parse_qsl(address.query)), body)
         if fault is not None:
             time.sleep(fault.hang)
             if fault.drop or fault.hang:
@@ -182,23 +208,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(self, path: str, body: bytes) -> tuple[int, Any, dict[str, str]]:
+    def _answer(
+        self, parts: list[str], query: dict[str, str], body: bytes
+    ) -> tuple[int, Any, dict[str, str]]:
         hub = self.state
         known = self.headers.get("Authorization") == f"Bearer {hub.token}"
         if self.command == "PUT":  # a signed address: without the token
             assert "Authorization" not in self.headers
-            sha = path.removeprefix("/storage/")
+            sha = parts[-1]
             if hashlib.sha256(body).hexdigest() != sha:
                 return 400, {"error": "another content"}, {}
             hub.blobs[sha] = body
             return 200, {}, {}
-        if path == "/api/agent-harnesses":
+        if parts == ["api", "agent-harnesses"]:
             return 404, {}, {}
         if not known:
             why = "Invalid credentials in Authorization header"
             return 401, {"error": why}, {"X-Error-Message": why}
-        data = json.loads(body) if body and "/commit/" not in path else None
-        match path.strip("/").split("/"):
+        data = json.loads(body) if body and "commit" not in parts else None
+        match parts:
             case ["api", "whoami-v2"]:
                 return 200, self._user(), {}
             case ["api", "repos", "create"]:
@@ -206,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "validate-yaml"]:
                 return self._validate(data["content"])
             case ["api", "models", user, name, *rest]:
-                return self._model(f"{user}/{name}", rest, body)
+                return self._model(f"{user}/{name}", rest, query, body)
             case [_, _, "info", "lfs", "objects", "batch"]:
                 objects = [self._lfs(item) for item in data["objects"]]
                 return 200, {"transfer": "basic", "objects": objects}, {}
@@ -215,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return (200 if there is not None and len(there) == data["size"] else 404), {}, {}
             case [user, name, "resolve", revision, *parts]:
                 return self._resolve(f"{user}/{name}", revision, "/".join(parts))
-        return 404, {"error": f"no such address: {path}"}, {}
+        return 404, {"error": f"no such address: {self.path}"}, {}
 
     def _user(self) -> dict[str, Any]:
         auth = {"type": "access_token", "accessToken": {"role": self.state.role}}
@@ -241,26 +269,64 @@ class _Handler(BaseHTTPRequestHandler):
             return 400, {"errors": [{"message": str(error).splitlines()[0]}], "warnings": []}, {}
         return 200, {"errors": [], "warnings": []}, {}
 
-    def _model(self, repo_id: str, rest: list[str], body: bytes) -> tuple[int, Any, dict[str, str]]:
+    def _model(
+        self, repo_id: str, rest: list[str], query: dict[str, str], body: bytes
+    ) -> tuple[int, Any, dict[str, str]]:
         repo = self.state.repos.get(repo_id)
         if repo is None:
             return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
+        no_revision = 404, {"error": "no revision"}, {"X-Error-Code": "RevisionNotFound"}
         may_write = repo_id.partition("/")[0] in self.state.writable and self.state.role == "write"
         match rest:
-            case ["preupload" | "commit", *_] if not may_write:
+            case ["preupload" | "commit", revision] if not may_write and not (
+                "create_pr" in query or revision.startswith("refs/pr/")
+            ):
                 return 403, {"error": "Forbidden: pass `create_pr=1` to create a Pull Request"}, {}
-            case ["preupload", "main"]:
-                head = repo.commits[repo.head]
+            case ["branch", _] if not may_write:
+                return 403, {"error": "Forbidden"}, {}
+            case ["branch", name]:
+                if name in repo.branches:
+                    return 409, {"error": "Reference already exists"}, {}
+                repo.branches[name] = repo.head
+                return 200, {}, {}
+            case ["preupload", revision]:
+                head = repo.at(revision)
+                if head is None:
+                    return no_revision
                 return 200, {"files": [_mode(f, head) for f in json.loads(body)["files"]]}, {}
-            case ["commit", "main"]:
-                return self._commit(repo_id, [json.loads(line) for line in body.splitlines()])
+            case ["commit", revision]:
+                if revision not in repo.branches:
+                    return no_revision
+                lines = [json.loads(line) for line in body.splitlines()]
+                return self._commit(repo_id, lines, revision, "create_pr" in query)
+            case ["discussions"]:
+                found = [
+                    {
+                        **pull,
+                        "createdAt": "2025-01-01T00:00:00.000Z",
+                        "repo": {"name": repo_id, "type": "model"},
+                        "isPullRequest": True,
+                    }
+                    for pull in repo.pulls
+                    if (query["author"], query["status"])
+                    == (pull["author"]["name"], pull["status"])
+                ]
+                return 200, {"discussions": found, "count": len(found), "start": 0}, {}
             case [] | ["revision", _]:
-                info = {"id": repo_id, "sha": repo.head, "private": repo.private, "siblings": []}
+                oid = repo.branches.get(rest[-1] if rest else "main", rest[-1] if rest else "")
+                if oid not in repo.commits:
+                    return no_revision
+                info = {
+                    "id": repo_id,
+                    "sha": oid,
+                    "private": repo.private,
+                    "siblings": [{"rfilename": name} for name in repo.commits[oid]],
+                }
                 return 200, info, {}
             case ["tree", revision]:
-                files = repo.commits.get(repo.head if revision == "main" else revision)
+                files = repo.at(revision)
                 if files is None:
-                    return 404, {"error": "no revision"}, {"X-Error-Code": "RevisionNotFound"}
+                    return no_revision
                 return 200, [_entry(name, file) for name, file in files.items()], {}
         return 404, {"error": "no such address"}, {}
 
@@ -274,9 +340,11 @@ class _Handler(BaseHTTPRequestHandler):
         }
         return {"oid": sha, "size": item["size"], "actions": actions}
 
-    def _commit(self, repo_id: str, lines: list[Any]) -> tuple[int, Any, dict[str, str]]:
+    def _commit(
+        self, repo_id: str, lines: list[Any], revision: str, create_pr: bool
+    ) -> tuple[int, Any, dict[str, str]]:
         repo = self.state.repos[repo_id]
-        files = dict(repo.commits[repo.head])
+        files = dict(repo.at(revision) or {})
         message = ""
         for line in lines:
             value = line["value"]
@@ -296,13 +364,18 @@ class _Handler(BaseHTTPRequestHandler):
             old = files.pop(name)
             if content is not None:
                 files[name] = File(content, old.lfs)
-        oid = repo.commit(files, message)
-        url = f"{self.state.url}/{repo_id}/commit/{oid}"
-        return 200, {"success": True, "commitOid": oid, "commitUrl": url}, {}
+        if create_pr:
+            revision = repo.pull(message)
+        oid = repo.commit(files, message, revision)
+        page = f"{self.state.url}/{repo_id}"
+        answer = {"success": True, "commitOid": oid, "commitUrl": f"{page}/commit/{oid}"}
+        if create_pr:
+            answer["pullRequestUrl"] = f"{page}/discussions/{len(repo.pulls)}"
+        return 200, answer, {}
 
     def _resolve(self, repo_id: str, revision: str, name: str) -> tuple[int, Any, dict[str, str]]:
         repo = self.state.repos[repo_id]
-        oid = repo.head if revision == "main" else revision
+        oid = repo.branches.get(revision, revision)
         file = repo.commits[oid].get(name)
         if file is None:
             return 404, {"error": "no entry"}, {"X-Error-Code": "EntryNotFound"}

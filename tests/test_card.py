@@ -62,6 +62,8 @@ def test_what_it_says(run):
         "## Limits seen in the data",
         "## Training data",
         "## How it was trained",
+        "## How to reproduce",
+        "accelerate launch finetune/run.py recipe.yaml",
         found["hashes"]["weights"],
         'model="model", trust_remote_code=True',
         "epochs: 1",

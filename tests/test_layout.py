@@ -16,7 +16,7 @@ ORDER = [
 HOMES = {
     "evaluate": {"metrics"},
     "jinja2": {"page"},
-    "huggingface_hub": {"publish", "card"},
+    "huggingface_hub": {"hub_client", "hub_repository", "publish", "card"},
     "ruamel": {"recipe_file"},
 }
 

@@ -1,21 +1,25 @@
 """`finetune.publish` against a Hub on this machine that can fail in every way."""
 
+import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, constants
+from safetensors.torch import load_file, save_file
 
-from finetune import checkpoint, model, pretrained, publish
+from finetune import checkpoint, hub_client, model, pretrained, publish, rescore
 from finetune.problems import InputError
 from finetune.recipe import Model, Publish
 from tests.hub import TOKEN, Fault, File, Hub
+from tests.runs import results, run_here
 from tests.tiny import tiny_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -59,8 +63,30 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     close_session()
     with Hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield hub
     close_session()
+
+
+Script = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """The script in this process, which talks to the Hub above: exit code, output and errors."""
+
+    def start(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(publish.SCRIPT), *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(publish.SCRIPT), run_name="__main__")
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return start
 
 
 def local(folder: Path) -> dict[str, bytes]:
@@ -93,7 +119,7 @@ def push_problem(folder: Path, choices: Publish = CHOICES) -> str:
 def again(folder: Path, more: str = "") -> str:
     return (
         f"nothing is lost: the model stands in {folder}; push it again with: "
-        f"hf upload ann/model {folder} .{more}"
+        f"python {os.path.relpath(publish.SCRIPT)} {folder} ann/model{more}"
     )
 
 
@@ -162,7 +188,7 @@ def test_no_rights_in_the_namespace(hub: Hub) -> None:
     assert check_problem(Publish(repo_id="other/model")) == (
         "publish.repo_id: other/model: the token in HF_TOKEN may not write there (403: You don't "
         'have the rights to create a model under the namespace "other"); it is ann\'s, its '
-        "role write: take one with write access to other/, or a publish.repo_id in ann/, lab/; "
+        "role write: take one with write access to other/, or a repository in ann/, lab/; "
         + WITHOUT
     )
 
@@ -173,7 +199,7 @@ def test_somebody_elses_repository_is_no_success(hub: Hub) -> None:
     assert check_problem(Publish(repo_id="other/model")) == (
         "publish.repo_id: other/model: the token in HF_TOKEN may not write there (403: Forbidden: "
         "pass `create_pr=1` to create a Pull Request); it is ann's, its role write: take one with "
-        f"write access to other/, or a publish.repo_id in ann/, lab/; {WITHOUT}"
+        f"write access to other/, or a repository in ann/, lab/; {WITHOUT}"
     )
 
 
@@ -183,7 +209,7 @@ def test_a_read_token(hub: Hub) -> None:
     assert check_problem() == (
         "publish.repo_id: ann/model: the token in HF_TOKEN may not write there (403: Forbidden: "
         "pass `create_pr=1` to create a Pull Request); it is ann's, its role read: take one with "
-        f"write access to ann/, or a publish.repo_id in ann/, lab/; {WITHOUT}"
+        f"write access to ann/, or a repository in ann/, lab/; {WITHOUT}"
     )
 
 
@@ -218,7 +244,7 @@ def test_a_public_repository_where_a_private_one_is_asked(hub: Hub) -> None:
     assert check_problem(Publish(repo_id="ann/model", private=True)) == (
         "publish.private: expected a private repository, but ann/model stands on the Hub and is "
         f"public; make it private at {hub.url}/ann/model/settings, or choose another "
-        "publish.repo_id"
+        "repository"
     )
 
 
@@ -239,7 +265,7 @@ def test_check_tries_again(hub: Hub) -> None:
 
 
 def test_no_answer_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(publish.TIMEOUT, "read", 0.1)
+    monkeypatch.setitem(hub_client.TIMEOUT, "read", 0.1)
     hub.faults = [Fault("GET", "whoami", hang=0.3, times=9)]
     assert check_problem() == (
         f"publish.repo_id: ann/model: cannot reach the Hub at {hub.url} (ReadTimeout: timed out, "
@@ -281,10 +307,11 @@ def test_exactly_the_model_goes_up(
     (folder / "checkpoints" / "model.safetensors").write_text(secret)
     (folder / "predictions.jsonl").write_text(secret)
 
-    publish.check(CHOICES)
-    url = publish.push(folder, CHOICES)
+    done = publish.push(folder, CHOICES)
     repo = hub.repos["ann/model"]
-    assert url == f"{hub.url}/ann/model/commit/{repo.head}"
+    assert done.sent == 6
+    assert done.commit == repo.head
+    assert done.url == f"{hub.url}/ann/model/commit/{repo.head}"
     assert pushed(hub) == expected
     assert repo.messages == ["initial commit", "Upload a document classifier"]
     assert list(hub.blobs.values()) == [expected["model.safetensors"]]
@@ -299,20 +326,28 @@ def test_exactly_the_model_goes_up(
     assert out.out.splitlines() == [
         "not pushed, as no part of the model: .env, .git, checkpoints, notes.txt, optimizer.bin "
         "and 2 more",
-        f"pushing 6 files (0.1 MB) to {hub.url}/ann/model",
+        f"pushing 6 of 6 files (0.1 MB) to {hub.url}/ann/model",
     ]
     assert out.err == ""
 
 
 def test_pushing_twice_makes_one_commit(hub: Hub, folder: Path) -> None:
     publish.check(CHOICES)
-    assert publish.push(folder, CHOICES) == publish.push(folder, CHOICES)
-    assert len(hub.repos["ann/model"].commits) == 2
+    first, second = publish.push(folder, CHOICES), publish.push(folder, CHOICES)
+    assert (first.url, first.sent, second.sent) == (second.url, 6, 0)
+    assert hub.asked("POST", "/commit/") == 1
     (folder / "README.md").write_text(CARD + "more\n")
-    assert publish.push(folder, CHOICES).endswith(hub.repos["ann/model"].head)
+    received = len(hub.received)
+    third = publish.push(folder, CHOICES)
+    assert third.url.endswith(hub.repos["ann/model"].head)
+    assert third.sent == 1
     assert len(hub.repos["ann/model"].commits) == 3
     assert pushed(hub) == local(folder)
     assert hub.asked("PUT", "") == 1
+    commit = next(
+        body for body in hub.received[received:] if b"lfsFile" in body or b'"file"' in body
+    )
+    assert [json.loads(line)["key"] for line in commit.splitlines()] == ["header", "file"]
 
 
 @pytest.mark.parametrize(
@@ -324,12 +359,15 @@ def test_pushing_twice_makes_one_commit(hub: Hub, folder: Path) -> None:
         (Fault("POST", "/commit/", status=429, headers={"Retry-After": "3"}, times=3), [3, 3, 4]),
         (Fault("POST", "/commit/", status=429, headers={"RateLimit": '"api";r=0;t=55'}), [55]),
         (Fault("POST", "/commit/", drop=True), [1]),
+        (Fault("POST", "/commit/", cut=1000), [1]),
         (Fault("POST", "/commit/", drop=True, after=True), [1]),
         (Fault("POST", "/commit/", hang=0.7), [1]),
         (Fault("POST", "validate-yaml", status=502, html=True), [1]),
         # These the client itself tries again.
         (Fault("POST", "preupload", status=500), []),
         (Fault("PUT", "storage", status=503), []),
+        (Fault("PUT", "storage", status=429, headers={"Retry-After": "0"}), []),
+        (Fault("PUT", "storage", cut=5000), []),
         (Fault("GET", "/tree/", status=429, headers={"Retry-After": "0"}), []),
     ],
 )
@@ -340,7 +378,7 @@ def test_trouble_that_passes(
     fault: Fault,
     waits: list[float],
 ) -> None:
-    monkeypatch.setitem(publish.TIMEOUT, "read", 0.5)
+    monkeypatch.setitem(hub_client.TIMEOUT, "read", 0.5)
     publish.check(CHOICES)
     hub.faults = [fault]
     waited: list[float] = []
@@ -355,8 +393,7 @@ def test_trouble_that_stays(hub: Hub, folder: Path, capsys: pytest.CaptureFixtur
     publish.check(CHOICES)
     hub.faults = [Fault("POST", "/commit/", status=503, error="maintenance", times=9)]
     assert push_problem(folder) == (
-        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 503: maintenance, 5 times; "
-        + again(folder)
+        f"ann/model: the Hub at {hub.url} answered 503: maintenance, 5 times; " + again(folder)
     )
     assert hub.asked("POST", "/commit/") == 5
     assert capsys.readouterr().out.splitlines()[1:] == [
@@ -370,56 +407,75 @@ def test_a_dead_endpoint_at_the_end(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own waits, in `tree`
     assert push_problem(folder) == (
-        "publish.repo_id: ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
+        "ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
         "[Errno 111] Connection refused, 5 times); check the network and HF_ENDPOINT; "
         + again(folder)
     )
 
 
-@pytest.mark.parametrize("private", [False, True])
-def test_the_command_in_the_message_works(hub: Hub, folder: Path, private: bool) -> None:
-    """Without a repository, so it must make one as the recipe says; and without the other files."""
+@pytest.mark.parametrize(
+    ("choices", "more"),
+    [
+        (Publish(repo_id="ann/model"), ""),
+        (Publish(repo_id="ann/model", private=True, revision="next"), " --private --revision next"),
+        (Publish(repo_id="ann/model", pull_request=True), " --pull-request"),
+    ],
+)
+def test_the_command_in_the_message_works(
+    hub: Hub, folder: Path, script: Script, choices: Publish, more: str
+) -> None:
     expected = local(folder)
-    choices = Publish(repo_id="ann/model", private=private)
     (folder / ".env").write_text("SECRET=1")
-    more = " --private" * private + "".join(f" --include {name}" for name in sorted(expected))
+    hub.faults = [Fault("POST", "/commit/", status=503, times=5)]
     message = push_problem(folder, choices)
     assert message == (
-        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 404: Repository not found; "
-        + again(folder, more)
+        f"ann/model: the Hub at {hub.url} answered 503, 5 times; " + again(folder, more)
     )
-    _, _, command = message.partition("push it again with: ")
-    words = shlex.split(command)
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name(words[0])), *words[1:]],
-        env=environment(hub),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert pushed(hub) == expected
-    assert hub.repos["ann/model"].private is private
+    _, _, command = message.partition("push it again with: python ")
+    name, *words = shlex.split(command)
+    assert (ROOT / name).samefile(publish.SCRIPT)
+    code, _, err = script(*words)
+    assert (code, err) == (0, "")
+    revision = choices.revision or ("refs/pr/1" if choices.pull_request else "main")
+    files = hub.files("ann/model", revision)
+    files.pop(".gitattributes")
+    assert files == expected
+    assert hub.repos["ann/model"].private is choices.private
 
 
 def test_rights_lost_meanwhile(hub: Hub, folder: Path) -> None:
     publish.check(CHOICES)
     hub.role = "read"
     assert push_problem(folder) == (
-        "publish.repo_id: ann/model: the token in HF_TOKEN may not write there (403: Forbidden: "
-        "pass `create_pr=1` to create a Pull Request); " + again(folder)
+        "ann/model: the token in HF_TOKEN may not write there (403: Forbidden: pass `create_pr=1` "
+        "to create a Pull Request); it is ann's, its role read: take one with write access to "
+        "ann/, or a repository in ann/, lab/; " + again(folder)
     )
+
+
+def test_a_token_that_expires(hub: Hub, folder: Path) -> None:
+    """Between training and the push, or in the middle of one."""
+    publish.check(CHOICES)
     hub.token = "another"
-    assert push_problem(folder).startswith(
-        f"publish.repo_id: ann/model: the Hub at {hub.url} refused the token in HF_TOKEN (401); "
+    expired = (
+        f"ann/model: the Hub at {hub.url} refused the token in HF_TOKEN (401); make a new one with "
+        f"write access at {hub.url}/settings/tokens; {again(folder)}"
     )
+    assert push_problem(folder) == expired
+    hub.token = TOKEN
+    why = "Invalid credentials in Authorization header"
+    hub.faults = [
+        Fault("POST", "/commit/", status=401, headers={"X-Error-Message": why}, error=why)
+    ]
+    assert push_problem(folder) == expired.replace("(401)", f"(401: {why})")
+    assert publish.push(folder, CHOICES).sent == 6
 
 
 def test_a_card_that_the_hub_refuses(hub: Hub, folder: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: [\n---\n")
     publish.check(CHOICES)
     assert push_problem(folder) == (
-        f"publish.repo_id: ann/model: the Hub at {hub.url} answered 400: while parsing a flow "
-        "node; " + again(folder)
+        f"ann/model: the Hub at {hub.url} answered 400: while parsing a flow node; " + again(folder)
     )
 
 
@@ -436,7 +492,7 @@ def test_what_arrived_is_compared(hub: Hub, folder: Path) -> None:
     message = push_problem(folder)
     head = hub.repos["ann/model"].head
     assert message == (
-        f"publish.repo_id: {hub.url}/ann/model/commit/{head} does not hold what was pushed: "
+        f"{hub.url}/ann/model/commit/{head} does not hold what was pushed: "
         f"config.json has 2 bytes there, {len(files['config.json']):,} here, "
         "model.safetensors has other content, modeling_document_classifier.py has other content, "
         "tokenizer.json is missing; " + again(folder)
@@ -458,13 +514,33 @@ def test_weights_of_an_older_model_do_not_stay(hub: Hub, folder: Path) -> None:
     }
 
 
-def test_a_token_in_the_card_stops_the_push(hub: Hub, folder: Path) -> None:
-    secret = "hf_" + "Zz9" * 12
-    (folder / "README.md").write_text(f"{CARD}\nexport HF_TOKEN={secret}\n")
-    assert push_problem(folder) == (
-        f"{folder / 'README.md'}: line 6 holds what looks like a Hugging Face token, so nothing "
-        "was pushed; take it out (and make a new token), then push again"
-    )
+SECRETS = {
+    "a Hugging Face token": "hf_" + "Zz9" * 12,
+    "an AWS key": "AKIA" + "ABCD" * 4,
+    "a GitHub token": "ghp_" + "a1B2" * 9,
+    "an API key": "sk-" + "a1B2" * 10,
+    "a private key": "-----BEGIN OPENSSH PRIVATE " + "KEY-----",
+    "your token": TOKEN,
+}
+
+
+def test_a_secret_in_a_file_stops_the_push(hub: Hub, folder: Path) -> None:
+    """Wherever it stands, and no message says it."""
+    lines = {kind: f"{CARD}\nKEY={secret}\n" for kind, secret in SECRETS.items()}
+    (folder / "README.md").write_text("\n".join(lines.values()))
+    config = json.loads((folder / "config.json").read_text())
+    config["_name"] = SECRETS["a Hugging Face token"]
+    (folder / "config.json").write_text(json.dumps(config))
+    message = push_problem(folder)
+    rest = "so nothing was pushed; take it out (and make a new one), then push again"
+    assert message.splitlines() == [
+        *(
+            f"{folder / 'README.md'}: line {6 + 7 * number} holds what looks like {kind}, {rest}"
+            for number, kind in enumerate(SECRETS)
+        ),
+        f"{folder / 'config.json'}: line 1 holds what looks like a Hugging Face token, {rest}",
+    ]
+    assert not any(secret in message for secret in SECRETS.values())
     assert hub.requests == []
 
 
@@ -476,7 +552,68 @@ def test_no_model_folder(hub: Hub, folder: Path) -> None:
         f"{folder}: not a model folder: expected config.json and model.safetensors, found "
         "config.json, modeling_document_classifier.py"
     )
-    assert push_problem(folder / "none").endswith("found nothing")
+    assert push_problem(folder / "none") == (
+        f"{folder / 'none'}: no such folder; expected a run folder or a model folder"
+    )
+    run = folder.parent
+    (run / "recipe.yaml").write_text("data: {source: x}\n")
+    assert push_problem(run) == (
+        f"{run}: this run is not finished: it has no results.json; go on with run.resume={run}, "
+        "then push"
+    )
+
+
+# --- Branches and pull requests -------------------------------------------------------------------
+
+
+def test_a_branch_is_made_where_it_is_missing(hub: Hub, folder: Path) -> None:
+    choices = Publish(repo_id="ann/model", revision="next/try")
+    publish.check(choices)
+    assert set(hub.repos["ann/model"].branches) == {"main", "next/try"}
+    assert publish.push(folder, choices).sent == 6
+    assert publish.push(folder, choices).sent == 0
+    assert list(hub.files("ann/model")) == [".gitattributes"]
+    assert len(hub.files("ann/model", "next/try")) == 7
+
+
+def test_a_pull_request_is_gone_on_with(hub: Hub, folder: Path) -> None:
+    """In a repository of others, where nothing but that is allowed; never a second one."""
+    repo = hub.create("other/model")
+    repo.pull("Upload a document classifier", author="bob")
+    repo.pull("Upload a document classifier", status="closed")
+    choices = Publish(repo_id="other/model", pull_request=True)
+    publish.check(choices)
+    hub.faults = [Fault("POST", "/commit/", drop=True, after=True)]
+    first = publish.push(folder, choices, sleep=lambda seconds: None)
+    assert first.url == f"{hub.url}/other/model/discussions/3"
+    assert len(repo.pulls) == 3
+    assert repo.branches["refs/pr/3"] == first.commit
+    again = publish.push(folder, choices)
+    assert (again.url, again.commit, again.sent) == (first.url, first.commit, 0)
+    (folder / "README.md").write_text(CARD + "more\n")
+    more = publish.push(folder, choices)
+    assert (more.url, more.sent) == (f"{hub.url}/other/model/discussions/3", 1)
+    assert len(repo.pulls) == 3
+    assert list(hub.files("other/model")) == [".gitattributes"]
+    assert hub.files("other/model", "refs/pr/3")["README.md"] == (CARD + "more\n").encode()
+
+
+def test_what_is_there_already_needs_no_pull_request(hub: Hub, folder: Path) -> None:
+    publish.push(folder, CHOICES)
+    done = publish.push(folder, Publish(repo_id="ann/model", pull_request=True))
+    assert (done.sent, done.commit) == (0, hub.repos["ann/model"].head)
+    assert hub.repos["ann/model"].pulls == []
+
+
+def test_the_card_loads_it_from_where_it_is_pushed(hub: Hub, folder: Path) -> None:
+    example = 'classify = pipeline("text-classification", model="{}", trust_remote_code=True)'
+    (folder / "README.md").write_text(f"{CARD}\n{example.format('model')}\n")
+    publish.push(folder, CHOICES)
+    assert hub.files("ann/model")["README.md"].decode() == (
+        f"{CARD}\n{example.format('ann/model')}\n"
+    )
+    assert example.format("model") in (folder / "README.md").read_text()
+    assert publish.push(folder, CHOICES).sent == 0
 
 
 # --- The environment, as a user sets it -----------------------------------------------------------
@@ -484,6 +621,7 @@ def test_no_model_folder(hub: Hub, folder: Path) -> None:
 
 def environment(hub: Hub) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    kept["PYTHONPATH"] = str(ROOT)
     return kept | {
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": TOKEN,
@@ -491,6 +629,186 @@ def environment(hub: Hub) -> dict[str, str]:
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
         "HF_HOME": str(Path(constants.HF_TOKEN_PATH).parent / "home"),
     }
+
+
+def lines(change: str, folder: Path) -> str:
+    """The table of a dry run in which all files share a fate."""
+    sizes = {file.name: f"{file.stat().st_size:,} bytes" for file in sorted(folder.iterdir())}
+    wide, long = max(map(len, sizes)), max(map(len, sizes.values()))
+    return "".join(f"  {name:<{wide}}  {size:>{long}}  {change}\n" for name, size in sizes.items())
+
+
+def test_a_dry_run_changes_nothing(hub: Hub, folder: Path, script: Script) -> None:
+    code, out, err = script(str(folder), "ann/model", "--dry-run", "--private")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"To {hub.url}/ann/model, which would be created, private:\n" + lines("new", folder)
+    )
+    assert hub.repos == {}
+
+    choices = Publish(repo_id="ann/model")
+    hub.create("ann/model").commit({"dict.txt": File(b"old", False)}, "old")
+    assert [(one.name, one.state) for one in publish.plan(folder, choices).changes][-2:] == [
+        ("tokenizer_config.json", "new"),
+        ("dict.txt", "removed"),
+    ]
+    publish.push(folder, choices)
+    head = hub.repos["ann/model"].head
+    (folder / "config.json").write_text("{}")
+    plan = publish.plan(folder, Publish(repo_id="ann/model", revision="next"))
+    assert plan.where == (
+        f"{hub.url}/ann/model, which is public, on the branch next, which would be created"
+    )
+    assert {one.name: one.state for one in plan.changes} == {
+        **dict.fromkeys(local(folder), "same"),
+        "config.json": "changed",
+    }
+    assert hub.repos["ann/model"].branches == {"main": head}
+    assert [request.method for request in hub.requests][-3:] == ["GET", "GET", "GET"]
+
+
+def test_the_script_says_what_is_wrong(
+    hub: Hub, folder: Path, tmp_path: Path, script: Script
+) -> None:
+    for words, said in (
+        ((str(folder), "model"), "error: REPO_ID: 'model' cannot be the name of a repository; "),
+        ((str(tmp_path / "none"), "ann/model"), f"error: {tmp_path / 'none'}: no such folder; "),
+        ((str(folder), "other/model"), "error: other/model: the token in HF_TOKEN may not write "),
+    ):
+        code, out, err = script(*words)
+        assert code == 2
+        assert err.startswith(said)
+        assert err.count("\n") == 1
+        assert TOKEN not in out + err
+
+
+def test_what_was_pushed_is_verified(hub: Hub, folder: Path, script: Script) -> None:
+    """At its own commit, whatever came after it."""
+    words = (str(folder), "ann/model")
+    assert script(*words)[0] == 0
+    head = hub.repos["ann/model"].head
+    code, out, err = script(*words, "--verify")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"Nothing to push, all is there: {hub.url}/ann/model/commit/{head}",
+        f"Verified: downloaded at {head}, the same logits on 16 sample rows",
+    ]
+
+
+def test_another_model_there_is_no_success(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = publish.push(folder, CHOICES)
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][0] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert verify_problem(folder, done) == (
+        f"{done.url}: the downloaded model gives other logits on 16 of 16 sample rows, by up to "
+        f"0.001; {again(folder)}"
+    )
+    monkeypatch.setattr(rescore, "_as_stranger", lambda folder, texts: (["b", "a"], []))
+    assert verify_problem(folder, done) == (
+        f"{done.url}: the downloaded model has other labels: b, a, not a, b; {again(folder)}"
+    )
+
+
+def test_a_model_that_does_not_load_is_no_success(hub: Hub, folder: Path) -> None:
+    done = publish.push(folder, CHOICES)
+    files = hub.repos["ann/model"].commits[done.commit]
+    own = files.pop("modeling_document_classifier.py")
+    message = verify_problem(folder, done)
+    start = f"{done.url}: the downloaded model does not load without this package ("
+    assert message.startswith(start)
+    assert "modeling_document_classifier.py" in message
+    files[own_name := "modeling_document_classifier.py"] = File(own.content + b"\nimport os", False)
+    assert verify_problem(folder, done) == (
+        f"{done.url}: {own_name} is not the modelling file of this version, and code from "
+        f"elsewhere does not run unasked: what was pushed is not verified; {again(folder)}"
+    )
+
+
+def verify_problem(folder: Path, done: publish.Pushed) -> str:
+    with pytest.raises(InputError) as caught:
+        publish.verify(folder, CHOICES, done)
+    return str(caught.value)
+
+
+def test_a_run_whose_push_failed_loses_nothing(
+    hub: Hub, here: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run.dir=out", "train.max_steps=2", "publish.repo_id=ann/tiny")
+    hub.faults = [Fault("POST", "/commit/", status=400, error="no room")]
+    run_here(*words, code=2)
+    said = capsys.readouterr()
+    run = here / "out"
+    assert said.err == (
+        f"error: ann/tiny: the Hub at {hub.url} answered 400: no room; nothing is lost: the model "
+        f"stands in {run / 'model'}; push it again with: python {publish.SCRIPT} {run} ann/tiny\n"
+    )
+    assert (run / "report.html").is_file()
+    assert results(run)["train"]["steps"] == 2
+    code, out, err = script(str(run), "ann/tiny", "--verify")
+    assert (code, err) == (0, "")
+    rows = 16 + len(results(run)["mistakes"])
+    assert out.endswith(f"the same logits on {rows} sample rows\n")
+    assert pushed(hub, "ann/tiny") == local(run / "model")
+    (run / "results.json").unlink()  # as where it was killed
+    assert script(str(run), "ann/tiny")[0] == 2
+
+
+WITHOUT_PACKAGE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Refuse(MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "finetune":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refuse())
+try:
+    import finetune.model
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("the package is there")
+from transformers import pipeline
+classify = pipeline("text-classification", model="ann/model"{})
+print(classify("A team and a goal.")[0]["label"], type(classify.model).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "flag", "name"),
+    [
+        ("linear", ", trust_remote_code=True", "DocumentClassifier"),
+        ("native", "", "BertForSequenceClassification"),
+    ],
+)
+def test_it_loads_from_the_hub_without_this_package(
+    hub: Hub, saved: Path, tmp_path: Path, head: str, flag: str, name: str
+) -> None:
+    folder = saved
+    if head == "native":
+        encoder = saved.parent / "encoder"
+        choices = Model(source=str(encoder), head="native", freeze="none")
+        classifier = model.build(str(encoder), choices, ["a", "b"], "eager", 0)
+        folder = tmp_path / "model"
+        model.save(classifier, pretrained.load_tokenizer(str(encoder), choices), folder)
+    publish.push(folder, CHOICES)
+    (tmp_path / "elsewhere").mkdir()
+    kept = {key: value for key, value in environment(hub).items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", WITHOUT_PACKAGE.format(flag)],
+        cwd=tmp_path / "elsewhere",
+        env=kept,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    label, loaded = done.stdout.split()
+    assert label in ("a", "b")
+    assert loaded == name
 
 
 def test_the_environment_is_honoured(hub: Hub, folder: Path, tmp_path: Path) -> None:
@@ -502,7 +820,7 @@ from finetune import publish
 from finetune.recipe import Publish
 choices = Publish(repo_id="lab/model", private=True)
 publish.check(choices)
-print(publish.push(Path({str(folder)!r}), choices))
+print(publish.push(Path({str(folder)!r}), choices).url)
 from huggingface_hub import snapshot_download
 snapshot_download("lab/model", local_dir={str(tmp_path / "down")!r})
 """
