@@ -56,7 +56,7 @@ def write(path: Path, texts: list[Any], labels: list[Any] | None) -> Path:
             content = sink.getvalue().to_pybytes()
         case _:
             content = "\n".join(texts).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
@@ -285,7 +285,7 @@ def test_offline_hub(tmp_path: Path) -> None:
          "expected UTF-8, got UTF-16; save it as UTF-8"),
         ("a.csv", b"PK\x03\x04xxxx", "expected text, got a zip archive or a spreadsheet"),
         ("a.csv.gz", b"text,label\n", "not a whole gzip file (Not a gzipped file (b'te'))"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "b"}\n')[:-9],
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "b"}\n', mtime=0)[:-9],
          "not a whole gzip file (Compressed file ended before the end-of-stream marker was "
          "reached)"),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": \n[1]\n', "expected a JSON object on "
