@@ -50,7 +50,8 @@ def tfidf(corpus: Corpus) -> Baseline:
     began = time.perf_counter()
     assert corpus.train.labels is not None
     order = np.random.default_rng(0).permutation(len(corpus.train))
-    sizes = np.cumsum([len(corpus.train.texts[i]) for i in order])
+    texts = corpus.train.whole()
+    sizes = np.cumsum([len(texts[i]) for i in order])
     order = np.sort(order[: max(1, int(np.searchsorted(sizes, MOST_CHARACTERS)))])
     labels = corpus.train.labels[order]
     logits = np.full((len(corpus.test), len(corpus.labels)), np.log(1e-9), dtype=np.float32)
@@ -64,10 +65,10 @@ def tfidf(corpus: Corpus) -> Baseline:
         LogisticRegression(C=10, tol=1e-3, max_iter=200),
     )
     try:
-        model.fit([corpus.train.texts[i] for i in order], labels)
+        model.fit([texts[i] for i in order], labels)
     except ValueError:  # not a word in all of train
         return majority(corpus)
-    chances = model.predict_proba(corpus.test.texts)
+    chances = model.predict_proba(corpus.test.whole())
     logits[:, model.classes_] = np.log(np.maximum(chances, 1e-9))
     return Baseline(logits, len(order), time.perf_counter() - began)
 
@@ -80,5 +81,5 @@ def tfidf_accuracy(corpus: Corpus) -> float | None:
     if corpus.test.labels is None:
         return None
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LinearSVC())
-    model.fit(corpus.train.texts, corpus.train.labels)
-    return float(np.mean(model.predict(corpus.test.texts) == corpus.test.labels))
+    model.fit(corpus.train.whole(), corpus.train.labels)
+    return float(np.mean(model.predict(corpus.test.whole()) == corpus.test.labels))

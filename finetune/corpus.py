@@ -4,7 +4,7 @@ Also what can be said of them at a glance: counts, hashes.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +49,16 @@ class Split:
     labels: np.ndarray | None  # (rows,) int64 class ids; None where unlabelled (test only)
     places: Places
     origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
+    seconds: list[str] | None = None  # (rows,) the second text of each pair
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def whole(self) -> list[str]:
+        """Each document as a person reads it: of a pair, both texts."""
+        if self.seconds is None:
+            return self.texts
+        return [f"{a}\n\n{b}" for a, b in zip(self.texts, self.seconds, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,15 @@ def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(labels, counts, strict=True)}
 
 
+def texts_hash(texts: Iterable[str]) -> str:
+    """SHA-256 of some texts, in order; the same on every machine."""
+    return _of_texts(texts).hexdigest()
+
+
 def split_hash(split: Split) -> str:
     """SHA-256 of a split's texts and class ids, in order; the same on every machine."""
-    digest = hashlib.sha256()
-    for text in split.texts:
+    digest = _of_texts(split.texts)
+    for text in split.seconds or ():
         _add(digest, text)
     if split.labels is not None:
         digest.update(split.labels.astype("<i8").tobytes())
@@ -114,6 +126,13 @@ def fingerprint(corpus: Corpus) -> str:
     for word in (*corpus.labels, *hashes):
         _add(digest, word)
     return digest.hexdigest()
+
+
+def _of_texts(texts: Iterable[str]) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for text in texts:
+        _add(digest, text)
+    return digest
 
 
 def _add(digest: "hashlib._Hash", text: str) -> None:

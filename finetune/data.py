@@ -57,9 +57,22 @@ class _Part:
     def text(self, i: int) -> str:
         return self.rows.texts[i] or ""
 
+    def second(self, i: int) -> str:
+        return (self.rows.seconds or [])[i] or ""
+
+    def is_empty(self, i: int) -> bool:
+        """Whether a text is missing; of a pair, one of the two."""
+        lacks_second = self.rows.seconds is not None and not self.second(i).strip()
+        return not self.text(i).strip() or lacks_second
+
+    def key(self, i: int) -> str:
+        """A document as it is compared."""
+        key = self.text(i).strip()
+        return key if self.rows.seconds is None else f"{key}\0{self.second(i).strip()}"
+
     def keys(self) -> list[str]:
-        """The texts that are in, as they are compared."""
-        return [self.text(i).strip() for i in self.keep]
+        """The documents that are in, as they are compared."""
+        return [self.key(i) for i in self.keep]
 
     def labels_in(self) -> Counter[str]:
         assert self.names is not None
@@ -128,7 +141,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
         )
     for part in parts.values():
         ledger.judge("undecodable", "on_undecodable", part, part.rows.damaged)
-        empty = [i for i in part.keep if not part.text(i).strip()]
+        empty = [i for i in part.keep if part.is_empty(i)]
         ledger.judge("empty", "on_empty", part, empty)
     try:
         space, named = name_labels(labelled, parts["train"].keep, data.labels)
@@ -266,7 +279,7 @@ def _carved(
     shares = [fractions[role] if role in missing else 0.0 for role in ("test", "validation")]
     assert pool.names is not None
     labels = [ids[str(pool.names[i])] for i in pool.keep]
-    side = carve([pool.text(i) for i in pool.keep], labels, shares, data.split_seed)
+    side = carve(pool.keys(), labels, shares, data.split_seed)
     problems = []
     parts = {}
     for role in missing:
@@ -337,7 +350,8 @@ def _split(part: _Part, ids: Mapping[str, int]) -> Split:
     if part.names is not None:
         labels = np.array(_ids((part.names[i] for i in part.keep), ids), dtype=np.int64)
     texts = [part.text(i) for i in part.keep]
-    return Split(part.role, texts, labels, part.rows.places.take(part.keep), part.origin)
+    seconds = None if part.rows.seconds is None else [part.second(i) for i in part.keep]
+    return Split(part.role, texts, labels, part.rows.places.take(part.keep), part.origin, seconds)
 
 
 def _ids(names: Iterable[str | None], ids: Mapping[str, int]) -> list[int]:

@@ -83,7 +83,8 @@ def read_documents(folder: Path, files: Sequence[tuple[Path, str | None]], label
         texts.append(decode(content))
     items = [path.relative_to(folder).as_posix() for path, _ in files]
     labels: list[Any] | None = [label for _, label in files] if labelled else None
-    return rows_of(str(folder), Places(folder.name, items), texts, labels, Wanted("text", "label"))
+    cells = {"text": texts} | ({} if labels is None else {"label": labels})
+    return rows_of(str(folder), Places(folder.name, items), cells, Wanted(("text",), "label"))
 
 
 def _read_delimited(path: Path, wanted: Wanted, delimiter: str) -> Rows:
@@ -101,8 +102,7 @@ def _read_delimited(path: Path, wanted: Wanted, delimiter: str) -> Rows:
 
 def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
-    texts: list[Any] = []
-    labels: list[Any] = []
+    cells: dict[str, list[Any]] = {}
     ragged: list[str] = []
     number = 0
     with _opened(path) as stream:
@@ -112,8 +112,9 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
         try:
             header = [cell.strip() for cell in next(reader, [])]
             _check_header(path, header, wanted, delimiter)
-            text_at = header.index(wanted.text)
-            label_at = header.index(wanted.label) if wanted.label in header else None
+            cells = {column: [] for column in wanted.columns() if column in header}
+            at = [(values, header.index(column)) for column, values in cells.items()]
+            label_at = header.index(wanted.label) if wanted.label in header else -1
             for row in reader:
                 if not row:
                     if len(header) > 1:
@@ -123,9 +124,8 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
                 if len(row) != len(header):
                     ragged.append(f"row {number} ({len(row)})")
                     continue
-                texts.append(row[text_at])
-                if label_at is not None:
-                    labels.append(row[label_at] or None)
+                for values, i in at:
+                    values.append((row[i] or None) if i == label_at else row[i])
         except csv.Error as error:
             raise csv.Error(f"row {number + 1}: {error}") from None
     if ragged:
@@ -134,18 +134,19 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
             f"number in {some(ragged)}"
         )
     places = Places(path.name, range(1, number + 1), "row")
-    return rows_of(str(path), places, texts, labels if label_at is not None else None, wanted)
+    return rows_of(str(path), places, cells, wanted)
 
 
 def _check_header(path: Path, header: list[str], wanted: Wanted, delimiter: str) -> None:
     problems = []
-    for key, column in (("data.text", wanted.text), ("data.label", wanted.label)):
+    keys = dict.fromkeys([*wanted.asked(), ("data.label", wanted.label)])
+    for key, column in keys:
         if header.count(column) > 1:
             problems.append(f"{path}: {header.count(column)} columns are called '{column}' ({key})")
     if problems:
         raise InputError(problems)
     other = next((mark for mark in ";\t,|" if mark != delimiter and mark in header[0]), None)
-    if len(header) == 1 and header[0] != wanted.text and other is not None:
+    if len(header) == 1 and header[0] not in wanted.texts() and other is not None:
         found, asked = (
             {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}[mark]
             for mark in (other, delimiter)
@@ -164,7 +165,7 @@ def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
     numbers: list[int] = []
     columns: dict[str, None] = {}
     broken: list[str] = []
-    keep = (wanted.text, wanted.label)
+    keep = wanted.columns()
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(BOM)
@@ -230,11 +231,12 @@ def _record_rows(
     if not records:
         raise InputError(f"{path}: no rows; expected at least one object")
     check_columns(str(path), list(columns), wanted)
-    texts = [record.get(wanted.text) for record in records]
-    labels = None
-    if wanted.label in columns:
-        labels = [record.get(wanted.label) for record in records]
-    return rows_of(str(path), places, texts, labels, wanted)
+    cells = {
+        column: [record.get(column) for record in records]
+        for column in wanted.columns()
+        if column in columns
+    }
+    return rows_of(str(path), places, cells, wanted)
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Rows:
@@ -249,7 +251,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Rows:
             file = pq.ParquetFile(path)
         names = file.schema_arrow.names
         check_columns(str(path), names, wanted)
-        columns = [column for column in (wanted.text, wanted.label) if column in names]
+        columns = [column for column in wanted.columns() if column in names]
         table = file.read(columns=columns)
     except pa.ArrowException as error:
         first = str(error).partition("\n")[0]
@@ -283,7 +285,7 @@ def _read_text(path: Path, wanted: Wanted) -> Rows:
             line = line.removesuffix(b"\n").removesuffix(b"\r")
             texts.append(line.decode("utf-8", "surrogateescape"))
     places = Places(path.name, range(1, len(texts) + 1), "line")
-    return rows_of(str(path), places, texts, None, wanted)
+    return rows_of(str(path), places, {wanted.text[0]: texts}, wanted)
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def fit(
             for i, (part, weight) in enumerate(parts, 1):
                 joined = i == len(parts)  # the processes' gradients are averaged once
                 with nullcontext() if joined else accelerator.no_sync(model):
-                    logits = model(**table.batch(part, device)).logits.float()  # (part, classes)
+                    logits = model(**table.batch(part, device)).logits.float()
+                    logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
                     losses = weight * loss_of(logits, targets[torch.from_numpy(part)])  # (part,)
                     # Divided by the step's true row count; times processes, as they are averaged.
                     accelerator.backward(losses.sum() * (processes / len(rows)))

@@ -82,7 +82,7 @@ def by_length(labels: Ids, guesses: Ids, table: TokenTable) -> list[dict[str, An
         found.append(
             {"shortest": int(table.full[rows].min()), "longest": int(table.full[rows].max())}
             | _accuracy(right, int(rows.sum()))
-            | {"truncated": int((table.full > table.lengths)[rows].sum())}
+            | {"truncated": int((table.cuts > 0)[rows].sum())}
         )
     return found
 
@@ -90,7 +90,7 @@ def by_length(labels: Ids, guesses: Ids, table: TokenTable) -> list[dict[str, An
 def by_truncation(labels: Ids, guesses: Ids, table: TokenTable) -> dict[str, Any]:
     """Accuracy on the rows that lost tokens, and on those that are whole; null where there is no
     such row."""
-    cut, right = table.full > table.lengths, labels == guesses
+    cut, right = table.cuts > 0, labels == guesses
     return {
         name: _accuracy(int(right[rows].sum()), int(rows.sum())) if rows.any() else None
         for name, rows in (("truncated", cut), ("whole", ~cut))
@@ -105,6 +105,7 @@ def confident(
     Some of them are the model's mistakes, and some the labels'.
     """
     assert split.labels is not None
+    texts = split.whole()
     chances = metrics.softmax(logits)
     guesses = chances.argmax(axis=1)
     wrong = np.flatnonzero(guesses != split.labels)
@@ -116,7 +117,7 @@ def confident(
             "predicted": names[guesses[i]],
             "confidence": float(chances[i].max()),
             "label_probability": float(chances[i, split.labels[i]]),
-            "text": split.texts[i][:TEXT] + "…" * (len(split.texts[i]) > TEXT),
+            "text": texts[i][:TEXT] + "…" * (len(texts[i]) > TEXT),
         }
         for i in order
     ]

@@ -114,11 +114,13 @@ class Batch:
 
     Attributes:
         masks: of each group, 1 for a real token and 0 for padding, (rows, length) int64.
+        types: of each group, 1 where the second text of a pair stands; None: no pairs.
         states: what layers below `boundary` make of the packed tokens, where that is known.
     """
 
     layout: Layout
     masks: tuple[Tensor, ...]
+    types: tuple[Tensor, ...] | None = None
     boundary: int = 0
     states: Tensor | None = None
 
@@ -139,31 +141,29 @@ class PackedTable(TokenTable):
         """The same rows, packed; where whole rows are known already, as they are."""
         states = None
         if isinstance(table, PrefixTable):
-            if table.pooled:
+            if table.summed:
                 return table
             states = table.states
         fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
         return cls(**fields, boundary=boundary if states is not None else 0, states=states)
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, Any]:
-        """The inputs of some rows, best given by length: groups of ids (rows, length) int64."""
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        ids, masks = [], []
+        """The inputs of some rows, best given by length: groups of ids (pieces, length) int64."""
+        pieces = self.pieces(rows)
+        lengths = self.starts[pieces + 1] - self.starts[pieces]
+        ids, masks, types = [], [], []
         for start, end, length in _runs(lengths):
-            some, of = rows[start:end], lengths[start:end]
-            mask = np.arange(length) < of[:, None]  # (rows, length)
-            padded = np.full(mask.shape, self.pad_id, dtype=np.int64)
-            padded[mask] = np.concatenate([self.ids[self._span(row)] for row in some])
-            ids.append(torch.from_numpy(padded))
+            some = pieces[start:end]
+            mask = np.arange(length) < lengths[start:end, None]  # (pieces, length)
+            ids.append(torch.from_numpy(self.padded(some, mask)))
             masks.append(torch.from_numpy(mask.astype(np.int64)))
+            if self.seconds is not None:
+                types.append(torch.from_numpy(self.types(some, mask)))
         states = None
         if self.states is not None:
-            states = torch.cat([self.states[self._span(row)] for row in rows])
-        packed = Batch(layout(lengths), tuple(masks), self.boundary, states)
+            states = torch.cat([self.states[self.span(piece)] for piece in pieces])
+        packed = Batch(layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states)
         return {"input_ids": tuple(ids), "attention_mask": packed}
-
-    def _span(self, row: int) -> slice:
-        return slice(int(self.starts[row]), int(self.starts[row + 1]))
 
 
 def layout(lengths: Rows) -> Layout:
@@ -214,7 +214,10 @@ def _encode(
     with torch.autocast(device, enabled=False):
         layout = _in(dtype, batch.layout)
         if batch.states is None:
-            places = torch.cat([_embed(model, ids) for ids in input_ids])
+            types = batch.types or (None,) * len(input_ids)
+            places = torch.cat(
+                [_embed(model, *group) for group in zip(input_ids, types, strict=True)]
+            )
             states = places.index_select(0, layout.gather)
         else:
             states = batch.states
@@ -224,10 +227,10 @@ def _encode(
     return BaseModelOutput(last_hidden_state=states)
 
 
-def _embed(model: DocumentClassifier, ids: Tensor) -> Tensor:
+def _embed(model: DocumentClassifier, ids: Tensor, types: Tensor | None) -> Tensor:
     """(rows, length) → (rows × length, hidden)"""
     encoder: Any = model.encoder
-    states: Tensor = encoder.embeddings(input_ids=ids)
+    states: Tensor = encoder.embeddings(input_ids=ids, token_type_ids=types)
     if hasattr(encoder, "embeddings_project"):  # ELECTRA's
         states = encoder.embeddings_project(states)
     return states.flatten(0, 1)

@@ -5,7 +5,7 @@ computed once, kept on disk, and mapped into memory: every later step begins whe
 
     rows' tokens ──frozen layers──▶ states on disk ──trained layers──▶ logits
 
-With the whole encoder frozen and the linear head, what is kept is one pooled vector for each row;
+With the whole encoder frozen and the linear head, what is kept is one vector for each piece;
 else the states of each token. A kept file is found again by a hash of all that decides its
 numbers: the frozen weights, the tokens, the precision.
 """
@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,24 +45,25 @@ class PrefixTable(TokenTable):
     """A table whose batches also carry what the frozen layers made of their rows.
 
     Attributes:
-        states: (tokens, hidden), or where whole rows are pooled (rows, hidden).
-        pooled: whether they are.
+        states: (tokens, hidden), or where whole pieces are summed up (pieces, hidden).
+        summed: whether they are.
     """
 
-    states: torch.Tensor
-    pooled: bool
+    states: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    summed: bool = False
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
-        """The inputs of some rows, with their states: (rows, longest, hidden) or (rows, hidden)."""
-        if self.pooled:
-            one = torch.ones(len(rows), 1, dtype=torch.long, device=device)  # nothing reads them
-            states = self.states[torch.from_numpy(rows)].to(device)
+        """The inputs of some rows, with states: (pieces, longest, hidden) or (pieces, hidden)."""
+        pieces = self.pieces(rows)
+        if self.summed:
+            one = torch.ones(len(pieces), 1, dtype=torch.long, device=device)  # nothing reads them
+            states = self.states[torch.from_numpy(pieces)].to(device)
             return {"input_ids": one, "attention_mask": one, STATES: states}
         inputs = super().batch(rows, device)
         states = torch.zeros(*inputs["input_ids"].shape, self.states.shape[1])
-        for i, row in enumerate(rows):
-            start, end = self.starts[row], self.starts[row + 1]
-            states[i, : end - start] = self.states[start:end]
+        for i, piece in enumerate(pieces):
+            some = self.states[self.span(piece)]
+            states[i, : len(some)] = some
         return inputs | {STATES: states.to(device)}
 
 
@@ -225,7 +226,7 @@ def fill(
     folder = place(choices)
     filled: dict[str, TokenTable] = {}
     for name, table in tables.items():
-        many = len(table) if prefix.pooled else len(table.ids)
+        many = len(table.starts) - 1 if prefix.pooled else len(table.ids)
         size = many * hidden * kind.itemsize
         file = folder / f"prefix-{_key(common, table, kind)}.bin"
         found = _everywhere(accelerator, file.is_file() and file.stat().st_size == size)
@@ -247,7 +248,7 @@ def fill(
             many, hidden
         )
         fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
-        filled[name] = PrefixTable(**fields, states=states, pooled=prefix.pooled)
+        filled[name] = PrefixTable(**fields, states=states, summed=prefix.pooled)
         if not choices.cache.keep:
             accelerator.wait_for_everyone()
             if accelerator.is_local_main_process:
@@ -304,12 +305,13 @@ def _compute(
         for rows in parts[accelerator.local_process_index :: per_machine]:
             inputs = table.batch(rows, accelerator.device)
             seen = prefix.states(model, inputs).to("cpu", kind)
+            pieces = table.pieces(rows)
             if prefix.pooled:
-                states[torch.from_numpy(rows)] = seen
+                states[torch.from_numpy(pieces)] = seen
                 continue
-            for i, row in enumerate(rows):
-                start, end = int(table.starts[row]), int(table.starts[row + 1])
-                states[start:end] = seen[i, : end - start]
+            for i, piece in enumerate(pieces):
+                span = table.span(piece)
+                states[span] = seen[i, : span.stop - span.start]
     model.train(was_training)
     accelerator.wait_for_everyone()
     if accelerator.is_local_main_process:
@@ -322,7 +324,9 @@ def _compute(
 
 def _key(common: Sequence[Any], table: TokenTable, kind: torch.dtype) -> str:
     digest = hashlib.sha256(json.dumps([*common, str(kind)], default=str).encode())
-    for part in (table.ids, table.starts):
+    for part in (table.ids, table.starts, table.seconds):
+        if part is None:
+            continue
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:24]
 

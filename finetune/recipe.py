@@ -3,6 +3,7 @@
 `recipe_file.py` reads one from a YAML file and writes it back.
 """
 
+import string
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -47,7 +48,16 @@ class Data(Section):
         description="the split scored once, at the end; carve: cut it from train; auto: the one "
         "called test where there is one, else carve",
     )
-    text: str = Field("text", description="the column of the documents")
+    text: str | Names = Field(
+        "text", description="the column of the documents; or several, which are joined"
+    )
+    template: str | None = Field(
+        None,
+        description="how columns are joined, as '{title}: {body}'; null: a blank line between them",
+    )
+    text_pair: str | None = Field(
+        None, description="the column of the second text of each pair, where documents are pairs"
+    )
     label: str = Field("label", description="the column of the labels")
     labels: Names | None = Field(
         None, description="the labels in order, which also names integer labels 0, 1, 2, …"
@@ -61,7 +71,25 @@ class Data(Section):
     max_length: int | None = Field(
         None,
         ge=4,
-        description="tokens kept of each document; null: the encoder's limit, at most 512",
+        description="tokens kept of each document, or of each window; null: the encoder's limit, "
+        "at most 512",
+    )
+    long: Literal["truncate_head", "truncate_tail", "head_tail", "windows"] = Field(
+        "truncate_head",
+        description="what stays of a document that is longer: its head; its tail; a quarter of the "
+        "room for its head and the rest for its tail; or all of it in windows, whose logits are "
+        "pooled, in training too",
+    )
+    stride: int | None = Field(
+        None,
+        ge=0,
+        description="tokens that neighbouring windows share; null: a quarter of data.max_length",
+    )
+    pool: Literal["mean", "max"] = Field(
+        "mean", description="how the logits of a document's windows become one row"
+    )
+    max_windows: Count | None = Field(
+        None, description="of each document, from its start, which bounds memory; null: all"
     )
     on_undecodable: Literal["replace", "drop", "stop"] = Field(
         "replace", description="rows with bytes that are not UTF-8: put U+FFFD there, drop, or stop"
@@ -89,8 +117,6 @@ class Data(Section):
                 f"together with data.test_fraction below 1, got {self.validation_fraction} + "
                 f"{self.test_fraction}",
             )
-        if self.label == self.text:
-            raise conflict("label", f"another column than data.text, got '{self.text}' for both")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise conflict("labels", f"each name once, got {list(self.labels)}")
         for key in ("validation", "test"):
@@ -103,6 +129,55 @@ class Data(Section):
                 "used for tuning",
             )
         return self
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        try:
+            fields = None if self.template is None else columns_in(self.template)
+        except ValueError as error:
+            what = f"columns as {{title}}, got {self.template!r} ({error})"
+            raise conflict("template", what) from None
+        named = (self.text,) if isinstance(self.text, str) else self.text
+        if len(set(named)) < len(named):
+            raise conflict("text", f"each column once, got {list(named)}")
+        if fields is not None and not fields:
+            raise conflict("template", f"a column as {{title}} in it, got {self.template!r}")
+        default = ("text",)  # also where it was written out, as in the recipe of a run
+        if fields is not None and named != default and set(named) != set(fields):
+            raise conflict(
+                "template",
+                f"just the columns of data.text, {list(named)}; it has {list(fields)}",
+            )
+        if self.label in self.columns():
+            raise conflict("label", f"another column than data.text, got '{self.label}' for both")
+        if self.text_pair is not None and self.text_pair in (*self.columns(), self.label):
+            raise conflict(
+                "text_pair",
+                f"another column than data.text and data.label, got '{self.text_pair}' again",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_of_single_texts(self) -> Self:
+        if self.text_pair is not None and self.long != "truncate_head":
+            raise conflict(
+                "long",
+                "truncate_head with data.text_pair, as pairs are cut where they are longest, got "
+                f"'{self.long}'",
+            )
+        for key in ("stride", "pool", "max_windows"):
+            default = type(self).model_fields[key].default
+            if self.long != "windows" and getattr(self, key) != default:
+                raise conflict(
+                    key, f"no choice without data.long 'windows', got {getattr(self, key)!r}"
+                )
+        return self
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that make a document."""
+        if self.template is not None:
+            return columns_in(self.template)
+        return (self.text,) if isinstance(self.text, str) else self.text
 
 
 class Model(Section):
@@ -330,15 +405,21 @@ class Checkpoint(Section):
 
 
 class Cache(Section):
-    """What frozen layers make of the rows, computed once and kept on disk."""
+    """What the tokenizer and frozen layers make of the rows, computed once and kept on disk."""
 
     prefix: Literal["auto", "bf16", "fp32", "off"] = Field(
         "auto",
         description="with frozen layers and no dropout in them: their states for each token, in "
         "this precision (auto: in that of the matrix products)",
     )
+    tokens: bool = Field(
+        True,
+        description="keep on disk what the tokenizer makes of more than a million characters",
+    )
     dir: str | None = Field(None, description="null: ~/.cache/finetune-documents")
-    keep: bool = Field(True, description="for later runs; false: removed with this one")
+    keep: bool = Field(
+        True, description="for later runs; false: states are removed with this one, tokens not kept"
+    )
 
 
 class Run(Section):
@@ -421,6 +502,21 @@ SECTIONS: dict[str, type[Section]] = {
     for name, field in Recipe.model_fields.items()
     if isinstance(field.annotation, type)
 }
+
+
+def columns_in(template: str) -> tuple[str, ...]:
+    """The columns that a template names, each once, in order.
+
+    Raises:
+        ValueError: for a brace that opens or closes nothing, or what is not just a name.
+    """
+    names: dict[str, None] = {}
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if form or conversion or name == "":
+            raise ValueError("only names stand in braces; a brace itself is written twice")
+        if name is not None:
+            names[name] = None
+    return tuple(names)
 
 
 def conflict(key: str, expected: str) -> PydanticCustomError:

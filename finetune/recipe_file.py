@@ -211,7 +211,9 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
         value = text  # a path or a sentence that happens not to be YAML
     field = SECTIONS[section].model_fields.get(key)
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-    takes_words = str in kinds and ... not in kinds  # a list of words is written as YAML
+    takes_list = any(tuple in (kind, get_origin(kind)) for k in kinds for kind in (k, *get_args(k)))
+    # A list of words is written as YAML, also where one word may stand for it.
+    takes_words = str in kinds and not (takes_list and (... in kinds or isinstance(value, list)))
     takes_keys = any(get_origin(kind) is dict for kind in kinds)
     if (isinstance(value, dict) and not takes_keys) or (takes_words and value is not None):
         value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand

@@ -164,9 +164,10 @@ def identity(
 def tokens_hash(tables: Mapping[str, TokenTable]) -> str:
     """SHA-256 of the tokens of all splits: of what the model is given."""
     digest = hashlib.sha256()
-    for name in sorted(tables):
-        for part in (tables[name].ids, tables[name].starts):
-            digest.update(np.ascontiguousarray(part).data)
+    for _, table in sorted(tables.items()):
+        for part in (table.ids, table.starts, table.first, table.seconds):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

@@ -5,7 +5,8 @@ What the user can mend raises `InputError` with every problem of the file or tab
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -50,15 +51,51 @@ class Rows:
     damaged: list[int]  # rows whose bytes were not UTF-8, now with U+FFFD in their place
     label_names: tuple[str, ...] | None = None  # the data set's own names in its own order
     origin: str = ""  # "test.jsonl.gz", "fancyzhx/ag_news test"
+    seconds: list[str | None] | None = None  # the second text of each pair
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The two columns to read, and whether the split is of use without the second."""
+    """The columns to read, and whether the split is of use without the label."""
 
-    text: str  # data.text
+    text: tuple[str, ...]  # data.text, or those of data.template
     label: str  # data.label
     needs_label: bool = False
+    second: str | None = None  # data.text_pair
+    template: str | None = None  # data.template
+
+    def texts(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return self.text if self.second is None else (*self.text, self.second)
+
+    def columns(self) -> tuple[str, ...]:
+        return (*self.texts(), self.label)
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Each column that there must be, after the key of the recipe which asks for it."""
+        of_text = "data.text" if self.template is None else "data.template"
+        asked = [(of_text, column) for column in self.text]
+        if self.second is not None:
+            asked.append(("data.text_pair", self.second))
+        if self.needs_label:
+            asked.append(("data.label", self.label))
+        return asked
+
+    def joined(self, cells: Sequence[str | None]) -> str | None:
+        """The cells of the text columns as one document; None where all are missing.
+
+        Where one of several is missing, the document goes without.
+        """
+        if all(cell is None for cell in cells):
+            return None
+        if self.template is None:
+            return cells[0] if len(cells) == 1 else "\n\n".join(cell for cell in cells if cell)
+        by_name = dict(zip(self.text, cells, strict=True))
+        parts = string.Formatter().parse(self.template)
+        return "".join(
+            before + (by_name[name] or "" if name is not None else "")
+            for before, name, _, _ in parts
+        )
 
 
 def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
@@ -80,28 +117,36 @@ def table_rows(
 ) -> Rows:
     """The rows of a `pyarrow.Table`; with label names, -1 (the Hub's "no label") becomes None."""
     check_columns(where, table.column_names, wanted)
-    texts = _values(table.column(wanted.text))
-    labels = _values(table.column(wanted.label)) if wanted.label in table.column_names else None
-    if label_names is not None and labels is not None:
-        labels = [None if value == -1 else value for value in labels]
-    places = Places(name, range(1, len(texts) + 1), "row")
-    return rows_of(where, places, texts, labels, wanted, label_names)
+    cells = {
+        column: _values(table.column(column))
+        for column in wanted.columns()
+        if column in table.column_names
+    }
+    if label_names is not None and wanted.label in cells:
+        cells[wanted.label] = [None if value == -1 else value for value in cells[wanted.label]]
+    places = Places(name, range(1, table.num_rows + 1), "row")
+    return rows_of(where, places, cells, wanted, label_names)
 
 
 def rows_of(
     where: str,
     places: Places,
-    texts: list[Any],
-    labels: list[Any] | None,
+    cells: Mapping[str, list[Any]],
     wanted: Wanted,
     label_names: tuple[str, ...] | None = None,
 ) -> Rows:
-    """Check the types of the cells, mend what was not UTF-8, and remember which rows it was."""
-    if not texts:
+    """Check the types of the cells, mend what was not UTF-8, and remember which rows it was.
+
+    Args:
+        cells: those of each column, as of `Wanted.columns`; the label's may be missing.
+    """
+    if not cells[wanted.text[0]]:
         raise InputError(f"{where}: no rows")
     problems = []
+    labels = cells.get(wanted.label)
+    of_text = [(column, key) for key, column in wanted.asked() if column != wanted.label]
     for kinds, values, message in (
-        ((str,), texts, f"'{wanted.text}' (data.text): expected text"),
+        *(((str,), cells[column], f"'{column}' ({key}): expected text") for column, key in of_text),
         ((str, int, bool), labels or [], f"'{wanted.label}' (data.label): expected one label per "
          "row, as text, a whole number or true or false"),
     ):  # fmt: skip
@@ -117,9 +162,11 @@ def rows_of(
     if problems:
         raise InputError(problems)
     damaged: set[int] = set()
-    texts = _mended(texts, damaged.add)
+    columns = [_mended(cells[column], damaged.add) for column in wanted.text]
+    texts = [wanted.joined(row) for row in zip(*columns, strict=True)]
+    seconds = None if wanted.second is None else _mended(cells[wanted.second], damaged.add)
     labels = None if labels is None else _mended(labels, damaged.add)
-    return Rows(texts, labels, places, sorted(damaged), label_names, places.name)
+    return Rows(texts, labels, places, sorted(damaged), label_names, places.name, seconds)
 
 
 def _mended(values: list[Item], mark: Callable[[int], None]) -> list[Item]:
@@ -142,17 +189,14 @@ def _mend(text: str) -> str:
 
 def check_columns(where: str, found: Sequence[str], wanted: Wanted, if_no_header: str = "") -> None:
     problems = []
-    keys = [("data.text", wanted.text)]
-    if wanted.needs_label:
-        keys.append(("data.label", wanted.label))
-    for key, column in keys:
+    for key, column in wanted.asked():
         if column in found:
             continue
         guess = nearest(column, found)
         names = some([f"'{clip(name)}'" for name in found], 10)
         hint = f"; did you mean '{guess}'?" if guess is not None else ""
         # A header that holds one of the columns is a header.
-        nothing = guess is None and not {wanted.text, wanted.label} & set(found)
+        nothing = guess is None and not {*wanted.columns()} & set(found)
         tail = if_no_header if nothing else ""
         problems.append(f"{where}: no column '{column}' ({key}){hint} (columns: {names}){tail}")
     if problems:

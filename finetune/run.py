@@ -138,12 +138,14 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         prefix,
         pretrained,
         publish,
+        reading,
         report,
         resume,
         run_folder,
         sharding,
         sources,
         summary,
+        token_cache,
         tokens,
         trackers,
     )
@@ -209,11 +211,16 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         ),
     )
     max_length = tokens.max_length(recipe.data.max_length, pretrained.max_positions(config))
-    tokenizer.model_max_length = max_length  # saved with the model: it truncates as training did
-    tokenizer.truncation_side = tokenizer.padding_side = "right"
-    tables = {
-        split.name: tokens.encode(split.texts, tokenizer, max_length) for split in corpus.splits()
-    }
+    reads = reading.Reading.of_recipe(recipe.data, max_length)
+    reads.set_up(tokenizer)
+    kept = prefix.place(recipe) if recipe.cache.tokens and recipe.cache.keep else None
+    tables = main_first(
+        accelerator,
+        lambda: {
+            split.name: token_cache.encode(reads, split.texts, split.seconds, tokenizer, kept)
+            for split in corpus.splits()
+        },
+    )
     summary.say_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2
     if not sharded:
@@ -230,6 +237,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
             source, recipe.model, corpus.labels, plan.attention, seed=recipe.run.seed
         ),
     )
+    reads.note(classifier.config)
     first_weights = model.weights_hash(classifier.state_dict())
     steps = loop.total_steps(len(corpus.train), recipe.train)
     passes = steps / batches.steps_per_epoch(len(corpus.train), recipe.train.batch_size)

@@ -62,8 +62,7 @@ def logits_of(
     mine = parts[accelerator.process_index :: accelerator.num_processes]
     with accelerator.autocast():
         for rows in mine:
-            output = model(**table.batch(rows, accelerator.device))
-            logits[torch.from_numpy(rows)] = output.logits.float()
+            logits[torch.from_numpy(rows)] = forward(model, table, rows, accelerator.device)
         if accelerator.distributed_type == DistributedType.FSDP:
             # All processes must take part in every forward pass of a sharded model.
             for _ in range(-(-len(parts) // accelerator.num_processes) - len(mine)):
@@ -72,6 +71,13 @@ def logits_of(
     joined: torch.Tensor = accelerator.reduce(logits)
     result: NDArray[np.float32] = joined.cpu().numpy()
     return result
+
+
+def forward(
+    model: torch.nn.Module, table: TokenTable, rows: batches.Rows, device: torch.device
+) -> torch.Tensor:
+    """The logits of some rows. (rows, classes) float32"""
+    return table.pooled(model(**table.batch(rows, device)).logits.float(), rows)
 
 
 def standard_error(losses: NDArray[np.float64]) -> float:

@@ -151,7 +151,7 @@ def _read_splits(
     problems: list[str] = []
     for split, read in readers.items():
         try:
-            rows[split] = read(Wanted(data.text, data.label, needs_label=split == chosen.train))
+            rows[split] = read(_wanted(data, needs_label=split == chosen.train))
         except InputError as error:
             problems += error.problems if split in chosen else ()
     if problems:
@@ -262,7 +262,10 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
             raise InputError(f"{paths[0]}: the split's shards carry different label names")
         origin = f"{paths[0].name} and {len(paths) - 1} more"
         texts = [text for part in parts for text in part.texts]
-        return Rows(texts, labels, Places(origin, places), damaged, names, origin)
+        seconds: list[str | None] | None = None
+        if wanted.second is not None:
+            seconds = [text for part in parts for text in part.seconds or ()]
+        return Rows(texts, labels, Places(origin, places), damaged, names, origin, seconds)
 
     return read
 
@@ -307,16 +310,20 @@ def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], R
     def read(wanted: Wanted) -> Rows:
         import datasets
 
-        columns = [name for name in (wanted.text, wanted.label) if name in dataset.column_names]
+        columns = [name for name in wanted.columns() if name in dataset.column_names]
         feature = dataset.features.get(wanted.label)
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-        if wanted.text in columns and (wanted.label in columns or not wanted.needs_label):
+        if {column for _, column in wanted.asked()} <= {*columns}:
             table = dataset.select_columns(columns).with_format("arrow")[:]
         else:
             table = dataset.select([]).with_format("arrow")[:]  # its columns make the message
         return table_rows(table, where, name, wanted, names)
 
     return read
+
+
+def _wanted(data: recipe.Data, needs_label: bool) -> Wanted:
+    return Wanted(data.columns(), data.label, needs_label, data.text_pair, data.template)
 
 
 def _hub_problem(data: recipe.Data, error: Exception) -> str:
