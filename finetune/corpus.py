@@ -3,15 +3,17 @@
 Also what can be said of them at a glance: counts, hashes.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from finetune.rows import Places
 
-SHOWN = 5  # places named in each finding
+SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding
 
 # kind → what is said of one row, and of several
 SAYS = {
@@ -33,6 +35,21 @@ SAYS = {
         "rows have a label that no train row has",
     ),
     "leak": ("text also stands in", "texts also stand in"),
+    "one character": ("row is a single character", "rows are a single character"),
+    "broken character": ("row holds U+FFFD", "rows hold U+FFFD"),
+    "mojibake": (
+        "row looks wrongly decoded, as ‘Ã©’ for ‘é’",
+        "rows look wrongly decoded, as ‘Ã©’ for ‘é’",
+    ),
+    "control": ("row holds control characters", "rows hold control characters"),
+    "near repeat": ("row nearly repeats an earlier one", "rows nearly repeat an earlier one"),
+    "near conflict": (
+        "row nearly repeats an earlier one of another label",
+        "rows nearly repeat an earlier one of another label",
+    ),
+    "near leak": ("text also stands, nearly, in", "texts also stand, nearly, in"),
+    "few rows": ("class has few rows", "classes have few rows"),
+    "not sought": ("document: near-duplicates not sought", "documents: near-duplicates not sought"),
     "rare class": ("class has no row here", "classes have no row here"),
     "unused label": ("label has no train row", "labels have no train row"),
     "unused split": ("split of the source plays no role", "splits of the source play no role"),
@@ -68,18 +85,24 @@ class Finding:
     kind: str  # a key of SAYS
     split: str  # train, validation, test, or source
     count: int
-    places: tuple[str, ...]  # the first few; names with counts where labels are meant
+    places: tuple[str, ...]  # of the rows; names with counts where labels are meant
     rule: str  # "dropped (data.on_repeat: drop)"
     other: str = ""  # leak: the split where the texts also stand
 
     def __str__(self) -> str:
         return f"{self.what()}: {self.rule}"
 
+    def short(self) -> dict[str, Any]:
+        """What results.json holds of it, with its first places."""
+        found = dataclasses.asdict(self) | {"says": str(self)}
+        return found | {"places": self.places[:SHOWN]}
+
     def what(self) -> str:
         """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
         says = SAYS[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
-        more = self.count - len(self.places)
-        places = ", ".join(self.places) + (f" and {more:,} more" if more > 0 else "")
+        shown = self.places[: SHOWN_PAIRS if self.kind.startswith("near ") else SHOWN]
+        more = self.count - len(shown)
+        places = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
         return f"{self.split}: {self.count:,} {says}" + (f" ({places})" if self.places else "")
 
 

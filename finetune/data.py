@@ -16,9 +16,8 @@ from typing import get_args
 
 import numpy as np
 
-from finetune import recipe
+from finetune import preflight, recipe
 from finetune.corpus import (
-    SHOWN,
     Corpus,
     Finding,
     Split,
@@ -89,7 +88,7 @@ class _Ledger:
 
     def note(self, kind: str, part: _Part, rows: Sequence[int], rule: str, other: str = "") -> None:
         if rows:
-            places = tuple(part.rows.places.place(i) for i in rows[:SHOWN])
+            places = tuple(part.rows.places.place(i) for i in rows)
             self.findings.append(Finding(kind, part.role, len(rows), places, rule, other))
 
     def judge(
@@ -136,9 +135,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     ledger = _Ledger(data)
     unused = tuple(f"{n} ({len(sources[n].texts):,} rows)" for n in sources if n not in chosen)
     if unused:
-        ledger.findings.append(
-            Finding("unused split", "source", len(unused), unused[:SHOWN], "ignored")
-        )
+        ledger.findings.append(Finding("unused split", "source", len(unused), unused, "ignored"))
     for part in parts.values():
         ledger.judge("undecodable", "on_undecodable", part, part.rows.damaged)
         empty = [i for i in part.keep if part.is_empty(i)]
@@ -163,7 +160,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     if unused_labels:
         rule = "kept in the label space, and never learned"
         ledger.findings.append(
-            Finding("unused label", "train", len(unused_labels), unused_labels[:SHOWN], rule)
+            Finding("unused label", "train", len(unused_labels), unused_labels, rule)
         )
     ids = {name: i for i, name in enumerate(space)}
     parts |= _carved(
@@ -171,13 +168,13 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     )
     _note_rare_classes(parts, rows_of, ledger)
     _limit(parts, data, ledger)
-    _note_leaks(parts, ledger)
     without_rows = [_nothing_left(part, ledger) for part in parts.values() if not part.keep]
     if without_rows:
         raise InputError(without_rows)
     _require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
-    return Corpus(space, train, validation, test, tuple(ledger.findings))
+    corpus = Corpus(space, train, validation, test, tuple(ledger.findings))
+    return preflight.examine(corpus, data)
 
 
 def _has_labels(rows: Rows) -> bool:
@@ -311,9 +308,7 @@ def _note_rare_classes(
         rare = [f"{name}: {_rows(train[name])} in train" for name in train if name not in counts]
         if rare:
             rule = "too few rows to cut one off; the score there says nothing of them"
-            ledger.findings.append(
-                Finding("rare class", role, len(rare), tuple(rare[:SHOWN]), rule)
-            )
+            ledger.findings.append(Finding("rare class", role, len(rare), tuple(rare), rule))
 
 
 def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> None:
@@ -335,14 +330,6 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
         if lost:
             rule += f"; none is left of {some(lost)}"
         ledger.findings.append(Finding("limited", role, len(before) - len(drawn), (), rule))
-
-
-def _note_leaks(parts: Mapping[str, _Part], ledger: _Ledger) -> None:
-    for role, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        elsewhere = set(parts[other].keys())
-        part = parts[role]
-        leaks = [i for i, key in zip(part.keep, part.keys(), strict=True) if key in elsewhere]
-        ledger.note("leak", part, leaks, "kept; the score counts them", other)
 
 
 def _split(part: _Part, ids: Mapping[str, int]) -> Split:

@@ -105,6 +105,11 @@ class Data(Section):
         description="rows that repeat an earlier text and label of train (a given validation or "
         "test split keeps its repeats, so that its score stays comparable)",
     )
+    on_leak: Literal["warn", "drop", "stop"] = Field(
+        "warn",
+        description="texts of test or validation that also stand, exactly or nearly, in train (or "
+        "of test in validation): say so, drop them there (the score stays comparable), or stop",
+    )
     on_unseen_label: Literal["stop", "drop"] = Field(
         "stop", description="validation or test rows whose label train lacks"
     )

@@ -143,9 +143,7 @@ def results(
                 }
                 for split in corpus.splits()
             },
-            "findings": [
-                dataclasses.asdict(finding) | {"says": str(finding)} for finding in corpus.findings
-            ],
+            "findings": [finding.short() for finding in corpus.findings],
         },
         "model": {
             "source": choices.model.source,

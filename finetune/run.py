@@ -136,6 +136,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         packing,
         page,
         prefix,
+        preflight,
         pretrained,
         publish,
         reading,
@@ -266,6 +267,10 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
+    main_only(
+        accelerator,
+        lambda: run_folder.write_json(folder / "preflight.json", preflight.as_json(corpus)),
+    )
     course = Course(
         choices=recipe,
         accelerator=accelerator,

@@ -36,6 +36,23 @@ def say_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int) 
             )
         )
     say(table(rows))
+    _say_splits(corpus)
+
+
+def say_inspected(corpus: Corpus, found: Mapping[str, Any]) -> None:
+    """What can be said of data alone, as of `preflight.as_json`."""
+    rows = [("", "rows", "words: median", "p95", "longest", "characters: longest")]
+    for name, split in found["splits"].items():
+        words, characters = split["words"], split["characters"]
+        numbers = split["rows"], words["median"], words["p95"], words["longest"]
+        rows.append((name, *(f"{number:,}" for number in (*numbers, characters["longest"]))))
+    say(table(rows))
+    _say_splits(corpus)
+    if not corpus.findings:
+        say("  nothing was found wrong with them")
+
+
+def _say_splits(corpus: Corpus) -> None:
     for split in corpus.splits():
         say_wrapped(f"{split.name}: {split.origin}", mark="  ")
     counts = class_counts(corpus.train, corpus.labels)

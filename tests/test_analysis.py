@@ -126,7 +126,7 @@ def test_advice(here):
     found = results(here / "run")
     assert [*advice.next_steps(found, [])]
     found["data"]["findings"] = [
-        {"kind": "leak", "split": "test", "count": 7, "other": "train"},
+        {"kind": "leak", "split": "test", "count": 7, "other": "train", "rule": "kept"},
     ]
     assert next(advice.next_steps(found, [])).startswith("7 test texts also stand in another split")
     found["data"]["splits"]["train"]["classes"]["a"] = 4

@@ -17,6 +17,7 @@ LAUNCH, TWO = launch(), launch(2)
 FILES = {
     "recipe.yaml",
     "metrics.jsonl",
+    "preflight.json",
     "results.json",
     "report.html",
     "model/README.md",

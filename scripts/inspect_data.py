@@ -1,0 +1,45 @@
+"""A recipe's data → what is in it and what is wrong with it, in seconds, before any training.
+
+    python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
+
+Counts, lengths, and every finding with its first rows; `--json` writes all of it, each finding with
+every row (`preflight.json` in a run's folder holds the same). Nothing is trained or downloaded but
+the data.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from finetune import data, preflight, recipe_file, sources, summary, terminal
+from finetune.problems import InputError
+from finetune.run_folder import write_json
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0],
+        usage="inspect_data.py RECIPE [section.key=value …] [--json FILE]",
+    )
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all of it")
+    known, words = parser.parse_known_args()
+    try:
+        terminal.quiet_libraries()
+        recipe = recipe_file.load(known.recipe, words)
+        summary.say_source(recipe)
+        corpus = data.prepare(sources.load_rows(recipe.data), recipe.data)
+        found = preflight.as_json(corpus)
+        if known.json is not None:
+            write_json(known.json, found)
+    except InputError as error:
+        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+        return 2
+    summary.say_inspected(corpus, found)
+    if known.json is not None:
+        terminal.say(f"\nAll of it: {known.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
