@@ -174,7 +174,7 @@ def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
         try:
             record = json.loads(line.rstrip().decode("utf-8", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            broken.append(f"line {number} ({_json_error(error)})")
+            broken.append(f"line {number} ({json_error(error)})")
             continue
         if not isinstance(record, dict):
             broken.append(f"line {number} ({found_value(record)})")
@@ -197,7 +197,7 @@ def _read_json(path: Path, wanted: Wanted) -> Rows:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return _json_lines(path, wanted, io.BytesIO(content))
         line = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
-        raise InputError(f"{path}: {line}not valid JSON ({_json_error(error)})") from None
+        raise InputError(f"{path}: {line}not valid JSON ({json_error(error)})") from None
     if isinstance(tree, dict):
         lists = [key for key, value in tree.items() if isinstance(value, list)]
         if len(lists) != 1:
@@ -314,7 +314,7 @@ def _stream(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _json_error(error: Exception) -> str:
+def json_error(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return str(error).partition(";")[0]

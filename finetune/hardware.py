@@ -62,7 +62,7 @@ def plan(model: recipe.Model, train: recipe.Train) -> Hardware:
     if model.attention != "auto":
         attention, why_attention = model.attention, "the recipe says so"
     tokens = train.micro_batch_tokens or {"cpu": 512, "mps": 4096, "cuda": 16384}[device]
-    threads = train.threads or _threads()
+    threads = train.threads or all_threads()
     chosen = Hardware(
         device=device,
         name=_name(device),
@@ -158,7 +158,7 @@ def _has(probe: str) -> bool:
     return bool(test and test())
 
 
-def _threads() -> int:
+def all_threads() -> int:
     """The cores of this machine, shared among its processes."""
     # OMP_NUM_THREADS is no guide: launchers set it to 1 where nobody asked them to.
     return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

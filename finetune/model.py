@@ -111,30 +111,34 @@ def save(
 
 
 def load(
-    folder: Path, attention: str = "sdpa", trust_remote_code: bool = False
+    source: Path | str,
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A saved classifier, in fp32 on the CPU, in eval mode, and its tokenizer.
 
+    Args:
+        source: a folder or a Hub id.
+
     Raises:
-        InputError: where the folder is not a whole model folder.
+        InputError: where the folder is not a whole model folder, or the Hub has no such model.
     """
-    key, source = str(folder), str(folder)
+    key = source = str(source)
     check_folder(source, key)
+    hub: dict[str, Any] = {
+        "local_files_only": Path(source).is_dir(),
+        "trust_remote_code": trust_remote_code,
+        "revision": revision,
+    }
     with quietly():
         model, info = _from_pretrained(
-            AutoModelForSequenceClassification,
-            source,
-            key,
-            attention,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
+            AutoModelForSequenceClassification, source, key, attention, **hub
         )
         _check_weights(model, info, "", source, key)
         _set_attention(model, attention, asked=False)
         with reading(source, key):
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
-            )
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     return model, tokenizer
 
 

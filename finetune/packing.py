@@ -60,21 +60,27 @@ def plan(plan: Hardware, choices: recipe.Recipe, config: PretrainedConfig) -> Ha
 
 
 def _why_not(plan: Hardware, choices: recipe.Recipe, config: PretrainedConfig) -> str | None:
-    inner = getattr(config, "encoder", config)
     if choices.train.packing == "off":
         return "the recipe says so"
-    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
-        return "torch.compile is on"
-    if plan.device != "cpu":
-        return "packing is made for CPUs"
     if choices.model.head != "linear":
         return "the architecture's own head takes them so"
+    why_not = cannot(plan.device, config)
+    if why_not is None and choices.model.dropout != 0:
+        return "dropout is on (model.dropout)"
+    return why_not
+
+
+def cannot(device: str, config: PretrainedConfig) -> str | None:
+    """Why the rows of this encoder, which computes no dropout, cannot be packed; None: they can."""
+    inner = getattr(config, "encoder", config)
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+        return "torch.compile is on"
+    if device != "cpu":
+        return "packing is made for CPUs"
     if inner.model_type not in BERT_LIKE or getattr(inner, "is_decoder", False):
         return f"the layers of {inner.model_type} are not BERT's"
     if not isinstance(ACT2FN[inner.hidden_act], GELUActivation):
         return f"the encoder's activation is {inner.hidden_act}"
-    if choices.model.dropout != 0:
-        return "dropout is on (model.dropout)"
     return None
 
 

@@ -54,6 +54,26 @@ class StoppedError(KeyboardInterrupt):
         )
 
 
+class Collected(list[str]):
+    """Problems of several steps, to be told at once."""
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """Keep what a step refuses, and go on after it."""
+        try:
+            yield
+        except InputError as error:
+            self += error.problems
+
+    def tell(self) -> None:
+        """
+        Raises:
+            InputError: where there are any.
+        """
+        if self:
+            raise InputError(self)
+
+
 def from_os_error(error: OSError) -> InputError | None:
     """The message for a full disk, a read-only folder and their kin; None for any other error."""
     if error.errno not in MENDABLE:
@@ -63,8 +83,11 @@ def from_os_error(error: OSError) -> InputError | None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, instead: str = "set run.dir to") -> Iterator[None]:
     """Turn whatever keeps a file or folder from being written into one message that names it.
+
+    Args:
+        instead: how a person chooses `another disk` or `another folder`.
 
     Raises:
         InputError: for what the operating system refuses, to Python or to a library in Rust.
@@ -78,6 +101,7 @@ def writing(path: Path) -> Iterator[None]:
         if code is None:
             raise
         why = MENDABLE.get(code, f"{os.strerror(code)}; set run.dir to another folder")
+        why = why.replace("set run.dir to", instead)
         raise InputError(f"{path}: cannot write: {why}") from error
 
 

@@ -118,7 +118,7 @@ def table_rows(
     """The rows of a `pyarrow.Table`; with label names, -1 (the Hub's "no label") becomes None."""
     check_columns(where, table.column_names, wanted)
     cells = {
-        column: _values(table.column(column))
+        column: values_of(table.column(column))
         for column in wanted.columns()
         if column in table.column_names
     }
@@ -175,11 +175,11 @@ def _mended(values: list[Item], mark: Callable[[int], None]) -> list[Item]:
     for i, value in enumerate(values):
         if isinstance(value, str) and not value.isascii() and SURROGATES.search(value):
             mark(i)
-            mended[i] = cast(Item, _mend(value))
+            mended[i] = cast(Item, mend(value))
     return mended
 
 
-def _mend(text: str) -> str:
+def mend(text: str) -> str:
     try:
         # Back to the bytes first: one U+FFFD for each broken character, not for each of its bytes.
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -203,7 +203,7 @@ def check_columns(where: str, found: Sequence[str], wanted: Wanted, if_no_header
         raise InputError(problems)
 
 
-def _values(column: Any) -> list[Any]:
+def values_of(column: Any) -> list[Any]:
     """An Arrow column as Python values; strings by their bytes, which need not be UTF-8."""
     import pyarrow as pa
 

@@ -19,7 +19,17 @@ from finetune.files import SUFFIXES, read_documents, read_file, stem_of, suffix_
 from finetune.problems import InputError, nearest, some
 from finetune.rows import Label, Places, Rows, Wanted, natural, table_rows
 
-__all__ = ["Label", "Places", "Roles", "Rows", "load_rows", "local_path", "model_source", "roles"]
+__all__ = [
+    "Label",
+    "Places",
+    "Roles",
+    "Rows",
+    "load_rows",
+    "load_tables",
+    "local_path",
+    "model_source",
+    "roles",
+]
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # train-00000-of-00002.parquet, as the Hub names them
@@ -62,6 +72,26 @@ def load_rows(data: recipe.Data) -> dict[str, Rows]:
     if not path.is_dir():
         raise InputError(f"data.source: {path} is neither a file nor a folder")
     return _from_folder(path, data)
+
+
+def load_tables(source: str, config: str | None) -> dict[str, Any]:
+    """The tables of a Hub data set, or of a folder that `datasets` saved, memory-mapped, by split.
+
+    Raises:
+        InputError: where there is no such data set, or none of that `config`.
+    """
+    if (path := local_path(source, "INPUT")) is not None:
+        return _saved_tables(path)
+    try:
+        return _hub_tables(recipe.Data(source=source, config=config))
+    except InputError as error:
+        raise InputError(
+            problem.replace("set data.revision=refs/convert/parquet, or ", "")
+            .replace("set data.source=PATH to", "name")
+            .replace("data.source", "INPUT")
+            .replace("data.config", "--config")
+            for problem in error.problems
+        ) from None
 
 
 def model_source(source: str, key: str = "model.source") -> str:
@@ -271,6 +301,16 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
 
 
 def _from_disk(folder: Path, data: recipe.Data) -> dict[str, Rows]:
+    return _read_splits(
+        {
+            name: _dataset_reader(split, str(folder), f"{folder.name} {name}")
+            for name, split in _saved_tables(folder).items()
+        },
+        data,
+    )
+
+
+def _saved_tables(folder: Path) -> dict[str, Any]:
     import datasets
 
     try:
@@ -279,31 +319,32 @@ def _from_disk(folder: Path, data: recipe.Data) -> dict[str, Rows]:
         raise InputError(
             f"{folder}: not a whole folder of datasets' save_to_disk ({_first_line(error)})"
         ) from None
-    splits = saved if isinstance(saved, dict) else {"train": saved}
+    return _by_split(saved)
+
+
+def _from_hub(data: recipe.Data) -> dict[str, Rows]:
     return _read_splits(
         {
-            str(name): _dataset_reader(split, str(folder), f"{folder.name} {name}")
-            for name, split in splits.items()
+            name: _dataset_reader(split, data.source, f"{data.source} {name}")
+            for name, split in _hub_tables(data).items()
         },
         data,
     )
 
 
-def _from_hub(data: recipe.Data) -> dict[str, Rows]:
+def _hub_tables(data: recipe.Data) -> dict[str, Any]:
     import datasets
 
     try:
         loaded = datasets.load_dataset(data.source, data.config, revision=data.revision)
     except Exception as error:  # of many libraries and of none: network, cache, builder, Arrow
         raise InputError(_hub_problem(data, error)) from None
-    splits = loaded if isinstance(loaded, dict) else {"train": loaded}
-    return _read_splits(
-        {
-            str(name): _dataset_reader(split, data.source, f"{data.source} {name}")
-            for name, split in splits.items()
-        },
-        data,
-    )
+    return _by_split(loaded)
+
+
+def _by_split(found: Any) -> dict[str, Any]:
+    splits = found if isinstance(found, dict) else {"train": found}
+    return {str(name): split for name, split in splits.items()}
 
 
 def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], Rows]:

@@ -66,10 +66,15 @@ def finish(folder, *words, launcher=(sys.executable,)):
     return done.stdout
 
 
+def reset_accelerate():
+    """Forget what the last run of this process had: else its precision stays."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
 def run_here(*words, code=0):
     """A run in this process, which is far quicker to start."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the last precision
-    GradientState._reset_state()
+    reset_accelerate()
     assert run.main(["tiny.yaml", *words]) == code
 
 

@@ -1,0 +1,178 @@
+"""Token tables → logits, in batches of like length: with torch, or with ONNX Runtime.
+
+    engine = torch_engine(model, device)      # packed rows and bf16 where the machine has them
+    engine = onnx_engine(folder, threads)     # a folder that `scripts/export_onnx.py` wrote
+    engine.logits(table)                      # (rows, classes) float32, in the table's order
+
+One engine serves one process: nothing here waits for another.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from finetune import batches, hardware, packing, recipe, scoring
+from finetune import model as models
+from finetune.modeling_document_classifier import DocumentClassifier
+from finetune.problems import InputError
+from finetune.tokens import TokenTable
+
+Logits = NDArray[np.float32]
+ONNX = "model.onnx"  # the file that makes a folder one of ONNX Runtime's
+
+
+@dataclass
+class Engine:
+    """How a table's logits are computed.
+
+    Attributes:
+        run: some rows of a table → their logits. (rows, classes) float32
+        prepared: what to make of a table first.
+        budget: tokens that are computed at once.
+        reasons: what it runs on, and why; a line each.
+        identity: a hash of the weights and the precision: equal where the logits are.
+    """
+
+    run: Callable[[TokenTable, batches.Rows], Tensor | Logits]
+    classes: int
+    budget: int
+    reasons: tuple[str, ...]
+    identity: str
+    prepared: Callable[[TokenTable], TokenTable] = field(default=lambda table: table)
+
+    def logits(self, table: TokenTable) -> Logits:
+        """The logits of every row, in the table's order. (rows, classes)
+
+        A GPU that runs out of memory gets half as many tokens at once from then on.
+
+        Raises:
+            InputError: where not even one row fits.
+        """
+        table = self.prepared(table)
+        found = np.zeros((len(table), self.classes), dtype=np.float32)
+        parts = batches.micro_batches(np.arange(len(table)), table.lengths, self.budget)
+        while parts:
+            try:
+                found[parts[0]] = np.asarray(self.run(table, parts[0]))
+                del parts[0]
+            except torch.OutOfMemoryError:
+                if len(parts[0]) == 1:
+                    raise InputError(
+                        f"a document of {table.lengths[parts[0][0]]:,} tokens does not fit into "
+                        "this GPU's memory; try --precision bf16"
+                    ) from None
+                torch.cuda.empty_cache()
+                self.budget //= 2
+                parts = [
+                    smaller
+                    for part in parts
+                    for smaller in batches.micro_batches(part, table.lengths, self.budget)
+                ]
+        return found
+
+
+def torch_engine(
+    model: PreTrainedModel,
+    device: torch.device | None = None,
+    precision: str = "auto",
+    threads: int | None = None,
+    tokens: int | None = None,
+) -> Engine:
+    """Runs a loaded classifier as scoring does: by this machine's plan, and packed where it can.
+
+    Args:
+        device: where; None: as the plan says.
+        precision: auto, bf16, fp16 or fp32.
+        tokens: computed at once; None: as the plan says.
+    """
+    asked: dict[str, Any] = {
+        "precision": precision,
+        "threads": threads,
+        "micro_batch_tokens": tokens,
+    }
+    plan = hardware.plan(recipe.Model(), recipe.Train(**asked))
+    hardware.set_up(plan)
+    device = device or torch.device(plan.device)
+    identity = f"{models.weights_hash(model.state_dict())} {plan.precision}"
+    model.to(device).eval()  # type: ignore[arg-type]
+    why_not = packing.cannot(plan.device, model.config)
+    if why_not is None and not isinstance(model, DocumentClassifier):
+        why_not = "the architecture's own head takes them so"
+    if why_not is None:
+        packing.attach(model)
+    budget = tokens or (packing.TOKENS if why_not is None else plan.micro_batch_tokens)
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
+
+    @torch.inference_mode()
+    def run(table: TokenTable, rows: batches.Rows) -> Tensor:
+        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            return scoring.forward(model, table, rows, device).cpu()
+
+    why = plan.reasons[0] if precision == "auto" else f"{plan.precision}: as asked"
+    rows_are = f"padded: {why_not}" if why_not else "end to end, without padding"
+    return Engine(
+        run=run,
+        classes=int(model.config.num_labels or 0),
+        budget=budget,
+        reasons=(why, f"rows {rows_are}", plan.room_for(budget)),
+        identity=identity,
+        prepared=packing.PackedTable.of if why_not is None else lambda table: table,
+    )
+
+
+def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = None) -> Engine:
+    """Runs a folder's `model.onnx`, fp32 or int8 as it was exported.
+
+    Raises:
+        InputError: where ONNX Runtime is not installed, or cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            "--engine onnx needs ONNX Runtime; pip install 'finetune-documents[onnx]'"
+        ) from None
+    file = folder / ONNX
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: expected {ONNX}, found none; scripts/export_onnx.py MODEL OUT writes one"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or hardware.all_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # of the runtime's own kinds
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{file}: ONNX Runtime cannot read it ({first}); export it anew") from None
+    names = {each.name for each in session.get_inputs()}
+
+    def run(table: TokenTable, rows: batches.Rows) -> Logits:
+        given = table.batch(rows, torch.device("cpu"))
+        arrays = {name: value.numpy() for name, value in given.items() if name in names}
+        result: Logits = session.run(["logits"], arrays)[0].astype(np.float32)
+        return result
+
+    with file.open("rb") as stream:
+        identity = hashlib.file_digest(stream, "sha256").hexdigest()
+    budget = tokens or 512
+    return Engine(
+        run=run,
+        classes=int(session.get_outputs()[0].shape[-1]),
+        budget=budget,
+        reasons=(
+            f"ONNX Runtime {onnxruntime.__version__}: {file}",
+            f"{budget:,} tokens at once, {options.intra_op_num_threads} threads",
+        ),
+        identity=identity,
+    )

@@ -1,0 +1,165 @@
+"""A long job's finished parts ↔ disk: what a kill leaves is whole, and is not computed again.
+
+The folder `.OUT.parts` beside the output holds `job.json`, what the job is, and a file a part:
+
+    00000012.jsonl      a line for each row, as JSON; then one on the part itself (`Footer`)
+
+A part is written aside, synced and renamed, so it is there as a whole or not at all. Its last line
+has the count and the hash of its lines, and the hash of the rows that it answers.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.problems import InputError, sync, writing
+from finetune.run_folder import Hold, write_json
+
+INSTEAD = "write the output to"
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a part says of itself.
+
+    Attributes:
+        rows: lines before this one; of them `errors` were not right, `abstained` got no label.
+        input: hash of the rows as they were read.
+        lines: hash of the lines.
+        counts: rows by label.
+        kinds: the types of JSON in columns whose type only the data knows.
+    """
+
+    rows: int
+    errors: int
+    abstained: int
+    input: str
+    lines: str
+    counts: Mapping[str, int]
+    kinds: Mapping[str, Sequence[str]]
+
+
+class Parts:
+    """The parts of one output."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out.with_name(f".{out.name}.parts")
+        self._hold = Hold()
+
+    def begin(self, job: Mapping[str, Any], resume: bool) -> bool:
+        """Make the folder, or take up the one that is there; whether it was there. One process.
+
+        Raises:
+            InputError: where another job's parts stand there, or this job's and nobody said
+                `--resume`, or where a living process is at work on them.
+        """
+        file = self.folder / "job.json"
+        there = file.is_file()
+        if there and not resume:
+            raise InputError(
+                f"{self.out}: a job that did not finish stands in {self.folder}; go on with it "
+                "with --resume, or drop it with --overwrite"
+            )
+        with writing(self.folder, INSTEAD):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._hold.take(self.folder)
+        except InputError:
+            raise InputError(f"{self.out}: another process is writing it; wait for it") from None
+        if there:
+            before = json.loads(file.read_text(encoding="utf-8"))
+            differ = [key for key in {**before, **job} if before.get(key) != job.get(key)]
+            if differ:
+                raise InputError(
+                    f"--resume: {key}: the unfinished job of {self.out} has "
+                    f"{_said(before.get(key))}, this one {_said(job.get(key))}; run that one, or "
+                    "drop it with --overwrite"
+                    for key in differ
+                )
+        else:
+            write_json(file, job)
+        for leftover in self.folder.glob(".*.new"):  # of a part that was being written
+            leftover.unlink()
+        return there
+
+    def let_go(self) -> None:
+        """Others may take the folder up."""
+        self._hold.let_go()
+
+    def drop(self) -> None:
+        """Remove the parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def drop_if_empty(self) -> None:
+        """Remove the folder where no part was finished."""
+        if not any(self.folder.glob("*.jsonl")):
+            self.drop()
+
+    def write(self, index: int, lines: Sequence[str], footer: Mapping[str, Any]) -> None:
+        """Write a part as a whole. Returns when the disk holds it.
+
+        Args:
+            lines: one for each row, without line ends.
+            footer: the fields of `Footer` but for `rows` and `lines`.
+        """
+        body = "".join(f"{line}\n" for line in lines).encode()
+        whole = Footer(rows=len(lines), lines=hashlib.sha256(body).hexdigest(), **footer)
+        last = json.dumps(asdict(whole), ensure_ascii=False).encode() + b"\n"
+        file = self._file(index)
+        aside = file.with_name(f".{file.name}.new")
+        with writing(file, INSTEAD):
+            with aside.open("wb") as out:
+                out.write(body + last)
+            sync(aside)
+            aside.replace(file)
+            sync(self.folder)
+
+    def footer(self, index: int) -> Footer | None:
+        """What a finished part says of itself; None where it is not there or not whole."""
+        try:
+            return self.read(index)[1]
+        except InputError:
+            return None
+
+    def read(self, index: int) -> tuple[list[bytes], Footer]:
+        """A part's lines, checked by count and hash.
+
+        Raises:
+            InputError: where it is not there, or not what was written.
+        """
+        file = self._file(index)
+        try:
+            *lines, last = file.read_bytes().splitlines(keepends=True)
+            footer = Footer(**json.loads(last))
+            if footer.rows != len(lines) or _hash(lines) != footer.lines:
+                raise ValueError
+        except (OSError, ValueError, TypeError):
+            raise InputError(
+                f"{file}: a damaged part; remove it, and go on with --resume"
+            ) from None
+        return lines, footer
+
+    def lines(self, many: int) -> Iterator[bytes]:
+        """The lines of all parts in order, each part checked as it is read."""
+        for index in range(many):
+            yield from self.read(index)[0]
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"{index:08d}.jsonl"
+
+
+def _hash(lines: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return digest.hexdigest()
+
+
+def _said(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 60 else f"{text[:40]}…"

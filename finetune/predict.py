@@ -1,0 +1,179 @@
+"""A model and documents → a label for each, as the model's own config.json says.
+
+    classify = Classifier("runs/bbc_news/…")             # a run folder, a model folder, a Hub id
+    classify(["Shares fell after the bank raised its rate."])
+    # [{"label": "business", "score": 0.93}]
+
+The model brings its label names, how long documents are read, its calibration (folded into the
+head), thresholds, and from which probability on it answers at all.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from finetune import engines, pretrained, sources, tokens
+from finetune import model as models
+from finetune.answers import Rules
+from finetune.problems import InputError, some
+from finetune.records import Asked, Maker, Record
+from finetune.tokens import TokenTable
+
+AT_ONCE = 4096  # documents that are sorted by length and answered together
+UNLIMITED = 10**6  # what a tokenizer without a length says is far above this
+
+Document = str | Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Classifier:
+    """A trained classifier that answers.
+
+    Args:
+        source: a run folder, a model folder, `package:…` or a Hub id.
+        engine: torch or onnx; None: onnx for a folder that `scripts/export_onnx.py` wrote.
+        precision: auto, bf16, fp16 or fp32; of torch.
+        threads: of a CPU; None: all cores.
+        tokens: computed at once, which bounds memory; None: as the hardware plan says.
+        device: where torch computes; None: as the hardware plan says.
+        revision, trust_remote_code: of a Hub id, as transformers has them.
+
+    Raises:
+        InputError: where there is no such model, or it is no classifier.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        engine: str | None = None,
+        precision: str = "auto",
+        threads: int | None = None,
+        tokens: int | None = None,
+        device: torch.device | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        folder = find_model(source)
+        onnx = Path(folder) / engines.ONNX
+        if engine == "onnx" or (engine is None and onnx.is_file()):
+            config, self.tokenizer = _without_weights(Path(folder), trust_remote_code)
+            self.rules = Rules.of(config, str(folder))
+            self.engine = engines.onnx_engine(Path(folder), threads, tokens)
+        else:
+            model, self.tokenizer = models.load(
+                folder, trust_remote_code=trust_remote_code, revision=revision
+            )
+            config, self.rules = model.config, Rules.of(model.config, str(folder))
+            self.engine = engines.torch_engine(model, device, precision, threads, tokens)
+        self.labels = self.rules.labels
+        self.columns: tuple[str, ...] = ("text",)
+        self.max_length = _max_length(self.tokenizer, config)
+        self.identity = self._identity(config)
+
+    def __call__(self, documents: Sequence[Document], probabilities: bool = False) -> list[Answer]:
+        """An answer for each document, in their order.
+
+        Args:
+            documents: texts; or rows with the columns that the model was trained on.
+            probabilities: give that of each label, too.
+
+        Returns:
+            `label` (None where the model abstains) and `score`; of a model of several labels,
+            `labels` and `scores`.
+
+        Raises:
+            InputError: naming each document that is no text.
+        """
+        if isinstance(documents, str):
+            documents = [documents]
+        check = Maker("documents", Asked(self.columns)).of
+        rows = [
+            check("number", number, {self.columns[0]: row} if isinstance(row, str) else row)
+            if isinstance(row, (str, Mapping))
+            else Record((), (), f"documents: number {number}: expected text, got {row!r}")
+            for number, row in enumerate(documents)
+        ]
+        wrong = [row.error for row in rows if row.error is not None]
+        if wrong:
+            raise InputError(some(wrong))
+        found: list[Answer] = []
+        for start in range(0, len(rows), AT_ONCE):
+            some_rows = rows[start : start + AT_ONCE]
+            found += self.answers(some_rows, self.encode(some_rows), probabilities)
+        return found
+
+    def encode(self, rows: Sequence[Record]) -> TokenTable:
+        """The tokens of the rows that are right. Other threads go on meanwhile."""
+        texts = [row.texts[0] for row in rows if row.error is None]
+        return tokens.encode(texts, self.tokenizer, self.max_length)
+
+    def answers(
+        self, rows: Sequence[Record], table: TokenTable, probabilities: bool = False
+    ) -> Iterator[Answer]:
+        """The answer to each row, or `error`.
+
+        Args:
+            table: what `encode` made of the rows.
+        """
+        answers: Iterator[Answer] = iter(())
+        if len(table):
+            answers = self.rules.answers(self.engine.logits(table), probabilities)
+        nothing = dict.fromkeys(("labels", "scores") if self.rules.several else ("label", "score"))
+        for row in rows:
+            yield next(answers) if row.error is None else nothing | {"error": row.error}
+
+    def _identity(self, config: Any) -> str:
+        """A hash of all that decides an answer."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        spelled = repr(sorted(self.tokenizer.get_vocab().items())) if backend is None else (
+            backend.to_str()
+        )  # fmt: skip
+        parts = (
+            self.engine.identity, str(self.max_length), spelled, repr(self.rules),
+            repr(getattr(config, "document", None)),
+        )  # fmt: skip
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_model(source: str | Path) -> str:
+    """The model folder of a run folder; a model folder, a package's or a Hub id as they are.
+
+    Raises:
+        InputError: where it is written as a path, and nothing stands there.
+    """
+    found = sources.model_source(str(source), "MODEL")
+    inside = Path(found) / "model"
+    if (inside / "config.json").is_file() and not (Path(found) / "config.json").is_file():
+        return str(inside)
+    if (Path(found) / "recipe.yaml").is_file() and not inside.exists():
+        raise InputError(
+            f"MODEL: {found} is the folder of a run that has not finished: no model in it"
+        )
+    return found
+
+
+def _without_weights(folder: Path, trust_remote_code: bool) -> tuple[Any, PreTrainedTokenizerBase]:
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder}: expected a folder that scripts/export_onnx.py wrote, with config.json"
+        )
+    with pretrained.quietly(), pretrained.reading(str(folder), str(folder)):
+        more: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        return (
+            AutoConfig.from_pretrained(folder, **more),
+            AutoTokenizer.from_pretrained(folder, **more),
+        )
+
+
+def _max_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
+    """How many tokens of a document are read: as saved with the model, which training did too."""
+    limit = pretrained.max_positions(config)
+    saved = int(tokenizer.model_max_length)
+    if saved > UNLIMITED:
+        return tokens.max_length(None, limit)
+    return min(saved, limit or saved)

@@ -1,0 +1,170 @@
+"""A trained model and documents → a label for each, written as a csv, jsonl or Parquet file.
+
+    python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
+    accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs
+
+MODEL: a run folder, a model folder, a folder of scripts/export_onnx.py, or a Hub id. INPUT: a csv,
+tsv, json, jsonl, parquet or txt file, each also gzipped; a folder or a quoted glob of them; a Hub
+data set; or - for standard input. Rows keep their order. A row that cannot be read stops nothing:
+it goes to the output with its `error`, or to --errors FILE.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from finetune import problems, terminal
+from finetune.problems import InputError, StoppedError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    known = parser().parse_args(arguments)
+    terminal.be_quiet(known.quiet, known.json)
+    try:
+        with listening():
+            return _end(_run(known))
+    except InputError as error:
+        return _end(2, *(f"error: {problem}" for problem in error.problems))
+    except StoppedError as error:
+        return _end(error.exit_code, str(error))
+    except OSError as error:
+        mendable = problems.from_os_error(error)
+        if mendable is None:
+            raise
+        return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0],
+        epilog="Exit codes: 0 done; 2 something that you can mend; 75 stopped by a signal, go on "
+        "with --resume.",
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="run folder, model folder or Hub id")
+    add("input", metavar="INPUT", help="file, folder, quoted glob, Hub data set, or -")
+    add("--output", type=Path, required=True, help="*.csv, *.tsv, *.jsonl (also .gz), *.parquet")
+    add("--errors", type=Path, help="where rows that cannot be read go, instead of the output")
+    add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents; by "
+        "default what the model was trained on, or text")  # fmt: skip
+    add("--id", metavar="COLUMN", help="what names a row; by default its number from 0, of text "
+        "files in a folder their path")  # fmt: skip
+    add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
+        help="columns to copy to the output, under a name of your own")  # fmt: skip
+    add("--probabilities", action="store_true", help="give that of each label, too")
+    add("--resume", action="store_true", help="go on after a kill; what is done stays")
+    add("--overwrite", action="store_true", help="replace the output, drop an unfinished job")
+    add("--split", help="of a data set, or the file of that name in a folder")
+    add("--config", help="of a Hub data set")
+    add("--format", choices=("csv", "tsv", "json", "jsonl", "parquet", "txt"), help="of standard "
+        "input and of files whose name does not say it; by default of standard input: jsonl where "
+        "it begins with {, else a document a line")  # fmt: skip
+    add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
+        "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
+    add("--engine", choices=("torch", "onnx"), help="default: onnx where MODEL was exported to it")
+    add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="of torch")
+    add("--threads", type=_number, help="of a CPU, for each process; default: all cores, shared")
+    add("--tokens", type=_number, help="computed at once, which bounds memory")
+    add("--window", type=_number, default=4096, metavar="ROWS", help="sorted by length and written "
+        "together: what a kill can cost (default: %(default)s)")  # fmt: skip
+    add("--revision", help="of a model on the Hub")
+    add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
+    add("--quiet", action="store_true", help="print the summary alone")
+    add("--json", action="store_true", help="print the summary as JSON alone")
+    return parser
+
+
+def _run(known: argparse.Namespace) -> int:
+    # Heavy imports wait until the command line is known to be right.
+    from finetune import job
+    from finetune.inputs import Where
+
+    choices = job.Choices(
+        model=known.model,
+        where=Where(known.input, known.split, known.config, known.format, known.txt),
+        out=known.output,
+        errors=known.errors,
+        text=tuple(known.text),
+        id=known.id,
+        keep=tuple(known.keep),
+        probabilities=known.probabilities,
+        resume=known.resume,
+        overwrite=known.overwrite,
+        engine=known.engine,
+        precision=known.precision,
+        threads=known.threads,
+        tokens=known.tokens,
+        window=known.window,
+        revision=known.revision,
+        trust_remote_code=known.trust_remote_code,
+    )
+    found = job.run(choices)
+    if found is None:
+        terminal.say(f"{known.output} stands there whole: nothing to go on with", True)
+        return 0
+    if not terminal.speaks():
+        return 0
+    if known.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return 0
+    rate = found.computed / found.seconds
+    done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"
+    if found.computed < found.rows:
+        done += f" ({found.rows - found.computed:,} stood there already)"
+    terminal.say(f"\n{done}", even_if_quiet=True)
+    for label, many in found.counts.items():
+        terminal.say(f"  {many:>11,}  {label}")
+    for many, what in ((found.abstained, "without a label"), (found.errors, "could not be read")):
+        if many:
+            terminal.say(f"  {many:>11,}  {what}", even_if_quiet=True)
+    terminal.say(f"Written to {known.output}", even_if_quiet=True)
+    if found.errors and known.errors:
+        terminal.say(f"Rows that could not be read: {known.errors}", even_if_quiet=True)
+    return 0
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the job with a word on how to go on."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(
+        f"stopped by {signal.Signals(number).name}; to go on, run the same with --resume"
+    )
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{word}'")
+    return int(word)
+
+
+def _end(code: int, *lines: str) -> int:
+    """Say how the job ended, once for all its processes; the exit code."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        if lines:
+            terminal.complain(*lines)
+        return code
+    from finetune import processes
+
+    if lines and processes.first_to_speak():
+        terminal.complain(*lines)
+    return processes.leave(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
