@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from finetune.metrics import softmax
 from finetune.problems import InputError
+from finetune.reading import Reading
 
 DIGITS = 6  # of a probability that is written
 
@@ -35,7 +36,7 @@ class Rules:
     abstain_below: float | None = None
 
     @classmethod
-    def of(cls, config: Any, where: str) -> "Rules":
+    def of(cls, config: Any, reading: Reading, where: str) -> "Rules":
         """Those of a model's config.
 
         Raises:
@@ -48,19 +49,14 @@ class Rules:
                 f"{where}: expected a classifier with two labels or more, found {len(labels)} in "
                 "its config.json"
             )
-        document = getattr(config, "document", None) or {}
-        thresholds = document.get("thresholds")
+        thresholds = reading.thresholds
         if thresholds is not None and len(thresholds) != len(labels):
             raise InputError(
                 f"{where}: config.json: document.thresholds: expected one for each of "
                 f"{len(labels)} labels, found {len(thresholds)}"
             )
-        return cls(
-            labels,
-            config.problem_type == "multi_label_classification",
-            None if thresholds is None else tuple(float(value) for value in thresholds),
-            document.get("abstain_below"),
-        )
+        several = config.problem_type == "multi_label_classification"
+        return cls(labels, several, thresholds, reading.abstain_below)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(rows, classes); of several labels each for itself."""

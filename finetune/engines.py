@@ -41,7 +41,7 @@ class Engine:
         identity: a hash of the weights and the precision: equal where the logits are.
     """
 
-    run: Callable[[TokenTable, batches.Rows], Tensor | Logits]
+    run: Callable[[TokenTable, batches.Rows], Tensor]
     classes: int
     budget: int
     reasons: tuple[str, ...]
@@ -61,7 +61,7 @@ class Engine:
         parts = batches.micro_batches(np.arange(len(table)), table.lengths, self.budget)
         while parts:
             try:
-                found[parts[0]] = np.asarray(self.run(table, parts[0]))
+                found[parts[0]] = self.run(table, parts[0]).numpy()
                 del parts[0]
             except torch.OutOfMemoryError:
                 if len(parts[0]) == 1:
@@ -157,11 +157,11 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
         raise InputError(f"{file}: ONNX Runtime cannot read it ({first}); export it anew") from None
     names = {each.name for each in session.get_inputs()}
 
-    def run(table: TokenTable, rows: batches.Rows) -> Logits:
+    def run(table: TokenTable, rows: batches.Rows) -> Tensor:
         given = table.batch(rows, torch.device("cpu"))
         arrays = {name: value.numpy() for name, value in given.items() if name in names}
-        result: Logits = session.run(["logits"], arrays)[0].astype(np.float32)
-        return result
+        logits = torch.from_numpy(session.run(["logits"], arrays)[0])
+        return table.pooled(logits.float(), rows)
 
     with file.open("rb") as stream:
         identity = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -89,8 +89,14 @@ def check(items: Sequence[Item], asked: Asked) -> None:
         except InputError as error:
             problems += error.problems
             continue
-        if item.kind in ("txt", "document") and asked.keep:
-            problems.append(f"{item.name}: a .txt file has no columns (--keep)")
+        if item.kind in ("txt", "document"):
+            if asked.keep:
+                problems.append(f"{item.name}: a .txt file has no columns (--keep)")
+            if len(asked.texts) > 1:
+                problems.append(
+                    f"{item.name}: a .txt file has no columns, and the model reads several: "
+                    f"{', '.join(asked.texts)}"
+                )
         if found is None:
             continue
         for option, column in asked.named():

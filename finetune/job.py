@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,11 @@ def run(choices: Choices) -> Summary | None:
         if not parts.folder.exists():
             return None
     classifier = main_first(accelerator, lambda: _classifier(choices, accelerator))
+    asked = replace(asked, wanted=classifier.reading.wanted())
     if not choices.text:
-        asked = Asked(classifier.columns, "the model's", asked.id, asked.keep)
+        asked = replace(asked, texts=classifier.columns, option="the model's")
     if asked.id is None and all(item.kind == "document" for item in items):
-        asked = Asked(asked.texts, asked.option, "file", asked.keep)
+        asked = replace(asked, id="file")
     with problems.within():
         _check_names(names, classifier, choices)
     with problems.within():
@@ -265,7 +266,7 @@ def _columns(choices: Choices) -> tuple[Asked, tuple[str, ...]]:
     pairs = [word.rpartition("=")[::2] for word in choices.keep]
     keep = tuple(column for _, column in pairs)
     names = ("id", *(name or column for name, column in pairs))
-    return Asked(choices.text, "--text", choices.id, keep), names
+    return Asked(choices.text, id=choices.id, keep=keep), names
 
 
 def _check_names(names: Sequence[str], classifier: Classifier, choices: Choices) -> None:

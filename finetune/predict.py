@@ -8,6 +8,7 @@ The model brings its label names, how long documents are read, its calibration (
 head), thresholds, and from which probability on it answers at all.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +17,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from finetune import engines, pretrained, sources, tokens
+from finetune import engines, pretrained, sources
 from finetune import model as models
 from finetune.answers import Rules
 from finetune.problems import InputError, some
+from finetune.reading import Reading
 from finetune.records import Asked, Maker, Record
 from finetune.tokens import TokenTable
 
 AT_ONCE = 4096  # documents that are sorted by length and answered together
-UNLIMITED = 10**6  # what a tokenizer without a length says is far above this
 
 Document = str | Mapping[str, Any]
 Answer = dict[str, Any]
@@ -62,24 +63,27 @@ class Classifier:
         onnx = Path(folder) / engines.ONNX
         if engine == "onnx" or (engine is None and onnx.is_file()):
             config, self.tokenizer = _without_weights(Path(folder), trust_remote_code)
-            self.rules = Rules.of(config, str(folder))
+            self.reading = self._read(config, folder)
+            self.rules = Rules.of(config, self.reading, folder)
             self.engine = engines.onnx_engine(Path(folder), threads, tokens)
         else:
             model, self.tokenizer = models.load(
                 folder, trust_remote_code=trust_remote_code, revision=revision
             )
-            config, self.rules = model.config, Rules.of(model.config, str(folder))
+            config = model.config
+            self.reading = self._read(config, folder)
+            self.rules = Rules.of(config, self.reading, folder)
             self.engine = engines.torch_engine(model, device, precision, threads, tokens)
         self.labels = self.rules.labels
-        self.columns: tuple[str, ...] = ("text",)
-        self.max_length = _max_length(self.tokenizer, config)
-        self.identity = self._identity(config)
+        self.columns = self.reading.wanted().texts()
+        self.identity = self._identity()
 
     def __call__(self, documents: Sequence[Document], probabilities: bool = False) -> list[Answer]:
         """An answer for each document, in their order.
 
         Args:
-            documents: texts; or rows with the columns that the model was trained on.
+            documents: texts; or rows with the columns that the model was trained on, which there
+                must be where it reads several.
             probabilities: give that of each label, too.
 
         Returns:
@@ -91,12 +95,16 @@ class Classifier:
         """
         if isinstance(documents, str):
             documents = [documents]
-        check = Maker("documents", Asked(self.columns)).of
+        check = Maker("documents", Asked(self.columns, self.reading.wanted())).of
+        named = [
+            {self.columns[0]: row} if isinstance(row, str) and len(self.columns) == 1 else row
+            for row in documents
+        ]
         rows = [
-            check("number", number, {self.columns[0]: row} if isinstance(row, str) else row)
-            if isinstance(row, (str, Mapping))
-            else Record((), (), f"documents: number {number}: expected text, got {row!r}")
-            for number, row in enumerate(documents)
+            check("number", number, row)
+            if isinstance(row, Mapping)
+            else Record((), (), f"documents: number {number}: {self._expected()}, got {row!r}")
+            for number, row in enumerate(named)
         ]
         wrong = [row.error for row in rows if row.error is not None]
         if wrong:
@@ -109,8 +117,9 @@ class Classifier:
 
     def encode(self, rows: Sequence[Record]) -> TokenTable:
         """The tokens of the rows that are right. Other threads go on meanwhile."""
-        texts = [row.texts[0] for row in rows if row.error is None]
-        return tokens.encode(texts, self.tokenizer, self.max_length)
+        right = [row.texts for row in rows if row.error is None]
+        seconds = [texts[1] for texts in right] if self.reading.text_pair is not None else None
+        return self.reading.encode([texts[0] for texts in right], seconds, self.tokenizer)
 
     def answers(
         self, rows: Sequence[Record], table: TokenTable, probabilities: bool = False
@@ -127,16 +136,27 @@ class Classifier:
         for row in rows:
             yield next(answers) if row.error is None else nothing | {"error": row.error}
 
-    def _identity(self, config: Any) -> str:
+    def _read(self, config: Any, where: str) -> Reading:
+        reading = Reading.of_model(config, self.tokenizer, where)
+        limit = pretrained.max_positions(config)
+        return dataclasses.replace(
+            reading, max_length=min(reading.max_length, limit or reading.max_length)
+        )
+
+    def _expected(self) -> str:
+        if len(self.columns) == 1:
+            return "expected text"
+        return f"expected a row with the columns {', '.join(self.columns)}"
+
+    def _identity(self) -> str:
         """A hash of all that decides an answer."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        spelled = repr(sorted(self.tokenizer.get_vocab().items())) if backend is None else (
-            backend.to_str()
-        )  # fmt: skip
-        parts = (
-            self.engine.identity, str(self.max_length), spelled, repr(self.rules),
-            repr(getattr(config, "document", None)),
-        )  # fmt: skip
+        spelled = (
+            repr(sorted(self.tokenizer.get_vocab().items()))
+            if backend is None
+            else backend.to_str()
+        )
+        parts = (self.engine.identity, spelled, repr(self.rules), repr(self.reading))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -168,12 +188,3 @@ def _without_weights(folder: Path, trust_remote_code: bool) -> tuple[Any, PreTra
             AutoConfig.from_pretrained(folder, **more),
             AutoTokenizer.from_pretrained(folder, **more),
         )
-
-
-def _max_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> int:
-    """How many tokens of a document are read: as saved with the model, which training did too."""
-    limit = pretrained.max_positions(config)
-    saved = int(tokenizer.model_max_length)
-    if saved > UNLIMITED:
-        return tokens.max_length(None, limit)
-    return min(saved, limit or saved)

@@ -4,13 +4,14 @@ The same for every format, so that a row is refused for the same reasons whereve
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from finetune.rows import SURROGATES, found_value, mend
+from finetune.rows import SURROGATES, Wanted, found_value, mend
 
 MISSING = object()
+TEXT = Wanted(("text",), "")
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class Asked:
     """The columns to read.
 
     Attributes:
-        texts: those that make up a document.
+        texts: what the data calls the columns of `wanted.texts()`.
+        wanted: how they make up a document: the text, and perhaps the second text of a pair.
         option: what names them, for messages.
         id, keep: those that go to the output as they are.
     """
 
     texts: tuple[str, ...]
+    wanted: Wanted = TEXT
     option: str = "--text"
     id: str | None = None
     keep: tuple[str, ...] = ()
@@ -40,7 +43,13 @@ class Asked:
 
 
 class Record(NamedTuple):
-    """A row: what makes up its document, what goes beside its answer, and what is wrong with it."""
+    """A row.
+
+    Attributes:
+        texts: its document, and of a pair the second text; none where something is wrong.
+        beside: what goes beside its answer.
+        error: what is wrong with it.
+    """
 
     texts: tuple[str, ...]
     beside: tuple[Any, ...]
@@ -55,19 +64,26 @@ class Maker:
         self.nothing: tuple[Any, ...] = (None,) * len(asked.beside)
 
     def of(self, unit: str, number: int, cells: Mapping[str, Any]) -> Record:
-        texts = [cells.get(column, MISSING) for column in self.asked.texts]
+        wanted, columns = self.asked.wanted, self.asked.texts
+        many = len(wanted.text)
+        texts = [cells.get(column, MISSING) for column in columns]
         beside = tuple([_plain(cells.get(column)) for column in self.asked.beside])
+        if many > 1 and any(isinstance(text, str) for text in texts[:many]):
+            # A document goes without one of several columns, in training too.
+            texts[:many] = ["" if text in (None, MISSING) else text for text in texts[:many]]
         wrong = [
             f"'{column}' {why}"
-            for column, text in zip(self.asked.texts, texts, strict=True)
+            for column, text in zip(columns, texts, strict=True)
             if (why := _wrong(text)) is not None
         ]
-        if not wrong and not any(text.strip() for text in cast(list[str], texts)):
-            names = "' and '".join(self.asked.texts)
-            wrong = [f"'{names}' {'are' if len(texts) > 1 else 'is'} empty"]
+        if not wrong:
+            found = [wanted.joined(texts[:many]) or "", *texts[many:]]
+            # Not the joined text, in which a template's own words stand.
+            wrong += [] if any(map(str.strip, texts[:many])) else [_empty(columns[:many])]
+            wrong += [_empty(columns[many:])] if texts[many:] and not found[1].strip() else []
         if wrong:
             return Record((), beside, f"{self.name}: {unit} {number}: {'; '.join(wrong)}")
-        return Record(tuple(cast(list[str], texts)), beside)
+        return Record(tuple(found), beside)
 
     def of_text(self, unit: str, text: str, place: str) -> Record:
         """Of what has no columns."""
@@ -81,6 +97,11 @@ class Maker:
 
     def broken(self, unit: str, number: int, why: str) -> Record:
         return Record((), self.nothing, f"{self.name}: {unit} {number}: {why}")
+
+
+def _empty(columns: Sequence[str]) -> str:
+    names = "' and '".join(columns)
+    return f"'{names}' {'are' if len(columns) > 1 else 'is'} empty"
 
 
 def _wrong(text: object) -> str | None:

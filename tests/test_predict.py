@@ -535,6 +535,77 @@ def test_other_encoders_and_heads(tmp_path):
             torch.testing.assert_close(got, alone, atol=2e-5, rtol=0)
 
 
+def read_as(classifier, folder, **document):
+    """A copy of the classifier that reads documents in another way."""
+    shutil.copytree(classifier, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["document"] = {"max_length": 32} | document
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_several_columns_and_pairs(classifier, here, monkeypatch):
+    made, tokenizer = model.load(classifier)
+    read_as(classifier, here / "joined", text=["title", "body"], template="{title} or {body}")
+    rows = [
+        {"title": "the match", "body": "win"},
+        {"title": None, "body": "bank"},
+        {"body": "robot"},
+        {"title": " ", "body": ""},
+        {"title": 3, "body": "a"},
+    ]
+    write(here / "a.jsonl", rows)
+    run("joined", "a.jsonl", "--output", "joined.jsonl")
+    found = predicted(here / "joined.jsonl")
+    plain = Classifier(classifier, precision="fp32", threads=1)
+    same = plain(["the match or win", " or bank", " or robot"])
+    assert [(row["label"], row["score"]) for row in found[:3]] == [
+        (answer["label"], pytest.approx(answer["score"], abs=1e-5)) for answer in same
+    ]
+    assert [row["error"] for row in found[3:]] == [
+        "a.jsonl: line 4: 'title' and 'body' are empty",
+        "a.jsonl: line 5: 'title' should be text, and is 3",
+    ]
+    write(here / "b.csv", [{"head": "the match", "content": "win"}])
+    run("joined", "b.csv", "--text", "head", "content", "--output", "renamed.jsonl")
+    assert predicted(here / "renamed.jsonl")[0]["label"] == same[0]["label"]
+
+    read_as(classifier, here / "pairs", text_pair="claim")
+    pairs = [{"text": "the match", "claim": text} for text in texts(20)]
+    found = Classifier(here / "pairs", precision="fp32", threads=1)(pairs, probabilities=True)
+    for row, answer in zip(pairs, found, strict=True):
+        given = tokenizer(
+            row["text"], row["claim"], truncation=True, max_length=32, return_tensors="pt"
+        )
+        with torch.no_grad():
+            alone = torch.softmax(made(**given).logits[0], -1)
+        got = torch.tensor(list(answer["probabilities"].values()))
+        torch.testing.assert_close(got, alone, atol=2e-5, rtol=0)
+    with pytest.raises(InputError, match="expected a row with the columns text, claim, got 'a'"):
+        Classifier(here / "pairs")(["a"])
+
+
+def test_windows_of_a_document(classifier, tmp_path):
+    windowed = read_as(
+        classifier, tmp_path / "windows", max_length=12, long="windows", stride=2, pool="mean"
+    )
+    table = (reader := Classifier(windowed, precision="fp32", threads=1)).reading.encode(
+        texts(40), None, reader.tokenizer
+    )
+    assert table.first is not None
+    assert np.diff(table.first).max() > 3
+    made = model.load(classifier)[0]
+    with torch.no_grad():
+        for i, answer in enumerate(reader(texts(40), probabilities=True)):
+            pieces = [
+                torch.from_numpy(table.ids[table.span(piece)].astype(np.int64))[None]
+                for piece in range(table.first[i], table.first[i + 1])
+            ]
+            logits = torch.cat([made(input_ids=ids).logits for ids in pieces]).mean(0)
+            got = torch.tensor(list(answer["probabilities"].values()))
+            torch.testing.assert_close(got, torch.softmax(logits, -1), atol=2e-5, rtol=0)
+
+
 def test_rules():
     logits = np.array([[2.0, 0, 0], [0.1, 0, 0], [-9, 900, -9]], dtype=np.float32)
     one = list(Rules(("a", "b", "c"), abstain_below=0.5).answers(logits, False))
