@@ -18,6 +18,7 @@ they are cast once for as long as they do not change.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -71,8 +72,9 @@ class Layout:
 
     def to_packed(self, places: Tensor) -> Tensor:
         """(places, …) → (room, …), zeros where no token is."""
-        packed = places.new_zeros(self.room, *places.shape[1:])
+        packed = places.new_empty(self.room, *places.shape[1:])
         torch.index_select(places, 0, self.gather, out=packed[: self.tokens])
+        packed[self.tokens :] = 0
         return packed
 
 
@@ -131,6 +133,9 @@ class PackedLayer:
         parameters = self.parts.parameters()
         weights = self._weights(parameters, dtype)
         eps = self.parts.first_norm.eps, self.parts.second_norm.eps
+        learns = states.requires_grad or any(p.requires_grad for p in parameters)
+        if not (learns and torch.is_grad_enabled()):
+            return only_forward(states, layout, weights, self.parts.heads, eps)
         result: Tensor = _Layer.apply(states, layout, weights, self.parts.heads, eps, *parameters)
         return result
 
@@ -151,6 +156,19 @@ class PackedLayer:
         return self._cast
 
 
+def only_forward(
+    x: Tensor, layout: Layout, w: Weights, heads: int, eps: tuple[float, float]
+) -> Tensor:
+    """What `_Layer` computes, where no gradient is wanted: nothing is kept for one."""
+    hidden, low = x.shape[1:], w.qkv.dtype
+    mixed, _ = attend(linear(x.to(low), w.qkv, w.qkv_bias), layout, heads, keep=False)
+    first = x + linear(mixed, w.out, w.out_bias)
+    y = nn.functional.layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
+    active = linear(y.to(low), w.up, w.up_bias, gelu=True)
+    second = y + linear(active, w.down, w.down_bias)
+    return nn.functional.layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
+
+
 class _Layer(torch.autograd.Function):
     """Products in the precision of the weights, sums and norms in fp32, as under autocast."""
 
@@ -161,13 +179,13 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         hidden, low = x.shape[1:], w.qkv.dtype
         x_low = x.to(low)
-        mixed, attended = attend(torch.addmm(w.qkv_bias, x_low, w.qkv.t()), layout, heads)
-        first = x + torch.addmm(w.out_bias, mixed, w.out.t())
+        mixed, attended = attend(linear(x_low, w.qkv, w.qkv_bias), layout, heads)
+        first = x + linear(mixed, w.out, w.out_bias)
         y, *stats1 = torch.native_layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
         y_low = y.to(low)
-        wide = torch.addmm(w.up_bias, y_low, w.up.t())  # (room, 4 × hidden)
+        wide = linear(y_low, w.up, w.up_bias)  # (room, 4 × hidden)
         active = nn.functional.gelu(wide)
-        second = y + torch.addmm(w.down_bias, active, w.down.t())
+        second = y + linear(active, w.down, w.down_bias)
         result, *stats2 = torch.native_layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
         ctx.given = layout, w
         ctx.made = x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2
@@ -202,6 +220,23 @@ class _Layer(torch.autograd.Function):
         return d_x, None, None, None, None, *asked
 
 
+@cache
+def has_fused_linear() -> bool:
+    """Whether oneDNN multiplies bf16 here, with bias and GELU added before anything is stored."""
+    ops = torch.ops.mkldnn
+    return hasattr(ops, "_linear_pointwise") and bool(ops._is_mkldnn_bf16_supported())
+
+
+def linear(given: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    """given @ weight.T + bias, and its GELU. (tokens, in) → (tokens, out)"""
+    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and has_fused_linear():
+        after = ("gelu", [], "none") if gelu else ("none", [], "")
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, *after)
+        return result
+    result = torch.addmm(bias, given, weight.t())
+    return torch.ops.aten.gelu_(result) if gelu else result
+
+
 def of_three(d_output: Tensor, given: Tensor, *wanted: bool) -> list[Tensor | None]:
     """`of_linear` of three layers whose outputs stand side by side."""
     if not any(wanted):
@@ -220,7 +255,7 @@ def of_linear(
 Attended = list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each group: query, key, value, shares
 
 
-def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
+def attend(qkv: Tensor, layout: Layout, heads: int, keep: bool = True) -> tuple[Tensor, Attended]:
     """Each row's tokens look at each other: (room, 3 × hidden) → (room, hidden).
 
     In plain products: on CPUs they are faster than the fused kernel, whose backward in bf16 took 5
@@ -239,10 +274,11 @@ def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
         torch.baddbmm(shares, query, key.mT, beta=0, alpha=size**-0.5, out=shares)
         if group.mask is not None:
             shares.view(group.rows, heads, group.length, -1).add_(group.mask)
-        shares = torch.softmax(shares, -1)
+        torch.softmax(shares, -1, out=shares)
         looked = torch.bmm(shares, value).view(group.rows, heads, group.length, size)
         result[here].view(group.rows, group.length, heads, size).copy_(looked.transpose(1, 2))
-        attended.append((query, key, value, shares))
+        if keep:
+            attended.append((query, key, value, shares))
     return layout.to_packed(result), attended
 
 
@@ -259,11 +295,13 @@ def attend_backward(d_mixed: Tensor, attended: Attended, layout: Layout) -> Tens
         )
         d_value = torch.bmm(shares.mT, d_looked)
         d_shares = torch.bmm(d_looked, value.mT)
-        d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
-        d_query, d_key = torch.bmm(d_scores, key), torch.bmm(d_scores.mT, query)
+        d_scores = torch._softmax_backward_data(
+            d_shares, shares, -1, shares.dtype, grad_input=d_shares
+        )
+        d_query, d_key = torch.empty_like(query), torch.empty_like(key)
+        torch.baddbmm(d_query, d_scores, key, beta=0, alpha=size**-0.5, out=d_query)
+        torch.baddbmm(d_key, d_scores.mT, query, beta=0, alpha=size**-0.5, out=d_key)
         to = result[here].view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        shape = rows, heads, length, size
-        torch.mul(d_query.view(shape), size**-0.5, out=to[0])
-        torch.mul(d_key.view(shape), size**-0.5, out=to[1])
-        to[2].copy_(d_value.view(shape))
+        for part, gradient in zip(to, (d_query, d_key, d_value), strict=True):
+            part.copy_(gradient.view(part.shape))
     return layout.to_packed(result)
