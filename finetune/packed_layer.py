@@ -18,62 +18,16 @@ they are cast once for as long as they do not change.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from finetune.packed_attention import Layout, attend, attend_backward
+
 gelu_backward = torch.ops.aten.gelu_backward
 norm_backward = torch.ops.aten.native_layer_norm_backward
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some rows of like length, padded to one length for the attention.
-
-    Attributes:
-        start: where its padded tokens begin among those of all groups.
-        mask: (rows, 1, 1, length), 0 for a real token and -inf for padding; None: all real.
-    """
-
-    start: int
-    rows: int
-    length: int
-    mask: Tensor | None
-
-    @property
-    def end(self) -> int:
-        return self.start + self.rows * self.length
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of some rows stand: end to end without padding, and in padded groups.
-
-    Attributes:
-        groups: in the order of the rows.
-        spread: which of the packed tokens stands at each place of the groups; padding takes the
-            packed tokens' last, which belongs to no row. (places,)
-        gather: at which place of the groups each packed token stands. (tokens,)
-        tokens: how many packed ones there are, without those that fill up to a round number.
-        room: the same with them.
-    """
-
-    groups: tuple[Group, ...]
-    spread: Tensor
-    gather: Tensor
-    tokens: int
-    room: int
-
-    def to_groups(self, packed: Tensor) -> Tensor:
-        """(room, …) → (places, …)"""
-        return packed.index_select(0, self.spread)
-
-    def to_packed(self, places: Tensor) -> Tensor:
-        """(places, …) → (room, …), zeros where no token is."""
-        packed = places.new_zeros(self.room, *places.shape[1:])
-        torch.index_select(places, 0, self.gather, out=packed[: self.tokens])
-        return packed
 
 
 @dataclass(frozen=True)
@@ -131,6 +85,9 @@ class PackedLayer:
         parameters = self.parts.parameters()
         weights = self._weights(parameters, dtype)
         eps = self.parts.first_norm.eps, self.parts.second_norm.eps
+        learns = states.requires_grad or any(p.requires_grad for p in parameters)
+        if not (learns and torch.is_grad_enabled()):
+            return only_forward(states, layout, weights, self.parts.heads, eps)
         result: Tensor = _Layer.apply(states, layout, weights, self.parts.heads, eps, *parameters)
         return result
 
@@ -151,6 +108,19 @@ class PackedLayer:
         return self._cast
 
 
+def only_forward(
+    x: Tensor, layout: Layout, w: Weights, heads: int, eps: tuple[float, float]
+) -> Tensor:
+    """What `_Layer` computes, where no gradient is wanted: nothing is kept for one."""
+    hidden, low = x.shape[1:], w.qkv.dtype
+    mixed, _ = attend(linear(x.to(low), w.qkv, w.qkv_bias), layout, heads, keep=False)
+    first = x + linear(mixed, w.out, w.out_bias)
+    y = nn.functional.layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
+    active = linear(y.to(low), w.up, w.up_bias, gelu=True)
+    second = y + linear(active, w.down, w.down_bias)
+    return nn.functional.layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
+
+
 class _Layer(torch.autograd.Function):
     """Products in the precision of the weights, sums and norms in fp32, as under autocast."""
 
@@ -161,13 +131,13 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         hidden, low = x.shape[1:], w.qkv.dtype
         x_low = x.to(low)
-        mixed, attended = attend(torch.addmm(w.qkv_bias, x_low, w.qkv.t()), layout, heads)
-        first = x + torch.addmm(w.out_bias, mixed, w.out.t())
+        mixed, attended = attend(linear(x_low, w.qkv, w.qkv_bias), layout, heads)
+        first = x + linear(mixed, w.out, w.out_bias)
         y, *stats1 = torch.native_layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
         y_low = y.to(low)
-        wide = torch.addmm(w.up_bias, y_low, w.up.t())  # (room, 4 × hidden)
+        wide = linear(y_low, w.up, w.up_bias)  # (room, 4 × hidden)
         active = nn.functional.gelu(wide)
-        second = y + torch.addmm(w.down_bias, active, w.down.t())
+        second = y + linear(active, w.down, w.down_bias)
         result, *stats2 = torch.native_layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
         ctx.given = layout, w
         ctx.made = x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2
@@ -202,6 +172,23 @@ class _Layer(torch.autograd.Function):
         return d_x, None, None, None, None, *asked
 
 
+@cache
+def has_fused_linear() -> bool:
+    """Whether oneDNN multiplies bf16 here, with bias and GELU added before anything is stored."""
+    ops = torch.ops.mkldnn
+    return hasattr(ops, "_linear_pointwise") and bool(ops._is_mkldnn_bf16_supported())
+
+
+def linear(given: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
+    """given @ weight.T + bias, and its GELU. (tokens, in) → (tokens, out)"""
+    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and has_fused_linear():
+        after, how = ("gelu", "none") if gelu else ("none", "")
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, after, [], how)
+        return result
+    result = torch.addmm(bias, given, weight.t())
+    return torch.ops.aten.gelu_(result) if gelu else result
+
+
 def of_three(d_output: Tensor, given: Tensor, *wanted: bool) -> list[Tensor | None]:
     """`of_linear` of three layers whose outputs stand side by side."""
     if not any(wanted):
@@ -215,55 +202,3 @@ def of_linear(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of a linear layer's weight (out, in) and bias (out,), where they are wanted."""
     return d_output.t() @ given if weight else None, d_output.sum(0) if bias else None
-
-
-Attended = list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each group: query, key, value, shares
-
-
-def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
-    """Each row's tokens look at each other: (room, 3 × hidden) → (room, hidden).
-
-    In plain products: on CPUs they are faster than the fused kernel, whose backward in bf16 took 5
-    times as long at 56 tokens a row, and twice as long at 512.
-    """
-    size = qkv.shape[1] // (3 * heads)
-    places = layout.to_groups(qkv)  # (places, 3 × hidden)
-    result = places.new_empty(len(places), heads * size)
-    attended: Attended = []
-    for group in layout.groups:
-        here, shape = slice(group.start, group.end), (group.rows, group.length, 3, heads, size)
-        query, key, value = (
-            places[here].view(shape).permute(2, 0, 3, 1, 4).reshape(3, -1, group.length, size)
-        )  # each (rows × heads, length, size)
-        shares = query.new_empty(len(query), group.length, group.length)
-        torch.baddbmm(shares, query, key.mT, beta=0, alpha=size**-0.5, out=shares)
-        if group.mask is not None:
-            shares.view(group.rows, heads, group.length, -1).add_(group.mask)
-        shares = torch.softmax(shares, -1)
-        looked = torch.bmm(shares, value).view(group.rows, heads, group.length, size)
-        result[here].view(group.rows, group.length, heads, size).copy_(looked.transpose(1, 2))
-        attended.append((query, key, value, shares))
-    return layout.to_packed(result), attended
-
-
-def attend_backward(d_mixed: Tensor, attended: Attended, layout: Layout) -> Tensor:
-    """The gradient of `attend`'s input: (room, hidden) → (room, 3 × hidden)."""
-    d_places = layout.to_groups(d_mixed)
-    result = d_places.new_empty(len(d_places), 3 * d_places.shape[1])
-    for group, (query, key, value, shares) in zip(layout.groups, attended, strict=True):
-        here, size = slice(group.start, group.end), query.shape[-1]
-        rows, length = group.rows, group.length
-        heads = len(query) // rows
-        d_looked = (
-            d_places[here].view(rows, length, heads, size).transpose(1, 2).reshape(query.shape)
-        )
-        d_value = torch.bmm(shares.mT, d_looked)
-        d_shares = torch.bmm(d_looked, value.mT)
-        d_scores = torch._softmax_backward_data(d_shares, shares, -1, shares.dtype)
-        d_query, d_key = torch.bmm(d_scores, key), torch.bmm(d_scores.mT, query)
-        to = result[here].view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        shape = rows, heads, length, size
-        torch.mul(d_query.view(shape), size**-0.5, out=to[0])
-        torch.mul(d_key.view(shape), size**-0.5, out=to[1])
-        to[2].copy_(d_value.view(shape))
-    return layout.to_packed(result)

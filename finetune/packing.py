@@ -27,7 +27,8 @@ from finetune import recipe
 from finetune.freezing import layers
 from finetune.hardware import Hardware
 from finetune.modeling_document_classifier import DocumentClassifier
-from finetune.packed_layer import Group, Layout, PackedLayer, Parts
+from finetune.packed_attention import Group, Layout
+from finetune.packed_layer import PackedLayer, Parts
 from finetune.prefix import PrefixTable
 from finetune.tokens import Rows, TokenTable
 

@@ -13,6 +13,7 @@ from typing import Any
 Numbers = dict[str, Any]
 Found = dict[str, list[Numbers]]  # side → what each of its runs found
 
+SIDES_OF_OTHERS = ("trainer", "tuned", "pipeline", "limit", "anew")
 KINDS = ("short", "mixed", "long")  # of documents, whose memory is compared
 
 
@@ -144,8 +145,11 @@ def plot(found: Found, file: Path) -> str:
         height_ratios=[len(bars) + 1 for bars in panels.values()],
     )  # fmt: skip
     for axis, (title, bars) in zip(axes[:, 0], panels.items(), strict=True):
-        colors = ["#2a6f97" if side in ("ours", "kept") else "#c2c9d0" for side in bars]
-        drawn = axis.barh(list(bars), list(bars.values()), color=colors, height=0.7)
+        theirs = [side in SIDES_OF_OTHERS for side in bars]
+        colors = ["#c2c9d0" if other else "#2a6f97" for other in theirs]
+        drawn = axis.barh(
+            [_named(side) for side in bars], list(bars.values()), color=colors, height=0.7
+        )
         axis.bar_label(drawn, [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
                                for value in bars.values()], padding=4)  # fmt: skip
         axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
@@ -156,6 +160,14 @@ def plot(found: Found, file: Path) -> str:
         axis.tick_params(left=False)
     figure.savefig(file)
     return f"{file} is drawn"
+
+
+def _named(side: str) -> str:
+    """What a side is called beside its bar."""
+    kind, _, which = side.partition("-")
+    if kind == "rows":
+        return f"{int(which):,} rows"
+    return f"{which} documents" if kind == "memory" else side
 
 
 def peak_memory() -> float:
