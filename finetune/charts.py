@@ -318,11 +318,11 @@ def parts(title: str, description: str, shares: Sequence[tuple[str, float, str]]
     drawn, at = [], 0.0
     for i, (name, size, said) in enumerate(shares):
         width = WIDTH * size / whole
-        drawn.append(box(at, 0, max(width - 1, 0.6), 22, f"part part{i % 6}", f"{name}: {said}"))
+        drawn.append(box(at, 0, max(width - 1, 0.6), 22, f"part part{i % 7}", f"{name}: {said}"))
         at += width
     for i, (name, size, said) in enumerate(shares):
         x, y = WIDTH / 2 * (i % 2), 42 + 19 * (i // 2)
-        drawn.append(box(x, y - 9, 10, 10, f"part part{i % 6}"))
+        drawn.append(box(x, y - 9, 10, 10, f"part part{i % 7}"))
         drawn.append(text(x + 16, y, f"{name}", "name", "start"))
         drawn.append(
             text(x + WIDTH / 2 - 14, y, f"{said} ({size / whole:.0%})", "note", "end"),

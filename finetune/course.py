@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from finetune import checkpoint, collapse, metrics, recipe, resume, run_folder, scoring, state
 from finetune import model as models
 from finetune.corpus import Corpus, Split
+from finetune.meter import Meter
 from finetune.problems import InputError, StoppedError
 from finetune.processes import main_only, settle_buckets
 from finetune.record import DivergedError, Line, Record
@@ -82,6 +83,7 @@ class Course:
     folder: Path
     identity: Mapping[str, Any]
     record: Record
+    meter: Meter
     standing: Standing = field(default_factory=Standing)
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -117,14 +119,15 @@ class Course:
 
     def score(self, split: Split) -> scoring.Scores:
         """Score a split with the model as it is."""
-        return scoring.score(
-            self.model,
-            self.tables[split.name],
-            split.labels,
-            self.wanted,
-            self.accelerator,
-            self.micro_batch_tokens,
-        )
+        with self.meter("score"):
+            return scoring.score(
+                self.model,
+                self.tables[split.name],
+                split.labels,
+                self.wanted,
+                self.accelerator,
+                self.micro_batch_tokens,
+            )
 
     def validate(self, step: int) -> None:
         """Score validation; keep the model where it is the best so far (not where it ties).

@@ -234,16 +234,30 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
                 y_from=0.0,
             ),
         }
-    spent = {name: took for name, took in results["cost"]["seconds"].items() if took > 0.05}
-    yield {
-        "caption": "Where the time went",
-        "note": f"{advice.seconds(sum(spent.values()))} in all since this process was started",
-        "chart": charts.parts(
-            "Time by stage",
-            ", ".join(f"{name} {advice.seconds(took)}" for name, took in spent.items()),
-            [
-                (name, took, advice.seconds(took))
-                for name, took in sorted(spent.items(), key=lambda part: -part[1])
-            ],
-        ),
-    }
+    yield from _time(results["cost"])
+
+
+def _time(cost: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Where a run's time went, and that of its steps."""
+    stages, parts = cost["seconds"], dict(cost.get("steps", {}))
+    if parts:
+        parts["the rest"] = max(0.0, stages["train"] - sum(parts.values()))
+    for caption, what, note, spent in (
+        ("Where the time went", "Time by stage", "in all since this process was started", stages),
+        ("Where the steps’ time went", "Time by part of a step", "of training", parts),
+    ):
+        shown = {name: took for name, took in spent.items() if took > 0.05}
+        if not shown:
+            continue
+        yield {
+            "caption": caption,
+            "note": f"{advice.seconds(sum(shown.values()))} {note}",
+            "chart": charts.parts(
+                what,
+                ", ".join(f"{name} {advice.seconds(took)}" for name, took in shown.items()),
+                [
+                    (name, took, advice.seconds(took))
+                    for name, took in sorted(shown.items(), key=lambda part: -part[1])
+                ],
+            ),
+        }

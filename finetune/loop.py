@@ -66,6 +66,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     progress = Progress(steps, first, shown=accelerator.is_main_process)
     model.train()
+    record.start()
 
     for step in range(first, steps):
         epoch, step_in_epoch = divmod(step, per_epoch)
@@ -82,12 +83,16 @@ def fit(
             for i, (part, weight) in enumerate(parts, 1):
                 joined = i == len(parts)  # the processes' gradients are averaged once
                 with nullcontext() if joined else accelerator.no_sync(model):
-                    logits = model(**table.batch(part, device)).logits.float()
+                    batch = table.batch(part, device)
+                    record.lap("data")
+                    logits = model(**batch).logits.float()
                     logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
                     losses = weight * loss_of(logits, targets[torch.from_numpy(part)])  # (part,)
+                    record.lap("forward")
                     # Divided by the step's true row count; times processes, as they are averaged.
                     accelerator.backward(losses.sum() * (processes / len(rows)))
                 record.add(losses)
+                record.lap("backward")
 
         norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
@@ -96,6 +101,7 @@ def fit(
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
+        record.lap("step")
 
         done = step + 1
         progress.step()

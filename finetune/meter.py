@@ -1,13 +1,14 @@
-"""What a run costs: time by stage, memory, and energy where the machine can tell.
+"""What a run costs: time by stage and by part of the steps, memory, energy where one can tell.
 
     meter = Meter()
-    with meter("test"):
+    with meter("score"):
         …
-    meter.cost()  # {"seconds": {"test": 3.1}, "peak_memory": 1_532_000_000, …}
+    meter.cost()  # {"seconds": {"score": 3.1}, "peak_memory": 1_532_000_000, …}
 
 Of this process alone, and since it was started: a run that was taken up again counts anew.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +91,68 @@ class Meter:
             ),
             "joules": self._joules if self._counters else None,
         }
+
+
+class Laps:
+    """How long each part of the steps takes: the time since the lap before is the named part's.
+
+    A GPU works behind the host, which only hands it its tasks. There the laps are marks in its own
+    queue, which are read where the host waits for it anyway: at a line of the log.
+
+    Attributes:
+        seconds: of each part, in the order in which they first came; those of laps that are read.
+    """
+
+    MOST_OPEN = 4096  # laps that wait to be read
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        queues = {"cuda": torch.cuda.Event, "mps": torch.mps.event.Event, "xpu": torch.xpu.Event}
+        self._make: Callable[..., Any] = queues.get(device.type, Moment)
+        self._open: list[tuple[str, Any, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        """What came before is no part's."""
+        self._last = self._mark()
+
+    def lap(self, part: str) -> None:
+        now = self._mark()
+        self._open.append((part, self._last, now))
+        self._last = now
+        if len(self._open) == self.MOST_OPEN:
+            self.read()
+
+    def read(self) -> dict[str, float]:
+        """The `seconds` with all laps up to now; waits for the device."""
+        self._last.synchronize()
+        for part, start, end in self._open:
+            took = start.elapsed_time(end) / 1000
+            self.seconds[part] = self.seconds.get(part, 0.0) + took
+        self._open.clear()
+        return self.seconds
+
+    def _mark(self) -> Any:
+        mark = self._make(enable_timing=True)
+        mark.record()
+        return mark
+
+
+class Moment:
+    """A mark in the time of the host, in the manner of `torch.cuda.Event`."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        self.seconds = math.nan
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """The host need not wait for itself."""
+
+    def elapsed_time(self, later: "Moment") -> float:
+        """Milliseconds."""
+        return 1000 * (later.seconds - self.seconds)
 
 
 # How to read a counter in joules, and at which value it starts again.

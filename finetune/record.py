@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
+from finetune.meter import Laps
 from finetune.problems import InputError
 
 Line = dict[str, float]
@@ -69,13 +70,15 @@ class Record:
         steps, rows, tokens: all that has been done, over all processes.
         clipped: the steps whose gradient was longer than the limit.
         seconds: spent in the loop, without the time `paused`.
+        laps: which part of the steps took how much of it, since this process was started.
     """
 
     def __init__(self, accelerator: Accelerator, max_norm: float | None) -> None:
         self.accelerator, self.max_norm = accelerator, max_norm or math.inf
         self.steps = self.rows = self.tokens = self.clipped = 0
         self.seconds = 0.0
-        self._since = time.perf_counter()
+        self.laps = Laps(accelerator.device)
+        self.start()
         self._begin_window()
 
     def _begin_window(self) -> None:
@@ -85,6 +88,15 @@ class Record:
         self._sums = torch.zeros(2, dtype=exact, device=device)  # of losses, of their squares
         self._norms: list[torch.Tensor] = []
         self._before: tuple[float, ...] = (self.seconds, self.rows, self.tokens)
+
+    def start(self) -> None:
+        """The loop begins here, or goes on."""
+        self._since = time.perf_counter()
+        self.laps.start()
+
+    def lap(self, part: str) -> None:
+        """The time since the lap before was a step's `part`."""
+        self.laps.lap(part)
 
     def add(self, losses: torch.Tensor) -> None:
         """Losses of some rows, as this process computed them. (rows,)"""
@@ -114,6 +126,7 @@ class Record:
         norms = [norm for norm in torch.stack(self._norms).tolist() if math.isfinite(norm)]
         if not math.isfinite(total) or not norms:
             raise DivergedError.at(self.steps, "mean loss", total)
+        self.laps.read()
         self._clock()
         seconds, rows, tokens = (
             now - then
@@ -162,7 +175,7 @@ class Record:
         """Time that is not the loop's own, such as scoring."""
         self._clock()
         yield
-        self._since = time.perf_counter()
+        self.start()
 
     def _clock(self) -> None:
         now = time.perf_counter()

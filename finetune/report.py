@@ -49,8 +49,10 @@
     mistakes           the surest wrong answers: row, label, predicted, confidence,
                        label_probability, text (its first 800 characters)
     cost               of the main process since it was started: seconds of each stage (prepare,
-                       train, validate, checkpoint, close, analyse), peak_memory and
-                       peak_device_memory in bytes, joules of the whole machine
+                       train; score: validation and test; validate: keep the best model;
+                       checkpoint; close: calibrate; analyse), peak_memory and peak_device_memory
+                       in bytes, joules of the whole machine; steps: which part of a step took how
+                       many seconds of train (data, forward, backward, step: clip and descend)
     hardware           device, name, precision, attention, packed (rows end to end, not padded),
                        micro_batch_tokens, threads, reasons
     machine            system, processor, cores
@@ -119,7 +121,7 @@ def results(
     Args:
         tables: the tokens of each split, by its name.
         analysis: of `analysis.analyse`.
-        cost: of `meter.Meter.cost`.
+        cost: of `meter.Meter.cost`, and `steps`: of `meter.Laps.read`.
     """
     return {
         "schema": SCHEMA,

@@ -287,6 +287,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         folder=folder,
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
+        meter=meter,
     )
     if start.point is not None:
         notes = course.go_on_from(start.point)
@@ -346,7 +347,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
             "first_weights": first_weights,
             "weights": outcome.weights,
         },
-        cost=meter.cost(),
+        cost=meter.cost() | {"steps": course.record.laps.read()},
     )
 
     def write() -> None:

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 from finetune import advice, baseline, mistakes
 from finetune.corpus import Corpus, Split
-from finetune.meter import Meter
+from finetune.meter import Laps, Meter
 from finetune.rows import Places
 from finetune.tokens import TokenTable
 from tests.runs import results, run_here
@@ -114,6 +115,49 @@ def test_the_meter_counts_inner_stages_apart(tmp_path, monkeypatch):
     assert found["seconds"] == {"train": 3.0, "validate": 5.0, "prepare": 2.0}
     assert found["joules"] == pytest.approx(2.0)
     assert found["peak_memory"] > 10**6
+
+
+class Queue:
+    """A device that works behind the host: what it is given takes time when one waits for it."""
+
+    now = 0.0
+    waited = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        Queue.now += 2.0
+        self.at = Queue.now
+
+    def synchronize(self):
+        Queue.waited += 1
+
+    def elapsed_time(self, later):
+        return 1000 * (later.at - self.at)
+
+
+def test_laps_of_a_device_that_works_behind_are_read_late(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Queue)
+    monkeypatch.setattr(Laps, "MOST_OPEN", 5)
+    laps = Laps(torch.device("cuda"))
+    for part in ("data", "forward", "data", "forward"):
+        laps.lap(part)
+    assert (laps.seconds, Queue.waited) == ({}, 0)
+    laps.start()  # what came between is no part's
+    laps.lap("step")
+    assert (laps.seconds, Queue.waited) == ({"data": 4.0, "forward": 4.0, "step": 2.0}, 1)
+    assert laps.read() == laps.seconds
+    assert sum(laps.seconds.values()) == 10
+
+
+def test_laps_of_the_host(monkeypatch):
+    now = iter([0.0, 1.0, 3.0, 8.0])
+    monkeypatch.setattr("finetune.meter.time.perf_counter", lambda: next(now))
+    laps = Laps(torch.device("cpu"))
+    for part in ("data", "forward", "data"):
+        laps.lap(part)
+    assert laps.read() == {"data": 6.0, "forward": 2.0}
 
 
 def test_without_a_counter_there_is_no_energy(tmp_path):

@@ -104,6 +104,11 @@ def test_one_process(work, one):
     assert (results["train"]["steps"], results["train"]["rows"]) == (12, 82)
     assert results["train"]["seconds"] > 0
     assert results["train"]["rows_per_second"] > 0
+    stages, parts = results["cost"]["seconds"], results["cost"]["steps"]
+    assert {"prepare", "train", "score", "close", "analyse"} <= set(stages)
+    assert list(parts) == ["data", "forward", "backward", "step"]
+    assert 0 < sum(parts.values()) <= stages["train"]
+    assert "Where the steps’ time went" in (work / "one" / "report.html").read_text("utf-8")
     assert results["test"]["rows"] == 17
     assert results["test"]["labelled"] is True
     for split in ("validation", "test"):
