@@ -34,6 +34,11 @@ def main() -> int:
         action="store_true",
         help="download what was pushed and compare its logits on sample rows",
     )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="with --verify: run the model's own code where it is not this version's",
+    )
     known = parser.parse_args()
     try:
         push(known)
@@ -71,7 +76,7 @@ def push(known: argparse.Namespace) -> None:
     done = publish.push(known.run, choices)
     say(f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}")
     if known.verify:
-        rows = publish.verify(known.run, choices, done)
+        rows = publish.verify(known.run, choices, done, known.trust_remote_code)
         say(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
 
 
