@@ -17,9 +17,8 @@ from finetune.problems import InputError
 
 
 def main() -> int:
-    summary, _, more = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        description=summary, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a model folder")
     parser.add_argument("repo_id", metavar="REPO_ID", help="your-name/model")
