@@ -132,7 +132,13 @@ def plan(run: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> Plan:
     return repository.ask(look)
 
 
-def verify(run: Path, choices: recipe.Publish, done: Pushed, sleep: Sleep = time.sleep) -> int:
+def verify(
+    run: Path,
+    choices: recipe.Publish,
+    done: Pushed,
+    trust_remote_code: bool = False,
+    sleep: Sleep = time.sleep,
+) -> int:
     """Download the model at its commit, load it where this package is not, and score sample rows.
 
     Returns:
@@ -155,9 +161,9 @@ def verify(run: Path, choices: recipe.Publish, done: Pushed, sleep: Sleep = time
             )
         )
         try:
-            return rescore.same_logits(run, folder, there)
+            return rescore.same_logits(run, folder, there, trust_remote_code)
         except InputError as error:
-            raise InputError(f"{done.url}: {error}; {repository.refuse.remedy}") from None
+            raise InputError(f"{done.url}: {error}") from None
 
 
 def command(run: Path, choices: recipe.Publish) -> str:

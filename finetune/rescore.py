@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from finetune import model, modeling_document_classifier, pretrained, recipe_file, stranger
+from finetune import model, modeling_document_classifier, pretrained, stranger
 from finetune.problems import InputError
 
 MADE = 16  # rows from the vocabulary
 LONGEST = 256  # tokens in them
 
 
-def same_logits(run: Path, here: Path, there: Path) -> int:
+def same_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = False) -> int:
     """Score sample rows with both folders; how many they are.
 
     The rows: the documents that the run's report shows, and some drawn from the vocabulary, which
@@ -30,12 +30,14 @@ def same_logits(run: Path, here: Path, there: Path) -> int:
         run: a run's folder, or a model folder, which has no documents.
         here: the model folder.
         there: the copy of it.
+        trust_remote_code: let code run that is not this package's modelling file.
 
     Raises:
         InputError: where the copy does not load, or says anything else.
     """
-    _refuse_foreign_code(run, there)
-    ours, tokenizer = model.load(here, trust_remote_code=_runs_code(run))
+    if not trust_remote_code:
+        _refuse_foreign_code(there)
+    ours, tokenizer = model.load(here, trust_remote_code=trust_remote_code)
     known = run / "results.json"
     shown = json.loads(known.read_text("utf-8"))["mistakes"] if known.is_file() else []
     texts = [*(mistake["text"] for mistake in shown), *_made(tokenizer)]
@@ -45,33 +47,26 @@ def same_logits(run: Path, here: Path, there: Path) -> int:
     if labels != names:
         raise InputError(
             f"the downloaded model has other labels: {pretrained.listed(labels)}, not "
-            f"{pretrained.listed(names)}"
+            f"{pretrained.listed(names)}; push {here} again"
         )
     other = (expected != found).any(axis=1)
     if other.any():
         raise InputError(
             f"the downloaded model gives other logits on {other.sum():,} of {len(texts):,} sample "
-            f"rows, by up to {np.abs(expected - found).max():.3g}"
+            f"rows than {here}, by up to {np.abs(expected - found).max():.3g}; push that again"
         )
     return len(texts)
 
 
-def _runs_code(run: Path) -> bool:
-    """Whether the run's recipe trusts the encoder's own code."""
-    file = run / "recipe.yaml"
-    return file.is_file() and recipe_file.load(file).model.trust_remote_code
-
-
-def _refuse_foreign_code(run: Path, folder: Path) -> None:
+def _refuse_foreign_code(folder: Path) -> None:
     """Run this package's own modelling file unasked, and no other."""
     own = Path(modeling_document_classifier.__file__)
     for file in sorted(folder.glob("*.py")):
-        if file.name == own.name and file.read_bytes() == own.read_bytes():
-            continue
-        if not _runs_code(run):
+        if file.name != own.name or file.read_bytes() != own.read_bytes():
             raise InputError(
-                f"{file.name} is not the modelling file of this version, and code from elsewhere "
-                "does not run unasked: what was pushed is not verified"
+                f"{file.name} is not the modelling file of this version, and other code does not "
+                "run unasked: the model is not verified; read that file, and verify again with "
+                "--trust-remote-code"
             )
 
 

@@ -17,7 +17,9 @@ from finetune.terminal import say, say_wrapped
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, two or more")
     parser.add_argument("--page", type=Path, default=Path("comparison.html"), help="where it goes")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON alone")

@@ -17,9 +17,8 @@ from finetune.problems import InputError
 
 
 def main() -> int:
-    summary, _, more = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
-        description=summary, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a model folder")
     parser.add_argument("repo_id", metavar="REPO_ID", help="your-name/model")
@@ -33,6 +32,11 @@ def main() -> int:
         "--verify",
         action="store_true",
         help="download what was pushed and compare its logits on sample rows",
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="with --verify: run the model's own code where it is not this version's",
     )
     known = parser.parse_args()
     try:
@@ -71,7 +75,7 @@ def push(known: argparse.Namespace) -> None:
     done = publish.push(known.run, choices)
     say(f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}")
     if known.verify:
-        rows = publish.verify(known.run, choices, done)
+        rows = publish.verify(known.run, choices, done, known.trust_remote_code)
         say(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
 
 

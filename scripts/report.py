@@ -1,6 +1,8 @@
 """Run folders → their report.html, drawn anew from results.json and metrics.jsonl.
 
-python scripts/report.py runs/bbc_news/…
+    python scripts/report.py runs/bbc_news/…
+
+As after an update of this package; the numbers stay those of the run.
 """
 
 import argparse
@@ -12,7 +14,9 @@ from finetune.problems import InputError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     known = parser.parse_args()
     try:

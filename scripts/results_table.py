@@ -17,7 +17,9 @@ BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     parser.add_argument("--readme", type=Path, help="put the table between its marks there")
     known = parser.parse_args()

@@ -703,12 +703,12 @@ def test_another_model_there_is_no_success(
     weights["classifier.bias"][0] += 1e-3
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert verify_problem(folder, done) == (
-        f"{done.url}: the downloaded model gives other logits on 16 of 16 sample rows, by up to "
-        f"0.001; {again(folder)}"
+        f"{done.url}: the downloaded model gives other logits on 16 of 16 sample rows than "
+        f"{folder}, by up to 0.001; push that again"
     )
     monkeypatch.setattr(rescore, "_as_stranger", lambda folder, texts: (["b", "a"], []))
     assert verify_problem(folder, done) == (
-        f"{done.url}: the downloaded model has other labels: b, a, not a, b; {again(folder)}"
+        f"{done.url}: the downloaded model has other labels: b, a, not a, b; push {folder} again"
     )
 
 
@@ -720,10 +720,11 @@ def test_a_model_that_does_not_load_is_no_success(hub: Hub, folder: Path) -> Non
     start = f"{done.url}: the downloaded model does not load without this package ("
     assert message.startswith(start)
     assert "modeling_document_classifier.py" in message
-    files[own_name := "modeling_document_classifier.py"] = File(own.content + b"\nimport os", False)
+    files["modeling_document_classifier.py"] = File(own.content + b"\nimport os", False)
     assert verify_problem(folder, done) == (
-        f"{done.url}: {own_name} is not the modelling file of this version, and code from "
-        f"elsewhere does not run unasked: what was pushed is not verified; {again(folder)}"
+        f"{done.url}: modeling_document_classifier.py is not the modelling file of this version, "
+        "and other code does not run unasked: the model is not verified; read that file, and "
+        "verify again with --trust-remote-code"
     )
 
 
