@@ -15,11 +15,16 @@
                        (all that decides a number), first_weights, weights (the saved model's)
     data               source; labels in order; splits: of each its origin, rows, classes (rows of
                        each label), truncated_rows, cut_tokens, median and longest (tokens of a
-                       whole text); reading: how a document becomes tokens, as the saved model's
-                       config.json holds it under `document`; long: what each way of reading long
-                       documents of train would do (`audit.Choice`); findings: of each its kind,
-                       split, count, places (the first few), rule (what was done), other (a second
-                       split), says (it in words)
+                       whole text); findings: of each its kind, split, count, places (the first
+                       few), rule (what was done), other (a second split), says (it in words)
+    data.reading       how a document becomes tokens, as the saved model's config.json has it under
+                       `document`: text, template, text_pair (columns), max_length, long, stride,
+                       max_windows, pool, and thresholds and abstain_below of answers
+    data.long          what each way of reading train's documents would do: windows (or truncation,
+                       wherever), max_length, chosen (is it this run's), rows, tokens, rows_cut,
+                       tokens_cut, tokens_read and pieces (overlaps included), time of an epoch and
+                       memory of a micro-batch (estimates, as multiples of the chosen one's),
+                       classes (of each label tokens, rows_cut, tokens_cut), says (it in words)
     model              source, parameters, trainable_parameters, max_length (tokens kept),
                        custom_code: whether its folder needs trust_remote_code to load
     train              steps, rows, tokens and seconds of the loop without scoring,
