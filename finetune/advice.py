@@ -158,13 +158,19 @@ def abstention(results: Results) -> str:
 def truncation(results: Results) -> str:
     """How many documents were cut, and whether the model is worse on them."""
     split, kept = results["analysed"], results["model"]["max_length"]
-    data = results["data"]["splits"][split]
+    data, reading = results["data"]["splits"][split], results["data"]["reading"]
+    windows = reading["long"] == "windows"
+    if not data["truncated_rows"] and windows:
+        return f"Nothing: longer documents of {split} are read in windows of {kept:,} tokens."
     if not data["truncated_rows"]:
         return f"Nothing: no document of {split} is longer than the {kept:,} tokens that are read."
     share = data["truncated_rows"] / data["rows"]
+    read = f"{kept:,} tokens that are read"
+    if windows:
+        read = f"{reading['max_windows']:,} windows of {kept:,} tokens that are read"
     said = (
         f"{data['truncated_rows']:,} of {data['rows']:,} documents of {split} "
-        f"({percent(share, 0)}) are longer than the {kept:,} tokens that are read; "
+        f"({percent(share, 0)}) are longer than the {read}; "
         f"{data['cut_tokens']:,} tokens were not read in all."
     )
     cut, whole = results["truncation"]["truncated"], results["truncation"]["whole"]
@@ -176,6 +182,38 @@ def truncation(results: Results) -> str:
         f"{said} {right}, and on {percent(whole['accuracy'])} of the {whole['rows']:,} others "
         f"(95 % interval {percent(low)} to {percent(high)})."
     )
+
+
+def reading(results: Results) -> str:
+    """What the model is given of a document, and where `pipeline` gives it something else."""
+    of, kept = results["data"]["reading"], results["model"]["max_length"]
+    if of["text_pair"] is not None:
+        said = (
+            f"It reads pairs of texts, {kept:,} tokens together; of more, the longer text loses "
+            "its end."
+        )
+    elif of["long"] == "windows":
+        most = "" if of["max_windows"] is None else f", the first {of['max_windows']:,} of them"
+        pooled = "averaged" if of["pool"] == "mean" else "pooled by their maximum"
+        said = (
+            f"It reads a document in windows of {kept:,} tokens{most}, whose logits are {pooled}."
+        )
+    else:
+        said = {
+            "truncate_head": f"It reads the first {kept:,} tokens.",
+            "truncate_tail": f"It reads the last {kept:,} tokens.",
+            "head_tail": f"Of a document of more than {kept:,} tokens it reads a quarter of these "
+            "from the start, and the rest from the end.",
+        }[of["long"]]
+    if len(of["text"]) > 1:
+        joined = "one after the other" if of["template"] is None else "joined by a template"
+        said += f" Several texts make a document, {joined} (`document` in config.json)."
+    if of["long"] in ("windows", "head_tail"):
+        said += (
+            f" `pipeline` truncates to the first {kept:,} tokens; `finetune.predict` reads as in "
+            "training."
+        )
+    return said
 
 
 def next_steps(results: Results, log: Log) -> Iterator[str]:
@@ -255,17 +293,22 @@ def _longer(results: Results) -> Iterator[str]:
     split = results["data"]["splits"][results["analysed"]]
     share = split["truncated_rows"] / split["rows"]
     cut, whole = (results["truncation"][key] for key in ("truncated", "whole"))
-    kept = results["model"]["max_length"]
     if share < 0.1:
         return
-    long = f"{percent(share, 0)} of the documents are longer than the {kept} tokens that are read"
+    reading = results["data"]["reading"]
+    more = "a larger data.max_length"
+    if reading["long"] == "windows":
+        more = "a larger data.max_windows"
+    elif reading["text_pair"] is None:
+        more += ", or data.long=windows,"
+    long = f"{percent(share, 0)} of the documents are longer than what is read of them"
     if whole is not None and cut["accuracy"] < whole["accuracy_interval"][0]:
         yield (
             f"{long}, and the model is right on {percent(cut['accuracy'])} of them, on "
-            f"{percent(whole['accuracy'])} of the others: try a larger data.max_length."
+            f"{percent(whole['accuracy'])} of the others: try {more.removesuffix(',')}."
         )
     elif share > 0.5:
-        yield f"{long}: a larger data.max_length may help, at the price of time."
+        yield f"{long}: {more} may help, at the price of time."
 
 
 def _documents(count: int) -> str:

@@ -101,8 +101,7 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
     yield (
         "It gives one of them to every document, whatever it is about, and was tested on documents "
         "of the kind it was trained on, and on no others: check it on yours, and have a person "
-        f"look where an answer matters. It reads the first {results['model']['max_length']:,} "
-        "tokens.\n"
+        f"look where an answer matters. {advice.reading(results)}\n"
     )
     yield from _scores(results)
     yield "## How sure it is\n"

@@ -33,9 +33,10 @@ def fitting(
         if _everywhere(_fits(model, table, part, accelerator), accelerator):
             break
         if len(part) == 1:
+            bound = "data.max_length" if table.first is None else "data.max_windows"
             raise InputError(
-                f"data.max_length: one row of {table.lengths.max():,} tokens does not fit into "
-                f"{plan.name}; set data.max_length lower, model.freeze to more layers, or "
+                f"{bound}: one row of {table.lengths.max():,} tokens does not fit into "
+                f"{plan.name}; set {bound} lower, model.freeze to more layers, or "
                 "train.precision=bf16"
             )
         budget //= 2

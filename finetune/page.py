@@ -169,8 +169,11 @@ def lede(results: Results, main: str) -> Iterator[str]:
 def loads(results: Results, folder: str = "model") -> str:
     """Three lines that load the model."""
     code = ", trust_remote_code=True" if results["model"]["custom_code"] else ""
+    document = '"A document."'
+    if results["data"]["reading"]["text_pair"] is not None:
+        document = '{"text": "A text.", "text_pair": "Its second text."}'
     return (
         "from transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="{folder}"{code})\n'
-        'classify("A document.", truncation=True)'
+        f"classify({document}, truncation=True)"
     )

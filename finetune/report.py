@@ -3,7 +3,7 @@
 `results.json` holds one object; null stands for a number that could not be had. Every interval is
 [low, high], of 95 %, over documents; `intervals.py` says by which method.
 
-    schema             3; raised when a key changes its meaning
+    schema             4; raised when a key changes its meaning, or the page needs a new one
     recipe             the recipe's name
     seed               of the order of rows, dropout and the head
     started            local time, ISO 8601
@@ -17,6 +17,14 @@
                        each label), truncated_rows, cut_tokens, median and longest (tokens of a
                        whole text); findings: of each its kind, split, count, places (the first
                        few), rule (what was done), other (a second split), says (it in words)
+    data.reading       how a document becomes tokens, as the saved model's config.json has it under
+                       `document`: text, template, text_pair (columns), max_length, long, stride,
+                       max_windows, pool, and thresholds and abstain_below of answers
+    data.long          what each way of reading train's documents would do: windows (or truncation,
+                       wherever), max_length, chosen (is it this run's), rows, tokens, rows_cut,
+                       tokens_cut, tokens_read and pieces (overlaps included), time of an epoch and
+                       memory of a micro-batch (estimates, as multiples of the chosen one's),
+                       classes (of each label tokens, rows_cut, tokens_cut), says (it in words)
     model              source, parameters, trainable_parameters, max_length (tokens kept),
                        custom_code: whether its folder needs trust_remote_code to load
     train              steps, rows, tokens and seconds of the loop without scoring,
@@ -72,17 +80,18 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from finetune import recipe
+from finetune import audit, recipe
 from finetune.corpus import Corpus, Split, class_counts
 from finetune.course import Standing
 from finetune.hardware import Hardware
 from finetune.metrics import softmax
 from finetune.problems import InputError
+from finetune.reading import Reading
 from finetune.record import Record
 from finetune.run_folder import versions, write_whole
 from finetune.tokens import TokenTable
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 def write_predictions(
@@ -108,7 +117,8 @@ def results(
     plan: Hardware,
     corpus: Corpus,
     tables: Mapping[str, TokenTable],
-    max_length: int,
+    reading: Reading,
+    long: Sequence[audit.Choice],
     model: PreTrainedModel,
     record: Record,
     standing: Standing,
@@ -120,6 +130,7 @@ def results(
 
     Args:
         tables: the tokens of each split, by its name.
+        long: what each way of reading long documents would do to those of train.
         analysis: of `analysis.analyse`.
         cost: of `meter.Meter.cost`, and `steps`: of `meter.Laps.read`.
     """
@@ -145,13 +156,15 @@ def results(
                 }
                 for split in corpus.splits()
             },
+            "reading": dataclasses.asdict(reading),
+            "long": audit.as_json(long),
             "findings": [finding.short() for finding in corpus.findings],
         },
         "model": {
             "source": choices.model.source,
             "parameters": sum(p.numel() for p in model.parameters()),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "max_length": max_length,
+            "max_length": reading.max_length,
             "custom_code": bool(getattr(model.config, "auto_map", None)),
         },
         "train": {

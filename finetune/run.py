@@ -122,6 +122,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
 
     from finetune import (
         analysis,
+        audit,
         batches,
         card,
         closing,
@@ -226,6 +227,18 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     sharded = accelerator.is_fsdp2
     if not sharded:
         plan = packing.plan(plan, recipe, config)
+    choices = audit.of(
+        corpus.train,
+        corpus.labels,
+        tables["train"],
+        reads,
+        pretrained.max_positions(config),
+        tokenizer.num_special_tokens_to_add(),
+        pretrained.encoder_config(config),
+        plan.micro_batch_tokens,
+        recipe.train.batch_size,
+    )
+    summary.say_audit(choices)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
         summary.say_dry_run(recipe, tables["train"])
@@ -334,7 +347,8 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         plan,
         corpus,
         tables,
-        max_length,
+        reads,
+        choices,
         classifier,
         course.record,
         course.standing,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import advice, batches, loop, optim, recipe_file, seeds
+from finetune import advice, audit, batches, loop, optim, recipe_file, seeds
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.recipe import Recipe
@@ -66,6 +66,33 @@ def _say_splits(corpus: Corpus) -> None:
     say_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
     for finding in corpus.findings:
         say_wrapped(str(finding), mark="  ! ")
+
+
+def say_audit(choices: Sequence[audit.Choice]) -> None:
+    """What each way of reading long documents would cut, and cost; nothing where none is long."""
+    now = next(choice for choice in choices if choice.chosen)
+    if not now.rows_cut and not now.windows:
+        return
+    rows = [("long documents of train", "cut", "tokens cut", "time", "memory")]
+    for choice in choices:
+        rows.append(
+            (
+                f"{choice}{', as here' * choice.chosen}",
+                f"{choice.rows_cut:,} ({100 * choice.rows_cut / choice.rows:.0f} %)",
+                f"{100 * choice.tokens_cut / choice.tokens:.0f} %",
+                f"× {choice.time:.1f}",
+                f"× {choice.memory:.1f}",
+            )
+        )
+    say(table(rows))
+    ends = audit.most_cut(now)
+    if ends is not None and now.tokens_cut:
+        (most, much), (least, little) = ends
+        say_wrapped(
+            f"most is cut from '{most}' ({100 * much:.0f} % of its tokens), least from '{least}' "
+            f"({100 * little:.0f} %)",
+            mark="  ",
+        )
 
 
 def say_plan(

@@ -217,6 +217,21 @@ def max_length(asked: int | None, limit: int | None) -> int:
     return asked
 
 
+def windows_of(lengths: Rows, room: int, stride: int, most: int | None) -> tuple[Rows, Rows]:
+    """How many windows hold documents of so many tokens, and how many of these stand in some.
+
+    Args:
+        lengths: without special tokens. (documents,)
+        room: tokens that a window has for text.
+        stride: tokens that neighbouring windows share.
+        most: windows of a document; None: any number.
+    """
+    step = room - stride
+    many = 1 + -(-np.maximum(lengths - room, 0) // step)
+    many = np.minimum(many, most or many)
+    return many, np.minimum(lengths, (many - 1) * step + room)
+
+
 class _Cut:
     """Documents' own tokens → pieces that the encoder has room for, special tokens around each."""
 
@@ -252,12 +267,10 @@ class _Cut:
         begins = _ends(lengths)[:-1]
         many, heads, tails = np.ones_like(lengths), np.minimum(lengths, self.room), 0 * lengths
         if self.long == "windows":
-            step = self.room - self.stride
-            many = 1 + -(-np.maximum(lengths - self.room, 0) // step)
-            many = np.minimum(many, self.max_windows or many)
-            at = step * _ranges(0 * many, many)  # where in its document each window begins
+            many, kept = windows_of(lengths, self.room, self.stride, self.max_windows)
+            # Where in its document each window begins.
+            at = (self.room - self.stride) * _ranges(0 * many, many)
             heads = np.minimum(np.repeat(lengths, many) - at, self.room)
-            kept = np.minimum(lengths, (many - 1) * step + self.room)
             begins = np.repeat(begins, many) + at
             ends, tails = begins, 0 * begins
         else:

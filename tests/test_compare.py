@@ -28,7 +28,7 @@ def runs(documents):
 
 def made(name, guesses, labels):
     found = {
-        "schema": 3, "recipe": "r", "data": {"labels": ["a", "b"], "source": "x"},
+        "schema": 4, "recipe": "r", "data": {"labels": ["a", "b"], "source": "x"},
         "hashes": {"test": "h"}, "model": {"source": "m"}, "train": {"seconds": 1.0},
         "test": {"loss": 0.1}, "calibration": {"test": {"after": {"ece": 0.01}}},
     }  # fmt: skip
@@ -100,8 +100,8 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
         comparison.read(tmp_path)
     shutil.copytree(runs / "seed-0", tmp_path / "old")
     file = tmp_path / "old" / "results.json"
-    file.write_text(file.read_text().replace('"schema": 3', '"schema": 2'))
+    file.write_text(file.read_text().replace('"schema": 4', '"schema": 3'))
     with pytest.raises(
-        InputError, match=r"expected schema 3, found 2; run the recipe\.yaml beside it again"
+        InputError, match=r"expected schema 4, found 3; run the recipe\.yaml beside it again"
     ):
         comparison.read(tmp_path / "old")

@@ -63,6 +63,18 @@ def test_a_row_that_does_not_fit_alone(parts):
         memory.fitting(plan, net, table, Accelerator(cpu=True))
 
 
+def test_a_document_whose_windows_do_not_fit(parts):
+    net, table, plan = parts
+    runs_out_above(net, 10)
+    one_each = dataclasses.replace(table, first=np.arange(len(table) + 1))
+    with pytest.raises(InputError) as told:
+        memory.fitting(plan, net, one_each, Accelerator(cpu=True))
+    assert [*told.value.problems] == [
+        "data.max_windows: one row of 32 tokens does not fit into a GPU; set data.max_windows "
+        "lower, model.freeze to more layers, or train.precision=bf16"
+    ]
+
+
 def test_only_a_gpu_is_asked(parts):
     net, table, plan = parts
     tried = runs_out_above(net, 0)

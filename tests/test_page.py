@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 
 import pytest
 
 from finetune import charts, page
+from finetune.reading import Reading
 from tests.browser import Browser, chromium
 from tests.processes import ENVIRONMENT, ROOT
 from tests.runs import results, run_here
@@ -204,7 +206,7 @@ def test_runs_of_any_number_of_labels(classes):
     whole = made | {
         "recipe": "many", "started": "2026-01-01T00:00:00", "num_processes": 2, "sharded": False,
         "data": {"source": "x", "labels": names, "splits": dict.fromkeys(splits, data),
-                 "findings": []},
+                 "findings": [], "reading": asdict(Reading()), "long": []},
         "model": {"source": "x", "parameters": 1, "trainable_parameters": 1, "max_length": 20,
                   "custom_code": False},
         "train": {"steps": 1, "rows": 1, "tokens": 1, "seconds": 1.0, "rows_per_second": 1.0,
