@@ -35,9 +35,27 @@ def said(name: str, value: float) -> str:
 
 
 def main_metric(results: Results) -> str:
-    """The metric that a reader is told first: accuracy where it was measured, else the first."""
+    """The metric that a reader is told first: accuracy where it was measured, else the first.
+
+    Not of several labels a row, as few have every one of them right.
+    """
     names = [name for name in results["validation"]["intervals"] if name != "loss"]
+    if has_several(results):
+        return next((name for name in names if name != "accuracy"), "accuracy")
     return "accuracy" if "accuracy" in names or not names else names[0]
+
+
+def has_several(results: Results) -> bool:
+    """Whether a document may have several labels."""
+    return bool(results["data"].get("multi_label"))
+
+
+def _gap(results: Results) -> tuple[str, Mapping[str, Any]]:
+    """What the model and TF-IDF are compared by, in words, and the paired difference."""
+    gaps = results["baselines"]["tfidf"]["model_is_better_by"]
+    if has_several(results):
+        return "micro-F1", gaps["f1_micro"]
+    return "accuracy", gaps["accuracy"]
 
 
 def in_short(results: Results) -> Iterator[str]:
@@ -49,7 +67,7 @@ def in_short(results: Results) -> Iterator[str]:
         worst = weakest(results)
         pairs = results["confused_pairs"]
         often = ""
-        if pairs:
+        if pairs and not has_several(results):
             one = pairs[0]
             often = (
                 f"; most often confused: '{one['label']}' taken for '{one['predicted']}' "
@@ -68,11 +86,11 @@ def weakest(results: Results) -> Mapping[str, Any]:
 
 def against_baseline(results: Results) -> str:
     """Whether the encoder earns its cost, by the paired difference to TF-IDF."""
-    gap = results["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    of, gap = _gap(results)
     low, high = (100 * end for end in gap["interval"])
     points = 100 * gap["difference"]
     said = (
-        f"{signed(points)} points of accuracy against TF-IDF with logistic regression "
+        f"{signed(points)} points of {of} against TF-IDF with logistic regression "
         f"(95 % interval {signed(low)} to {signed(high)})"
     )
     if low > 0:
@@ -97,21 +115,21 @@ def calibration(results: Results) -> str:
 
 def worth(results: Results) -> str:
     """The paired difference to TF-IDF, for a reader of whole sentences."""
-    gap = results["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    of, gap = _gap(results)
     low, high = (100 * end for end in gap["interval"])
     if low > 0:
         return (
             f"The encoder earns its cost: compared document by document, it is better by {low:.1f} "
-            f"to {high:.1f} points of accuracy."
+            f"to {high:.1f} points of {of}."
         )
     if high < 0:
         return (
             f"Here the encoder does worse: compared document by document, by {-high:.1f} to "
-            f"{-low:.1f} points of accuracy."
+            f"{-low:.1f} points of {of}."
         )
     return (
         "Whether the encoder earns its cost is open: compared document by document, the difference "
-        f"lies between {signed(low)} and {signed(high)} points of accuracy."
+        f"lies between {signed(low)} and {signed(high)} points of {of}."
     )
 
 
@@ -136,6 +154,12 @@ def calibration_in_words(results: Results) -> str:
 def abstention(results: Results) -> str:
     """What a threshold would buy, and where it was chosen."""
     found, split = results["abstention"], results["analysed"]
+    if found is None:
+        return (
+            "Where a document may have several labels, each label has a threshold of its own, "
+            "chosen on validation: below it, the label is not given. There is no one answer to "
+            "hold back."
+        )
     asked = f"right on {percent(found['target'])}"
     if found["threshold"] is None:
         return f"On validation, no threshold makes the answers {asked}."
@@ -174,7 +198,8 @@ def truncation(results: Results) -> str:
         f"{data['cut_tokens']:,} tokens were not read in all."
     )
     cut, whole = results["truncation"]["truncated"], results["truncation"]["whole"]
-    right = f"The model is right on {percent(cut['accuracy'])} of them"
+    whole_answer = " with every label" if has_several(results) else ""
+    right = f"The model is right{whole_answer} on {percent(cut['accuracy'])} of them"
     if whole is None:
         return f"{said} {right}; there are no others."
     low, high = whole["accuracy_interval"]
@@ -264,14 +289,14 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
     wrong = sum(one["support"] for one in classes) - sum(
         round(one["recall"] * one["support"]) for one in classes
     )
-    if pairs and wrong >= 5 and pairs[0]["rows"] >= 0.2 * wrong:
+    if pairs and not has_several(results) and wrong >= 5 and pairs[0]["rows"] >= 0.2 * wrong:
         one = pairs[0]
         yield (
             f"'{one['label']}' taken for '{one['predicted']}' makes up {one['rows']:,} of "
             f"{wrong:,} mistakes: read those below and sharpen what divides the two labels."
         )
     plain = results["baselines"]
-    if plain is not None and plain["tfidf"]["model_is_better_by"]["accuracy"]["interval"][0] <= 0:
+    if plain is not None and _gap(results)[1]["interval"][0] <= 0:
         yield (
             "The encoder is not clearly better than TF-IDF with logistic regression here, which "
             "trains in seconds: more data, more epochs or a larger encoder must show their worth."

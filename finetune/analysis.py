@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune import baseline, calibration, intervals, metrics, mistakes
-from finetune.closing import Outcome, values
+from finetune.closing import Outcome
 from finetune.corpus import Corpus, Split
+from finetune.scoring import Scores, values
 from finetune.tokens import TokenTable
 
 
@@ -31,58 +32,60 @@ def analyse(
     """
     validation, test = outcome.validation, outcome.test
     found: dict[str, Any] = {
-        "validation": _scored(corpus.validation, validation.logits, validation.values, wanted),
-        "test": _scored(corpus.test, test.logits, test.values, wanted),
+        "validation": _scored(corpus.validation, validation, wanted),
+        "test": _scored(corpus.test, test, wanted),
     }
+    several, cuts = corpus.multi_label, validation.thresholds
     labelled = corpus.test.labels is not None
     split = corpus.test if labelled else corpus.validation
     logits = test.logits if labelled else validation.logits
     assert split.labels is not None
     labels, names = split.labels, corpus.labels
-    guesses = logits.argmax(axis=1)
+    guesses = metrics.answers(logits, several, cuts)
+    found["thresholds"] = None if cuts is None else dict(zip(names, cuts.tolist(), strict=True))
     found["baselines"] = _baselines(corpus, guesses, wanted) if labelled else None
     found["calibration"] = _calibration(corpus, outcome)
-    found["abstention"] = _abstention(corpus, outcome, target)
+    # Of several labels, thresholds decide each for itself: there is no one answer to hold back.
+    found["abstention"] = None if several else _abstention(corpus, outcome, target)
     found["analysed"] = split.name
     found["classes"] = mistakes.by_class(labels, guesses, names)
     found["confusion"] = mistakes.confusion(labels, guesses, len(names))
     found["confused_pairs"] = mistakes.confused_pairs(labels, guesses, names)
     found["lengths"] = mistakes.by_length(labels, guesses, tables[split.name])
     found["truncation"] = mistakes.by_truncation(labels, guesses, tables[split.name])
-    found["mistakes"] = mistakes.confident(split, logits, names)
+    found["mistakes"] = mistakes.confident(split, logits, names, cuts)
     return found
 
 
-def _scored(
-    split: Split,
-    logits: NDArray[np.float32],
-    scores: Mapping[str, float],
-    wanted: Sequence[metrics.Metric],
-) -> dict[str, Any]:
+def _scored(split: Split, scores: Scores, wanted: Sequence[metrics.Metric]) -> dict[str, Any]:
     if split.labels is None:
         return {"rows": len(split), "labelled": False}
     return (
         {"rows": len(split), "labelled": True}
-        | dict(scores)
-        | {"intervals": intervals.of_metrics(wanted, logits, split.labels)}
+        | scores.values
+        | {
+            "intervals": intervals.of_metrics(
+                wanted, scores.logits, split.labels, scores.thresholds
+            )
+        }
     )
 
 
 def _baselines(
-    corpus: Corpus, guesses: NDArray[np.int64], wanted: Sequence[metrics.Metric]
+    corpus: Corpus, guesses: NDArray[Any], wanted: Sequence[metrics.Metric]
 ) -> dict[str, Any]:
     """The scores of classifiers that know no language, and how much better the model is."""
     labels, classes = corpus.test.labels, len(corpus.labels)
     assert labels is not None
     found = {}
     for name, plain in (("majority", baseline.majority(corpus)), ("tfidf", baseline.tfidf(corpus))):
-        theirs = plain.logits.argmax(axis=1)
+        theirs = metrics.answers(plain.logits, corpus.multi_label, plain.thresholds)
         gaps = {
             of: intervals.difference(of, labels, guesses, theirs, classes)
-            for of in ("accuracy", "f1_macro")
+            for of in ("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label)
         }
-        found[name] = values(plain.logits, labels, wanted) | {
-            "intervals": intervals.of_metrics(wanted, plain.logits, labels),
+        found[name] = values(plain.logits, labels, wanted, plain.thresholds) | {
+            "intervals": intervals.of_metrics(wanted, plain.logits, labels, plain.thresholds),
             "model_is_better_by": gaps,
             "train_rows": plain.train_rows,
             "seconds": plain.seconds,

@@ -26,7 +26,9 @@ CHANCE = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of 
 CURVE = 100  # points of a risk-coverage curve
 
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+# (rows,) class ids; of several labels a row, 0 and 1 (rows, classes): then each of its decisions is
+# an answer of its own, and the probability in question is that of the class being one of the row's.
+Labels = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Temperature:
     why: str
 
 
-def choose(logits: NDArray[np.float32], labels: Ids, power_of_two: bool = False) -> Temperature:
+def choose(logits: NDArray[np.float32], labels: Labels, power_of_two: bool = False) -> Temperature:
     """The temperature that makes validation likeliest, where the gain is more than chance.
 
     Fitted to rows that are calibrated already, one parameter gains more than `CHANCE` nats once in
@@ -62,27 +64,38 @@ def choose(logits: NDArray[np.float32], labels: Ids, power_of_two: bool = False)
         return Temperature(
             1.0, f"no temperature gains more than chance on {len(labels):,} validation rows"
         )
-    before, after = (error(metrics.softmax(logits / t), labels) for t in (1.0, value))
+    before, after = (error(_chances(logits / t, labels), labels) for t in (1.0, value))
     if after > before:
         return Temperature(1.0, "a temperature would worsen the calibration error on validation")
     return Temperature(value, f"fitted on the {len(labels):,} rows of validation")
 
 
-def error(chances: Floats, labels: Ids) -> float:
+def error(chances: Floats, labels: Labels) -> float:
     """The expected calibration error: |confidence - accuracy| of each of 15 bins, by its rows.
 
     Args:
         chances: probabilities. (rows, classes)
     """
     return sum(
-        part["rows"] / len(labels) * abs(part["confidence"] - part["accuracy"])
+        part["rows"] / labels.size * abs(part["confidence"] - part["accuracy"])
         for part in reliability(chances, labels)
     )
 
 
-def reliability(chances: Floats, labels: Ids, bins: int = BINS) -> list[dict[str, float]]:
-    """Rows by the probability of their answer, in bins of equal width: how sure, and how right."""
-    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+def _chances(logits: NDArray[Any], labels: Labels) -> Floats:
+    return metrics.probabilities(logits, labels.ndim == 2)
+
+
+def reliability(chances: Floats, labels: Labels, bins: int = BINS) -> list[dict[str, float]]:
+    """Rows by the probability of their answer, in bins of equal width: how sure, and how right.
+
+    Of several labels a row, its decisions by the probability of the label: how sure, and how often
+    it is one of the row's.
+    """
+    if labels.ndim == 2:
+        sure, right = chances.ravel(), labels.ravel() > 0
+    else:
+        sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     at = np.minimum((sure * bins).astype(int), bins - 1)
     return [
         {
@@ -97,7 +110,7 @@ def reliability(chances: Floats, labels: Ids, bins: int = BINS) -> list[dict[str
     ]
 
 
-def risk_coverage(chances: Floats, labels: Ids) -> list[dict[str, float]]:
+def risk_coverage(chances: Floats, labels: Labels) -> list[dict[str, float]]:
     """How right the surest share of the answers is, for shares from few to all rows.
 
     El-Yaniv & Wiener 2010. Rows of equal probability are answered together or not at all.
@@ -113,7 +126,7 @@ def risk_coverage(chances: Floats, labels: Ids) -> list[dict[str, float]]:
     ]
 
 
-def threshold(chances: Floats, labels: Ids, target: float) -> float | None:
+def threshold(chances: Floats, labels: Labels, target: float) -> float | None:
     """The lowest probability from which on answers are right as often as `target`; None: never.
 
     It lies halfway between two rows' probabilities; 0 where all answers together are good enough.
@@ -130,7 +143,7 @@ def threshold(chances: Floats, labels: Ids, target: float) -> float | None:
     return 0.0 if end == len(labels) - 1 else float(ranked[end] + ranked[end + 1]) / 2
 
 
-def answered(chances: Floats, labels: Ids, from_on: float) -> dict[str, float | int | None]:
+def answered(chances: Floats, labels: Labels, from_on: float) -> dict[str, float | int | None]:
     """What a threshold leaves of a split, and how right the answers are."""
     kept = chances.max(axis=1) >= from_on
     rows = int(kept.sum())
@@ -142,9 +155,9 @@ def answered(chances: Floats, labels: Ids, from_on: float) -> dict[str, float | 
     }
 
 
-def about(logits: NDArray[Any], labels: Ids) -> dict[str, Any]:
+def about(logits: NDArray[Any], labels: Labels) -> dict[str, Any]:
     """How well the probabilities of logits are calibrated."""
-    chances = metrics.softmax(logits)
+    chances = _chances(logits, labels)
     return {
         "ece": error(chances, labels),
         "log_loss": float(metrics.losses(logits, labels).mean()),

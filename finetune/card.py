@@ -97,10 +97,17 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
         )
     yield "## Intended use\n"
     if len(labels) <= MOST_LABELS:
-        yield f"To give documents one of these labels: {', '.join(map(_plain, labels))}.\n"
+        many = "one or several" if advice.has_several(results) else "one"
+        yield f"To give documents {many} of these labels: {', '.join(map(_plain, labels))}.\n"
+    gives = "It gives one of them to every document, whatever it is about, and"
+    if advice.has_several(results):
+        gives = (
+            "It gives a document each label whose probability is at least that label's threshold "
+            "(`document.thresholds` in config.json), or none; it"
+        )
     yield (
-        "It gives one of them to every document, whatever it is about, and was tested on documents "
-        "of the kind it was trained on, and on no others: check it on yours, and have a person "
+        f"{gives} was tested on documents of the kind it was trained on, and on no others: check "
+        "it on yours, and have a person "
         f"look where an answer matters. {advice.reading(results)}\n"
     )
     yield from _scores(results)
@@ -175,6 +182,12 @@ def _limits(results: Results) -> Iterator[str]:
     worst = advice.weakest(results)
     yield f"- Weakest label: {_plain(worst['label'])}, with an F1 of {worst['f1']:.3f}."
     for pair in results["confused_pairs"][:3]:
+        if advice.has_several(results):
+            yield (
+                f"- {_plain(pair['label'])} is missed where {_plain(pair['predicted'])} is wrongly "
+                f"given, in {percent(pair['share'])} of its documents ({pair['rows']:,})."
+            )
+            continue
         yield (
             f"- {_plain(pair['label'])} is taken for {_plain(pair['predicted'])} in "
             f"{percent(pair['share'])} of its documents ({pair['rows']:,})."

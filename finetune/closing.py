@@ -1,15 +1,13 @@
 """After the last step: the best model comes back, is calibrated, and is scored on test, once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finetune import calibration, intervals, metrics
+from finetune import calibration, thresholds
 from finetune.course import Course
 from finetune.processes import main_only
-from finetune.scoring import Scores, standard_error
+from finetune.scoring import Scores
 from finetune.tokens import TokenTable
 
 PROBED = 4  # rows that show whether a divided head divides the logits
@@ -22,7 +20,8 @@ class Outcome:
     Attributes:
         weights: the hash of the saved model's.
         temperature: what its logits were divided by.
-        validation, test: what the saved model says.
+        validation, test: what the saved model says; of several labels a row, with the thresholds
+            that validation chose.
     """
 
     weights: str
@@ -51,12 +50,10 @@ def finish(course: Course, precision: str) -> Outcome:
     if temperature.value != 1:
         weights = course.bring_back_best()
         logits = (logits / temperature.value).astype(np.float32)
-    return Outcome(
-        weights,
-        temperature,
-        Scores(logits, values(logits, truth, course.wanted)),
-        course.score(course.corpus.test),
-    )
+    validation = course.tuned(logits)
+    if (cuts := validation.thresholds) is not None:
+        main_only(course.accelerator, lambda: thresholds.save(course.folder / "model", cuts))
+    return Outcome(weights, temperature, validation, course.score(course.corpus.test, cuts))
 
 
 def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temperature:
@@ -73,12 +70,3 @@ def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temper
     ):
         return chosen
     return calibration.Temperature(1.0, "this class does not end in its linear layer")
-
-
-def values(
-    logits: NDArray[np.float32], labels: intervals.Ids, wanted: Sequence[metrics.Metric]
-) -> dict[str, float]:
-    """`loss`, its standard error `loss_se`, and each metric by name."""
-    losses = metrics.losses(logits, labels)
-    of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
-    return of_loss | metrics.measure(wanted, logits, labels)

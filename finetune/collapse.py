@@ -14,36 +14,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune import metrics
+
 LEAST_ROWS = 8  # fewer documents may be alike by chance
 SAME = 0.01  # spread over size
 WORSE = 1.05  # what is worse than a guess by less may be a slow start
 
 
-def spread_over_size(logits: NDArray[np.floating[Any]]) -> float:
+def spread_over_size(logits: NDArray[np.floating[Any]], several: bool = False) -> float:
     """How much logits differ between documents, relative to how large they are.
 
     Args:
         logits: (rows, classes)
+        several: whether a row may have several labels.
     """
     wide = logits.astype(np.float64)
-    centred = wide - wide.mean(axis=1, keepdims=True)  # softmax sees no more
+    # Softmax sees no more than the differences between a row's logits; a sigmoid sees each alone.
+    centred = wide if several else wide - wide.mean(axis=1, keepdims=True)
     size = float(np.abs(centred.mean(axis=0)).max())
     spread = float(centred.std(axis=0).max())
     return spread / size if size > 0 else math.inf
 
 
-def answers_alike(logits: NDArray[np.floating[Any]]) -> bool:
+def answers_alike(logits: NDArray[np.floating[Any]], several: bool = False) -> bool:
     """Whether the logits do not depend on the document. logits: (rows, classes)"""
-    return len(logits) >= LEAST_ROWS and spread_over_size(logits) < SAME
+    return len(logits) >= LEAST_ROWS and spread_over_size(logits, several) < SAME
 
 
-def guess_loss(labels: NDArray[np.int64], train_shares: NDArray[np.float64]) -> float:
+def guess_loss(labels: NDArray[Any], train_shares: NDArray[np.float64]) -> float:
     """The loss of the worse of two guesses: all classes equally likely, or as likely as in train.
 
     Args:
-        labels: the true classes. (rows,)
-        train_shares: the share of each class in train. (classes,)
+        labels: the true classes (rows,); of several labels, 0 and 1 (rows, classes).
+        train_shares: the share of train's rows that have each class. (classes,)
     """
+    if labels.ndim == 2:
+        shares = np.clip(train_shares, 1e-12, 1 - 1e-12)
+        logits = np.tile(np.log(shares / (1 - shares)), (len(labels), 1))
+        nats = float(metrics.losses(logits, labels).mean())
+        return max(len(train_shares) * math.log(2), nats)
     even = math.log(len(train_shares))
     return max(even, float(-np.log(np.maximum(train_shares[labels], 1e-12)).mean()))
 
@@ -59,6 +68,7 @@ def has_collapsed(
     loss_se: float,
     guess: float,
     best_loss: float | None,
+    several: bool = False,
 ) -> bool:
     """Whether answers are alike, and worse than a guess or than the run's own before.
 
@@ -68,4 +78,4 @@ def has_collapsed(
         best_loss: of the best scoring before; None at the first.
     """
     bar = guess if best_loss is None else min(guess, best_loss)
-    return answers_alike(logits) and is_worse(loss, loss_se, bar)
+    return answers_alike(logits, several) and is_worse(loss, loss_se, bar)

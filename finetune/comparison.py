@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from finetune import advice, charts, intervals, page, report
+from finetune import advice, charts, intervals, metrics, page, report
 from finetune.advice import percent, signed
 from finetune.problems import InputError
 from finetune.terminal import table
@@ -34,13 +34,14 @@ class Run:
     Attributes:
         name: its folder, as the user gave it.
         results: its `results.json`.
-        labels, guesses: true and given class ids. (rows,)
+        labels, guesses: true and given class ids (rows,); of several labels, 0 and 1 (rows,
+            classes).
     """
 
     name: str
     results: Mapping[str, Any]
-    labels: intervals.Ids
-    guesses: intervals.Ids
+    labels: intervals.Labels
+    guesses: intervals.Labels
 
 
 def read(folder: Path) -> Run:
@@ -56,10 +57,18 @@ def read(folder: Path) -> Run:
     lines = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
     answers = [json.loads(line) for line in lines.split("\n") if line]
     labels, guesses = (
-        np.array([ids[answer[key]] for answer in answers], dtype=np.int64)
-        for key in ("label", "predicted")
+        _ids([answer[key] for answer in answers], ids) for key in ("label", "predicted")
     )
     return Run(str(folder), results, labels, guesses)
+
+
+def _ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> intervals.Labels:
+    if not any(isinstance(name, list) for name in names):
+        return np.array([ids[str(name)] for name in names], dtype=np.int64)
+    sets = np.zeros((len(names), len(ids)), dtype=np.int64)
+    for row, several in zip(sets, names, strict=True):
+        row[[ids[name] for name in several]] = 1
+    return sets
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -126,8 +135,8 @@ def _scores(run: Run, classes: int) -> dict[str, Any]:
 
 
 def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
-    only_one = int(((one.guesses == one.labels) & (other.guesses != one.labels)).sum())
-    only_other = int(((other.guesses == one.labels) & (one.guesses != one.labels)).sum())
+    ones, others = (metrics.right(one.labels, run.guesses) for run in (one, other))
+    only_one, only_other = int((ones & ~others).sum()), int((others & ~ones).sum())
     apart = only_one + only_other
     return {
         "one": one.name,

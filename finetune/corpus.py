@@ -63,7 +63,9 @@ class Split:
 
     name: str  # train, validation or test
     texts: list[str]
-    labels: np.ndarray | None  # (rows,) int64 class ids; None where unlabelled (test only)
+    # (rows,) int64 class ids; (rows, classes) int8, 1 for each label that a row has, where it may
+    # have several; None where unlabelled (test only)
+    labels: np.ndarray | None
     places: Places
     origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
     seconds: list[str] | None = None  # (rows,) the second text of each pair
@@ -115,15 +117,27 @@ class Corpus:
     validation: Split
     test: Split
     findings: tuple[Finding, ...]
+    multi_label: bool = False  # whether a row may have several labels, or none
 
     def splits(self) -> tuple[Split, Split, Split]:
         return self.train, self.validation, self.test
 
 
+def names_of(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:
+    """The labels of a row, or of an answer, by name: a class id, or 0 and 1 for each class."""
+    ids = np.flatnonzero(answer) if np.ndim(answer) else [answer]
+    return [labels[int(i)] for i in ids]
+
+
+def said(answer: int | np.ndarray, labels: Sequence[str]) -> str:
+    """The labels of a row, or of an answer, in words."""
+    return ", ".join(names_of(answer, labels)) or "no label"
+
+
 def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
     """Rows of each label, in the order of the label space; all 0 for an unlabelled split."""
     ids = np.zeros(0, np.int64) if split.labels is None else split.labels
-    counts = np.bincount(ids, minlength=len(labels))
+    counts = ids.sum(axis=0) if ids.ndim == 2 else np.bincount(ids, minlength=len(labels))
     return {name: int(count) for name, count in zip(labels, counts, strict=True)}
 
 

@@ -15,11 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from finetune import checkpoint, collapse, metrics, recipe, resume, run_folder, scoring, state
+from finetune import (
+    checkpoint,
+    collapse,
+    metrics,
+    recipe,
+    resume,
+    run_folder,
+    scoring,
+    state,
+    thresholds,
+)
 from finetune import model as models
-from finetune.corpus import Corpus, Split
+from finetune.corpus import Corpus, Split, class_counts, said
 from finetune.meter import Meter
 from finetune.problems import InputError, StoppedError
 from finetune.processes import main_only, settle_buckets
@@ -117,8 +128,8 @@ class Course:
     def log_train(self, step: int, line: Line) -> None:
         self.log("train", step, line)
 
-    def score(self, split: Split) -> scoring.Scores:
-        """Score a split with the model as it is."""
+    def score(self, split: Split, cuts: NDArray[np.float64] | None = None) -> scoring.Scores:
+        """Score a split with the model as it is, and with thresholds that validation chose."""
         with self.meter("score"):
             return scoring.score(
                 self.model,
@@ -127,7 +138,17 @@ class Course:
                 self.wanted,
                 self.accelerator,
                 self.micro_batch_tokens,
+                cuts,
             )
+
+    def tuned(self, logits: NDArray[np.float32]) -> scoring.Scores:
+        """Validation's scores, with the thresholds that are best for it where a row may have
+        several labels, as the saved model will have them."""
+        truth, cuts = self.corpus.validation.labels, None
+        assert truth is not None
+        if self.corpus.multi_label:
+            cuts = thresholds.choose(metrics.sigmoid(logits), truth)
+        return scoring.Scores(logits, scoring.values(logits, truth, self.wanted, cuts), cuts)
 
     def validate(self, step: int) -> None:
         """Score validation; keep the model where it is the best so far (not where it ties).
@@ -136,13 +157,18 @@ class Course:
             DivergedError: for a loss that is not finite, and a model that answers one class only.
         """
         scores = self.score(self.corpus.validation)
+        several = self.corpus.multi_label
+        if several:
+            scores = self.tuned(scores.logits)
         best, guess = self.standing.best.get("loss"), self._guess_loss()
 
         def judge() -> tuple[dict[str, float], bool]:
             loss, loss_se = scores.values["loss"], scores.values["loss_se"]
             if not math.isfinite(loss):
                 return scores.values, False
-            return scores.values, collapse.has_collapsed(scores.logits, loss, loss_se, guess, best)
+            return scores.values, collapse.has_collapsed(
+                scores.logits, loss, loss_se, guess, best, several
+            )
 
         # The main process's, on all: were one to see it otherwise, the others would wait for it.
         values, collapsed = main_only(self.accelerator, judge)
@@ -150,7 +176,8 @@ class Course:
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.log("validation", step, values)
         if collapsed:
-            raise DivergedError.collapsed(step, self.corpus.labels[int(scores.logits[0].argmax())])
+            answer = metrics.answers(scores.logits[:1], several, scores.thresholds)[0]
+            raise DivergedError.collapsed(step, said(answer, self.corpus.labels))
         if not collapse.is_worse(values["loss"], values["loss_se"], guess):
             self.standing.sound = step
         of = self.choices.score
@@ -174,8 +201,8 @@ class Course:
         truth, train = self.corpus.validation.labels, self.corpus.train.labels
         assert truth is not None
         assert train is not None
-        counts = np.bincount(train, minlength=len(self.corpus.labels))
-        return collapse.guess_loss(truth, counts / len(train))
+        counts = [*class_counts(self.corpus.train, self.corpus.labels).values()]
+        return collapse.guess_loss(truth, np.array(counts) / len(train))
 
     def pause(self, step: int, scored: bool) -> bool:
         """After each step: write a checkpoint where one is due; True where patience is at an end.

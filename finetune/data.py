@@ -10,7 +10,7 @@ its place. How a pool is cut stands in `splits.py`, how labels get their names i
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -25,7 +25,7 @@ from finetune.corpus import (
     fingerprint,
     split_hash,
 )
-from finetune.labels import Named, name_labels
+from finetune.labels import Named, NamedSets, name_label_sets, name_labels
 from finetune.problems import InputError, some
 from finetune.sources import Rows, roles
 from finetune.splits import STAYS, carve, draw
@@ -40,6 +40,9 @@ __all__ = [
     "split_hash",
 ]
 
+# A row's labels by name: one, several in the order of the label space, or None where missing.
+Names = str | tuple[str, ...] | None
+
 DONE = {"replace": "U+FFFD put in place", "drop": "dropped", "keep": "kept"}
 
 
@@ -49,7 +52,7 @@ class _Part:
 
     role: str
     rows: Rows
-    names: list[str | None] | None  # (all rows,); None: unlabelled
+    names: Sequence[Names] | None  # (all rows,); None: unlabelled
     keep: list[int]  # the rows still in, ascending
     origin: str
 
@@ -75,7 +78,7 @@ class _Part:
 
     def labels_in(self) -> Counter[str]:
         assert self.names is not None
-        return Counter(name for i in self.keep if (name := self.names[i]) is not None)
+        return Counter(name for i in self.keep for name in _each(self.names[i]))
 
 
 @dataclass
@@ -124,6 +127,8 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     """
     chosen = roles(sources, data)
     rows_of = {role: sources[name] for role, name in chosen._asdict().items() if name is not None}
+    if several := any(rows.several for rows in rows_of.values()):
+        rows_of = {role: rows.as_sets() for role, rows in rows_of.items()}
     _require_labels(rows_of, chosen._asdict())
     # A test split without a single label is predicted, not scored.
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows)}
@@ -140,8 +145,11 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
         ledger.judge("undecodable", "on_undecodable", part, part.rows.damaged)
         empty = [i for i in part.keep if part.is_empty(i)]
         ledger.judge("empty", "on_empty", part, empty)
+    given = data.labels if isinstance(data.label, str) else data.label
+    find: Callable[..., tuple[tuple[str, ...], Mapping[str, Named | NamedSets]]]
+    find = name_label_sets if several else name_labels
     try:
-        space, named = name_labels(labelled, parts["train"].keep, data.labels)
+        space, named = find(labelled, parts["train"].keep, given)
     except InputError as error:
         raise InputError([*ledger.problems, *error.problems]) from None
     for role, part in parts.items():
@@ -173,13 +181,13 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
         raise InputError(without_rows)
     _require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
-    corpus = Corpus(space, train, validation, test, tuple(ledger.findings))
+    corpus = Corpus(space, train, validation, test, tuple(ledger.findings), several)
     return preflight.examine(corpus, data)
 
 
 def _has_labels(rows: Rows) -> bool:
     return any(
-        label.strip() if isinstance(label, str) else label is not None
+        label.strip() if isinstance(label, str) else label is not None and label != ()
         for label in rows.labels or ()
     )
 
@@ -222,7 +230,11 @@ def _require_classes(train: _Part, ledger: _Ledger) -> None:
         )
 
 
-def _take_labels(part: _Part, named: Named | None, ledger: _Ledger) -> None:
+def _each(names: Names) -> tuple[str, ...]:
+    return names if isinstance(names, tuple) else () if names is None else (names,)
+
+
+def _take_labels(part: _Part, named: Named | NamedSets | None, ledger: _Ledger) -> None:
     if named is None:
         ledger.note("unlabelled", part, part.keep, "predicted, not scored")
         return
@@ -236,7 +248,7 @@ def _take_labels(part: _Part, named: Named | None, ledger: _Ledger) -> None:
 def _repeats_in_pool(pool: _Part, ledger: _Ledger) -> None:
     ledger.judge("repeat", "on_repeat", pool, _repeats(pool))
     assert pool.names is not None
-    labels_of: dict[str, set[str | None]] = {}
+    labels_of: dict[str, set[Names]] = {}
     for i, key in zip(pool.keep, pool.keys(), strict=True):
         labels_of.setdefault(key, set()).add(pool.names[i])
     clashes = [i for i, key in zip(pool.keep, pool.keys(), strict=True) if len(labels_of[key]) > 1]
@@ -244,7 +256,7 @@ def _repeats_in_pool(pool: _Part, ledger: _Ledger) -> None:
 
 
 def _repeats(part: _Part) -> list[int]:
-    seen: set[tuple[str, str | None]] = set()
+    seen: set[tuple[str, Names]] = set()
     repeats = []
     for i, key in zip(part.keep, part.keys(), strict=True):
         pair = (key, part.names[i] if part.names is not None else None)
@@ -257,8 +269,8 @@ def _repeats(part: _Part) -> list[int]:
 def _rows_of_given(part: _Part, seen: set[str], ledger: _Ledger) -> None:
     """The rules for a validation or test split that the source brings along."""
     if part.names is not None:
-        unseen = [i for i in part.keep if part.names[i] not in seen]
-        counts = Counter(str(part.names[i]) for i in unseen)
+        unseen = [i for i in part.keep if not seen.issuperset(_each(part.names[i]))]
+        counts = Counter(n for i in unseen for n in _each(part.names[i]) if n not in seen)
         listed = [f"'{name}' ({_rows(count)})" for name, count in counts.items()]
         details = f", namely {some(listed)}"
         ledger.judge("unseen label", "on_unseen_label", part, unseen, details)
@@ -275,7 +287,7 @@ def _carved(
     # Test is always the first cut and validation the second, so neither moves the other's stream.
     shares = [fractions[role] if role in missing else 0.0 for role in ("test", "validation")]
     assert pool.names is not None
-    labels = [ids[str(pool.names[i])] for i in pool.keep]
+    labels = _ids([pool.names[i] for i in pool.keep], ids)
     side = carve(pool.keys(), labels, shares, data.split_seed)
     problems = []
     parts = {}
@@ -285,7 +297,7 @@ def _carved(
         origin = f"carved from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
         parts[role] = _Part(role, pool.rows, pool.names, rows, origin)
         if not rows:
-            classes = len(set(labels))
+            classes = len(pool.labels_in())
             problems.append(
                 f"{role}: carving {100 * share:g} % (data.{role}_fraction) of {_rows(len(side))} "
                 f"gives none; it takes at least {math.ceil(0.5 / share)} different texts, and one "
@@ -335,14 +347,20 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
 def _split(part: _Part, ids: Mapping[str, int]) -> Split:
     labels = None
     if part.names is not None:
-        labels = np.array(_ids((part.names[i] for i in part.keep), ids), dtype=np.int64)
+        labels = _ids([part.names[i] for i in part.keep], ids)
     texts = [part.text(i) for i in part.keep]
     seconds = None if part.rows.seconds is None else [part.second(i) for i in part.keep]
     return Split(part.role, texts, labels, part.rows.places.take(part.keep), part.origin, seconds)
 
 
-def _ids(names: Iterable[str | None], ids: Mapping[str, int]) -> list[int]:
-    return [ids[str(name)] for name in names]
+def _ids(names: Sequence[Names], ids: Mapping[str, int]) -> np.ndarray:
+    """Class ids (rows,); of several labels a row, 0 and 1 for each class (rows, classes)."""
+    if not any(isinstance(name, tuple) for name in names):
+        return np.array([ids[str(name)] for name in names], dtype=np.int64)
+    sets = np.zeros((len(names), len(ids)), dtype=np.int8)
+    for row, of in zip(sets, names, strict=True):
+        row[[ids[name] for name in _each(of)]] = 1
+    return sets
 
 
 def _rows(count: int) -> str:

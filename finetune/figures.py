@@ -75,13 +75,14 @@ def heat(results: Results) -> list[dict[str, Any]]:
 def reliability(results: Results) -> Iterator[dict[str, Any]]:
     found, split = results["calibration"], results["analysed"]
     changed = found["temperature"] != 1
+    what = "decisions" if advice.has_several(results) else "rows"
     for when, caption in (("before", "As trained"), ("after", "As saved")):
         if when == "before" and not changed:
             continue
         about = found[split][when]
         said = "; ".join(
             f"sure {percent(part['confidence'], 0)}, right {percent(part['accuracy'], 0)}, "
-            f"{part['rows']:.0f} rows"
+            f"{part['rows']:.0f} {what}"
             for part in about["bins"]
         )
         yield {
@@ -93,7 +94,7 @@ def reliability(results: Results) -> Iterator[dict[str, Any]]:
 
 def coverage(results: Results) -> Markup | None:
     found = results["abstention"]
-    if not found["validation"]["curve"]:
+    if found is None or not found["validation"]["curve"]:
         return None
     series = [
         charts.Series(

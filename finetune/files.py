@@ -114,7 +114,9 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
             _check_header(path, header, wanted, delimiter)
             cells = {column: [] for column in wanted.columns() if column in header}
             at = [(values, header.index(column)) for column, values in cells.items()]
-            label_at = header.index(wanted.label) if wanted.label in header else -1
+            # With a separator, an empty cell is a row without labels, not a missing label.
+            maybe_missing = wanted.labels() if wanted.separator is None else ()
+            label_at = {header.index(column) for column in maybe_missing if column in cells}
             for row in reader:
                 if not row:
                     if len(header) > 1:
@@ -125,7 +127,7 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
                     ragged.append(f"row {number} ({len(row)})")
                     continue
                 for values, i in at:
-                    values.append((row[i] or None) if i == label_at else row[i])
+                    values.append((row[i] or None) if i in label_at else row[i])
         except csv.Error as error:
             raise csv.Error(f"row {number + 1}: {error}") from None
     if ragged:
@@ -139,7 +141,7 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
 
 def _check_header(path: Path, header: list[str], wanted: Wanted, delimiter: str) -> None:
     problems = []
-    keys = dict.fromkeys([*wanted.asked(), ("data.label", wanted.label)])
+    keys = dict.fromkeys([*wanted.asked(), *(("data.label", column) for column in wanted.labels())])
     for key, column in keys:
         if header.count(column) > 1:
             problems.append(f"{path}: {header.count(column)} columns are called '{column}' ({key})")
@@ -258,7 +260,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Rows:
         raise InputError(f"{path}: not a Parquet file that can be read ({first})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
-    label_names = _label_names(file.schema_arrow.metadata or {}, wanted.label)
+    label_names = _label_names(file.schema_arrow.metadata or {}, wanted.labels()[0])
     return table_rows(table, str(path), path.name, wanted, label_names)
 
 
@@ -266,8 +268,11 @@ def _label_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
     """The ClassLabel names that `datasets` writes into the schema of its Parquet files."""
     try:
         feature = json.loads(metadata[b"huggingface"])["info"]["features"][label]
+        if isinstance(feature, list):  # of several labels a row; as older releases wrote it
+            feature = feature[0]
+        feature = feature.get("feature", feature)
         return tuple(feature["names"]) if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None
 
 

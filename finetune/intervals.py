@@ -12,11 +12,15 @@ number:
   cells, so it costs the same for a thousand rows and for a million.
 - a mean over rows (loss): the same bootstrap, of the rows.
 
+Where a row may have several labels, a cell holds the rows of one true set of labels and one given
+set; micro averages are worked out from these too, as they are no share of rows.
+
 `tests/test_intervals.py` measures how often each holds the truth.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +30,14 @@ from finetune import metrics
 
 RESAMPLES = 2000
 LEVEL = 0.95
+MANY_CELLS = 2_000  # of which the jackknife leaves out each; of more, of as many drawn at random
 MANY = 20_000  # rows from which on the mean of a resample is taken for normal, as it is by then
 AT_ONCE = 4_000_000  # numbers held at a time: resamples are drawn in chunks of that size
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
+Labels = NDArray[Any]  # class ids (rows,), or 0 and 1 (rows, classes)
 # Weights of cells (resamples, cells) → a value for each resample.
 Statistic = Callable[[Floats], Floats]
 
@@ -46,17 +52,21 @@ def wilson(share: float, rows: int, z: float = 1.96) -> Interval:
 
 
 def of_metrics(
-    wanted: Sequence[metrics.Metric], logits: NDArray[np.float32], labels: Ids
+    wanted: Sequence[metrics.Metric],
+    logits: NDArray[np.float32],
+    labels: Labels,
+    thresholds: Floats | None = None,
 ) -> dict[str, Interval | None]:
     """The interval of `loss` and of each metric by name; None for a metric of `evaluate.load`.
 
     Args:
         logits: (rows, classes)
-        labels: true class ids. (rows,)
+        labels: true class ids (rows,); of several labels, 0 and 1 (rows, classes).
+        thresholds: as of `metrics.answers`.
     """
-    rows = len(labels)
-    values = metrics.measure(wanted, logits, labels)
-    table = Confusion.of(labels, logits.argmax(axis=1), logits.shape[1])
+    rows, several = len(labels), labels.ndim == 2
+    values = metrics.measure(wanted, logits, labels, thresholds)
+    table = Confusion.of(labels, metrics.answers(logits, several, thresholds), logits.shape[1])
     of_mean = mean(metrics.losses(logits, labels))
     found: dict[str, Interval | None] = {}
     for metric in wanted:
@@ -72,6 +82,8 @@ def of_metrics(
 
 def is_share(metric: metrics.Metric) -> bool:
     """Whether a metric is the share of rows that are right in some sense."""
+    if isinstance(metric, metrics.Averaged) and metric.several:
+        return False
     if isinstance(metric, metrics.Averaged):  # of single labels, these are all the accuracy
         return metric.average == "micro" or metric.key == "recall_weighted"
     return isinstance(metric, metrics.Accuracy | metrics.TopKAccuracy)
@@ -112,14 +124,19 @@ def of_cells(
         for start in range(0, resamples, chunk)
     ]
     # The jackknife: one row less in a cell, as often as the cell has rows.
-    less = [
-        statistic(counts - np.eye(min(chunk, len(counts) - start), len(counts), start))
-        for start in range(0, len(counts), chunk)
-    ]
-    influence = np.concatenate(less)
-    influence = np.average(influence, weights=counts) - influence
+    left_out = np.arange(len(counts))
+    if len(counts) > MANY_CELLS:
+        left_out = draw.choice(len(counts), MANY_CELLS, replace=False)
+    less = []
+    for some in np.array_split(left_out, -(-len(left_out) // chunk)):
+        without = np.tile(counts.astype(np.float64), (len(some), 1))
+        without[np.arange(len(some)), some] -= 1
+        less.append(statistic(without))
+    influence, weights = np.concatenate(less), counts[left_out].astype(np.float64)
+    influence = np.average(influence, weights=weights) - influence
     value = float(statistic(counts[None].astype(np.float64))[0])
-    return bca(value, np.concatenate(found), influence, counts.astype(np.float64))
+    weights *= rows / weights.sum()
+    return bca(value, np.concatenate(found), influence, weights)
 
 
 def bca(value: float, resampled: Floats, influence: Floats, weights: Floats) -> Interval:
@@ -150,25 +167,26 @@ def bca(value: float, resampled: Floats, influence: Floats, weights: Floats) -> 
 class Confusion:
     """The rows of a split by true and by given class, as cells: only those that have rows.
 
+    Of several labels a row, by the true and the given set of them.
+
     Attributes:
-        classes: how many there are.
-        true, given: the class ids of each cell. (cells,)
         counts: the rows of each cell. (cells,)
+        exact: whether what is given there is what is true. (cells,)
+        classes: how many there are.
+        several: whether a row may have several labels.
     """
 
-    def __init__(self, true: Ids, given: Ids, counts: Ids, classes: int) -> None:
-        self.true, self.given, self.counts, self.classes = true, given, counts, classes
-        at = np.arange(len(counts))
-        shape = (len(counts), classes)
-        right = (true == given).astype(np.float64)
-        self._right = sparse.csr_array((right, (at, true)), shape=shape).T
-        self._true = sparse.csr_array((np.ones(len(at)), (at, true)), shape=shape).T
-        self._given = sparse.csr_array((np.ones(len(at)), (at, given)), shape=shape).T
+    def __init__(self, true: Labels, given: Labels, counts: Ids, classes: int) -> None:
+        """true, given: of each cell, class ids (cells,), or 0 and 1 (cells, classes)."""
+        self.counts, self.classes, self.several = counts, classes, true.ndim == 2
+        self.exact = metrics.right(true, given)
+        one, other = (_indicator(of, classes) for of in (true, given))
+        self._true, self._given, self._right = one.T, other.T, one.multiply(other).tocsr().T
 
     @classmethod
-    def of(cls, labels: Ids, guesses: Ids, classes: int) -> "Confusion":
-        pairs, counts = np.unique(labels * classes + guesses, return_counts=True)
-        return cls(pairs // classes, pairs % classes, counts.astype(np.int64), classes)
+    def of(cls, labels: Labels, guesses: Labels, classes: int) -> "Confusion":
+        found, counts = _cells(classes, labels, guesses)
+        return cls(found[0], found[1], counts, classes)
 
     def sums(self, cells: Floats) -> tuple[Floats, Floats, Floats]:
         """Right, true and given rows of each class. Each (resamples, classes)"""
@@ -179,13 +197,16 @@ class Confusion:
         right, true, given = self.sums(cells)
         if name == "matthews_correlation":
             return _matthews(right, true, given)
-        if name == "accuracy" or name.endswith("_micro"):  # of single labels, all the same
-            shares: Floats = right.sum(axis=1) / true.sum(axis=1)
+        if name == "accuracy":
+            shares: Floats = cells @ self.exact / cells.sum(axis=1)
             return shares
         kind, average = name.rsplit("_", 1)
+        if average == "micro":  # of single labels, all three are the accuracy
+            right, true, given = (sums.sum(axis=1, keepdims=True) for sums in (right, true, given))
         below = {"precision": given, "recall": true, "f1": (true + given) / 2}[kind]
         scores = right / np.maximum(below, 1e-12)
-        weights = true if average == "weighted" else (true + given > 0).astype(np.float64)
+        there = np.ones_like(true) if self.several else (true + given > 0).astype(np.float64)
+        weights = true if average == "weighted" else there
         found: Floats = (scores * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
         return found
 
@@ -206,7 +227,7 @@ class Confusion:
         interval of the accuracy stands in.
         """
         rows = int(self.counts.sum())
-        right = int(self.counts[self.true == self.given].sum())
+        right = int(self.counts[self.exact].sum())
         if right in (0, rows):
             return wilson(right / rows, rows)
         return of_cells(self.counts, statistic, width=3 * self.classes)
@@ -231,6 +252,26 @@ class Confusion:
         ]
 
 
+def _cells(classes: int, *answers: Labels) -> tuple[list[Labels], Ids]:
+    """The different rows of some columns of answers taken together, and how often each occurs."""
+    if answers[0].ndim == 2:
+        wide = np.concatenate([answer > 0 for answer in answers], axis=1)
+        packed = np.ascontiguousarray(np.packbits(wide, axis=1))
+        keys = packed.view(f"V{packed.shape[1]}").ravel()
+    else:
+        keys = np.ravel_multi_index(answers, (classes,) * len(answers))
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    return [answer[first] for answer in answers], counts.astype(np.int64)
+
+
+def _indicator(answers: Labels, classes: int) -> sparse.csr_array:
+    """0 and 1 for each class. (cells, classes)"""
+    if answers.ndim == 2:
+        return sparse.csr_array(answers.astype(np.float64))
+    cells = len(answers)
+    return sparse.csr_array((np.ones(cells), (np.arange(cells), answers)), shape=(cells, classes))
+
+
 def _matthews(right: Floats, true: Floats, given: Floats) -> Floats:
     rows = true.sum(axis=1)
     above = right.sum(axis=1) * rows - (true * given).sum(axis=1)
@@ -240,7 +281,7 @@ def _matthews(right: Floats, true: Floats, given: Floats) -> Floats:
 
 
 def difference(
-    name: str, labels: Ids, ones: Ids, others: Ids, classes: int
+    name: str, labels: Labels, ones: Labels, others: Labels, classes: int
 ) -> dict[str, float | Interval]:
     """How much better `ones` are than `others` on the same rows, by a metric, and its interval.
 
@@ -248,12 +289,11 @@ def difference(
 
     Args:
         name: accuracy, or another metric of the confusion matrix.
-        ones, others: the class ids that two classifiers give. (rows,)
+        ones, others: the class ids that two classifiers give (rows,); of several labels, 0 and 1
+            (rows, classes).
     """
-    keys = (labels * classes + ones) * classes + others
-    found, counts = np.unique(keys, return_counts=True)
-    true, (one, other) = found // classes**2, divmod(found % classes**2, classes)
-    tables = [Confusion(true, given, counts.astype(np.int64), classes) for given in (one, other)]
+    (true, one, other), counts = _cells(classes, labels, ones, others)
+    tables = [Confusion(true, given, counts, classes) for given in (one, other)]
 
     def gap(cells: Floats) -> Floats:
         return tables[0].value(name, cells) - tables[1].value(name, cells)

@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from finetune.problems import InputError, some
 from finetune.rows import Label, Rows, natural
@@ -46,7 +47,10 @@ def name_labels(
             trimmed[role] = [
                 i for i, v in enumerate(rows.labels) if isinstance(v, str) and v != v.strip()
             ]
-            values[role] = [(v.strip() or None) if isinstance(v, str) else v for v in rows.labels]
+            values[role] = [
+                (v.strip() or None) if isinstance(v, str) else cast(Label | None, v)
+                for v in rows.labels
+            ]
     if given is not None:
         values = _numbers(values, given)
     kind = _one_kind(splits, values)
@@ -81,6 +85,56 @@ def name_labels(
     if problems:
         raise InputError(problems)
     return space, {role: Named(column, trimmed[role]) for role, column in plain.items()}
+
+
+@dataclass(frozen=True)
+class NamedSets:
+    """One split's labels by name, several or none in each row."""
+
+    names: list[tuple[str, ...] | None]  # (rows,), in the order of the label space; None: missing
+    trimmed: list[int]
+
+
+def name_label_sets(
+    splits: Mapping[str, Rows], train_rows: Sequence[int], given: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, NamedSets]]:
+    """What `name_labels` does, of rows that may have several labels.
+
+    Raises:
+        InputError: as `name_labels` does.
+    """
+    flat: dict[str, Rows] = {}
+    owners: dict[str, list[int]] = {}  # of each label the row that has it
+    for role, rows in splits.items():
+        sets = [cast(tuple[Label, ...], labels or ()) for labels in rows.labels or ()]
+        owners[role] = [i for i, labels in enumerate(sets) for _ in labels]
+        flat[role] = replace(
+            rows,
+            texts=[],
+            labels=[label for labels in sets for label in labels],
+            places=rows.places.take(owners[role]),
+            several=False,
+        )
+    kept = set(train_rows)
+    train = [k for k, owner in enumerate(owners["train"]) if owner in kept]
+    space, named = name_labels(flat, train, given)
+    order = {name: i for i, name in enumerate(space)}
+    found = {}
+    for role, rows in splits.items():
+        there: list[set[str]] = [set() for _ in rows.texts]
+        for owner, name in zip(owners[role], named[role].names, strict=True):
+            if name is not None:
+                there[owner].add(name)
+        # Outside the space are names that only validation or test has, of which a rule decides.
+        names = [
+            None
+            if labels is None
+            else tuple(sorted(of, key=lambda n: (order.get(n, len(order)), n)))
+            for labels, of in zip(rows.labels or (), there, strict=True)
+        ]
+        trimmed = sorted({owners[role][k] for k in named[role].trimmed})
+        found[role] = NamedSets(names, trimmed)
+    return space, found
 
 
 def _one_kind(

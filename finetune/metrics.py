@@ -10,7 +10,7 @@ Any name that is not here goes to `evaluate.load`.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import evaluate
@@ -35,31 +35,47 @@ class _Metric(evaluate.Metric):  # type: ignore[misc]
     """What these metrics share: they hold their inputs in memory and cite scikit-learn."""
 
     key: str
-    takes: Any = "int64"  # predictions: class ids, or (rows, classes) probabilities
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(keep_in_memory=True, **settings)
+    def __init__(self, several: bool = False, **settings: Any) -> None:
+        """Of several labels a row, what is taken is 0 and 1 for each class, as with `evaluate`'s
+        own metrics of that configuration."""
+        name = "multilabel" if several else None
+        super().__init__(config_name=name, keep_in_memory=True, **settings)
+
+    @property
+    def several(self) -> bool:
+        """Whether rows may have several labels."""
+        return bool(self.config_name == "multilabel")
 
     def _info(self) -> evaluate.MetricInfo:
+        one = datasets.Value("int64")
+        references = datasets.Sequence(one) if self.several else one
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
             citation="Pedregosa et al., scikit-learn, JMLR 12 (2011)",
             features=datasets.Features(
-                {"predictions": self.takes, "references": datasets.Value("int64")}
+                {"predictions": self._taken(references), "references": references}
             ),
         )
 
+    def _taken(self, references: Any) -> Any:
+        """What stands for a row's prediction."""
+        return references
+
 
 class _OfLabels(_Metric):
-    takes = datasets.Value("int64")
+    """A metric of predicted labels."""
 
 
 class _OfProbabilities(_Metric):
-    takes = datasets.Sequence(datasets.Value("float64"))
+    """A metric of each row's probabilities of all classes."""
+
+    def _taken(self, references: Any) -> Any:
+        return datasets.Sequence(datasets.Value("float64"))
 
 
 class Accuracy(_OfLabels):
-    """The share of texts whose label is right."""
+    """The share of texts whose label is right; of several labels, all of them."""
 
     key = "accuracy"
 
@@ -71,14 +87,15 @@ class Averaged(_OfLabels):
     """Precision, recall or F1 of each class, averaged over classes.
 
     macro: every class counts alike; weighted: by its rows; micro: over all rows at once. As in
-    scikit-learn, a class counts where some row has it or is given it: one that is never predicted
-    has precision 0, one that never occurs has recall 0.
+    scikit-learn, a class counts where some row has it or is given it (of several labels a row,
+    every class counts): one that is never predicted has precision 0, one that never occurs has
+    recall 0.
     """
 
-    def __init__(self, kind: str, average: str) -> None:
+    def __init__(self, kind: str, average: str, several: bool = False) -> None:
         self.key = f"{kind}_{average}"
         self.kind, self.average = kind, average
-        super().__init__()
+        super().__init__(several)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         measure = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
@@ -96,12 +113,19 @@ class MatthewsCorrelation(_OfLabels):
 
 
 class LogLoss(_OfProbabilities):
-    """Cross-entropy: the mean of -log(probability of the true label), in nats."""
+    """Cross-entropy: the mean of -log(probability of the true label), in nats.
+
+    Of several labels a row, the sum over the classes of each decision's.
+    """
 
     key = "log_loss"
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         probabilities = np.asarray(predictions, dtype=np.float64)
+        if self.several:
+            right = np.where(np.asarray(references) > 0, probabilities, 1 - probabilities)
+            nats = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).sum(axis=1)
+            return {self.key: float(nats.mean())}
         true = probabilities[np.arange(len(references)), np.asarray(references)]
         return {self.key: float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())}
 
@@ -109,12 +133,14 @@ class LogLoss(_OfProbabilities):
 class TopKAccuracy(_OfProbabilities):
     """The share of texts whose true label is among the k most probable."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, several: bool = False) -> None:
         self.key = f"top_{k}_accuracy"
         self.k = k
-        super().__init__()
+        super().__init__(several)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        if self.several:
+            raise ValueError("it is of rows with one label each")
         probabilities = np.asarray(predictions)
         true = probabilities[np.arange(len(references)), np.asarray(references)]
         # A tie counts for the lower class id, as it does for argmax.
@@ -128,9 +154,9 @@ class Loaded:
 
     takes = datasets.Value("int64")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, several: bool = False) -> None:
         self.key = name
-        self.module = evaluate.load(name, keep_in_memory=True)
+        self.module = evaluate.load(name, "multilabel" if several else None, keep_in_memory=True)
 
     def compute(self, predictions: Any, references: Any) -> dict[str, float]:
         values = self.module.compute(predictions=predictions, references=references)
@@ -142,8 +168,13 @@ class Loaded:
 Metric = _Metric | Loaded
 
 
-def load(names: Sequence[str], best: str, trust_remote_code: bool) -> list[Metric]:
+def load(
+    names: Sequence[str], best: str, trust_remote_code: bool, several: bool = False
+) -> list[Metric]:
     """A metric for each name, `best` being the one that picks the model.
+
+    Args:
+        several: whether rows may have several labels.
 
     Raises:
         InputError: for every name that is none of ours and that `evaluate.load` may not or cannot
@@ -152,7 +183,7 @@ def load(names: Sequence[str], best: str, trust_remote_code: bool) -> list[Metri
     found: list[Metric] = []
     problems: list[str] = []
     for name in names:
-        own = _own(name)
+        own = _own(name, several)
         if own is not None:
             found.append(own)
         elif not trust_remote_code:
@@ -163,7 +194,7 @@ def load(names: Sequence[str], best: str, trust_remote_code: bool) -> list[Metri
             )
         else:
             try:
-                found.append(Loaded(name))
+                found.append(Loaded(name, several))
             except Exception as error:
                 # evaluate raises anything here: no such name, no network, a broken script
                 absent = isinstance(error, (FileNotFoundError, ConnectionError))
@@ -179,32 +210,44 @@ def load(names: Sequence[str], best: str, trust_remote_code: bool) -> list[Metri
     return found
 
 
-def try_out(metrics: Sequence[Metric], classes: int) -> None:
+def try_out(metrics: Sequence[Metric], classes: int, several: bool = False) -> None:
     """Compute each metric once on made-up rows, so that none fails after training.
 
     Raises:
         InputError: for every metric that cannot score that many classes.
     """
     logits = np.eye(classes)
+    labels = np.eye(classes, dtype=np.int8) if several else np.arange(classes)
     problems = []
     for metric in metrics:
         try:
-            measure([metric], logits, np.arange(classes))
+            measure([metric], logits, labels)
         except Exception as error:
             hint = did_you_mean(metric.key, OWN, "the metrics that need no network are")
             problems.append(
-                f"score.metrics: '{metric.key}' cannot score {classes} classes ({error}){hint}"
+                f"score.metrics: '{metric.key}' cannot score {classes} classes"
+                f"{' where a row may have several' * several} ({error}){hint}"
             )
     if problems:
         raise InputError(problems)
 
 
 def measure(
-    metrics: Sequence[Metric], logits: NDArray[Any], labels: NDArray[np.int64]
+    metrics: Sequence[Metric],
+    logits: NDArray[Any],
+    labels: NDArray[Any],
+    thresholds: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
-    """Every metric of some rows, from logits (rows, classes) and true class ids (rows,)."""
-    predictions = logits.argmax(axis=1)
-    chances = softmax(logits)
+    """Every metric of some rows.
+
+    Args:
+        logits: (rows, classes)
+        labels: true class ids (rows,); of several labels, 0 and 1 for each class (rows, classes).
+        thresholds: as of `answers`.
+    """
+    several = labels.ndim == 2
+    predictions = answers(logits, several, thresholds)
+    chances = probabilities(logits, several)
     values: dict[str, float] = {}
     for metric in metrics:
         given = chances if isinstance(metric, _OfProbabilities) else predictions
@@ -212,8 +255,37 @@ def measure(
     return values
 
 
-def losses(logits: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)"""
+def answers(
+    logits: NDArray[Any], several: bool = False, thresholds: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """What logits (rows, classes) say: each row's class id (rows,).
+
+    Where a row may have several labels, 0 and 1 for each class (rows, classes): 1 where its
+    probability is at least its threshold.
+
+    Args:
+        thresholds: of each class (classes,); None: one half.
+    """
+    if not several:
+        predictions = logits.argmax(axis=1)
+        return cast(NDArray[np.int64], predictions)
+    given = sigmoid(logits) >= (0.5 if thresholds is None else thresholds)
+    return given.astype(np.int64)
+
+
+def losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)
+
+    Of several labels, binary cross-entropy summed over the classes: -log of the probability of just
+    that set of labels.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 for each class (rows, classes).
+    """
+    if labels.ndim == 2:
+        signed = np.where(labels > 0, -1.0, 1.0) * logits.astype(np.float64)
+        summed: NDArray[np.float64] = np.logaddexp(0.0, signed).sum(axis=1)
+        return summed
     true = softmax(logits)[np.arange(len(labels)), labels]
     result: NDArray[np.float64] = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
     return result
@@ -245,11 +317,29 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
-def _own(name: str) -> _Metric | None:
+def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities from logits, each for itself. (rows, classes)"""
+    halved = np.tanh(logits.astype(np.float64) / 2)  # never overflows
+    result: NDArray[np.float64] = (1 + halved) / 2
+    return result
+
+
+def probabilities(logits: NDArray[Any], several: bool) -> NDArray[np.float64]:
+    """Of each class: one of them is true, or each may be. (rows, classes)"""
+    return sigmoid(logits) if several else softmax(logits)
+
+
+def right(labels: NDArray[Any], guesses: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each row's answer is right; of several labels, all of them. (rows,)"""
+    same = np.equal(labels, guesses)
+    return np.asarray(same.all(axis=1) if same.ndim == 2 else same)
+
+
+def _own(name: str, several: bool = False) -> _Metric | None:
     if name in ("accuracy", "matthews_correlation", "log_loss"):
-        return {m.key: m for m in (Accuracy, MatthewsCorrelation, LogLoss)}[name]()
+        return {m.key: m for m in (Accuracy, MatthewsCorrelation, LogLoss)}[name](several)
     averaged = re.fullmatch(r"(precision|recall|f1)_(macro|micro|weighted)", name)
     if averaged:
-        return Averaged(averaged[1], averaged[2])
+        return Averaged(averaged[1], averaged[2], several)
     top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name)
-    return TopKAccuracy(int(top[1])) if top else None
+    return TopKAccuracy(int(top[1]), several) if top else None

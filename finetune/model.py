@@ -52,7 +52,12 @@ AutoModelForSequenceClassification.register(
 
 
 def build(
-    source: str, choices: Model, labels: Sequence[str], attention: str, seed: int
+    source: str,
+    choices: Model,
+    labels: Sequence[str],
+    attention: str,
+    seed: int,
+    several: bool = False,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -64,6 +69,7 @@ def build(
         attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
             runs eager, unless the recipe asked for it by name.
         seed: of the new weights; the global random state stays as it is.
+        several: whether a row may have several labels. Then each logit has a sigmoid of its own.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
@@ -74,7 +80,9 @@ def build(
     make = _linear if choices.head == "linear" else _native
     with quietly(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
-        model, fresh, head_is_trained = make(source, config, choices, labels, attention)
+        model, fresh, head_is_trained = make(
+            source, config, choices, _label_fields(labels, several), attention
+        )
         if choices.dropout is not None:
             for module in model.modules():
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
@@ -165,7 +173,7 @@ Made = tuple[PreTrainedModel, set[str], bool]
 
 
 def _linear(
-    source: str, config: PretrainedConfig, choices: Model, labels: Sequence[str], attention: str
+    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
 ) -> Made:
     inner = encoder_config(config)
     if inner.model_type not in CONFIG_MAPPING:
@@ -177,7 +185,7 @@ def _linear(
         encoder=inner,
         pooling=choices.pooling,
         classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
-        **_label_fields(labels),
+        **fields,
     )
     if isinstance(config, DocumentClassifierConfig):
         model, info = _from_pretrained(
@@ -190,7 +198,7 @@ def _linear(
         )
         fresh = _check_weights(model, info, "encoder.", source, "model.source")
         model.config.encoder.name_or_path = ""
-        same = _labels(config) == list(labels) and config.pooling == choices.pooling
+        same = _is_same_task(config, fields) and config.pooling == choices.pooling
         return model, fresh, same
     encoder, info = _from_pretrained(
         AutoModel,
@@ -212,12 +220,12 @@ def _linear(
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = model.encoder.pooler
     model.encoder = encoder
-    model.classifier = nn.Linear(encoder.config.hidden_size, len(labels))
+    model.classifier = nn.Linear(encoder.config.hidden_size, len(fields["id2label"]))
     return model, set(), False
 
 
 def _native(
-    source: str, config: PretrainedConfig, choices: Model, labels: Sequence[str], attention: str
+    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
 ) -> Made:
     if isinstance(config, DocumentClassifierConfig):
         raise InputError(
@@ -230,8 +238,8 @@ def _native(
             f"model.head: 'native' needs an architecture with a classification class, and "
             f"'{config.model_type}' has none; set model.head=linear"
         )
-    same = _labels(config) == list(labels)
-    for name, value in _label_fields(labels).items():
+    same = _is_same_task(config, fields)
+    for name, value in fields.items():
         setattr(config, name, value)
     model, info = _from_pretrained(
         AutoModelForSequenceClassification,
@@ -362,15 +370,18 @@ def _set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
             ) from error
 
 
-def _labels(config: PretrainedConfig) -> list[str]:
-    by_index: dict[Any, str] = dict(config.id2label or {})
-    return [by_index[index] for index in sorted(by_index)]
+def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
+    """Whether a source's head gives the same labels, by a softmax or sigmoids alike."""
+    several = "multi_label_classification"
+    alike = (config.problem_type == several) == (fields["problem_type"] == several)
+    return alike and bool(dict(config.id2label or {}) == fields["id2label"])
 
 
-def _label_fields(labels: Sequence[str]) -> dict[str, Any]:
+def _label_fields(labels: Sequence[str], several: bool) -> dict[str, Any]:
+    kind = "multi" if several else "single"
     return {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
-        # Else an earlier task's multi_label_classification would have `pipeline` use a sigmoid.
-        "problem_type": "single_label_classification",
+        # By this, `pipeline` uses a sigmoid or a softmax, whatever an earlier task had.
+        "problem_type": f"{kind}_label_classification",
     }

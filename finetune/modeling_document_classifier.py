@@ -96,11 +96,13 @@ class DocumentClassifier(PreTrainedModel):
             input_ids: (rows, tokens).
             attention_mask: (rows, tokens), 1 for real tokens and 0 for padding; None: all real.
             token_type_ids: (rows, tokens); ignored where the encoder takes none.
-            labels: (rows,) class indices.
+            labels: (rows,) class indices; for several labels a row (`problem_type`), 0 and 1
+                (rows, classes).
             kwargs: go to the encoder.
 
         Returns:
-            `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`.
+            `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`; of several
+            labels, binary and summed over the classes.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -111,8 +113,15 @@ class DocumentClassifier(PreTrainedModel):
         pooled = self.pool(output.last_hidden_state, attention_mask)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 logits would tie
             logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
+        loss = None
+        if labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits.float(), labels.float(), reduction="sum"
+            ) / len(labels)
+        elif labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(
-            loss=None if labels is None else nn.functional.cross_entropy(logits.float(), labels),
+            loss=loss,
             logits=logits,
             hidden_states=output.get("hidden_states"),
             attentions=output.get("attentions"),

@@ -74,8 +74,7 @@ def render(results: Results, log: Log, recipe: str = "") -> str:
 def write_seeds(found: Results, folder: Path) -> None:
     """Draw the page of a recipe's runs with several seeds, from what `seeds.together` found."""
     split = "test" if found["test"] else "validation"
-    names = [name for name in found[split] if name != "loss"]
-    main = "accuracy" if "accuracy" in names or not names else names[0]
+    names, main = [name for name in found[split] if name != "loss"], found["main"]
     one = found[split].get(main) or found[split]["loss"]
     rows = [
         charts.Row(f"seed {seed}", value, None, "main", said(main, value))
@@ -172,6 +171,15 @@ def loads(results: Results, folder: str = "model") -> str:
     document = '"A document."'
     if results["data"]["reading"]["text_pair"] is not None:
         document = '{"text": "A text.", "text_pair": "Its second text."}'
+    if advice.has_several(results):
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}", top_k=None{code})\n'
+            "config = classify.model.config  # a label is given from its own threshold on\n"
+            'least = dict(zip(config.id2label.values(), config.document["thresholds"]))\n'
+            f"[found] = classify([{document}], truncation=True)\n"
+            '[one["label"] for one in found if one["score"] >= least[one["label"]]]'
+        )
     return (
         "from transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="{folder}"{code})\n'

@@ -12,6 +12,9 @@ from pydantic_core import PydanticCustomError
 # What SGD and AdamW start from where a recipe names no rate.
 DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
 
+# What is measured, by default, where a row may have several labels.
+SEVERAL_METRICS = ("f1_micro", "f1_macro", "accuracy")
+
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -58,7 +61,14 @@ class Data(Section):
     text_pair: str | None = Field(
         None, description="the column of the second text of each pair, where documents are pairs"
     )
-    label: str = Field("label", description="the column of the labels")
+    label: str | Names = Field(
+        "label",
+        description="the column of the labels, whose cells may be lists of labels; or several "
+        "columns of 0 and 1, each a label",
+    )
+    label_separator: str | None = Field(
+        None, description="what stands between a cell's labels where it has several", min_length=1
+    )
     labels: Names | None = Field(
         None, description="the labels in order, which also names integer labels 0, 1, 2, …"
     )
@@ -153,9 +163,17 @@ class Data(Section):
                 "template",
                 f"just the columns of data.text, {list(named)}; it has {list(fields)}",
             )
-        if self.label in self.columns():
-            raise conflict("label", f"another column than data.text, got '{self.label}' for both")
-        if self.text_pair is not None and self.text_pair in (*self.columns(), self.label):
+        labels = (self.label,) if isinstance(self.label, str) else self.label
+        for column in labels:
+            if column in self.columns():
+                raise conflict("label", f"another column than data.text, got '{column}' for both")
+        if not isinstance(self.label, str):
+            if len(set(labels)) < len(labels) or len(labels) < 2:
+                raise conflict("label", f"two columns or more, each once, got {list(labels)}")
+            for key in ("labels", "label_separator"):
+                if getattr(self, key) is not None:
+                    raise conflict(key, "null where data.label names several columns")
+        if self.text_pair is not None and self.text_pair in (*self.columns(), *labels):
             raise conflict(
                 "text_pair",
                 f"another column than data.text and data.label, got '{self.text_pair}' again",
@@ -363,11 +381,16 @@ class Score(Section):
 
     metrics: Names = Field(
         ("accuracy", "f1_macro"),
-        description="accuracy, precision_macro, recall_macro, f1_macro (also _micro, _weighted), "
-        "matthews_correlation, log_loss, top_3_accuracy (any number); with score.trust_remote_code "
-        "any name of evaluate.load",
+        description="accuracy (of several labels a row: all of them right), precision_macro, "
+        "recall_macro, f1_macro (also _micro, _weighted), matthews_correlation, log_loss, "
+        "top_3_accuracy (any number); with score.trust_remote_code any name of evaluate.load. "
+        "Where a row may have several labels, the default is f1_micro, f1_macro, accuracy",
     )
-    best: str = Field("accuracy", description="the validation metric that picks the model")
+    best: str = Field(
+        "accuracy",
+        description="the validation metric that picks the model; by default, of several labels a "
+        "row: f1_macro",
+    )
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
         "epoch", description="score validation after each epoch, or every so many steps"
     )
@@ -522,6 +545,17 @@ def columns_in(template: str) -> tuple[str, ...]:
         if name is not None:
             names[name] = None
     return tuple(names)
+
+
+def for_several_labels(recipe: Recipe) -> Recipe:
+    """The recipe with the metrics that suit rows of several labels, where it names none."""
+    given = recipe.score.model_fields_set
+    changes: dict[str, object] = {}
+    if "metrics" not in given:
+        changes["metrics"] = SEVERAL_METRICS
+    if given.isdisjoint({"metrics", "best"}):
+        changes["best"] = "f1_macro"
+    return recipe.model_copy(update={"score": recipe.score.model_copy(update=changes)})
 
 
 def conflict(key: str, expected: str) -> PydanticCustomError:

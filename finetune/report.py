@@ -13,10 +13,11 @@
                        glance: data (labels, texts and classes of the three splits), test (texts
                        and classes of that one), tokens (what the tokenizer made of them), recipe
                        (all that decides a number), first_weights, weights (the saved model's)
-    data               source; labels in order; splits: of each its origin, rows, classes (rows of
-                       each label), truncated_rows, cut_tokens, median and longest (tokens of a
-                       whole text); findings: of each its kind, split, count, places (the first
-                       few), rule (what was done), other (a second split), says (it in words)
+    data               source; labels in order; multi_label: whether a row may have several, or
+                       none; splits: of each its origin, rows, classes (rows of each label),
+                       truncated_rows, cut_tokens, median and longest (tokens of a whole text);
+                       findings: of each its kind, split, count, places (the first few), rule (what
+                       was done), other (a second split), says (it in words)
     data.reading       how a document becomes tokens, as the saved model's config.json has it under
                        `document`: text, template, text_pair (columns), max_length, long, stride,
                        max_windows, pool, and thresholds and abstain_below of answers
@@ -36,26 +37,32 @@
     baselines          what needs no encoder scores on test; majority (label: train's commonest)
                        and tfidf (words and word pairs under a logistic regression); of each the
                        metrics, intervals, train_rows it was fitted on, seconds, and
-                       model_is_better_by: the difference in accuracy and in f1_macro and its
-                       interval, paired by row
+                       model_is_better_by: the difference in accuracy and in f1_macro (multi-label:
+                       also f1_micro) and its interval, paired by row
+    thresholds         multi-label: from which probability on each label is given, chosen on
+                       validation; else null
     calibration        temperature that the saved head was divided by, why; of validation and test:
                        before and after, each with ece (expected calibration error, 15 bins),
-                       log_loss, bins (low, high, rows, confidence, accuracy)
+                       log_loss, bins (low, high, rows, confidence, accuracy); multi-label: over
+                       the decisions on each row and label, by the label's probability
     abstention         target: the accuracy that was asked for; threshold: answer only where the
                        probability is at least that, chosen on validation; of validation and test:
                        rows, coverage and accuracy of what is answered, and curve: the same for
-                       every threshold
+                       every threshold; multi-label: null
     analysed           the split that the next six tell of: test, or validation where test has no
                        labels
     classes            of each label: support and predicted (rows), precision, recall, f1, and
                        precision_interval, recall_interval, f1_interval
-    confusion          rows by true label (first index) and by answer; null above 200 labels
-    confused_pairs     label, predicted, rows, share of the label's rows; the most frequent first
+    confusion          rows by true label (first index) and by answer; null above 200 labels, and
+                       multi-label
+    confused_pairs     label, predicted, rows, share of the label's rows; the most frequent first;
+                       multi-label: rows that lack a label and have another one wrongly
     lengths            of rows from shortest to longest (tokens of the whole text): rows, accuracy,
                        accuracy_interval, truncated rows
     truncation         the same of the truncated rows and of the whole ones
     mistakes           the surest wrong answers: row, label, predicted, confidence,
-                       label_probability, text (its first 800 characters)
+                       label_probability, text (its first 800 characters); multi-label: decision,
+                       which was most surely wrong, and confidence in that
     cost               of the main process since it was started: seconds of each stage (prepare,
                        train; score: validation and test; validate: keep the best model;
                        checkpoint; close: calibrate; analyse), peak_memory and peak_device_memory
@@ -81,10 +88,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from finetune import audit, recipe
-from finetune.corpus import Corpus, Split, class_counts
+from finetune.corpus import Corpus, Split, class_counts, names_of
 from finetune.course import Standing
 from finetune.hardware import Hardware
-from finetune.metrics import softmax
+from finetune.metrics import answers, probabilities
 from finetune.problems import InputError
 from finetune.reading import Reading
 from finetune.record import Record
@@ -95,18 +102,32 @@ SCHEMA = 4
 
 
 def write_predictions(
-    file: Path, split: Split, labels: Sequence[str], logits: NDArray[np.float32]
+    file: Path,
+    split: Split,
+    labels: Sequence[str],
+    logits: NDArray[np.float32],
+    several: bool = False,
+    thresholds: NDArray[np.float64] | None = None,
 ) -> None:
-    """One line for each row: where it came from, its label, the answer and all probabilities."""
+    """One line for each row: where it came from, its label, the answer and all probabilities.
+
+    Where a row may have several labels, its label and the answer are lists.
+    """
     lines = []
-    for i, row in enumerate(softmax(logits)):
+    guesses = answers(logits, several, thresholds)
+    for i, row in enumerate(probabilities(logits, several)):
         line: dict[str, Any] = {"row": split.places.place(i)}
         if split.labels is not None:
-            line["label"] = labels[split.labels[i]]
-        line["predicted"] = labels[int(row.argmax())]
+            line["label"] = _said(split.labels[i], labels)
+        line["predicted"] = _said(guesses[i], labels)
         line["probabilities"] = [round(float(chance), 6) for chance in row]
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     write_whole(file, "".join(lines))
+
+
+def _said(answer: Any, labels: Sequence[str]) -> str | list[str]:
+    found = names_of(answer, labels)
+    return found if np.ndim(answer) else found[0]
 
 
 def results(
@@ -144,6 +165,7 @@ def results(
         "data": {
             "source": choices.data.source,
             "labels": list(corpus.labels),
+            "multi_label": corpus.multi_label,
             "splits": {
                 split.name: {
                     "origin": split.origin,

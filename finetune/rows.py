@@ -7,12 +7,14 @@ import json
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from finetune.problems import InputError, nearest, some
+from finetune.several import sets_of
 
 Label = str | int | bool
+Labels = Label | tuple[Label, ...]  # of one row; a tuple where it may have several, or none
 Item = TypeVar("Item")
 
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -46,12 +48,20 @@ class Rows:
     """One split as it stands in the source."""
 
     texts: list[str | None]  # None where missing
-    labels: list[Label | None] | None  # None: the split has no label column at all
+    labels: list[Labels | None] | None  # None: the split has no label column at all
     places: Places
     damaged: list[int]  # rows whose bytes were not UTF-8, now with U+FFFD in their place
     label_names: tuple[str, ...] | None = None  # the data set's own names in its own order
     origin: str = ""  # "test.jsonl.gz", "fancyzhx/ag_news test"
     seconds: list[str | None] | None = None  # the second text of each pair
+    several: bool = False  # whether a row may have several labels: then each is a tuple
+
+    def as_sets(self) -> "Rows":
+        """The same rows, each with a tuple of labels."""
+        if self.several or self.labels is None:
+            return self
+        sets = [None if label is None else (cast(Label, label),) for label in self.labels]
+        return replace(self, labels=cast(list[Labels | None], sets), several=True)
 
 
 @dataclass(frozen=True)
@@ -59,17 +69,22 @@ class Wanted:
     """The columns to read, and whether the split is of use without the label."""
 
     text: tuple[str, ...]  # data.text, or those of data.template
-    label: str  # data.label
+    label: str | tuple[str, ...]  # data.label; several: each is a label, its cells say yes or no
     needs_label: bool = False
     second: str | None = None  # data.text_pair
     template: str | None = None  # data.template
+    separator: str | None = None  # data.label_separator
 
     def texts(self) -> tuple[str, ...]:
         """The columns that hold text."""
         return self.text if self.second is None else (*self.text, self.second)
 
+    def labels(self) -> tuple[str, ...]:
+        """The columns that hold labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
     def columns(self) -> tuple[str, ...]:
-        return (*self.texts(), self.label)
+        return (*self.texts(), *self.labels())
 
     def asked(self) -> list[tuple[str, str]]:
         """Each column that there must be, after the key of the recipe which asks for it."""
@@ -78,7 +93,7 @@ class Wanted:
         if self.second is not None:
             asked.append(("data.text_pair", self.second))
         if self.needs_label:
-            asked.append(("data.label", self.label))
+            asked += [("data.label", column) for column in self.labels()]
         return asked
 
     def joined(self, cells: Sequence[str | None]) -> str | None:
@@ -122,8 +137,8 @@ def table_rows(
         for column in wanted.columns()
         if column in table.column_names
     }
-    if label_names is not None and wanted.label in cells:
-        cells[wanted.label] = [None if value == -1 else value for value in cells[wanted.label]]
+    if label_names is not None and (label := wanted.labels()[0]) in cells:
+        cells[label] = [None if value == -1 else value for value in cells[label]]
     places = Places(name, range(1, table.num_rows + 1), "row")
     return rows_of(where, places, cells, wanted, label_names)
 
@@ -143,12 +158,21 @@ def rows_of(
     if not cells[wanted.text[0]]:
         raise InputError(f"{where}: no rows")
     problems = []
-    labels = cells.get(wanted.label)
-    of_text = [(column, key) for key, column in wanted.asked() if column != wanted.label]
+    labels: list[Any] | None = None
+    if cells.keys() >= {*wanted.labels()}:
+        columns = [cells[column] for column in wanted.labels()]
+        one = isinstance(wanted.label, str)
+        labels = columns[0] if one else list(zip(*columns, strict=True))
+    several = wanted.separator is not None or not isinstance(wanted.label, str)
+    several = labels is not None and (several or any(isinstance(cell, list) for cell in labels))
+    said: list[str] = []
+    if several:
+        labels, said = sets_of(labels or [], wanted.label, wanted.separator, places.within)
+    of_text = [(column, key) for key, column in wanted.asked() if key != "data.label"]
     for kinds, values, message in (
         *(((str,), cells[column], f"'{column}' ({key}): expected text") for column, key in of_text),
-        ((str, int, bool), labels or [], f"'{wanted.label}' (data.label): expected one label per "
-         "row, as text, a whole number or true or false"),
+        ((str, int, bool, *[tuple] * several), labels or [], f"'{wanted.label}' (data.label): "
+         "expected a label, as text, a whole number or true or false, or a list of labels"),
     ):  # fmt: skip
         wrong = set(map(type, values)) - {*kinds, type(None)}
         if wrong:
@@ -157,19 +181,22 @@ def rows_of(
                 for i, value in enumerate(values)
                 if type(value) in wrong
             ]
-            several = "; several labels per row are not supported yet" if list in wrong else ""
-            problems.append(f"{where}: {message}, got {some(found, SHOWN)}{several}")
+            problems.append(f"{where}: {message}, got {some(found, SHOWN)}")
+    problems += [f"{where}: {problem}" for problem in said]
     if problems:
         raise InputError(problems)
     damaged: set[int] = set()
-    columns = [_mended(cells[column], damaged.add) for column in wanted.text]
-    texts = [wanted.joined(row) for row in zip(*columns, strict=True)]
+    parts = [_mended(cells[column], damaged.add) for column in wanted.text]
+    texts = [wanted.joined(row) for row in zip(*parts, strict=True)]
     seconds = None if wanted.second is None else _mended(cells[wanted.second], damaged.add)
-    labels = None if labels is None else _mended(labels, damaged.add)
-    return Rows(texts, labels, places, sorted(damaged), label_names, places.name, seconds)
+    if labels is not None:
+        labels = _mended(labels, damaged.add)
+        for i, label in enumerate(labels if several else ()):
+            labels[i] = label and tuple(_mended(label, lambda _, i=i: damaged.add(i)))  # type: ignore[misc]
+    return Rows(texts, labels, places, sorted(damaged), label_names, places.name, seconds, several)
 
 
-def _mended(values: list[Item], mark: Callable[[int], None]) -> list[Item]:
+def _mended(values: Sequence[Item], mark: Callable[[int], None]) -> list[Item]:
     """Put U+FFFD where bytes were not UTF-8 or a \\u escape is half a pair; mark those rows."""
     mended = list(values)
     for i, value in enumerate(values):
@@ -189,7 +216,10 @@ def mend(text: str) -> str:
 
 def check_columns(where: str, found: Sequence[str], wanted: Wanted, if_no_header: str = "") -> None:
     problems = []
-    for key, column in wanted.asked():
+    asked = wanted.asked()
+    if not wanted.needs_label and {*wanted.labels()} & {*found}:  # some of several: not without all
+        asked += [("data.label", column) for column in wanted.labels()]
+    for key, column in asked:
         if column in found:
             continue
         guess = nearest(column, found)

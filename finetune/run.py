@@ -155,6 +155,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     from finetune.course import Course
     from finetune.meter import Meter
     from finetune.processes import main_first, main_only
+    from finetune.recipe import for_several_labels
     from finetune.record import DivergedError, Record
 
     # This machine, and what must be right before anything is loaded.
@@ -201,7 +202,15 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     corpus = main_first(
         accelerator, lambda: data.prepare(sources.load_rows(recipe.data), recipe.data)
     )
-    metrics.try_out(wanted, len(corpus.labels))
+    if corpus.multi_label:
+        recipe = for_several_labels(recipe)
+        wanted = metrics.load(
+            recipe.score.metrics,
+            recipe.score.best,
+            recipe.score.trust_remote_code,
+            several=True,
+        )
+    metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
     source = sources.model_source(recipe.model.source)
@@ -248,7 +257,12 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     classifier = main_first(
         accelerator,
         lambda: model.build(
-            source, recipe.model, corpus.labels, plan.attention, seed=recipe.run.seed
+            source,
+            recipe.model,
+            corpus.labels,
+            plan.attention,
+            seed=recipe.run.seed,
+            several=corpus.multi_label,
         ),
     )
     reads.note(classifier.config)
@@ -366,7 +380,14 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
 
     def write() -> None:
         predictions = course.folder / "predictions" / "test.jsonl"
-        report.write_predictions(predictions, corpus.test, corpus.labels, outcome.test.logits)
+        report.write_predictions(
+            predictions,
+            corpus.test,
+            corpus.labels,
+            outcome.test.logits,
+            corpus.multi_label,
+            outcome.test.thresholds,
+        )
         card.write(results, recipe, source, course.folder)
         run_folder.write_json(course.folder / "results.json", results)
         page.write(results, course.folder)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,28 +22,46 @@ class Scores:
         logits: (rows, classes) float32, in the split's own order.
         values: `loss`, its standard error `loss_se`, and each metric by name; empty where the
             split has no labels.
+        thresholds: of several labels a row, from which probability on each was given. (classes,)
     """
 
     logits: NDArray[np.float32]
     values: dict[str, float]
+    thresholds: NDArray[np.float64] | None = None
 
 
 def score(
     model: torch.nn.Module,
     table: TokenTable,
-    labels: NDArray[np.int64] | None,
+    labels: NDArray[Any] | None,
     wanted: Sequence[metrics.Metric],
     accelerator: Accelerator,
     micro_batch_tokens: int,
+    thresholds: NDArray[np.float64] | None = None,
 ) -> Scores:
-    """Score a split, the same on any number of processes."""
+    """Score a split, the same on any number of processes.
+
+    Args:
+        labels: class ids (rows,); of several labels, 0 and 1 for each class (rows, classes); None
+            where the split has none.
+        thresholds: of several labels a row, from which probability on each is given. (classes,)
+    """
     logits = logits_of(model, table, accelerator, micro_batch_tokens)
     if labels is None:
-        return Scores(logits, {})
-    chances = metrics.softmax(logits)[np.arange(len(labels)), labels]
-    losses = -np.log(np.maximum(chances, np.finfo(np.float64).tiny))  # (rows,)
-    values = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
-    return Scores(logits, values | metrics.measure(wanted, logits, labels))
+        return Scores(logits, {}, thresholds)
+    return Scores(logits, values(logits, labels, wanted, thresholds), thresholds)
+
+
+def values(
+    logits: NDArray[np.float32],
+    labels: NDArray[Any],
+    wanted: Sequence[metrics.Metric],
+    thresholds: NDArray[np.float64] | None = None,
+) -> dict[str, float]:
+    """`loss`, its standard error `loss_se`, and each metric by name."""
+    losses = metrics.losses(logits, labels)  # (rows,)
+    of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
+    return of_loss | metrics.measure(wanted, logits, labels, thresholds)
 
 
 @torch.no_grad()  # not inference_mode: what an encoder caches must serve training again

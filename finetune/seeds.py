@@ -7,6 +7,7 @@ seeds, what another order of rows, dropout or head would have. `seeds.json` hold
 
     recipe, seeds       as asked for
     runs                of each seed its folder
+    main                the metric that a reader is told first
     validation, test    of each metric its values in the order of the seeds, mean, sd (of one run,
                         n - 1 below; null for one seed), low and high
 """
@@ -18,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from finetune import advice
 from finetune.problems import InputError
 from finetune.recipe import Recipe
 from finetune.terminal import say, table
@@ -82,6 +84,7 @@ def together(choices: Recipe, folders: Sequence[Path]) -> dict[str, Any]:
         "recipe": choices.run.name,
         "seeds": list(choices.run.seeds or ()),
         "runs": [folder.name for folder in folders],
+        "main": advice.main_metric(results[0]),
     }
     for split in ("validation", "test"):
         found[split] = {

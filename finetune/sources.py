@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from finetune import recipe
 from finetune.files import SUFFIXES, read_documents, read_file, stem_of, suffix_of
 from finetune.problems import InputError, nearest, some
-from finetune.rows import Label, Places, Rows, Wanted, natural, table_rows
+from finetune.rows import Label, Labels, Places, Rows, Wanted, natural, table_rows
 
 __all__ = [
     "Label",
@@ -279,7 +279,10 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
         if len(parts) == 1:
             return parts[0]
         places = [part.places.place(i) for part in parts for i in range(len(part.texts))]
-        labels: list[Label | None] | None = None
+        several = any(part.several for part in parts)
+        if several:
+            parts = [part.as_sets() for part in parts]
+        labels: list[Labels | None] | None = None
         if all(part.labels is not None for part in parts):
             labels = [label for part in parts for label in part.labels or []]
         damaged = []
@@ -295,7 +298,7 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
         seconds: list[str | None] | None = None
         if wanted.second is not None:
             seconds = [text for part in parts for text in part.seconds or ()]
-        return Rows(texts, labels, Places(origin, places), damaged, names, origin, seconds)
+        return Rows(texts, labels, Places(origin, places), damaged, names, origin, seconds, several)
 
     return read
 
@@ -352,7 +355,8 @@ def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], R
         import datasets
 
         columns = [name for name in wanted.columns() if name in dataset.column_names]
-        feature = dataset.features.get(wanted.label)
+        feature = dataset.features.get(wanted.labels()[0])
+        feature = getattr(feature, "feature", feature)  # of a list of labels
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
         if {column for _, column in wanted.asked()} <= {*columns}:
             table = dataset.select_columns(columns).with_format("arrow")[:]
@@ -364,7 +368,14 @@ def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], R
 
 
 def _wanted(data: recipe.Data, needs_label: bool) -> Wanted:
-    return Wanted(data.columns(), data.label, needs_label, data.text_pair, data.template)
+    return Wanted(
+        data.columns(),
+        data.label,
+        needs_label,
+        data.text_pair,
+        data.template,
+        data.label_separator,
+    )
 
 
 def _hub_problem(data: recipe.Data, error: Exception) -> str:

@@ -12,7 +12,10 @@ STAYS = -1
 
 
 def carve(
-    texts: Sequence[str], labels: Sequence[int], fractions: Sequence[float], seed: int
+    texts: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    fractions: Sequence[float],
+    seed: int,
 ) -> np.ndarray:
     """Cut shares of a pool, one after the other, stratified by label.
 
@@ -22,9 +25,12 @@ def carve(
     no class leaves the pool. Each cut draws from a stream of its own: changing a fraction leaves
     the cuts before it as they were.
 
+    Where rows may have several labels, each cut is stratified by all of them, the rarest first
+    (Sechidis et al. 2011, "On the stratification of multi-label data"), and may lack a few groups.
+
     Args:
         texts: (rows,)
-        labels: (rows,) class ids
+        labels: (rows,) class ids, or 0 and 1 (rows, classes)
         fractions: the share of the whole pool for each cut; 0 cuts nothing
         seed: of PCG64
 
@@ -35,6 +41,7 @@ def carve(
     groups = np.array([group_of.setdefault(text.strip(), len(group_of)) for text in texts], int)
     count = len(group_of)
     label_of = np.asarray(labels, dtype=np.int64)
+    several = label_of.ndim == 2
     _, first_rows = np.unique(groups, return_index=True)
     classes = label_of[first_rows]  # (groups,)
 
@@ -44,11 +51,17 @@ def carve(
     for cut, fraction in enumerate(fractions):
         order = _shuffle(count, seed, 1 + cut)
         order = order[free[order]]
+        total = math.floor(count * fraction + 0.5)
+        if several:
+            chosen = _rarest_first(classes > 0, order, fraction, total)
+            taken[chosen] = cut
+            free[chosen] = False
+            continue
         names, sizes = np.unique(classes, return_counts=True)
         members = [order[classes[order] == name] for name in names]
         shares = _shares(
             sizes * fraction,
-            math.floor(count * fraction + 0.5),
+            total,
             [len(member) for member in members],
             _shuffle(len(names), seed, 1001 + cut),
         )
@@ -70,10 +83,41 @@ def _anchors(groups: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.nd
     """For each label, the group with such a row that comes first in `order`."""
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
+    if labels.ndim == 2:
+        ranks = rank[groups]
+        of_each = [np.flatnonzero(has) for has in labels.T > 0 if has.any()]
+        return np.array([groups[rows[ranks[rows].argmin()]] for rows in of_each], dtype=np.int64)
     by_label = np.lexsort((rank[groups], labels))
     _, starts = np.unique(labels[by_label], return_index=True)
     anchors: np.ndarray = groups[by_label[starts]]
     return anchors
+
+
+def _rarest_first(sets: np.ndarray, order: np.ndarray, fraction: float, total: int) -> np.ndarray:
+    """Groups for a cut that has about `fraction` of each label's, and `total` in all.
+
+    The label with the fewest groups left is dealt with first, as it has the least room; what the
+    cut gets with it of other labels counts for those. Groups without a label are dealt with too.
+
+    Args:
+        sets: the labels of all groups. (groups, labels) bool
+        order: the groups that may be taken, shuffled.
+    """
+    sets = np.column_stack([sets, ~sets.any(axis=1)])
+    wanted = sets.sum(axis=0) * fraction
+    left = order
+    chosen = np.zeros(0, dtype=np.int64)
+    while len(left):
+        counts = sets[left].sum(axis=0)
+        there = np.flatnonzero(counts)
+        label = there[counts[there].argmin()]
+        has = sets[left, label]
+        room = total - len(chosen)
+        many = room if has.all() else min(room, math.floor(wanted[label] + 0.5))
+        found = left[has][: max(0, many)]
+        wanted = wanted - sets[found].sum(axis=0)
+        chosen, left = np.concatenate([chosen, found]), left[~has]
+    return chosen
 
 
 def _shares(

@@ -64,6 +64,13 @@ def _say_splits(corpus: Corpus) -> None:
         if counts[least] == counts[most]:
             listed = f", {counts[most]:,} rows each"
     say_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
+    if corpus.multi_label and corpus.train.labels is not None:
+        many = corpus.train.labels.sum(axis=1)
+        say_wrapped(
+            f"several labels a row: {many.mean():.2f} on average, at most {many.max()}; "
+            f"{(many == 0).sum():,} train rows have none",
+            mark="  ",
+        )
     for finding in corpus.findings:
         say_wrapped(str(finding), mark="  ! ")
 
@@ -234,8 +241,7 @@ def say_seeds(found: Mapping[str, Any], folder: Path) -> None:
     """The scores of several seeds together."""
     say(f"\n{seeds.as_text(found)}")
     split = "test" if found["test"] else "validation"
-    names = [name for name in found[split] if name != "loss"]
-    name = "accuracy" if "accuracy" in names or not names else names[0]
+    name = found["main"]
     one = found[split].get(name) or found[split]["loss"]
     spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
     count = len(found["seeds"])

@@ -392,11 +392,10 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         ),
         pytest.param(
             {"data/train.csv": None,
-             "data/train.jsonl": '{"text": 3, "label": "b"}\n{"text": "c", "label": ["b", "d"]}\n'},
+             "data/train.jsonl": '{"text": 3, "label": "b"}\n{"text": "c", "label": ["b", 2.5]}\n'},
             ["data/train.jsonl: 'text' (data.text): expected text, got 3 at line 1",
-             "data/train.jsonl: 'label' (data.label): expected one label per row, as text, a whole "
-             'number or true or false, got a list ["b", "d"] at line 2; several labels per row '
-             "are not supported yet"],
+             "data/train.jsonl: 'label' (data.label): expected a list of labels, each text, a "
+             "whole number or true or false, got ['b', 2.5] at line 2"],
             id="numbers as text, lists as labels",
         ),
         pytest.param(
