@@ -50,7 +50,7 @@ def test_lists_in_cells(tmp_path):
     assert corpus.train.labels.tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]]
     assert corpus.train.labels.dtype == np.int8
     assert class_counts(corpus.test, corpus.labels) == {"art": 1, "sea": 2, "war": 1}
-    found = [str(f) for f in corpus.findings if f.split == "train"]
+    found = [str(f) for f in corpus.findings if f.split == "train" and f.kind != "few rows"]
     assert found == [
         "train: 1 row has no label (train.jsonl: line 4): dropped (data.on_null_label: drop)",
         "train: 1 row has white space around its label (train.jsonl: line 3): trimmed",

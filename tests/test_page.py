@@ -170,7 +170,7 @@ def test_runs_of_any_number_of_labels(classes):
     """The page of made-up results, as of a run with many labels and one without a mistake."""
     import numpy as np
 
-    from finetune import analysis, closing, metrics
+    from finetune import analysis, closing, metrics, scoring
     from finetune.calibration import Temperature
     from finetune.corpus import Corpus, Split, class_counts
     from finetune.rows import Places
@@ -195,7 +195,7 @@ def test_runs_of_any_number_of_labels(classes):
         logits = (
             5 * np.eye(classes)[labels] + noise * draw.normal(size=(rows, classes)) * 9
         ).astype(np.float32)
-        found[name] = Scores(logits, closing.values(logits, labels, wanted))
+        found[name] = Scores(logits, scoring.values(logits, labels, wanted))
     outcome = closing.Outcome("hash", Temperature(1.5, "for a test"), **found)
     made = analysis.analyse(corpus, dict.fromkeys(splits, table), outcome, wanted, None)
     assert (made["confusion"] is None) == (classes > 200)
