@@ -18,7 +18,8 @@ from finetune.run_folder import write_json
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", 1)[0],
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="inspect_data.py RECIPE [section.key=value …] [--json FILE]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")

@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", 1)[0],
-        epilog="Exit codes: 0 done; 2 something that you can mend; 75 stopped by a signal, go on "
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit codes: 0 done; 2 something that you can mend; 75 stopped by a signal, go on\n"
         "with --resume.",
     )
     add = parser.add_argument
