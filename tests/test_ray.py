@@ -1,0 +1,53 @@
+"""scripts/predict_ray.py on a Ray of this machine: the same answers, in order."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from finetune.predict import Classifier
+from tests.processes import ENVIRONMENT, ROOT
+from tests.test_predict import classifier, here, texts, write  # noqa: F401
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+
+def test_a_folder_of_parquet(here, classifier):  # noqa: F811
+    (here / "in").mkdir()
+    rows = [{"text": text, "n": i} for i, text in enumerate(texts())]
+    rows[7]["text"] = None
+    for part in range(3):
+        write(here / "in" / f"{part}.parquet", rows[part * 100 : part * 100 + 100])
+    words = [
+        "model", "in", "--output", "out", "--batch", "64", "--precision", "fp32",
+        "--probabilities",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "predict_ray.py"), *words],
+        cwd=here, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "300 rows written to out" in done.stdout
+    found = [row for file in sorted((here / "out").glob("*.parquet"))
+             for row in pq.read_table(file).to_pylist()]  # fmt: skip
+    assert [row["n"] for row in found] == list(range(300))
+    alone = Classifier(classifier, precision="fp32", threads=1)(
+        [row["text"] for row in rows if row["text"] is not None]
+    )
+    assert [row["label"] for row in found if row["n"] != 7] == [row["label"] for row in alone]
+    assert (found[7]["label"], found[7]["error"]) == (None, "row: of its batch 7: 'text' is null")
+    assert abs(sum(v for k, v in found[0].items() if k.startswith("probabilities")) - 1) < 1e-5
+
+
+def test_messages(here):  # noqa: F811
+    from scripts import predict_ray as script
+
+    (here / "in").mkdir()
+    (here / "in" / "a.csv").write_text("text\na\n")
+    assert script.main(["./none", "in", "--output", "in"]) == 2
+    with pytest.raises(script.InputError, match="found neither"):
+        script.format_of(here / "in")
+    (here / "in" / "a.jsonl").write_text(json.dumps({"text": "a"}))
+    assert script.format_of(here / "in") == "json"
