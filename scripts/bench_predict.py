@@ -33,7 +33,9 @@ SCRIPT = Path(__file__).with_name("predict.py")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("what", choices=("speed", "memory", "kills"))
     add("model", help="run folder or model folder")
@@ -129,7 +131,7 @@ def kills(known: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as home:
         file, out = Path(home) / "a.jsonl", Path(home) / "out.jsonl"
         with file.open("w", encoding="utf-8") as rows:
-            for (text,) in itertools.islice(documents(known), known.rows):
+            for text, *_ in itertools.islice(documents(known), known.rows):
                 rows.write(json.dumps({"text": text}) + "\n")
         words = [known.model, str(file), "--output", str(out), "--window", "16", "--quiet"]
         began = time.perf_counter()

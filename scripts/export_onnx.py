@@ -17,7 +17,9 @@ from finetune.problems import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("model", metavar="MODEL", help="run folder, model folder or Hub id")
     add("out", metavar="OUT", type=Path, help="the folder to write")

@@ -8,6 +8,9 @@ folder of files comes out, in the format that went in. Columns stay, but for `la
 `error`, which are the model's.
 """
 
+# Much of Ray is not typed.
+# mypy: disable-error-code="no-untyped-call"
+
 import argparse
 import logging
 import os
@@ -22,7 +25,9 @@ FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("model", metavar="MODEL", help="run folder, model folder or Hub id, seen by every machine")
     add("input", metavar="INPUT", type=Path, help="a Parquet or JSON Lines file, or a folder")
