@@ -219,7 +219,7 @@ def test_every_shipped_recipe_loads():
     names = {file.stem for file in files}
     assert names >= {
         "ag_news", "imdb", "sst2", "trec", "dbpedia", "yelp_polarity", "yelp_full", "banking77",
-        "emotion", "20_newsgroups", "bbc_news",
+        "emotion", "20_newsgroups", "bbc_news", "bbc_windows", "rte",
     }  # fmt: skip
     for file in files:
         recipe_file.load(file)
