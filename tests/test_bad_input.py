@@ -750,7 +750,7 @@ def disk(here: Path) -> Iterator[Callable[[int], None]]:
 
 CARD = "model/README.md"  # comes after the model that it describes
 ORDER = (
-    "recipe.yaml", "metrics.jsonl", "model", "checkpoints", "predictions/test.jsonl", CARD,
+    "recipe.yaml", "preflight.json", "metrics.jsonl", "model", "checkpoints", "predictions/test.jsonl", CARD,
     "results.json", "report.html",
 )  # fmt: skip
 
