@@ -6,7 +6,7 @@ Also what can be said of them at a glance: counts, hashes.
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,8 +119,15 @@ class Corpus:
     findings: tuple[Finding, ...]
     multi_label: bool = False  # whether a row may have several labels, or none
 
-    def splits(self) -> tuple[Split, Split, Split]:
-        return self.train, self.validation, self.test
+    def splits(self) -> tuple[Split, ...]:
+        """Those that have rows: train, validation, and test unless it was taken out."""
+        return tuple(split for split in (self.train, self.validation, self.test) if len(split))
+
+    def without_test(self) -> "Corpus":
+        """The same with no row of test, for tuning: what is not there cannot be looked at."""
+        places = self.test.places.take([])
+        empty = replace(self.test, texts=[], seconds=None, labels=None, places=places)
+        return replace(self, test=empty)
 
 
 def names_of(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:

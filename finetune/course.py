@@ -41,6 +41,8 @@ from finetune.summary import say_back_off, say_validation
 from finetune.terminal import say
 from finetune.tokens import TokenTable
 
+# Told of each scoring of validation, and whether it is the last; may raise to end the run there.
+Watch = Callable[[Mapping[str, float], bool], None]
 BACK_OFFS = 5  # at most; 1/32 of a rate that is too high is no rate to go on searching below
 
 
@@ -77,6 +79,7 @@ class Course:
         bare: the model as it was built, whose class and settings are saved.
         tables: the tokens of each split, by its name.
         identity: what must be the same for a checkpoint to belong to this run.
+        watch: is told of each scoring of validation.
     """
 
     choices: recipe.Recipe
@@ -95,6 +98,7 @@ class Course:
     identity: Mapping[str, Any]
     record: Record
     meter: Meter
+    watch: Watch | None = None
     standing: Standing = field(default_factory=Standing)
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -196,6 +200,8 @@ class Course:
             standing.mark, standing.waited = dict(values), 0
         else:
             standing.waited += 1
+        if self.watch is not None:
+            self.watch(values, step == self.steps)
 
     def _guess_loss(self) -> float:
         truth, train = self.corpus.validation.labels, self.corpus.train.labels

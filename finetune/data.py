@@ -329,6 +329,8 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
         "validation": data.max_validation_rows,
         "test": data.max_test_rows,
     }
+    if data.rows_per_class is not None:
+        _draw_per_class(parts["train"], data.rows_per_class, data.split_seed, ledger)
     for stream, (role, most) in enumerate(limits.items()):
         part = parts[role]
         before = part.keep
@@ -342,6 +344,27 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
         if lost:
             rule += f"; none is left of {some(lost)}"
         ledger.findings.append(Finding("limited", role, len(before) - len(drawn), (), rule))
+
+
+def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
+    """Keep so many rows of each label, which makes a task of few rows out of a large one."""
+    assert part.names is not None
+    members: dict[str, list[int]] = {}
+    for i in part.keep:
+        members.setdefault(str(part.names[i]), []).append(i)
+    kept = [
+        rows[k]
+        for stream, (_, rows) in enumerate(sorted(members.items()))
+        for k in draw(len(rows), most, seed, 1000 + stream)
+    ]
+    fewer = sorted(name for name, rows in members.items() if len(rows) < most)
+    rule = f"{len(kept):,} drawn by seed {seed} (data.rows_per_class: {most})"
+    if fewer:
+        rule += f"; there are fewer of {some(fewer)}"
+    left = len(part.keep) - len(kept)
+    part.keep = sorted(kept)
+    if left:
+        ledger.findings.append(Finding("limited", part.role, left, (), rule))
 
 
 def _split(part: _Part, ids: Mapping[str, int]) -> Split:

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finetune import advice, charts
+from finetune import advice, charts, lr_range
 from finetune.advice import percent
 from finetune.advice import said as said_score
 
@@ -182,6 +182,12 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
                 "{:,.0f}",
                 log=True,
             ),
+        }
+    if results.get("lr_range") is not None:
+        yield {
+            "caption": "Range test of the learning rate",
+            "note": f"before training: {results['lr_range']['rate']:g} was chosen",
+            "chart": lr_range.chart(results["lr_range"]),
         }
     names = [name for name in results["validation"]["intervals"] if name in (tuned or [{}])[0]]
     names = [name for name in names if name != "loss" and "loss" not in name][:3]

@@ -121,6 +121,7 @@ def fit(
 def total_steps(rows: int, train: recipe.Train) -> int:
     """Optimizer steps of the whole run."""
     steps = train.epochs * batches.steps_per_epoch(rows, train.batch_size)
+    steps = max(steps, train.min_steps or 0)
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 

@@ -21,13 +21,12 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": choices.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    assert choices.lr is not None, "the recipe resolves the rate"
+    # The loop sets each step's rate; `auto` is not known yet.
+    rate = choices.lr if isinstance(choices.lr, float) else recipe.DEFAULT_LR[choices.name]
     if choices.name == "adamw":
         first, second = choices.betas
-        return torch.optim.AdamW(groups, lr=choices.lr, betas=(first, second), eps=choices.eps)
-    return torch.optim.SGD(
-        groups, lr=choices.lr, momentum=choices.momentum, nesterov=choices.nesterov
-    )
+        return torch.optim.AdamW(groups, lr=rate, betas=(first, second), eps=choices.eps)
+    return torch.optim.SGD(groups, lr=rate, momentum=choices.momentum, nesterov=choices.nesterov)
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, choices: recipe.Optim) -> float:
@@ -37,7 +36,7 @@ def learning_rate(step: int, steps: int, steps_per_epoch: int, choices: recipe.O
     the last step, so that every step learns. With `every: epoch` the rate falls only where an
     epoch begins.
     """
-    assert choices.lr is not None, "the recipe resolves the rate"
+    assert isinstance(choices.lr, float), "the recipe, or a range test, resolves the rate"
     # Rounded, as 0.07 × 100 is a little above 7; and one step at least stands at the peak.
     warmup = min(math.ceil(round(choices.warmup * steps, 9)), steps - 1)
     if step < warmup:

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from finetune import advice, charts, figures, run_folder
+from finetune import advice, charts, figures, lr_range, run_folder
 from finetune.advice import percent, said
 
 PAGES = Path(__file__).parent / "pages"
@@ -96,6 +96,16 @@ def write_seeds(found: Results, folder: Path) -> None:
         )
     )
     run_folder.write_whole(folder / "report.html", text)
+
+
+def write_range(found: Results, name: str, file: Path) -> None:
+    """Draw the page of a range test of the learning rate."""
+    text = (
+        environment()
+        .get_template("lr_range.html")
+        .render(found=found, name=name, chart=lr_range.chart(found))
+    )
+    run_folder.write_whole(file, text)
 
 
 def environment() -> Environment:

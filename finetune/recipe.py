@@ -76,6 +76,9 @@ class Data(Section):
     test_fraction: Fraction = Field(0.1, description="the share cut off for test")
     split_seed: int = Field(0, ge=0, description="the seed of the cut, apart from run.seed")
     max_train_rows: Count | None = Field(None, description="train on that many rows, drawn once")
+    rows_per_class: Count | None = Field(
+        None, description="train on that many rows of each label, drawn once by split_seed"
+    )
     max_validation_rows: Count | None = Field(None, description="the same for validation")
     max_test_rows: Count | None = Field(None, description="the same for test")
     max_length: int | None = Field(
@@ -132,6 +135,8 @@ class Data(Section):
                 f"together with data.test_fraction below 1, got {self.validation_fraction} + "
                 f"{self.test_fraction}",
             )
+        if self.rows_per_class is not None and self.max_train_rows is not None:
+            raise conflict("rows_per_class", "null with data.max_train_rows, which draws as well")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise conflict("labels", f"each name once, got {list(self.labels)}")
         for key in ("validation", "test"):
@@ -255,6 +260,11 @@ class Train(Section):
 
     epochs: Count = Field(3, description="passes over the training rows")
     max_steps: Count | None = Field(None, description="stop the schedule after that many steps")
+    min_steps: Count | None = Field(
+        None,
+        description="go on for at least that many steps, however few rows there are: of a few "
+        "dozen, epochs are too short a measure",
+    )
     batch_size: Count = Field(
         32, description="documents in each optimizer step, over all processes together"
     )
@@ -331,6 +341,10 @@ class Train(Section):
             default = type(self).model_fields[key].default
             if self.loss != owner and getattr(self, key) != default:
                 raise conflict(key, f"{default} with train.loss '{self.loss}' (it is of {owner})")
+        if self.min_steps is not None and self.min_steps > (self.max_steps or self.min_steps):
+            raise conflict(
+                "min_steps", f"at most train.max_steps ({self.max_steps}), got {self.min_steps}"
+            )
         if self.sampling == "balanced" and self.class_weights == "balanced":
             raise conflict(
                 "class_weights",
@@ -343,8 +357,10 @@ class Optim(Section):
     """Gradient descent and its schedule."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="the optimizer")
-    lr: float | None = Field(
-        None, gt=0, description="peak learning rate; null: 0.03 for sgd, 2e-4 for adamw"
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="peak learning rate; null: 0.03 for sgd, 2e-4 for adamw; auto: found by a "
+        "range test on train rows before the first step",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     nesterov: bool = Field(False, description="Nesterov's momentum, sgd only")
@@ -523,6 +539,10 @@ class Recipe(Section):
     cache: Cache = Cache()
     run: Run = Run()
     publish: Publish = Publish()
+
+    def with_rate(self, rate: float) -> Self:
+        """The same with another peak learning rate."""
+        return self.model_copy(update={"optim": self.optim.model_copy(update={"lr": rate})})
 
 
 SECTIONS: dict[str, type[Section]] = {

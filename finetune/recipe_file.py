@@ -10,7 +10,7 @@ import io
 import re
 import textwrap
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -49,11 +49,20 @@ ELSEWHERE = {
 }
 
 
-def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
+def load(
+    path: str | Path,
+    words: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    origin_of_settings: str = "",
+) -> Recipe:
     """Read a recipe file, apply `section.key=value` words, and resolve what defaults leave open.
 
+    Args:
+        settings: `section.key` → value, applied last.
+        origin_of_settings: how messages name where they come from.
+
     Raises:
-        InputError: with every problem of the file and of the words.
+        InputError: with every problem of the file, of the words and of the settings.
     """
     tree, problems = _read(Path(path))
     origin: dict[str, str] = {}
@@ -61,6 +70,10 @@ def load(path: str | Path, words: Sequence[str] = ()) -> Recipe:
         problem = _apply(word, tree, origin)
         if problem is not None:
             problems.append(problem)
+    for name, value in (settings or {}).items():
+        section, key = name.split(".")
+        tree.setdefault(section, {})[key] = value
+        origin[name] = origin_of_settings
     for section in tree:
         if section not in SECTIONS:
             hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
@@ -101,7 +114,7 @@ def help_text() -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"{name}: {(section.__doc__ or '').strip()}"]
         for key, field in section.model_fields.items():
-            default = "required" if field.is_required() else f"default {_show(field.default)}"
+            default = "required" if field.is_required() else f"default {shown(field.default)}"
             lines.append(f"  {name}.{key}  ({_expected(field)}; {default})")
             lines += _wrapped(field.description or "", 90, "      ")
     return "\n".join(lines[1:])
@@ -122,20 +135,27 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The file as sections of keys, and the problems of its form."""
+def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
+    """What a YAML file holds, and which of its keys are set twice.
+
+    Args:
+        what: the file is, for messages.
+
+    Raises:
+        InputError: where it is not there, or is not YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = did_you_mean(path.name, near, "in that folder stand") if near else ""
-        raise InputError(f"{path}: no such recipe file{hint}") from None
+        raise InputError(f"{path}: no such {what} file{hint}") from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}"
         ) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot read the recipe: {error.strerror}") from None
+        raise InputError(f"{path}: cannot read the {what}: {error.strerror}") from None
     # YAML 1.2: `3e-4` is a number and `no` a word. Repeated keys are found on the node tree, which
     # keeps them all with their lines.
     yaml = YAML(typ="safe", pure=True)
@@ -148,17 +168,23 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
         raise InputError(f"{path}: {line}not valid YAML: {error.problem}") from None
     except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
         raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    return tree, problems
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The file as sections of keys, and the problems of its form."""
+    tree, problems = read_yaml(path, "recipe")
     if tree is None:
         raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected sections such as 'data:', got {_show(tree)}")
+        raise InputError(f"{path}: expected sections such as 'data:', got {shown(tree)}")
     for name, section in list(tree.items()):
         if name in SECTIONS and not isinstance(section, dict):
             if section is not None:
-                problems.append(f"{path}: {name}: expected a section of keys, got {_show(section)}")
+                problems.append(f"{path}: {name}: expected a section of keys, got {shown(section)}")
             tree[name] = section = {}
         for key in [key for key in section if not isinstance(key, str)]:
-            problems.append(f"{path}: {name}: expected words as keys, got {_show(key)}")
+            problems.append(f"{path}: {name}: expected words as keys, got {shown(key)}")
             del section[key]
     return tree, problems
 
@@ -196,7 +222,7 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
             value = flag[2] if flag[2] is not None else "VALUE"
             return f"{word}: expected section.key=value; write {flag[1]}={value}"
         bare = re.fullmatch(r"-*([A-Za-z_-]+)(?:=(.*))?", word, re.DOTALL)
-        home = _home_of(bare[1].replace("-", "_")) if bare is not None else None
+        home = home_of(bare[1].replace("-", "_")) if bare is not None else None
         if bare is not None and home is not None:
             value = bare[2] if bare[2] is not None else "VALUE"
             return f"{word}: expected section.key=value; write {home}={value}"
@@ -244,12 +270,12 @@ def _messages(error: ValidationError, path: str, origin: dict[str, str]) -> list
                 index = next((part for part in item["loc"][2:] if isinstance(part, int)), None)
                 at = f" at position {index + 1}" if index is not None else ""
                 expected = _expected(fields[name]).removesuffix(" or null")
-                message = f"expected {expected}, got {_show(found)}{at}"
+                message = f"expected {expected}, got {shown(found)}{at}"
         messages.setdefault(key, f"{origin.get(key, path)}: {key}: {message}")
     return list(messages.values())
 
 
-def _home_of(key: str) -> str | None:
+def home_of(key: str) -> str | None:
     """`section.key` of a key that stands in exactly one section, or has another name elsewhere."""
     if key in ELSEWHERE:
         return ELSEWHERE[key]
@@ -258,7 +284,7 @@ def _home_of(key: str) -> str | None:
 
 
 def _key_hint(key: str, section: str) -> str:
-    home = _home_of(key)
+    home = home_of(key)
     if home is not None:
         return f"; did you mean {home}?"
     guess = nearest(key, SECTIONS[section].model_fields)
@@ -266,7 +292,7 @@ def _key_hint(key: str, section: str) -> str:
         return f"; did you mean {section}.{guess}?"
     keys = {f"{name}.{k}" for name, part in SECTIONS.items() for k in part.model_fields}
     guess = nearest(key, {k.split(".")[1] for k in keys})
-    home = _home_of(guess) if guess is not None else None
+    home = home_of(guess) if guess is not None else None
     if home is not None:
         return f"; did you mean {home}?"
     return f"; the keys of {section} are: {', '.join(SECTIONS[section].model_fields)}"
@@ -313,7 +339,8 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
     return " ".join([noun, " and ".join(bounds)]).strip()
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as messages write it."""
     if value is None:
         return "null"
     if isinstance(value, bool):

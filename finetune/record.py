@@ -21,6 +21,10 @@ SPEEDS = ("seconds", "rows", "tokens")  # whose change since the last line gives
 COUNTS = ("steps", "clipped", *SPEEDS)
 
 
+class LostError(InputError):
+    """A run that diverged and may not, or can no longer, back off."""
+
+
 class DivergedError(InputError):
     """The run is lost, as when a loss is not finite: there is no descending from this `step`."""
 
@@ -46,7 +50,7 @@ class DivergedError(InputError):
             "lower optim.lr, or set train.on_divergence=back_off",
         )
 
-    def final(self, best: float | None, folder: Path, halved: int) -> InputError:
+    def final(self, best: float | None, folder: Path, halved: int) -> LostError:
         """What to tell of the end: what to change, and which model is still good.
 
         Args:
@@ -60,7 +64,7 @@ class DivergedError(InputError):
             kept = "no model had been saved by then (validation had not been scored)"
         else:
             kept = f"the best model before that, of step {best:.0f}, stands in {folder}"
-        return InputError(f"{self}; {advice}; {kept}")
+        return LostError(f"{self}; {advice}; {kept}")
 
 
 class Record:

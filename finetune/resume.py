@@ -26,7 +26,7 @@ NO_EFFECT = {
     *(f"publish.{key}" for key in recipe.Publish.model_fields),
 }
 # What may change on the way, as it only decides how long the run goes on.
-LENGTH = {"train.epochs", "train.max_steps"}
+LENGTH = {"train.epochs", "train.max_steps", "train.min_steps"}
 ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
 REPORTING = {"score.target_accuracy"}
 # Compared by what is in them, as folders move.
@@ -169,6 +169,23 @@ def tokens_hash(tables: Mapping[str, TokenTable]) -> str:
             if part is not None:
                 digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
+
+
+def with_recorded_rate(choices: recipe.Recipe, start: Start) -> recipe.Recipe:
+    """The recipe; where its rate is `auto`, with the one that the run which goes on has found.
+
+    Raises:
+        InputError: where what was recorded cannot be read.
+    """
+    if choices.optim.lr != "auto":
+        return choices
+    if start.point is not None:
+        rate = checkpoint.read_plain(start.point)["identity"]["recipe"]["optim"]["lr"]
+    elif start.replaces:
+        rate = recipe_file.load(start.folder / "recipe.yaml").optim.lr
+    else:
+        return choices
+    return choices.with_rate(rate)
 
 
 def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], steps: int) -> bool:

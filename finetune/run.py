@@ -7,10 +7,10 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Run as a file, this folder comes first on sys.path, where our modules would hide others'.
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
@@ -20,6 +20,10 @@ from finetune import problems, recipe_file, terminal
 from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
 from finetune.signals import Listener
+
+if TYPE_CHECKING:
+    from finetune.course import Watch
+    from finetune.lr_range import Range
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,8 +112,20 @@ def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
     return home
 
 
-def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
+def run(
+    recipe: Recipe,
+    listener: Listener,
+    dry: bool = False,
+    watch: "Watch | None" = None,
+    look: "Callable[[Range], None] | None" = None,
+) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
+
+    Args:
+        watch: makes this a trial that only tunes: it is told of each scoring of validation, test is
+            taken out before anything could look at it, and the run ends with its last step.
+        look: is told of the range test that `optim.lr: auto` asks for, and nothing more is done;
+            test is taken out here too.
 
     Raises:
         StoppedError: after a signal.
@@ -130,6 +146,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         hardware,
         loop,
         losses,
+        lr_range,
         memory,
         metrics,
         model,
@@ -189,6 +206,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
     if start.finished and start.point is None:
         summary.say_finished(start.folder)
         return start.folder
+    recipe = main_only(accelerator, lambda: resume.with_recorded_rate(recipe, start))
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -210,6 +228,8 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
             recipe.score.trust_remote_code,
             several=True,
         )
+    if watch is not None or look is not None:
+        corpus = corpus.without_test()
     metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
@@ -292,7 +312,28 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         packing.attach(bare)
         boundary = 0 if frozen is None else frozen.boundary
         tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
+    found: Range | None = None
+    if recipe.optim.lr == "auto":
+        found = meter.timed("find_lr", lr_range.find)(
+            prepared,
+            optimizer,
+            tables["train"],
+            corpus.train.labels,
+            recipe,
+            plan.micro_batch_tokens,
+            accelerator,
+            weights,
+        )
+        summary.say_range(found)
+        recipe, saved = (each.with_rate(found.rate) for each in (recipe, saved))
+        identity["recipe"] = saved.model_dump(mode="json")
+    if look is not None:
+        if found is not None:
+            look(found)
+        return None
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
+    if found is not None:
+        main_only(accelerator, lambda: lr_range.write(found, folder))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
     main_only(
         accelerator,
@@ -315,6 +356,7 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
         meter=meter,
+        watch=watch,
     )
     if start.point is not None:
         notes = course.go_on_from(start.point)
@@ -346,12 +388,16 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
                 )
             except DivergedError as error:
                 course.back_off(error)
+    if watch is not None:
+        trackers.finish(accelerator)
+        return course.folder
     with meter("close"):
         outcome = closing.finish(course, plan.precision)
 
     def analyse() -> dict[str, Any]:
         with meter("analyse"):
-            return analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
+            told = analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
+        return told | {"lr_range": lr_range.read(course.folder)}
 
     results = report.results(
         recipe,
@@ -399,6 +445,17 @@ def run(recipe: Recipe, listener: Listener, dry: bool = False) -> Path | None:
         done = main_only(accelerator, lambda: publish.push(course.folder, recipe.publish))
         terminal.say(f"Published: {done.url}", even_if_quiet=True)
     return course.folder
+
+
+def range_test(recipe: Recipe, listener: Listener) -> "Range":
+    """The range test of a recipe whose `optim.lr` is auto, and nothing else of its run.
+
+    Raises:
+        InputError, StoppedError: as `run` does.
+    """
+    found: list[Range] = []
+    run(recipe, listener, look=found.append)
+    return found[0]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ except ImportError:  # Windows
 OWN_FILES = (
     "recipe.yaml",
     "metrics.jsonl",
+    "lr_range.json",
     "results.json",
     "report.html",
     "model",

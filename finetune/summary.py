@@ -7,6 +7,7 @@ from typing import Any
 from finetune import advice, audit, batches, loop, optim, recipe_file, seeds
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
+from finetune.lr_range import Range as LrRange
 from finetune.recipe import Recipe
 from finetune.terminal import say, say_wrapped, table
 from finetune.tokens import TokenTable
@@ -108,6 +109,8 @@ def say_plan(
     """What will be computed, on what."""
     steps = loop.total_steps(len(train), choices.train)
     of = choices.optim
+    least = choices.train.min_steps
+    more = f", or as many as {least:,} steps take" if least == steps else ""
     say()
     say_wrapped(
         f"{choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}",
@@ -115,7 +118,8 @@ def say_plan(
     )
     say_wrapped(
         f"{steps:,} steps of {choices.train.batch_size} documents, {choices.train.epochs} "
-        f"epoch{'s' * (choices.train.epochs > 1)}; {of.name}, lr {of.lr:g}, {of.schedule}",
+        f"epoch{'s' * (choices.train.epochs > 1)}{more}; {of.name}, lr {_rate(of.lr)}, "
+        f"{of.schedule}",
         mark="Train  ",
     )
     sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded
@@ -124,10 +128,25 @@ def say_plan(
         say_wrapped(reason, mark="       ")
 
 
+def _rate(lr: float | str | None) -> str:
+    return f"{lr:g}" if isinstance(lr, float) else str(lr)
+
+
+def say_range(found: LrRange) -> None:
+    """What a range test of the learning rate found."""
+    say()
+    say_wrapped(f"{found.rate:g}: {found.why}", mark="Rate   ")
+
+
 def say_dry_run(choices: Recipe, train: TokenTable) -> None:
     """The resolved recipe and the learning-rate table."""
     steps = loop.total_steps(len(train), choices.train)
     per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
+    if choices.optim.lr == "auto":
+        say("\nLearning rate: a range test on train rows finds it before the first step")
+        say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
+        say("A dry run: no weights were loaded, nothing was written.")
+        return
     say("\nLearning rate")
     shown = sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))})
     rows = [("step", "epoch", "lr")]

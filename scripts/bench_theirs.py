@@ -55,7 +55,7 @@ def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Num
         freezing.freeze(net, choices.model.freeze)
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[known.optimizer]
         momentum = {"momentum": choices.optim.momentum} if known.optimizer == "sgd" else {}
-        assert choices.optim.lr is not None, "the recipe resolves the rate"
+        assert isinstance(choices.optim.lr, float), "bench.py names a rate"
         rate = choices.optim.lr
         optimizer = kind, {"lr": rate, **momentum}
     pad, made, marks = DataCollatorWithPadding(tokenizer), [], [Mark(0, 0, 0)]

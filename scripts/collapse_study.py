@@ -120,7 +120,7 @@ def train(choices: Recipe) -> Run:
     prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, choices.optim))
     wanted = metrics.load(("accuracy",), "accuracy", trust_remote_code=False)
     guess = collapse.guess_loss(truth, np.bincount(labels) / len(labels))
-    assert choices.optim.lr is not None
+    assert isinstance(choices.optim.lr, float)
     run = Run(choices.optim.lr, str(choices.optim.max_grad_norm), seed)
 
     def validate(step: int) -> None:

@@ -200,7 +200,7 @@ def test_without_a_fault_it_runs(here: Path, capfd: pytest.CaptureFixture[str]) 
         ),
         pytest.param(
             RECIPE + "optim: {lr: fast, momentum: 2, eps: .nan}\nscore: {metrics: []}\n",
-            ["recipe.yaml: optim.lr: expected a number above 0, got 'fast'",
+            ["recipe.yaml: optim.lr: expected a number above 0 or auto, got 'fast'",
              "recipe.yaml: optim.momentum: expected a number of at least 0 and below 1, got 2",
              "recipe.yaml: optim.eps: expected a number above 0, got nan",
              "recipe.yaml: score.metrics: expected a list, each a word, got []"],
@@ -296,7 +296,7 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
             ["--run.seed=3: expected section.key=value; write run.seed=3",
              "command line: model.hed: no such key; did you mean model.head?",
              "command line: train.epochs: expected a whole number of at least 1, got 'zero'",
-             "command line: optim.lr: expected a number above 0, got -1"],
+             "command line: optim.lr: expected a number above 0 or auto, got -1"],
             id="several at once",
         ),
     ],
@@ -834,7 +834,7 @@ def test_a_bad_recipe_is_told_without_torch(here: Path) -> None:
     code, err = process("optim.lr=fast", options=["-X", "importtime"])
     assert code == 2
     *imports, message = err.splitlines()
-    assert message == "error: command line: optim.lr: expected a number above 0, got 'fast'"
+    assert message == "error: command line: optim.lr: expected a number above 0 or auto, got 'fast'"
     imported = {line.rpartition("|")[2].strip() for line in imports}
     assert "pydantic" in imported
     assert not imported & {"torch", "transformers", "accelerate", "datasets", "numpy"}

@@ -79,7 +79,7 @@ modell: {}
         "r.yaml: train.epochs: expected a whole number of at least 1, got 0",
         "r.yaml: train.lr: no such key; did you mean optim.lr?",
         "r.yaml: train.learning_rate: no such key; did you mean optim.lr?",
-        "r.yaml: optim.lr: expected a number above 0, got 'fast'",
+        "r.yaml: optim.lr: expected a number above 0 or auto, got 'fast'",
         "r.yaml: score.metrics: expected a list, each a word, got 3 at position 2",
         "command line: run.seed: expected a whole number of at least 0 and below "
         "2147483648, got -1",

@@ -1,0 +1,250 @@
+"""A model about to be trained → a learning rate for it, found by a range test on train rows.
+
+    found = find(model, optimizer, table, labels, choices, budget, accelerator)
+
+The rate grows step by step over orders of magnitude, from one at which nothing moves to one at
+which all is lost (Smith 2017, arXiv 1506.01186), while the loss of each step's rows, taken before
+they are learnt from, is smoothed. Where the smoothed loss falls is where a rate learns; where it
+turns is where it is too high. Weights, the optimizer's memory and random states are put back, so
+training starts as if nothing had been tried. Validation and test are not looked at.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedType
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from finetune import batches, charts, recipe, run_folder
+from finetune.losses import row_loss
+from finetune.tokens import TokenTable
+
+FILE = "lr_range.json"
+STEPS = 100  # of the test; fewer where an epoch is shorter would be too noisy
+ENDS = {"sgd": (1e-3, 3.0), "adamw": (1e-6, 1e-2)}
+SMOOTHING = 0.9
+FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
+BELOW = 4.0
+RISE = 1.25  # times the lowest smoothed loss: from there on it is lost
+
+
+@dataclass(frozen=True)
+class Range:
+    """A range test.
+
+    Attributes:
+        rates, losses, smoothed: of each step; as long as it went. (steps,)
+        lowest: the rate at which the smoothed loss was lowest.
+        diverged: the rate at which it had risen clearly; None where it never did.
+        rate: the suggestion.
+        why: it, in words.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    lowest: float
+    diverged: float | None
+    rate: float
+    why: str
+
+
+def find(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    table: TokenTable,
+    labels: NDArray[Any],
+    choices: recipe.Recipe,
+    micro_batch_tokens: int,
+    accelerator: Accelerator,
+    weights: NDArray[np.float64] | None = None,
+) -> Range:
+    """Try growing rates on train rows, put everything back, and suggest one.
+
+    The same on any number of processes, but for the order in which floats are added.
+
+    Args:
+        model, optimizer: prepared by the accelerator; left as they are found.
+        table, labels, weights: as of `loop.fit`.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in parameters]
+    random, scaler = torch.get_rng_state(), accelerator.scaler
+    scale = None if scaler is None else scaler.state_dict()
+    was = [group["lr"] for group in optimizer.param_groups]
+    settled = {
+        id(p): {k: v.clone() if torch.is_tensor(v) else v for k, v in state.items()}
+        for p, state in optimizer.state.items()
+    }
+    try:
+        rates, losses = _climb(
+            model, optimizer, parameters, table, labels, choices, micro_batch_tokens, accelerator,
+            weights,
+        )  # fmt: skip
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+        optimizer.zero_grad()
+        optimizer.state.clear()
+        for parameter in parameters:
+            if id(parameter) in settled:
+                optimizer.state[parameter] = settled[id(parameter)]
+        for group, rate in zip(optimizer.param_groups, was, strict=True):
+            group["lr"] = rate
+        torch.set_rng_state(random)
+        if scaler is not None and scale is not None:
+            scaler.load_state_dict(scale)
+    return suggest(rates, losses, choices.optim.name)
+
+
+def _climb(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[torch.nn.Parameter],
+    table: TokenTable,
+    labels: NDArray[Any],
+    choices: recipe.Recipe,
+    micro_batch_tokens: int,
+    accelerator: Accelerator,
+    weights: NDArray[np.float64] | None,
+) -> tuple[list[float], list[float]]:
+    """Rates and losses of the steps, until the loss has risen clearly. (steps,) each"""
+    device, processes = accelerator.device, accelerator.num_processes
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    train = choices.train
+    per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
+    targets, loss_of = torch.from_numpy(labels).to(device), row_loss(train, weights)
+    alike = batches.by_class(labels) if train.sampling == "balanced" else None
+    max_norm = choices.optim.max_grad_norm or math.inf
+    low, high = ENDS[choices.optim.name]
+    rates: list[float] = []
+    losses: list[float] = []
+    model.train()
+    for step in range(STEPS):
+        epoch, step_in_epoch = divmod(step, per_epoch)
+        if step_in_epoch == 0:
+            order = batches.epoch_order(len(table), choices.run.seed, epoch, alike)
+        rows = batches.step_rows(order, train.batch_size, step_in_epoch)
+        parts = batches.process_parts(
+            rows, table.lengths, processes, accelerator.process_index, micro_batch_tokens, sharded
+        )
+        total = torch.zeros((), device=device)
+        with accelerator.autocast():
+            for i, (part, weight) in enumerate(parts, 1):
+                with nullcontext() if i == len(parts) else accelerator.no_sync(model):
+                    logits = model(**table.batch(part, device)).logits.float()
+                    logits = table.pooled(logits, part)  # (part, classes)
+                    loss = (weight * loss_of(logits, targets[torch.from_numpy(part)])).sum()
+                    accelerator.backward(loss * (processes / len(rows)))
+                total += loss.detach()
+        accelerator.clip_grad_norm_(parameters, max_norm)
+        rates.append(low * (high / low) ** (step / (STEPS - 1)))
+        losses.append(float(accelerator.reduce(total)) / len(rows))
+        for group in optimizer.param_groups:
+            group["lr"] = rates[-1]
+        optimizer.step()
+        optimizer.zero_grad()
+        if not math.isfinite(losses[-1]) or _is_lost(smooth(losses)):
+            break
+    return rates, losses
+
+
+def smooth(losses: Sequence[float]) -> list[float]:
+    """An exponential mean of the losses so far, free of the bias to its start. (steps,)"""
+    mean, found = 0.0, []
+    for i, loss in enumerate(losses, 1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        found.append(mean / (1 - SMOOTHING**i))
+    return found
+
+
+def _is_lost(smoothed: Sequence[float]) -> bool:
+    return smoothed[-1] > RISE * min(smoothed) and smoothed[-1] > RISE * smoothed[0]
+
+
+def write(found: Range, folder: Path) -> None:
+    """Keep a test in a run's folder."""
+    run_folder.write_json(folder / FILE, asdict(found))
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The test that a run began with; None where its recipe named a rate."""
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def suggest(rates: Sequence[float], losses: Sequence[float], optimizer: str) -> Range:
+    """The suggestion of a test's rates and losses. (steps,) each
+
+    BELOW times less than the rate at which the smoothed loss is lowest: there the loss has begun to
+    turn, and a run holds its peak rate for longer than the test did. Rounded, so that how floats
+    were added does not decide it.
+    """
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    smoothed = smooth(finite)
+    diverged = rates[len(smoothed) - 1] if _is_lost(smoothed) or len(finite) < len(losses) else None
+    # The first steps' mean is of few rows, and may be lowest by chance.
+    start = min(len(smoothed) - 1, round(1 / (1 - SMOOTHING)))
+    at = start + int(np.argmin(smoothed[start:]))
+    lowest = rates[at]
+    if smoothed[at] > FALL * smoothed[start]:
+        rate = recipe.DEFAULT_LR[optimizer]
+        why = (
+            f"the default, as no rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss of "
+            f"train's next rows fall clearly (from {smoothed[start]:.3f} to {smoothed[at]:.3f})"
+        )
+    else:
+        rate = _rounded(lowest / BELOW)
+        end = "it never rose again" if diverged is None else f"it was lost at {diverged:.2g}"
+        why = (
+            f"as the rate grew from {rates[0]:.2g}, the loss of train's next rows fell from "
+            f"{smoothed[start]:.3f} to {smoothed[at]:.3f} at {lowest:.2g}, then {end}; this is "
+            f"{BELOW:g} times below the lowest point, rounded"
+        )
+    return Range([*rates[: len(finite)]], finite, smoothed, lowest, diverged, rate, why)
+
+
+def _rounded(rate: float) -> float:
+    """The nearest of 1, 1.5, 2, 3, 5 and 7 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rate))
+    steps = [m * power for m in (1, 1.5, 2, 3, 5, 7, 10)]
+    return float(f"{min(steps, key=lambda step: abs(math.log(step / rate))):.2g}")
+
+
+def chart(found: Mapping[str, Any]) -> Markup:
+    """Loss over rate, as `lr_range.json` holds it."""
+    series = [
+        charts.Series(_over(found, "losses"), "each step", "third"),
+        charts.Series(_over(found, "smoothed"), "smoothed", "main"),
+    ]
+    top = 1.15 * max(found["smoothed"])
+    clipped = [
+        charts.Series([(x, min(y, top)) for x, y in one.points], one.name, one.style)
+        for one in series
+    ]
+    return charts.lines(
+        "Loss by learning rate",
+        f"Suggested rate {found['rate']:g}: {found['why']}.",
+        clipped,
+        "learning rate, powers of ten",
+        "",
+        "1e{:g}",
+        y_to=top,
+        marks=[(math.log10(found["rate"]), f"{found['rate']:g}")],
+    )
+
+
+def _over(found: Mapping[str, Any], key: str) -> list[charts.Point]:
+    return [(math.log10(r), y) for r, y in zip(found["rates"], found[key], strict=True)]

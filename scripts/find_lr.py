@@ -1,0 +1,48 @@
+"""A recipe → a learning rate for it, from one short run with a growing rate on train rows.
+
+    python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
+
+Prints the rate and its reason, and draws the loss over the rate. `optim.lr: auto` in a recipe does
+the same before its first step.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from finetune import recipe_file, run, terminal
+from finetune.problems import InputError, StoppedError
+from finetune.signals import Listener
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("recipe")
+    parser.add_argument("--page", type=Path, default=Path("lr_range.html"), help="where it goes")
+    known, words = parser.parse_known_args(arguments)
+    with Listener() as listener:
+        try:
+            listener.moment = "in the range test"
+            choices = recipe_file.load(known.recipe, [*words, "optim.lr=auto", "run.resume=null"])
+            terminal.be_quiet(True)
+            found = run.range_test(choices, listener)
+            terminal.be_quiet(False)
+            from finetune import page  # torch and all: after a typo had its chance
+
+            page.write_range(asdict(found), choices.run.name or "", known.page)
+        except InputError as error:
+            print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+            return 2
+        except StoppedError as error:
+            print(str(error).split(";")[0], file=sys.stderr)
+            return error.exit_code
+    terminal.say(f"optim.lr: {found.rate:g}")
+    terminal.say_wrapped(found.why, mark="  ")
+    terminal.say(f"Page: {known.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

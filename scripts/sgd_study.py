@@ -1,0 +1,219 @@
+"""SGD with the defaults against tuned AdamW: six data sets, several seeds, test scored once a run.
+
+    python scripts/sgd_study.py DATA [section.key=value …] [--sets agnews trec6 …] [--seeds 3]
+        [--out runs/sgd_study] [--arms sgd adamw auto grid] [--table]
+
+DATA holds a folder for each set, with train.jsonl.gz and so on. What was run already is not run
+again, so the study may be stopped and taken up. The arms:
+
+    sgd    the defaults
+    adamw  tuned by validation with the first seed: the rate of a grid of five, then at that rate
+           the embeddings frozen as well; the winner runs with all seeds
+    auto   optim.lr=auto, and so whatever the range test finds
+    grid   SGD at eight rates, first seed: how near `auto` and the default come to the best of them
+
+Each run takes 2,000 train rows, so that the whole study fits into an afternoon on two cores.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState
+
+from finetune import recipe_file, terminal
+from finetune.problems import InputError, StoppedError
+from finetune.record import LostError
+from finetune.run import run
+from finetune.run_folder import write_json
+from finetune.signals import Listener
+
+SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
+ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
+SGD_RATES = (0.003, 0.01, 0.02, 0.03, 0.06, 0.1, 0.2, 0.4)
+ARMS = ("sgd", "adamw", "auto", "grid")
+COMMON = (
+    "data.max_train_rows=2000",
+    "data.max_validation_rows=1000",
+    "data.max_test_rows=2000",
+    "data.max_length=128",
+    "train.epochs=3",
+    "train.log_every=1000",
+    "checkpoint.every=never",
+)
+Results = dict[str, Any]
+
+
+class Study:
+    """Runs by name, each done once."""
+
+    def __init__(self, known: argparse.Namespace, words: Sequence[str], listener: Listener) -> None:
+        self.data, self.out, self.listener = known.data, known.out, listener
+        self.words, self.seeds, self.table_only = words, range(known.seeds), known.table
+        self.recipe = known.out / "recipe.yaml"
+        if not known.table:
+            known.out.mkdir(parents=True, exist_ok=True)
+            self.recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
+
+    def run(self, name: str, arm: str, seed: int, *words: str) -> Results | None:
+        """The scores of a run; None where there are none yet and only a table is wanted."""
+        folder = self.out / name / arm / f"seed-{seed}"
+        file = folder.with_suffix(".json")
+        if file.is_file():
+            found: Results = json.loads(file.read_text(encoding="utf-8"))
+            return found
+        if self.table_only:
+            return None
+        source = f"data.source={self.data / name}"
+        asked = [source, *COMMON, f"run.dir={folder}", "run.overwrite=true", f"run.seed={seed}"]
+        AcceleratorState._reset_state(reset_partial_state=True)
+        recipe = recipe_file.load(self.recipe, [*asked, *self.words, *words])
+        try:
+            run(recipe, self.listener)
+        except LostError as error:
+            found = {"validation": 0.0, "test": 0.0, "seconds": 0.0, "lost": str(error)}
+        else:
+            whole = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            found = {split: whole[split]["accuracy"] for split in ("validation", "test")}
+            found |= {"seconds": whole["train"]["seconds"], "lr": _rate(folder), "words": words}
+        write_json(file, found)
+        shutil.rmtree(folder, ignore_errors=True)
+        terminal.say(
+            f"  {name} {arm} seed {seed}: validation {found['validation']:.4f}, test "
+            f"{found['test']:.4f}, {found['seconds']:.0f} s",
+            even_if_quiet=True,
+        )
+        return found
+
+    def sgd(self, name: str) -> list[Results]:
+        return self._seeds(name, "sgd")
+
+    def auto(self, name: str) -> list[Results]:
+        return self._seeds(name, "auto", "optim.lr=auto")
+
+    def grid(self, name: str) -> dict[float, Results]:
+        found = {rate: self.run(name, f"sgd-{rate:g}", 0, f"optim.lr={rate}") for rate in SGD_RATES}
+        return {rate: one for rate, one in found.items() if one is not None}
+
+    def adamw(self, name: str) -> tuple[str, list[Results]]:
+        """What validation picked, and its runs."""
+        best = -1.0
+        words: tuple[str, ...] = ()
+        for chosen in self._candidates(name):
+            if chosen[0] > best:
+                best, words = chosen
+        if not words:
+            return "–", []
+        return ", ".join(words[1:]), self._seeds(name, _arm(words), *words)
+
+    def _candidates(self, name: str) -> Iterator[tuple[float, tuple[str, ...]]]:
+        """Validation's accuracy of each setting, first seed; the last depends on the best."""
+        tried: list[tuple[float, tuple[str, ...]]] = []
+        for rate in ADAMW_RATES:
+            words = ("optim.name=adamw", f"optim.lr={rate}", "optim.weight_decay=0.01")
+            one = self.run(name, _arm(words), 0, *words)
+            if one is not None:
+                tried.append((one["validation"], words))
+        if tried:
+            frozen = (*max(tried)[1], "model.freeze=embeddings")
+            one = self.run(name, _arm(frozen), 0, *frozen)
+            if one is not None:
+                tried.append((one["validation"], frozen))
+        yield from tried
+
+    def _seeds(self, name: str, arm: str, *words: str) -> list[Results]:
+        found = [self.run(name, arm, seed, *words) for seed in self.seeds]
+        return [one for one in found if one is not None]
+
+
+def _arm(words: Sequence[str]) -> str:
+    """A folder's name for settings: adamw-0.0002-0.01-embeddings."""
+    return "-".join(word.split("=")[1] for word in words)
+
+
+def _rate(folder: Path) -> float | None:
+    rate = recipe_file.load(folder / "recipe.yaml").optim.lr
+    return rate if isinstance(rate, float) else None
+
+
+def _said(runs: Sequence[Results]) -> str:
+    if not runs:
+        return "–"
+    values = [100 * one["test"] for one in runs]
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"
+
+
+def _gap(ones: Sequence[Results], others: Sequence[Results]) -> float | None:
+    if not ones or not others:
+        return None
+    return 100 * (
+        statistics.fmean(one["test"] for one in ones)
+        - statistics.fmean(one["test"] for one in others)
+    )
+
+
+def report(study: Study, sets: Sequence[str], arms: Sequence[str]) -> str:
+    """The study as tables, of what was run so far."""
+    rows = [("test accuracy, %", "sgd, defaults", "adamw, tuned", "gap", "tuned to")]
+    gaps = []
+    for name in sets:
+        sgd = study.sgd(name) if "sgd" in arms else []
+        picked, adamw = study.adamw(name) if "adamw" in arms else ("–", [])
+        gap = _gap(sgd, adamw)
+        gaps += [] if gap is None else [gap]
+        rows.append((name, _said(sgd), _said(adamw), "–" if gap is None else f"{gap:+.1f}", picked))
+    if gaps:
+        rows.append(
+            ("mean gap", "", "", f"{statistics.fmean(gaps):+.1f}", f"lowest {min(gaps):+.1f}")
+        )
+    lines = [terminal.table(rows)] if {"sgd", "adamw"} & {*arms} else []
+    if {"auto", "grid"} & {*arms}:
+        rates: list[Sequence[str]] = [
+            ("SGD, seed 0", "auto", "its rate", "best of grid", "at", "gap", "default 0.03")
+        ]
+        for name in sets:
+            auto = study.auto(name)[:1] if "auto" in arms else []
+            grid = study.grid(name) if "grid" in arms else {}
+            best = max(grid, key=lambda rate: grid[rate]["test"], default=None)
+            top = [] if best is None else [grid[best]]
+            gap = _gap(auto, top)
+            rates.append((
+                name, _said(auto), f"{auto[0]['lr']:g}" if auto else "–", _said(top),
+                "–" if best is None else f"{best:g}", "–" if gap is None else f"{gap:+.1f}",
+                _said([grid[0.03]] if 0.03 in grid else []),
+            ))  # fmt: skip
+        lines += ["", terminal.table(rates)]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=("sgd", "adamw"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("runs/sgd_study"))
+    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
+    known, words = parser.parse_known_args(arguments)
+    terminal.be_quiet(True, silent=False)
+    with Listener() as listener:
+        try:
+            said = report(Study(known, words, listener), known.sets, known.arms)
+        except InputError as error:
+            print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+            return 2
+        except StoppedError as error:
+            print(f"{str(error).split(';')[0]}; the same command goes on", file=sys.stderr)
+            return error.exit_code
+    print(f"\n{said}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""A recipe and a space of values → the best recipe by validation, scored on test once.
+
+    python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
+        [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]
+
+Stopped or killed, the same command goes on. Started several times, the processes share the trials.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune import recipe_file, space, terminal
+from finetune.problems import InputError, StoppedError
+from finetune.signals import Listener
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0],
+        usage="python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [options]",
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
+    parser.add_argument("--trials", type=int, help="in all; 30 where no --minutes are given")
+    parser.add_argument("--minutes", type=float, help="begin no trial after that many")
+    parser.add_argument("--pruner", choices=("median", "hyperband", "off"), default="median")
+    parser.add_argument("--storage", help="a database's URL; by default study.db in the folder")
+    parser.add_argument("--dir", type=Path, help="by default runs/<recipe>/sweep")
+    parser.add_argument("--seed", type=int, default=0, help="of what is tried")
+    parser.add_argument("--seeds", type=int, default=3, help="of the winner's runs; 0: none")
+    known, words = parser.parse_known_args(arguments)
+    with Listener() as listener:
+        try:
+            return sweep(known, words, listener)
+        except InputError as error:
+            print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
+            return 2
+        except StoppedError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+
+
+def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> int:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError("start scripts/sweep.py with python, several times to share the trials")
+    for name in ("trials", "minutes"):
+        value = getattr(known, name)
+        if value is not None and value <= 0:
+            raise InputError(f"--{name}: expected a number above 0, got {value:g}")
+    dimensions = space.load(known.space, known.recipe, words)
+    base = recipe_file.load(known.recipe, words)
+    listener.moment = "between two trials"
+    from finetune import sweep as sweeping  # torch and all: after a typo had its chance
+    from finetune import sweep_report
+
+    wanted = known.trials or (None if known.minutes else 30)
+    folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
+    asked = sweeping.Sweep(
+        known.recipe, tuple(words), base, dimensions, folder, known.storage, wanted,
+        known.minutes, known.pruner, known.seed,
+    )  # fmt: skip
+    terminal.say(sweep_report.opening(asked), even_if_quiet=True)
+    terminal.be_quiet(True)
+    study = sweeping.go(asked, listener)
+    best = sweeping.write_best(study, asked)
+    winner = None
+    others = sweeping.under_way(study)
+    if others == 0 and known.seeds > 0:
+        terminal.say(f"\nThe winner, {known.seeds} seeds, scored on test", even_if_quiet=True)
+        winner = sweeping.retrain(study, asked, known.seeds, listener)
+    found = sweep_report.together(study, asked, winner)
+    sweep_report.write(found, asked.folder)
+    terminal.be_quiet(False)
+    terminal.say(f"\n{sweep_report.as_text(found)}\n")
+    if others:
+        terminal.say(f"Other processes are at {others} more; the last of them trains the winner")
+    terminal.say(f"Best: {best}\nReport: {asked.folder / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

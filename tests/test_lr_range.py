@@ -1,0 +1,112 @@
+"""The range test: what it suggests, that it leaves no trace, and that a run remembers its rate."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+
+from finetune import lr_range, recipe, recipe_file, tokens
+from scripts import find_lr
+from tests.processes import launch
+from tests.runs import assert_same, finish, in_step, results, run_here, stopped_at
+
+AUTO = "optim.lr=auto", "optim.warmup=0"
+
+
+def curve(lowest, floor=0.2, steps=lr_range.STEPS):
+    """Rates and losses that fall to `floor` at the rate `lowest`, and then explode."""
+    rates = [1e-3 * 3000 ** (i / (steps - 1)) for i in range(steps)]
+    draw = np.random.default_rng(0)
+    losses = []
+    for rate in rates:
+        loss = 1.4 - (1.4 - floor) * min(1, max(0, math.log(rate / 1e-3) / math.log(lowest / 1e-3)))
+        losses.append(loss + 3 * max(0, math.log(rate / lowest)) + 0.03 * draw.normal())
+        if len(losses) > 5 and lr_range._is_lost(lr_range.smooth(losses)):
+            break
+    return rates[: len(losses)], losses
+
+
+@pytest.mark.parametrize("lowest", [0.05, 0.2, 1.0])
+def test_it_stays_below_where_the_loss_turns(lowest):
+    found = lr_range.suggest(*curve(lowest), "sgd")
+    assert lowest / 8 <= found.rate <= lowest / 2
+    assert found.diverged is not None
+    assert found.diverged > found.lowest
+    assert re.search(r"lost at [\d.]+; this is 4 times below the lowest point, rounded", found.why)
+
+
+def test_where_nothing_is_learnt_the_default_stays():
+    rates, _ = curve(1.0)
+    found = lr_range.suggest(rates, [0.69] * len(rates), "sgd")
+    assert found.rate == recipe.DEFAULT_LR["sgd"]
+    assert found.why.startswith("the default, as no rate from 0.001 to ")
+    found = lr_range.suggest(rates[:4], [0.7, 0.69, 0.7, math.nan], "adamw")
+    assert (found.rate, found.diverged) == (recipe.DEFAULT_LR["adamw"], rates[2])
+    assert len(found.rates) == len(found.losses) == 3
+
+
+def test_a_run_begins_as_if_nothing_had_been_tried(here):
+    """Dropout, momentum and all: bit by bit the run that was told the rate."""
+    run_here("run.dir=auto", *AUTO)
+    found = results(here / "auto")
+    rate = found["lr_range"]["rate"]
+    assert found["lr_range"] == json.loads((here / "auto/lr_range.json").read_text())
+    assert recipe_file.load(here / "auto/recipe.yaml").optim.lr == rate
+    assert "Range test of the learning rate" in (here / "auto/report.html").read_text()
+    run_here("run.dir=told", f"optim.lr={rate}", "optim.warmup=0")
+    assert results(here / "told")["lr_range"] is None
+    assert_same(here / "told", here / "auto")
+
+
+def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
+    run_here("run.dir=whole", *AUTO, "checkpoint.keep=99")
+    stopped = stopped_at(here / "whole", here / "run", 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lr_range, "find", None)  # it is not made again
+        run_here("run.resume=run", *AUTO, "checkpoint.keep=99")
+    assert_same(here / "whole", stopped)
+    # Also where it was stopped before its first checkpoint.
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 2, died)
+        with pytest.raises(DiedError):
+            run_here("run.dir=early", *AUTO, "checkpoint.keep=99")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lr_range, "find", None)
+        run_here("run.dir=early", "run.resume=auto", *AUTO, "checkpoint.keep=99")
+    assert_same(here / "whole", here / "early")
+
+
+class DiedError(BaseException):
+    pass
+
+
+def died():
+    raise DiedError
+
+
+def test_two_processes_find_the_same(here):
+    finish(here, "run.dir=two", *AUTO, "model.dropout=0", launcher=launch(2))
+    run_here("run.dir=one", *AUTO, "model.dropout=0")
+    two, one = (results(here / name)["lr_range"] for name in ("two", "one"))
+    assert two["rate"] == one["rate"]
+    assert np.allclose(two["losses"][:30], one["losses"][:30], rtol=1e-4)
+
+
+def test_the_script_looks_at_train_only(here, capsys, monkeypatch):
+    seen, encode = [], tokens.encode
+    monkeypatch.setattr(
+        tokens, "encode", lambda texts, *a, **k: seen.append(texts) or encode(texts, *a, **k)
+    )
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    assert find_lr.main(["tiny.yaml", "model.dropout=0"]) == 0
+    said = capsys.readouterr().out
+    assert re.match(r"optim\.lr: [\d.]+\n  as the rate grew|optim\.lr: 0\.03\n  the default", said)
+    assert not any(text.startswith("test ") for texts in seen for text in texts)
+    assert '<svg class="chart"' in (here / "lr_range.html").read_text()
+    assert not (here / "runs").exists()
+    assert find_lr.main(["tiny.yaml", "optim.momentum=2"]) == 2
+    assert capsys.readouterr().err.startswith("error: command line: optim.momentum: expected")
