@@ -341,6 +341,11 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener) -> None:
     )  # fmt: skip
 
     def watch(values: Mapping[str, float], last: bool) -> None:
+        if sweep.metric not in values:
+            raise InputError(
+                f"score.best: these documents are scored by other metrics than {sweep.metric}; "
+                f"name one in the recipe: {', '.join(name for name in values if name != 'loss_se')}"
+            )
         number = len(_scored(folder))
         if number not in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
             trial.report(values[sweep.metric], number)

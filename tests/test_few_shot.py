@@ -21,7 +21,8 @@ def test_so_many_rows_of_each_label(here):
     assert Counter(corpus.train.labels.tolist()) == {0: 8, 1: 8, 2: 8}
     assert corpus.train.texts == drawn(8, 0).train.texts
     assert set(corpus.train.texts) != set(drawn(8, 1).train.texts)
-    assert "24 drawn by seed 0 (data.rows_per_class: 8)" in corpus.findings[-1].rule
+    rules = [finding.rule for finding in corpus.findings]
+    assert "24 drawn by seed 0 (data.rows_per_class: 8)" in rules
     # A smaller draw is a part of a larger one of the same seed.
     assert set(drawn(4, 0).train.texts) < set(corpus.train.texts)
     assert len(drawn(500, 0).train) == 93
