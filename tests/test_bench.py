@@ -38,7 +38,7 @@ def bench(here, monkeypatch, capsys):
             done = subprocess.run(
                 [sys.executable, *line],
                 cwd=here, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
-                capture_output=True, text=True, timeout=120,
+                capture_output=True, text=True, timeout=600,
             )  # fmt: skip
             assert done.returncode == 0, done.stdout + done.stderr
             printed = done.stdout
