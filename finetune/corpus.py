@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetune.rows import Places
+from finetune.texts import Pairs, Texts
 
 SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding
 
@@ -62,22 +63,32 @@ class Split:
     """The rows of one role, in the order of the source."""
 
     name: str  # train, validation or test
-    texts: list[str]
+    texts: Sequence[str]
     # (rows,) int64 class ids; (rows, classes) int8, 1 for each label that a row has, where it may
     # have several; None where unlabelled (test only)
     labels: np.ndarray | None
     places: Places
     origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
-    seconds: list[str] | None = None  # (rows,) the second text of each pair
+    seconds: Sequence[str] | None = None  # (rows,) the second text of each pair
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def whole(self) -> list[str]:
+    def take(self, rows: np.ndarray) -> "Split":
+        """Some of the rows, in the order given."""
+        return dataclasses.replace(
+            self,
+            texts=Texts.of(self.texts).take(rows),
+            seconds=None if self.seconds is None else Texts.of(self.seconds).take(rows),
+            labels=None if self.labels is None else self.labels[rows],
+            places=self.places.take(rows),
+        )
+
+    def whole(self) -> Sequence[str]:
         """Each document as a person reads it: of a pair, both texts."""
         if self.seconds is None:
             return self.texts
-        return [f"{a}\n\n{b}" for a, b in zip(self.texts, self.seconds, strict=True)]
+        return Pairs(self.texts, self.seconds)
 
 
 @dataclass(frozen=True)

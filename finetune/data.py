@@ -8,13 +8,15 @@ Every rule for rows that are not right is applied here; each row it touches is c
 its place. How a pool is cut stands in `splits.py`, how labels get their names in `labels.py`.
 """
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import get_args
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune import preflight, recipe
 from finetune.corpus import (
@@ -29,6 +31,7 @@ from finetune.labels import Named, NamedSets, name_label_sets, name_labels
 from finetune.problems import InputError, some
 from finetune.sources import Rows, roles
 from finetune.splits import STAYS, carve, draw
+from finetune.texts import digest, numbered
 
 __all__ = [
     "Corpus",
@@ -42,43 +45,60 @@ __all__ = [
 
 # A row's labels by name: one, several in the order of the label space, or None where missing.
 Names = str | tuple[str, ...] | None
+Ids = NDArray[np.int64]
 
 DONE = {"replace": "U+FFFD put in place", "drop": "dropped", "keep": "kept"}
 
 
 @dataclass
 class _Part:
-    """The rows of one role while the rules go over them."""
+    """The rows of one role while the rules go over them.
+
+    Attributes:
+        numbers: of each document, the same for the same document, in all parts. (all rows,)
+        empty: whether a text is missing; of a pair, one of the two. (all rows,)
+        kinds: the labels by name that there are, and None where missing; none: unlabelled.
+        labels: which of the kinds each row has. (all rows,)
+        keep: the rows still in, ascending.
+    """
 
     role: str
     rows: Rows
-    names: Sequence[Names] | None  # (all rows,); None: unlabelled
-    keep: list[int]  # the rows still in, ascending
     origin: str
+    numbers: Ids
+    empty: NDArray[np.bool_]
+    keep: Ids
+    kinds: list[Names]
+    labels: Ids
 
-    def text(self, i: int) -> str:
-        return self.rows.texts[i] or ""
-
-    def second(self, i: int) -> str:
-        return (self.rows.seconds or [])[i] or ""
-
-    def is_empty(self, i: int) -> bool:
-        """Whether a text is missing; of a pair, one of the two."""
-        lacks_second = self.rows.seconds is not None and not self.second(i).strip()
-        return not self.text(i).strip() or lacks_second
-
-    def key(self, i: int) -> str:
-        """A document as it is compared."""
-        key = self.text(i).strip()
-        return key if self.rows.seconds is None else f"{key}\0{self.second(i).strip()}"
-
-    def keys(self) -> list[str]:
-        """The documents that are in, as they are compared."""
-        return [self.key(i) for i in self.keep]
+    def take_labels(self, names: Sequence[Names]) -> None:
+        """Every row's label by name."""
+        codes: dict[Names, int] = {}
+        coded = (codes.setdefault(name, len(codes)) for name in names)
+        self.labels, self.kinds = np.fromiter(coded, np.int64, len(names)), list(codes)
 
     def labels_in(self) -> Counter[str]:
-        assert self.names is not None
-        return Counter(name for i in self.keep for name in _each(self.names[i]))
+        """The labels of the rows that are in, in the order in which they come."""
+        assert self.kinds
+        found, first, counts = np.unique(
+            self.labels[self.keep], return_index=True, return_counts=True
+        )
+        labels: Counter[str] = Counter()
+        for k in np.argsort(first):
+            for name in _each(self.kinds[found[k]]):
+                labels[name] += int(counts[k])
+        return labels
+
+    def has(self, kinds: Collection[Names]) -> Ids:
+        """The rows that are in and have one of these."""
+        of_kind = np.array([kind in kinds for kind in self.kinds])
+        there: Ids = self.keep[of_kind[self.labels[self.keep]]]
+        return there
+
+    def pairs(self) -> Ids:
+        """A number for each row that is in: the same for the same document and labels."""
+        pairs: Ids = self.numbers * max(1, len(self.kinds)) + self.labels
+        return pairs[self.keep]
 
 
 @dataclass
@@ -89,16 +109,18 @@ class _Ledger:
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def note(self, kind: str, part: _Part, rows: Sequence[int], rule: str, other: str = "") -> None:
-        if rows:
+    def note(
+        self, kind: str, part: _Part, rows: Sequence[int] | Ids, rule: str, other: str = ""
+    ) -> None:
+        if len(rows):
             places = tuple(part.rows.places.place(i) for i in rows)
             self.findings.append(Finding(kind, part.role, len(rows), places, rule, other))
 
     def judge(
-        self, kind: str, key: str, part: _Part, rows: Sequence[int], details: str = ""
+        self, kind: str, key: str, part: _Part, rows: Sequence[int] | Ids, details: str = ""
     ) -> None:
         """Do with `rows` what data.<key> says; `stop` collects a problem and goes on without."""
-        if not rows:
+        if not len(rows):
             return
         rule = str(getattr(self.data, key))
         self.note(kind, part, rows, f"{DONE.get(rule, '')} (data.{key}: {rule})")
@@ -111,8 +133,7 @@ class _Ledger:
                 f"data.{key} to {others}"
             )
         if rule in ("drop", "stop"):
-            gone = set(rows)
-            part.keep = [i for i in part.keep if i not in gone]
+            part.keep = np.setdiff1d(part.keep, rows, assume_unique=True)
 
 
 def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
@@ -132,19 +153,15 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     _require_labels(rows_of, chosen._asdict())
     # A test split without a single label is predicted, not scored.
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows)}
-    parts = {
-        role: _Part(role, rows, None, list(range(len(rows.texts))), rows.origin or str(source))
-        for role, source in chosen._asdict().items()
-        if (rows := rows_of.get(role)) is not None
-    }
+    origins = {role: rows.origin or str(chosen._asdict()[role]) for role, rows in rows_of.items()}
+    parts = _parts(rows_of, origins)
     ledger = _Ledger(data)
     unused = tuple(f"{n} ({len(sources[n].texts):,} rows)" for n in sources if n not in chosen)
     if unused:
         ledger.findings.append(Finding("unused split", "source", len(unused), unused, "ignored"))
     for part in parts.values():
         ledger.judge("undecodable", "on_undecodable", part, part.rows.damaged)
-        empty = [i for i in part.keep if part.is_empty(i)]
-        ledger.judge("empty", "on_empty", part, empty)
+        ledger.judge("empty", "on_empty", part, part.keep[part.empty[part.keep]])
     given = data.labels if isinstance(data.label, str) else data.label
     find: Callable[..., tuple[tuple[str, ...], Mapping[str, Named | NamedSets]]]
     find = name_label_sets if several else name_labels
@@ -164,7 +181,8 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     if ledger.problems:
         raise InputError(ledger.problems)
 
-    unused_labels = tuple(name for name in space if name not in pool.labels_in())
+    used = pool.labels_in()
+    unused_labels = tuple(name for name in space if name not in used)
     if unused_labels:
         rule = "kept in the label space, and never learned"
         ledger.findings.append(
@@ -176,13 +194,34 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     )
     _note_rare_classes(parts, rows_of, ledger)
     _limit(parts, data, ledger)
-    without_rows = [_nothing_left(part, ledger) for part in parts.values() if not part.keep]
+    without_rows = [_nothing_left(part, ledger) for part in parts.values() if not len(part.keep)]
     if without_rows:
         raise InputError(without_rows)
     _require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
     corpus = Corpus(space, train, validation, test, tuple(ledger.findings), several)
     return preflight.examine(corpus, data)
+
+
+def _parts(rows_of: Mapping[str, Rows], origins: Mapping[str, str]) -> dict[str, _Part]:
+    """All rows of each role, their documents compared: white space at the ends is no difference."""
+    digests, empty = {}, {}
+    for role, rows in rows_of.items():
+        many = len(rows.texts)
+        digests[role], empty[role] = np.zeros(many, "S16"), np.zeros(many, dtype=bool)
+        seconds = itertools.repeat("") if rows.seconds is None else rows.seconds
+        for i, both in enumerate(zip(rows.texts, seconds, strict=False)):
+            text, second = ((cell or "").strip() for cell in both)
+            empty[role][i] = not text or (rows.seconds is not None and not second)
+            digests[role][i] = digest(f"{text}\0{second}")
+    numbers_of = numbered([*digests.values()])
+    return {
+        role: _Part(
+            role, rows, origins[role], numbers, empty[role], np.arange(len(numbers)), [],
+            np.zeros(len(numbers), dtype=np.int64),
+        )
+        for (role, rows), numbers in zip(rows_of.items(), numbers_of, strict=True)
+    }  # fmt: skip
 
 
 def _has_labels(rows: Rows) -> bool:
@@ -238,40 +277,31 @@ def _take_labels(part: _Part, named: Named | NamedSets | None, ledger: _Ledger) 
     if named is None:
         ledger.note("unlabelled", part, part.keep, "predicted, not scored")
         return
-    part.names = named.names
-    nameless = [i for i in part.keep if named.names[i] is None]
-    ledger.judge("null label", "on_null_label", part, nameless)
-    inside = set(part.keep)
-    ledger.note("trimmed label", part, [i for i in named.trimmed if i in inside], "trimmed")
+    part.take_labels(named.names)
+    ledger.judge("null label", "on_null_label", part, part.has([None]))
+    ledger.note("trimmed label", part, np.intersect1d(named.trimmed, part.keep), "trimmed")
 
 
 def _repeats_in_pool(pool: _Part, ledger: _Ledger) -> None:
     ledger.judge("repeat", "on_repeat", pool, _repeats(pool))
-    assert pool.names is not None
-    labels_of: dict[str, set[Names]] = {}
-    for i, key in zip(pool.keep, pool.keys(), strict=True):
-        labels_of.setdefault(key, set()).add(pool.names[i])
-    clashes = [i for i, key in zip(pool.keep, pool.keys(), strict=True) if len(labels_of[key]) > 1]
+    documents = np.unique(pool.pairs()) // len(pool.kinds)
+    several = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
+    clashes = pool.keep[np.isin(pool.numbers[pool.keep], several)]
     ledger.note("conflicting labels", pool, clashes, "kept")
 
 
-def _repeats(part: _Part) -> list[int]:
-    seen: set[tuple[str, Names]] = set()
-    repeats = []
-    for i, key in zip(part.keep, part.keys(), strict=True):
-        pair = (key, part.names[i] if part.names is not None else None)
-        if pair in seen:
-            repeats.append(i)
-        seen.add(pair)
-    return repeats
+def _repeats(part: _Part) -> Ids:
+    again = np.ones(len(part.keep), dtype=bool)
+    again[np.unique(part.pairs(), return_index=True)[1]] = False
+    return part.keep[again]
 
 
 def _rows_of_given(part: _Part, seen: set[str], ledger: _Ledger) -> None:
     """The rules for a validation or test split that the source brings along."""
-    if part.names is not None:
-        unseen = [i for i in part.keep if not seen.issuperset(_each(part.names[i]))]
-        counts = Counter(n for i in unseen for n in _each(part.names[i]) if n not in seen)
-        listed = [f"'{name}' ({_rows(count)})" for name, count in counts.items()]
+    if part.kinds:
+        unseen = part.has({kind for kind in part.kinds if not seen.issuperset(_each(kind))})
+        counts = part.labels_in()
+        listed = [f"'{name}' ({_rows(counts[name])})" for name in counts if name not in seen]
         details = f", namely {some(listed)}"
         ledger.judge("unseen label", "on_unseen_label", part, unseen, details)
     ledger.note("repeat", part, _repeats(part), "kept, so that scores stay comparable")
@@ -286,17 +316,16 @@ def _carved(
     fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
     # Test is always the first cut and validation the second, so neither moves the other's stream.
     shares = [fractions[role] if role in missing else 0.0 for role in ("test", "validation")]
-    assert pool.names is not None
-    labels = _ids([pool.names[i] for i in pool.keep], ids)
-    side = carve(pool.keys(), labels, shares, data.split_seed)
+    labels = _ids(pool, ids)
+    side = carve(pool.numbers[pool.keep], labels, shares, data.split_seed)
     problems = []
     parts = {}
     for role in missing:
-        rows = [pool.keep[k] for k in np.flatnonzero(side == ("test", "validation").index(role))]
+        rows = pool.keep[side == ("test", "validation").index(role)]
         share = fractions[role]
         origin = f"carved from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
-        parts[role] = _Part(role, pool.rows, pool.names, rows, origin)
-        if not rows:
+        parts[role] = replace(pool, role=role, origin=origin, keep=rows)
+        if not len(rows):
             classes = len(pool.labels_in())
             problems.append(
                 f"{role}: carving {100 * share:g} % (data.{role}_fraction) of {_rows(len(side))} "
@@ -305,7 +334,7 @@ def _carved(
             )
     if problems:
         raise InputError(problems)
-    pool.keep = [pool.keep[k] for k in np.flatnonzero(side == STAYS)]
+    pool.keep = pool.keep[side == STAYS]
     return parts
 
 
@@ -337,8 +366,8 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
         drawn = draw(len(before), most, data.split_seed, stream)
         if len(drawn) == len(before):
             continue
-        had = set() if part.names is None else set(part.labels_in())
-        part.keep = [before[k] for k in drawn]
+        had = set(part.labels_in()) if part.kinds else set()
+        part.keep = before[drawn]
         rule = f"{len(drawn):,} drawn by seed {data.split_seed} (data.max_{role}_rows: {most})"
         lost = sorted(had - set(part.labels_in())) if had else []
         if lost:
@@ -368,22 +397,23 @@ def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
 
 
 def _split(part: _Part, ids: Mapping[str, int]) -> Split:
-    labels = None
-    if part.names is not None:
-        labels = _ids([part.names[i] for i in part.keep], ids)
-    texts = [part.text(i) for i in part.keep]
-    seconds = None if part.rows.seconds is None else [part.second(i) for i in part.keep]
-    return Split(part.role, texts, labels, part.rows.places.take(part.keep), part.origin, seconds)
+    rows, keep = part.rows, part.keep
+    seconds = None if rows.seconds is None else rows.seconds.take(keep)
+    labels = _ids(part, ids) if part.kinds else None
+    places = rows.places.take(keep)
+    return Split(part.role, rows.texts.take(keep), labels, places, part.origin, seconds)
 
 
-def _ids(names: Sequence[Names], ids: Mapping[str, int]) -> np.ndarray:
-    """Class ids (rows,); of several labels a row, 0 and 1 for each class (rows, classes)."""
-    if not any(isinstance(name, tuple) for name in names):
-        return np.array([ids[str(name)] for name in names], dtype=np.int64)
-    sets = np.zeros((len(names), len(ids)), dtype=np.int8)
-    for row, of in zip(sets, names, strict=True):
-        row[[ids[name] for name in _each(of)]] = 1
-    return sets
+def _ids(part: _Part, ids: Mapping[str, int]) -> NDArray[Any]:
+    """Of the rows that are in: class ids (rows,); of several labels, 0 and 1 (rows, classes)."""
+    if any(isinstance(kind, tuple) for kind in part.kinds):
+        of_kind = np.zeros((len(part.kinds), len(ids)), dtype=np.int8)
+        for row, kind in zip(of_kind, part.kinds, strict=True):
+            row[[ids[name] for name in _each(kind) if name in ids]] = 1
+    else:  # -1: of rows that are out
+        of_kind = np.array([ids.get(str(kind), -1) for kind in part.kinds], dtype=np.int64)
+    found: NDArray[Any] = of_kind[part.labels[part.keep]]
+    return found
 
 
 def _rows(count: int) -> str:

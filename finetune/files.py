@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, cast
 from finetune.problems import InputError, some
 from finetune.rows import (
     BOM,
+    Cells,
     Places,
     Rows,
     Wanted,
@@ -29,8 +31,10 @@ from finetune.rows import (
     rows_of,
     table_rows,
 )
+from finetune.texts import Store
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt")
+AT_ONCE = 256  # rows of a table that are in memory as Python's own
 # The longest cell the csv module takes: its own limit of 128 KiB is short for a document, and a C
 # long has 32 bits on some systems.
 LONGEST_CELL = 2**31 - 1
@@ -72,19 +76,22 @@ def read_file(path: Path, wanted: Wanted) -> Rows:
     )
 
 
-def read_documents(folder: Path, files: Sequence[tuple[Path, str | None]], labelled: bool) -> Rows:
+def read_documents(
+    folder: Path, files: Sequence[tuple[Path, str | None]], labelled: bool, store: Store
+) -> Rows:
     """A document in each file, with its label; places are paths within `folder`."""
-    texts: list[Any] = []
-    for path, _ in files:
+    wanted = Wanted(("text",), "label", store=store)
+    cells = wanted.cells(["text", "label"] if labelled else ["text"])
+    for path, label in files:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot read: {error.strerror}") from None
-        texts.append(decode(content))
+        cells["text"].append(decode(content))
+        if labelled:
+            cells["label"].append(label)
     items = [path.relative_to(folder).as_posix() for path, _ in files]
-    labels: list[Any] | None = [label for _, label in files] if labelled else None
-    cells = {"text": texts} | ({} if labels is None else {"label": labels})
-    return rows_of(str(folder), Places(folder.name, items), cells, Wanted(("text",), "label"))
+    return rows_of(str(folder), Places(folder.name, items), cells, wanted)
 
 
 def _read_delimited(path: Path, wanted: Wanted, delimiter: str) -> Rows:
@@ -102,7 +109,7 @@ def _read_delimited(path: Path, wanted: Wanted, delimiter: str) -> Rows:
 
 def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Rows:
     csv.field_size_limit(LONGEST_CELL)
-    cells: dict[str, list[Any]] = {}
+    cells: Cells = {}
     ragged: list[str] = []
     number = 0
     with _opened(path) as stream:
@@ -112,7 +119,7 @@ def _read_cells(path: Path, wanted: Wanted, delimiter: str, quoting: int) -> Row
         try:
             header = [cell.strip() for cell in next(reader, [])]
             _check_header(path, header, wanted, delimiter)
-            cells = {column: [] for column in wanted.columns() if column in header}
+            cells = wanted.cells(header)
             at = [(values, header.index(column)) for column, values in cells.items()]
             # With a separator, an empty cell is a row without labels, not a missing label.
             maybe_missing = wanted.labels() if wanted.separator is None else ()
@@ -163,11 +170,10 @@ def _read_lines(path: Path, wanted: Wanted) -> Rows:
 
 
 def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
-    records: list[dict[str, Any]] = []
-    numbers: list[int] = []
+    cells = wanted.cells(wanted.columns())
+    numbers = array("q")
     columns: dict[str, None] = {}
     broken: list[str] = []
-    keep = wanted.columns()
     for number, line in enumerate(stream, start=1):
         if number == 1:
             line = line.removeprefix(BOM)
@@ -182,11 +188,12 @@ def _json_lines(path: Path, wanted: Wanted, stream: BinaryIO) -> Rows:
             broken.append(f"line {number} ({found_value(record)})")
             continue
         columns.update(dict.fromkeys(record))
-        records.append({key: record[key] for key in keep if key in record})
+        for column, into in cells.items():
+            into.append(record.get(column))
         numbers.append(number)
     if broken:
         raise InputError(f"{path}: expected a JSON object on each line, got {some(broken)}")
-    return _record_rows(path, records, columns, Places(path.name, numbers, "line"), wanted)
+    return _record_rows(path, cells, columns, Places(path.name, numbers, "line"), wanted)
 
 
 def _read_json(path: Path, wanted: Wanted) -> Rows:
@@ -220,25 +227,22 @@ def _read_json(path: Path, wanted: Wanted) -> Rows:
         raise InputError(f"{path}: expected an array of objects, got {some(broken)}")
     columns = dict.fromkeys(key for record in tree for key in record)
     places = Places(path.name, range(1, len(tree) + 1), "row")
-    return _record_rows(path, tree, columns, places, wanted)
+    cells = wanted.cells(wanted.columns())
+    for record in tree:
+        for column, into in cells.items():
+            into.append(record.get(column))
+    return _record_rows(path, cells, columns, places, wanted)
 
 
 def _record_rows(
-    path: Path,
-    records: list[dict[str, Any]],
-    columns: dict[str, None],
-    places: Places,
-    wanted: Wanted,
+    path: Path, cells: Cells, columns: dict[str, None], places: Places, wanted: Wanted
 ) -> Rows:
-    if not records:
+    """The rows of objects, of which `columns` are all the keys."""
+    if not places.items:
         raise InputError(f"{path}: no rows; expected at least one object")
     check_columns(str(path), list(columns), wanted)
-    cells = {
-        column: [record.get(column) for record in records]
-        for column in wanted.columns()
-        if column in columns
-    }
-    return rows_of(str(path), places, cells, wanted)
+    found = {column: values for column, values in cells.items() if column in columns}
+    return rows_of(str(path), places, found, wanted)
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Rows:
@@ -254,14 +258,14 @@ def _read_parquet(path: Path, wanted: Wanted) -> Rows:
         names = file.schema_arrow.names
         check_columns(str(path), names, wanted)
         columns = [column for column in wanted.columns() if column in names]
-        table = file.read(columns=columns)
+        label_names = _label_names(file.schema_arrow.metadata or {}, wanted.labels()[0])
+        batches = file.iter_batches(AT_ONCE, columns=columns)
+        return table_rows(batches, columns, str(path), path.name, wanted, label_names)
     except pa.ArrowException as error:
         first = str(error).partition("\n")[0]
         raise InputError(f"{path}: not a Parquet file that can be read ({first})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from None
-    label_names = _label_names(file.schema_arrow.metadata or {}, wanted.labels()[0])
-    return table_rows(table, str(path), path.name, wanted, label_names)
 
 
 def _label_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
@@ -282,15 +286,16 @@ def _read_text(path: Path, wanted: Wanted) -> Rows:
             f"{path}: a .txt file carries no labels, which training needs; expected a csv, tsv, "
             "json, jsonl or parquet file, or a folder with a sub-folder of .txt files per label"
         )
-    texts: list[Any] = []
+    name = wanted.text[0]
+    cells = wanted.cells([name])
     with _opened(path) as stream:
         for number, line in enumerate(stream, start=1):
             if number == 1:
                 line = line.removeprefix(BOM)
             line = line.removesuffix(b"\n").removesuffix(b"\r")
-            texts.append(line.decode("utf-8", "surrogateescape"))
-    places = Places(path.name, range(1, len(texts) + 1), "line")
-    return rows_of(str(path), places, {wanted.text[0]: texts}, wanted)
+            cells[name].append(line.decode("utf-8", "surrogateescape"))
+    places = Places(path.name, range(1, len(cells[name]) + 1), "line")
+    return rows_of(str(path), places, cells, wanted)
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 """Each split's labels as they stand → the label space and every row's label by name."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune.problems import InputError, some
 from finetune.rows import Label, Rows, natural
@@ -24,7 +28,7 @@ class Named:
 
 
 def name_labels(
-    splits: Mapping[str, Rows], train_rows: Sequence[int], given: tuple[str, ...] | None
+    splits: Mapping[str, Rows], train_rows: NDArray[np.int64], given: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, Named]]:
     """The label space, from train alone, and the labels of every split that has some.
 
@@ -78,7 +82,8 @@ def name_labels(
             for role, column in plain.items()
         }
         found = _there(plain["train"], train_rows)
-    places = {plain["train"][i]: splits["train"].places.place(i) for i in reversed(train_rows)}
+    first = {plain["train"][i]: i for i in reversed(train_rows)}
+    places = {name: splits["train"].places.place(i) for name, i in first.items()}
     problems = _misfits(space, found, places, given)
     if given is None and own is None:
         problems += _too_many(found)
@@ -96,7 +101,7 @@ class NamedSets:
 
 
 def name_label_sets(
-    splits: Mapping[str, Rows], train_rows: Sequence[int], given: tuple[str, ...] | None
+    splits: Mapping[str, Rows], train_rows: NDArray[np.int64], given: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, NamedSets]]:
     """What `name_labels` does, of rows that may have several labels.
 
@@ -110,13 +115,13 @@ def name_label_sets(
         owners[role] = [i for i, labels in enumerate(sets) for _ in labels]
         flat[role] = replace(
             rows,
-            texts=[],
+            texts=rows.texts.take([]),
             labels=[label for labels in sets for label in labels],
             places=rows.places.take(owners[role]),
             several=False,
         )
-    kept = set(train_rows)
-    train = [k for k, owner in enumerate(owners["train"]) if owner in kept]
+    kept = set(train_rows.tolist())
+    train = np.array([k for k, own in enumerate(owners["train"]) if own in kept], dtype=np.int64)
     space, named = name_labels(flat, train, given)
     order = {name: i for i, name in enumerate(space)}
     found = {}
@@ -176,7 +181,7 @@ def _plain_name(value: Label, own: tuple[str, ...] | None) -> str:
     if isinstance(value, bool):
         return BOOLEANS[value]
     if own is None:
-        return str(value)
+        return sys.intern(str(value))  # one for all rows
     return own[value] if 0 <= value < len(own) else _outside(str(value))
 
 
@@ -184,7 +189,7 @@ def _outside(name: str) -> str:
     return f"number {name}"  # no name, so that it cannot be mistaken for one
 
 
-def _there(column: Sequence[str | None], rows: Sequence[int]) -> list[str]:
+def _there(column: Sequence[str | None], rows: NDArray[np.int64]) -> list[str]:
     return [name for i in rows if (name := column[i]) is not None]
 
 

@@ -223,7 +223,7 @@ def fill(
     ]  # fmt: skip
     kind = torch.float32 if prefix.pooled else DTYPES[dtype(choices, plan)]
     hidden = int(bare.base_model.config.hidden_size)
-    folder = place(choices)
+    folder = choices.cache.folder()
     filled: dict[str, TokenTable] = {}
     for name, table in tables.items():
         many = len(table.starts) - 1 if prefix.pooled else len(table.ids)
@@ -261,12 +261,6 @@ def dtype(choices: recipe.Recipe, plan: Hardware) -> str:
     if choices.cache.prefix != "auto":
         return choices.cache.prefix
     return "bf16" if plan.precision == "bf16" else "fp32"
-
-
-def place(choices: recipe.Recipe) -> Path:
-    """The folder of kept states."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"
-    return Path(choices.cache.dir or default).expanduser()
 
 
 def _compute(

@@ -18,6 +18,7 @@ from finetune import recipe
 from finetune.corpus import Corpus, Finding, Split, class_counts
 from finetune.near_duplicates import near_duplicates
 from finetune.problems import InputError, some
+from finetune.texts import digest, numbered
 
 FEW = 10  # rows of a class in train, below which it is named
 MOST_CHARACTERS = 100_000_000  # about a minute; of larger corpora near-duplicates are not sought
@@ -80,14 +81,7 @@ def examine(corpus: Corpus, data: recipe.Data) -> Corpus:
 def _without(split: Split, gone: set[int]) -> Split:
     if not gone:
         return split
-    rows = [i for i in range(len(split)) if i not in gone]
-    return dataclasses.replace(
-        split,
-        texts=[split.texts[i] for i in rows],
-        seconds=None if split.seconds is None else [split.seconds[i] for i in rows],
-        labels=None if split.labels is None else split.labels[rows],
-        places=split.places.take(rows),
-    )
+    return split.take(np.setdiff1d(np.arange(len(split)), [*gone]))
 
 
 def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
@@ -132,17 +126,17 @@ def _about(split: Split, labels: Sequence[str]) -> dict[str, Any]:
         "origin": split.origin,
         "rows": len(split),
         "classes": None if split.labels is None else class_counts(split, labels),
-        "words": _spread([len(text.split()) for text in texts]),
-        "characters": _spread([len(text) for text in texts]),
+        "words": _spread(np.fromiter((len(text.split()) for text in texts), int, len(texts))),
+        "characters": _spread(np.fromiter(map(len, texts), int, len(texts))),
     }
 
 
-def _spread(sizes: Sequence[int]) -> dict[str, int]:
+def _spread(sizes: np.ndarray) -> dict[str, int]:
     at = {"shortest": 0.0, "median": 0.5, "p95": 0.95, "longest": 1.0}
     return {name: int(np.quantile(sizes, share)) for name, share in at.items()}
 
 
-def _in_texts(corpus: Corpus, whole: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _in_texts(corpus: Corpus, whole: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Rows whose text is damaged, or hardly one."""
     # U+FFFD that was put in place here has been told.
     told = {place for one in corpus.findings if one.kind == "undecodable" for place in one.places}
@@ -175,9 +169,15 @@ class _Alike:
 
     def __init__(self, corpus: Corpus, whole: Mapping[str, Sequence[str]], seek: bool) -> None:
         self.splits = {split.name: split for split in corpus.splits()}
-        self.keys = {name: [text.strip() for text in texts] for name, texts in whole.items()}
-        pool = [text for texts in whole.values() for text in texts] if seek else []
-        pairs = near_duplicates(pool)
+        digests = [
+            np.fromiter((digest(text.strip()) for text in texts), "S16", len(texts))
+            for texts in whole.values()
+        ]
+        self.keys = dict(zip(whole, numbered(digests), strict=True))
+        self.seek = seek
+        if not seek:
+            return
+        pairs = near_duplicates([text for texts in whole.values() for text in texts])
         # Documents of the same words are one cluster, by its first; clusters have neighbours.
         clusters = np.arange(sum(map(len, whole.values())))
         same = pairs.overlap == 1
@@ -188,22 +188,21 @@ class _Alike:
             self.near.setdefault(other, []).append((one, overlap))
         self.cluster: dict[str, list[int]] = {}
         self.first: dict[str, dict[int, int]] = {}  # the first row of each cluster in a split
-        self.first_of_key: dict[str, dict[str, int]] = {}
         start = 0
         for name, keys in self.keys.items():
             own = clusters[start : start + len(keys)].tolist()
             start += len(keys)
             self.cluster[name] = own
             self.first[name] = {c: i for i, c in reversed([*enumerate(own)])}
-            self.first_of_key[name] = {key: i for i, key in reversed([*enumerate(keys)])}
 
     def matches(self, of: str, within: str) -> dict[int, _Match]:
         """The rows of a split that have their like in another, with the one most alike."""
-        found = {}
-        for row, key in enumerate(self.keys[of]):
-            if (other := self.first_of_key[within].get(key)) is not None:
-                found[row] = _Match(other, 1.0, True)
-            elif (match := self._near(of, row, within)) is not None:
+        there, first = np.unique(self.keys[within], return_index=True)
+        at = np.minimum(np.searchsorted(there, self.keys[of]), len(there) - 1)
+        same = there[at] == self.keys[of]
+        found = {int(row): _Match(int(first[at[row]]), 1.0, True) for row in np.flatnonzero(same)}
+        for row in np.flatnonzero(~same).tolist() if self.seek else ():
+            if (match := self._near(of, row, within)) is not None:
                 found[row] = match
         return found
 
@@ -229,6 +228,8 @@ class _Alike:
 
     def in_train(self) -> Iterator[Finding]:
         """Rows of train that nearly repeat an earlier one, with its label and with another."""
+        if not self.seek:
+            return
         labels = self.splits["train"].labels
         found: dict[str, list[str]] = {"near repeat": [], "near conflict": []}
         first = self.first["train"]

@@ -3,7 +3,9 @@
 `recipe_file.py` reads one from a YAML file and writes it back.
 """
 
+import os
 import string
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -460,10 +462,19 @@ class Cache(Section):
         True,
         description="keep on disk what the tokenizer makes of more than a million characters",
     )
-    dir: str | None = Field(None, description="null: ~/.cache/finetune-documents")
+    dir: str | None = Field(
+        None,
+        description="null: ~/.cache/finetune-documents; while a run lasts, texts that would crowd "
+        "memory are there too",
+    )
     keep: bool = Field(
         True, description="for later runs; false: states are removed with this one, tokens not kept"
     )
+
+    def folder(self) -> Path:
+        """Where all of it stands."""
+        default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"
+        return Path(self.dir or default).expanduser()
 
 
 class Run(Section):

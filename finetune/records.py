@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from finetune.rows import SURROGATES, Wanted, found_value, mend
+from finetune.rows import Wanted, found_value
+from finetune.texts import SURROGATES, mend
 
 MISSING = object()
 TEXT = Wanted(("text",), "")

@@ -79,7 +79,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -114,16 +114,25 @@ def write_predictions(
 
     Where a row may have several labels, its label and the answer are lists.
     """
-    lines = []
     guesses = answers(logits, several, thresholds)
-    for i, row in enumerate(probabilities(logits, several)):
+    write_whole(file, _prediction_lines(split, labels, logits, guesses, several))
+
+
+def _prediction_lines(
+    split: Split,
+    labels: Sequence[str],
+    logits: NDArray[np.float32],
+    guesses: NDArray[Any],
+    several: bool,
+) -> Iterator[str]:
+    for i, guess in enumerate(guesses):
         line: dict[str, Any] = {"row": split.places.place(i)}
         if split.labels is not None:
             line["label"] = _said(split.labels[i], labels)
-        line["predicted"] = _said(guesses[i], labels)
-        line["probabilities"] = [round(float(chance), 6) for chance in row]
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_whole(file, "".join(lines))
+        line["predicted"] = _said(guess, labels)
+        chances = probabilities(logits[i : i + 1], several)[0]
+        line["probabilities"] = [round(float(chance), 6) for chance in chances]
+        yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _said(answer: Any, labels: Sequence[str]) -> str | list[str]:

@@ -1,23 +1,28 @@
 """Cells as they were read → `Rows`: the types checked, broken characters mended, places kept.
 
+Texts are put aside as they come (`texts.py`), so that rows may be more than memory holds.
+
 What the user can mend raises `InputError` with every problem of the file or table at once.
 """
 
 import json
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune.problems import InputError, nearest, some
 from finetune.several import sets_of
+from finetune.texts import SURROGATES, Column, Store, Texts, mend
 
 Label = str | int | bool
 Labels = Label | tuple[Label, ...]  # of one row; a tuple where it may have several, or none
 Item = TypeVar("Item")
 
-SURROGATES = re.compile("[\ud800-\udfff]")
 BOM = b"\xef\xbb\xbf"
 SHOWN = 3  # cells named in a message
 
@@ -27,33 +32,54 @@ class Places:
     """Row index → where that row stands: one name and a number per row, or a path per row."""
 
     name: str  # "train.csv", "fancyzhx/ag_news train"
-    items: Sequence[int] | Sequence[str]  # (rows,)
+    items: Sequence[int] | Sequence[str]
     unit: str = ""  # row or line; empty where the items are whole places already
+    taken: NDArray[np.int64] | None = None  # which of the items; None: all (rows,)
 
     def place(self, i: int) -> str:
-        item = self.items[i]
+        item = self._item(i)
         return f"{self.name}: {self.unit} {item}" if self.unit else str(item)
 
     def within(self, i: int) -> str:
         """The place where the file is known already: `row 12`."""
-        return f"{self.unit} {self.items[i]}" if self.unit else str(self.items[i])
+        item = self._item(i)
+        return f"{self.unit} {item}" if self.unit else str(item)
 
-    def take(self, rows: Sequence[int]) -> "Places":
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "Places":
         """The places of some of the rows, in the order given."""
-        return Places(self.name, cast(Sequence[int], [self.items[i] for i in rows]), self.unit)
+        chosen = np.asarray(rows, dtype=np.int64)
+        return replace(self, taken=chosen if self.taken is None else self.taken[chosen])
+
+    def _item(self, i: int) -> int | str:
+        return self.items[i if self.taken is None else int(self.taken[i])]
+
+
+class Shards(Sequence[str]):
+    """The whole places of the rows of several files, said when they are asked for."""
+
+    def __init__(self, parts: Sequence[Places]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part.items) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, i: Any) -> Any:
+        part = int(np.searchsorted(self._ends, i, side="right"))
+        return self._parts[part].place(int(i) - int(self._ends[part - 1] if part else 0))
 
 
 @dataclass(frozen=True)
 class Rows:
     """One split as it stands in the source."""
 
-    texts: list[str | None]  # None where missing
+    texts: Texts  # None where missing
     labels: list[Labels | None] | None  # None: the split has no label column at all
     places: Places
     damaged: list[int]  # rows whose bytes were not UTF-8, now with U+FFFD in their place
     label_names: tuple[str, ...] | None = None  # the data set's own names in its own order
     origin: str = ""  # "test.jsonl.gz", "fancyzhx/ag_news test"
-    seconds: list[str | None] | None = None  # the second text of each pair
+    seconds: Texts | None = None  # the second text of each pair
     several: bool = False  # whether a row may have several labels: then each is a tuple
 
     def as_sets(self) -> "Rows":
@@ -62,6 +88,18 @@ class Rows:
             return self
         sets = [None if label is None else (cast(Label, label),) for label in self.labels]
         return replace(self, labels=cast(list[Labels | None], sets), several=True)
+
+
+class LabelColumn(list[Any]):
+    """A column of labels while it is read: of all that are alike, one is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def append(self, cell: Any) -> None:
+        if isinstance(cell, str | int):
+            cell = self._known.setdefault((type(cell), cell), cell)  # 1 is True, and another label
+        super().append(cell)
 
 
 @dataclass(frozen=True)
@@ -74,6 +112,15 @@ class Wanted:
     second: str | None = None  # data.text_pair
     template: str | None = None  # data.template
     separator: str | None = None  # data.label_separator
+    store: Store = field(default_factory=Store, compare=False)  # where the texts go
+
+    def cells(self, found: Sequence[str]) -> "Cells":
+        """Empty columns for those that are wanted and that there are."""
+        return {
+            name: Column(self.store) if name in self.texts() else LabelColumn()
+            for name in self.columns()
+            if name in found
+        }
 
     def texts(self) -> tuple[str, ...]:
         """The columns that hold text."""
@@ -113,6 +160,9 @@ class Wanted:
         )
 
 
+Cells = dict[str, Column | LabelColumn]
+
+
 def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sort key: "2" before "10", small and capital letters alike, then exactly."""
     parts: list[str | tuple[int, str]] = []
@@ -124,43 +174,49 @@ def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
 
 
 def table_rows(
-    table: Any,
+    tables: Iterable[Any],
+    columns: Sequence[str],
     where: str,
     name: str,
     wanted: Wanted,
     label_names: tuple[str, ...] | None = None,
 ) -> Rows:
-    """The rows of a `pyarrow.Table`; with label names, -1 (the Hub's "no label") becomes None."""
-    check_columns(where, table.column_names, wanted)
-    cells = {
-        column: values_of(table.column(column))
-        for column in wanted.columns()
-        if column in table.column_names
-    }
-    if label_names is not None and (label := wanted.labels()[0]) in cells:
-        cells[label] = [None if value == -1 else value for value in cells[label]]
-    places = Places(name, range(1, table.num_rows + 1), "row")
-    return rows_of(where, places, cells, wanted, label_names)
+    """The rows of a table; with label names, -1 (the Hub's "no label") becomes None.
+
+    Args:
+        tables: parts of it, as `pyarrow.Table` or `pyarrow.RecordBatch`.
+        columns: their names.
+    """
+    check_columns(where, columns, wanted)
+    cells = wanted.cells(columns)
+    for table in tables:
+        for column, into in cells.items():
+            no_label = label_names is not None and column == wanted.labels()[0]
+            for value in values_of(table.column(column)):
+                into.append(None if no_label and value == -1 else value)
+    rows = len(cells[wanted.text[0]])
+    return rows_of(where, Places(name, range(1, rows + 1), "row"), cells, wanted, label_names)
 
 
 def rows_of(
     where: str,
     places: Places,
-    cells: Mapping[str, list[Any]],
+    cells: Cells,
     wanted: Wanted,
     label_names: tuple[str, ...] | None = None,
 ) -> Rows:
-    """Check the types of the cells, mend what was not UTF-8, and remember which rows it was.
+    """Check the types of the cells, and remember which rows were not UTF-8.
 
     Args:
-        cells: those of each column, as of `Wanted.columns`; the label's may be missing.
+        cells: those of each column, as of `Wanted.cells`; the label's may be missing.
     """
     if not cells[wanted.text[0]]:
         raise InputError(f"{where}: no rows")
+    texts = {name: column for name, column in cells.items() if isinstance(column, Column)}
     problems = []
     labels: list[Any] | None = None
     if cells.keys() >= {*wanted.labels()}:
-        columns = [cells[column] for column in wanted.labels()]
+        columns = [cast(list[Any], cells[column]) for column in wanted.labels()]
         one = isinstance(wanted.label, str)
         labels = columns[0] if one else list(zip(*columns, strict=True))
     several = wanted.separator is not None or not isinstance(wanted.label, str)
@@ -168,32 +224,32 @@ def rows_of(
     said: list[str] = []
     if several:
         labels, said = sets_of(labels or [], wanted.label, wanted.separator, places.within)
-    of_text = [(column, key) for key, column in wanted.asked() if key != "data.label"]
-    for kinds, values, message in (
-        *(((str,), cells[column], f"'{column}' ({key}): expected text") for column, key in of_text),
-        ((str, int, bool, *[tuple] * several), labels or [], f"'{wanted.label}' (data.label): "
-         "expected a label, as text, a whole number or true or false, or a list of labels"),
-    ):  # fmt: skip
-        wrong = set(map(type, values)) - {*kinds, type(None)}
-        if wrong:
-            found = [
-                f"{found_value(value)} at {places.within(i)}"
-                for i, value in enumerate(values)
-                if type(value) in wrong
-            ]
+    kinds = (str, int, bool, type(None), *[tuple] * several)
+    wrong = [
+        (f"'{column}' ({key}): expected text", texts[column].odd)
+        for key, column in wanted.asked()
+        if key != "data.label"
+    ]
+    wrong.append((
+        f"'{wanted.label}' (data.label): expected a label, as text, a whole number or true or "
+        "false, or a list of labels",
+        [(i, label) for i, label in enumerate(labels or ()) if type(label) not in kinds],
+    ))  # fmt: skip
+    for message, odd in wrong:
+        if odd:
+            found = [f"{found_value(value)} at {places.within(i)}" for i, value in odd]
             problems.append(f"{where}: {message}, got {some(found, SHOWN)}")
     problems += [f"{where}: {problem}" for problem in said]
     if problems:
         raise InputError(problems)
-    damaged: set[int] = set()
-    parts = [_mended(cells[column], damaged.add) for column in wanted.text]
-    texts = [wanted.joined(row) for row in zip(*parts, strict=True)]
-    seconds = None if wanted.second is None else _mended(cells[wanted.second], damaged.add)
+    damaged = {i for column in texts.values() for i in column.damaged}
     if labels is not None:
         labels = _mended(labels, damaged.add)
         for i, label in enumerate(labels if several else ()):
             labels[i] = label and tuple(_mended(label, lambda _, i=i: damaged.add(i)))  # type: ignore[misc]
-    return Rows(texts, labels, places, sorted(damaged), label_names, places.name, seconds, several)
+    text = _joined([texts[column] for column in wanted.text], wanted)
+    second = None if wanted.second is None else texts[wanted.second].texts()
+    return Rows(text, labels, places, sorted(damaged), label_names, places.name, second, several)
 
 
 def _mended(values: Sequence[Item], mark: Callable[[int], None]) -> list[Item]:
@@ -206,12 +262,15 @@ def _mended(values: Sequence[Item], mark: Callable[[int], None]) -> list[Item]:
     return mended
 
 
-def mend(text: str) -> str:
-    try:
-        # Back to the bytes first: one U+FFFD for each broken character, not for each of its bytes.
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:
-        return SURROGATES.sub("\ufffd", text)
+def _joined(columns: Sequence[Column], wanted: Wanted) -> Texts:
+    """The documents that the text columns make."""
+    first, *others = [column.texts() for column in columns]
+    if not others and wanted.template is None:
+        return first
+    joined = Column(wanted.store)
+    for row in zip(first, *others, strict=True):
+        joined.add(wanted.joined(row))
+    return joined.texts()
 
 
 def check_columns(where: str, found: Sequence[str], wanted: Wanted, if_no_header: str = "") -> None:

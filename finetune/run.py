@@ -216,9 +216,10 @@ def run(
         main_only(accelerator, lambda: publish.check(recipe.publish))
 
     # Documents → labels and splits → tokens.
+    home = recipe.cache.folder()  # of what would crowd memory
     summary.say_source(recipe)
     corpus = main_first(
-        accelerator, lambda: data.prepare(sources.load_rows(recipe.data), recipe.data)
+        accelerator, lambda: data.prepare(sources.load_rows(recipe.data, home), recipe.data)
     )
     if corpus.multi_label:
         recipe = for_several_labels(recipe)
@@ -244,7 +245,7 @@ def run(
     max_length = tokens.max_length(recipe.data.max_length, pretrained.max_positions(config))
     reads = reading.Reading.of_recipe(recipe.data, max_length)
     reads.set_up(tokenizer)
-    kept = prefix.place(recipe) if recipe.cache.tokens and recipe.cache.keep else None
+    kept = home if recipe.cache.tokens and recipe.cache.keep else None
     tables = main_first(
         accelerator,
         lambda: {

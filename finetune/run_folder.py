@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -285,8 +285,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file aside and put it in place, so that nobody ever sees half of it.
+def write_whole(file: Path, text: str | Iterable[str]) -> None:
+    """Write a text, or its lines, aside and put it in place, so that nobody ever sees half of it.
 
     Raises:
         InputError: where it cannot be written; what stood there before stays.
@@ -295,7 +295,8 @@ def write_whole(file: Path, text: str) -> None:
     with writing(file):
         try:
             file.parent.mkdir(exist_ok=True)
-            aside.write_text(text, encoding="utf-8")
+            with aside.open("w", encoding="utf-8") as out:
+                out.writelines([text] if isinstance(text, str) else text)
             sync(aside)
             aside.replace(file)
             sync(file.parent)

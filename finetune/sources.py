@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune import recipe
-from finetune.files import SUFFIXES, read_documents, read_file, stem_of, suffix_of
+from finetune.files import AT_ONCE, SUFFIXES, read_documents, read_file, stem_of, suffix_of
 from finetune.problems import InputError, nearest, some
-from finetune.rows import Label, Labels, Places, Rows, Wanted, natural, table_rows
+from finetune.rows import Label, Labels, Places, Rows, Shards, Wanted, natural, table_rows
+from finetune.texts import Store, Texts
 
 __all__ = [
     "Label",
@@ -55,23 +56,27 @@ class Roles(NamedTuple):
     test: str | None
 
 
-def load_rows(data: recipe.Data) -> dict[str, Rows]:
+def load_rows(data: recipe.Data, folder: Path | None = None) -> dict[str, Rows]:
     """The rows of every split of `data.source`, by the split's name in the source.
 
     A single file, and a folder with a sub-folder per label, are one split called train. A split
     that plays no role and cannot be read is left out.
 
+    Args:
+        folder: where texts go that would crowd memory, in a file that leaves with the process;
+            None: they stay in memory.
+
     Raises:
         InputError: with the problems of every split that plays a role.
     """
-    path = local_path(data.source)
+    path, store = local_path(data.source), Store(folder)
     if path is None:
-        return _from_hub(data)
+        return _from_hub(data, store)
     if path.is_file():
-        return _read_splits({"train": lambda wanted: read_file(path, wanted)}, data)
+        return _read_splits({"train": lambda wanted: read_file(path, wanted)}, data, store)
     if not path.is_dir():
         raise InputError(f"data.source: {path} is neither a file nor a folder")
-    return _from_folder(path, data)
+    return _from_folder(path, data, store)
 
 
 def load_tables(source: str, config: str | None) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def roles(found: Collection[str], data: recipe.Data) -> Roles:
 
 
 def _read_splits(
-    readers: dict[str, Callable[[Wanted], Rows]], data: recipe.Data
+    readers: dict[str, Callable[[Wanted], Rows]], data: recipe.Data, store: Store
 ) -> dict[str, Rows]:
     """Read every split; raise the problems of those that play a role, all together."""
     chosen = roles(readers, data)
@@ -181,7 +186,7 @@ def _read_splits(
     problems: list[str] = []
     for split, read in readers.items():
         try:
-            rows[split] = read(_wanted(data, needs_label=split == chosen.train))
+            rows[split] = read(_wanted(data, split == chosen.train, store))
         except InputError as error:
             problems += error.problems if split in chosen else ()
     if problems:
@@ -189,9 +194,9 @@ def _read_splits(
     return rows
 
 
-def _from_folder(folder: Path, data: recipe.Data) -> dict[str, Rows]:
+def _from_folder(folder: Path, data: recipe.Data, store: Store) -> dict[str, Rows]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return _from_disk(folder, data)
+        return _from_disk(folder, data, store)
     files, odd, folders = _entries(folder)
     named_for_role = [path for path in files if ROLE_LIKE.fullmatch(stem_of(path))]
     labels = [path for path in folders if _documents(path)]
@@ -199,11 +204,10 @@ def _from_folder(folder: Path, data: recipe.Data) -> dict[str, Rows]:
     # aclImdb has loose .txt files beside train/ and test/: only a file named for a role counts.
     if splits and not named_for_role:
         unlabelled = [path for path in labels if path.name.lower() in ROLE_NAMES]
-        return _read_splits(
-            {path.name: _document_reader(folder, path) for path in [*splits, *unlabelled]}, data
-        )
+        readers = {path.name: _document_reader(folder, path) for path in [*splits, *unlabelled]}
+        return _read_splits(readers, data, store)
     if labels and not named_for_role:
-        return _read_splits({"train": _document_reader(folder, folder)}, data)
+        return _read_splits({"train": _document_reader(folder, folder)}, data, store)
 
     problems = [
         f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
@@ -228,7 +232,8 @@ def _from_folder(folder: Path, data: recipe.Data) -> dict[str, Rows]:
             problems.append(f"{folder}: {names} are both the split '{split}'; keep one of them")
     if problems:
         raise InputError(problems)
-    return _read_splits({split: _file_reader(paths) for split, paths in by_split.items()}, data)
+    readers = {split: _file_reader(paths) for split, paths in by_split.items()}
+    return _read_splits(readers, data, store)
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -266,7 +271,7 @@ def _document_reader(root: Path, folder: Path) -> Callable[[Wanted], Rows]:
         if not labelled and wanted.needs_label:
             raise InputError(f"{folder}: expected a sub-folder of .txt files per label")
         loose = [(path, None) for path in _documents(folder)] if not labelled else []
-        return read_documents(root, [*labelled, *loose], labelled=bool(labelled))
+        return read_documents(root, [*labelled, *loose], bool(labelled), wanted.store)
 
     return read
 
@@ -278,7 +283,6 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
         parts = [read_file(path, wanted) for path in paths]
         if len(parts) == 1:
             return parts[0]
-        places = [part.places.place(i) for part in parts for i in range(len(part.texts))]
         several = any(part.several for part in parts)
         if several:
             parts = [part.as_sets() for part in parts]
@@ -294,22 +298,24 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
         if any(part.label_names != names for part in parts):
             raise InputError(f"{paths[0]}: the split's shards carry different label names")
         origin = f"{paths[0].name} and {len(paths) - 1} more"
-        texts = [text for part in parts for text in part.texts]
-        seconds: list[str | None] | None = None
+        places = Places(origin, Shards([part.places for part in parts]))
+        texts = Texts.joined([part.texts for part in parts])
+        seconds = None
         if wanted.second is not None:
-            seconds = [text for part in parts for text in part.seconds or ()]
-        return Rows(texts, labels, Places(origin, places), damaged, names, origin, seconds, several)
+            seconds = Texts.joined([part.seconds for part in parts if part.seconds is not None])
+        return Rows(texts, labels, places, damaged, names, origin, seconds, several)
 
     return read
 
 
-def _from_disk(folder: Path, data: recipe.Data) -> dict[str, Rows]:
+def _from_disk(folder: Path, data: recipe.Data, store: Store) -> dict[str, Rows]:
     return _read_splits(
         {
             name: _dataset_reader(split, str(folder), f"{folder.name} {name}")
             for name, split in _saved_tables(folder).items()
         },
         data,
+        store,
     )
 
 
@@ -325,13 +331,14 @@ def _saved_tables(folder: Path) -> dict[str, Any]:
     return _by_split(saved)
 
 
-def _from_hub(data: recipe.Data) -> dict[str, Rows]:
+def _from_hub(data: recipe.Data, store: Store) -> dict[str, Rows]:
     return _read_splits(
         {
             name: _dataset_reader(split, data.source, f"{data.source} {name}")
             for name, split in _hub_tables(data).items()
         },
         data,
+        store,
     )
 
 
@@ -359,15 +366,15 @@ def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], R
         feature = getattr(feature, "feature", feature)  # of a list of labels
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
         if {column for _, column in wanted.asked()} <= {*columns}:
-            table = dataset.select_columns(columns).with_format("arrow")[:]
+            tables = dataset.select_columns(columns).with_format("arrow").iter(AT_ONCE)
         else:
-            table = dataset.select([]).with_format("arrow")[:]  # its columns make the message
-        return table_rows(table, where, name, wanted, names)
+            tables, columns = (), dataset.column_names  # they make the message
+        return table_rows(tables, columns, where, name, wanted, names)
 
     return read
 
 
-def _wanted(data: recipe.Data, needs_label: bool) -> Wanted:
+def _wanted(data: recipe.Data, needs_label: bool, store: Store) -> Wanted:
     return Wanted(
         data.columns(),
         data.label,
@@ -375,6 +382,7 @@ def _wanted(data: recipe.Data, needs_label: bool) -> Wanted:
         data.text_pair,
         data.template,
         data.label_separator,
+        store,
     )
 
 

@@ -12,15 +12,12 @@ STAYS = -1
 
 
 def carve(
-    texts: Sequence[str],
-    labels: Sequence[int] | np.ndarray,
-    fractions: Sequence[float],
-    seed: int,
+    keys: np.ndarray, labels: np.ndarray, fractions: Sequence[float], seed: int
 ) -> np.ndarray:
     """Cut shares of a pool, one after the other, stratified by label.
 
-    Rows of the same text (white space at the ends aside) are one group and go to one side; a
-    group's class is its first row's. Each cut takes `round(fraction × groups)` groups, shared over
+    Rows of the same key are one group and go to one side; a group's class is its first row's. Each
+    cut takes `round(fraction × groups)` groups, shared over
     the classes by largest remainder. One group with each label, drawn at random, always stays, so
     no class leaves the pool. Each cut draws from a stream of its own: changing a fraction leaves
     the cuts before it as they were.
@@ -29,7 +26,7 @@ def carve(
     (Sechidis et al. 2011, "On the stratification of multi-label data"), and may lack a few groups.
 
     Args:
-        texts: (rows,)
+        keys: what tells documents apart, as numbers or as texts. (rows,)
         labels: (rows,) class ids, or 0 and 1 (rows, classes)
         fractions: the share of the whole pool for each cut; 0 cuts nothing
         seed: of PCG64
@@ -37,12 +34,12 @@ def carve(
     Returns:
         (rows,) int64: the index of the cut each row belongs to, or STAYS.
     """
-    group_of: dict[str, int] = {}
-    groups = np.array([group_of.setdefault(text.strip(), len(group_of)) for text in texts], int)
-    count = len(group_of)
+    _, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first_rows)  # groups count in the order in which they first come
+    groups, first_rows = np.argsort(order)[groups], first_rows[order]
+    count = len(first_rows)
     label_of = np.asarray(labels, dtype=np.int64)
     several = label_of.ndim == 2
-    _, first_rows = np.unique(groups, return_index=True)
     classes = label_of[first_rows]  # (groups,)
 
     free = np.ones(count, dtype=bool)

@@ -3,6 +3,7 @@
     python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rounds 3
     python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --frozen
     python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rows 1000 10000 100000
+    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --prepare 50000 1000000
 
 Same encoder, documents, batch size and steps; each side runs in a process of its own, by turns, so
 that what else the machine does falls on all alike. The sides:
@@ -26,9 +27,10 @@ summed over the products, so that frozen weights, and the input of the first lay
 save theirs. What attention computes between tokens is not counted.
 
 `--frozen`: an epoch with the encoder frozen, anew against from kept states. `--rows`: what a row
-costs as rows grow, and peak memory for short and long documents under one budget of tokens. Prints
-a table; `--json FILE` writes every number, `--plot FILE.svg` draws them, `--profile` shows where
-our time goes.
+costs as rows grow, and peak memory for short and long documents under one budget of tokens.
+`--prepare`: rows a second from a file to tokens, and how much memory that adds. Prints a
+table; `--json FILE` writes every number, `--plot FILE.svg` draws them, `--profile` shows where our
+time goes.
 """
 
 import argparse
@@ -86,6 +88,7 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), help="of ours and both Trainers")
     parser.add_argument("--frozen", action="store_true", help="bench kept states instead")
     parser.add_argument("--rows", type=int, nargs="+", help="bench so many rows instead")
+    parser.add_argument("--prepare", type=int, nargs="+", help="bench preparing so many instead")
     parser.add_argument("--json", type=Path, help="where to write every number")
     parser.add_argument("--plot", type=Path, help="where to draw them (.svg); needs matplotlib")
     parser.add_argument("--profile", action="store_true", help="the top costs of our steps")
@@ -101,6 +104,8 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def chosen(known: argparse.Namespace) -> list[str]:
     if known.frozen:
         return ["anew", "kept"]
+    if known.prepare:
+        return [f"prepare-{many}" for many in known.prepare]
     if known.rows:
         return [*(f"rows-{many}" for many in known.rows), *(f"memory-{k}" for k in shown.KINDS)]
     return list(known.sides)
@@ -110,6 +115,7 @@ def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
     """One side, in this process; its numbers are the last line that it prints."""
     import bench_ours
     import bench_own
+    import bench_size
     import bench_theirs
 
     from finetune.problems import InputError
@@ -127,6 +133,8 @@ def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
                 numbers = bench_ours.limit(known, words)
             case "anew" | "kept":
                 numbers = bench_own.frozen(known, words, kept=kind == "kept")
+            case "prepare":
+                numbers = bench_size.prepare(known, words, int(which))
             case "rows":
                 numbers = bench_own.rows(known, words, int(which))
             case "memory":

@@ -22,6 +22,8 @@ def table(found: Found) -> str:
 
     if "kept" in found:
         return terminal.table(_frozen(found))
+    if next(iter(found)).startswith("prepare-"):
+        return terminal.table(_prepared(found))
     if not any(side.startswith("rows-") for side in found):
         return terminal.table(_sides(found))
     return f"{terminal.table(_rows(found))}\n\n{terminal.table(_memory(found))}"
@@ -85,6 +87,21 @@ def _rows(found: Found) -> list[list[str]]:
         share = _percent(_ratio(runs, first, "row"))
         whole = f"{1e6 * middle['row']:,.1f}"
         rows.append([f"{int(side[5:]):,}", *parts, whole, share, f"{middle['memory']:,.0f} MB"])
+    return rows
+
+
+def _prepared(found: Found) -> list[list[str]]:
+    """The last column is what memory grew by, at its highest."""
+    head = ["rows", "file", "rows/s to splits", "rows/s to tokens", "in all", "tokens found again"]
+    rows = [[*head, "memory"]]
+    for runs in found.values():
+        at = medians(runs)
+        whole = at["prepare"] + at["tokenize"]
+        rates = (f"{at['rows'] / took:,.0f}" for took in (at["prepare"], at["tokenize"], whole))
+        again = f"{at['found_again']:.1f} s"
+        sizes = (f"{at[key] / 1e6:,.0f} MB" for key in ("file", "growth"))
+        file, growth = sizes
+        rows.append([f"{at['rows']:,.0f}", file, *rates, again, growth])
     return rows
 
 

@@ -74,7 +74,7 @@ def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Num
         def on_train_begin(self, *given: Any, **named: Any) -> None:
             marks[0] = Mark(time.perf_counter(), 0, 0)
 
-    train = encoded(corpus.train.texts, corpus.train.labels)
+    train = encoded(corpus.train.texts[:], corpus.train.labels)
     with tempfile.TemporaryDirectory() as folder:
         runner = Trainer(
             model=net,

@@ -29,7 +29,7 @@ def main() -> int:
         terminal.quiet_libraries()
         recipe = recipe_file.load(known.recipe, words)
         summary.say_source(recipe)
-        corpus = data.prepare(sources.load_rows(recipe.data), recipe.data)
+        corpus = data.prepare(sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data)
         found = preflight.as_json(corpus)
         if known.json is not None:
             write_json(known.json, found)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
@@ -102,3 +103,14 @@ def test_what_a_row_costs(bench):
     longest = [found[f"memory-{kind}"]["longest"] for kind in ("short", "mixed", "long")]
     assert longest == [4, 32, 32]  # tiny.yaml cuts documents at 32
     assert "peak memory" in printed
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_what_preparing_costs(bench, here):
+    found, printed = bench("--prepare", "60", "100")
+    assert list(found) == ["prepare-60", "prepare-100"]
+    row = found["prepare-100"]
+    assert row["rows"] == 100
+    assert row.keys() >= {"prepare", "tokenize", "found_again", "growth"}
+    assert row["file"] > 100 * len('{"text": "", "label": ""}')
+    assert "rows/s to splits" in printed

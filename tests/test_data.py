@@ -26,6 +26,7 @@ from finetune.recipe import Data
 from finetune.rows import Label, Places, Rows
 from finetune.sources import load_rows
 from finetune.splits import STAYS, carve
+from finetune.texts import Texts
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -38,7 +39,7 @@ def rows(
     label_names: tuple[str, ...] | None = None,
 ) -> Rows:
     places = Places(name, range(1, len(texts) + 1), "row")
-    return Rows(texts, labels, places, damaged or [], label_names, name)
+    return Rows(Texts.of(texts), labels, places, damaged or [], label_names, name)
 
 
 def many(count: int, name: str = "train.csv", labels: tuple[Label, ...] = ("x", "y")) -> Rows:
@@ -314,7 +315,8 @@ pools = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), min_size=1, m
 def test_any_cut(pool: list[tuple[int, int]], test: float, validation: float, seed: int) -> None:
     texts = [f" text {text}" + " " * (i % 2) for i, (text, _) in enumerate(pool)]
     labels = [label for _, label in pool]
-    side = carve(texts, labels, [test, validation], seed)
+    keys = np.array([text.strip() for text in texts])
+    side = carve(keys, np.array(labels), [test, validation], seed)
     assert len(side) == len(pool)
     assert set(side.tolist()) <= {STAYS, 0, 1}
     # A text is on one side only.
@@ -325,13 +327,13 @@ def test_any_cut(pool: list[tuple[int, int]], test: float, validation: float, se
     # Every class is still in train, the same call gives the same cut, and the test cut stands
     # whatever validation takes.
     assert {label for s, label in zip(side, labels, strict=True) if s == STAYS} == set(labels)
-    assert (side == carve(texts, labels, [test, validation], seed)).all()
-    assert ((side == 0) == (carve(texts, labels, [test, 0.0], seed) == 0)).all()
+    assert (side == carve(keys, np.array(labels), [test, validation], seed)).all()
+    assert ((side == 0) == (carve(keys, np.array(labels), [test, 0.0], seed) == 0)).all()
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.floats(0.01, 0.5))
 def test_a_cut_of_different_texts_is_stratified(labels: list[int], fraction: float) -> None:
-    side = carve([str(i) for i in range(len(labels))], labels, [fraction], 0)
+    side = carve(np.arange(len(labels)), np.array(labels), [fraction], 0)
     cut = Counter(label for s, label in zip(side, labels, strict=True) if s == 0)
     room = sum(count - 1 for count in Counter(labels).values())
     assert sum(cut.values()) == min(math.floor(len(labels) * fraction + 0.5), room)

@@ -1,0 +1,94 @@
+"""The side `prepare` of bench.py: from a file to splits and tokens, and what memory that takes."""
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from bench_ours import loaded
+from bench_shown import Numbers
+
+from finetune import data, pretrained, reading, recipe_file, sources, token_cache, tokens
+from finetune.corpus import Corpus
+
+FEW = 300  # rows that go all the way first, so that libraries are loaded and planned
+
+
+def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbers:
+    """Rows a second and bytes a row of all that comes before training."""
+    choices, corpus, source = loaded(known, words)
+    tokenizer = pretrained.load_tokenizer(source, choices.model)
+    config = pretrained.load_config(source, choices.model)
+    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
+    reads = reading.Reading.of_recipe(choices.data, length)
+    reads.set_up(tokenizer)
+
+    def go(file: Path) -> Numbers:
+        given = [f"data.source={file}", "data.text=text", "data.label=label", "data.train=auto"]
+        carved = ["data.validation=carve", "data.test=carve"]
+        own = recipe_file.load(known.recipe, [*words, *given, *carved])
+        began = time.perf_counter()
+        splits = data.prepare(sources.load_rows(own.data, known.folder), own.data).splits()
+        ready = time.perf_counter()
+        tables = [
+            token_cache.encode(reads, split.texts, split.seconds, tokenizer, known.folder)
+            for split in splits
+        ]
+        ended = time.perf_counter()
+        for split in splits:
+            token_cache.encode(reads, split.texts, split.seconds, tokenizer, known.folder)
+        return {
+            "rows": sum(map(len, tables)),
+            "prepare": ready - began,
+            "tokenize": ended - ready,
+            "found_again": time.perf_counter() - ended,
+        }
+
+    go(write(known.folder / "few.jsonl", corpus, FEW))
+    file = write(known.folder / f"{many}.jsonl", corpus, many)
+    del corpus
+    before = own_memory()
+    with highest() as peak:
+        numbers = go(file)
+    return numbers | {"growth": peak[0] - before, "file": file.stat().st_size}
+
+
+def write(file: Path, corpus: Corpus, many: int) -> Path:
+    """So many different documents, drawn from those of train."""
+    assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
+    with file.open("w", encoding="utf-8") as out:
+        for i, row in enumerate(np.random.default_rng(0).integers(len(corpus.train), size=many)):
+            # The number makes it differ from all others: repeats would be dropped.
+            text, label = f"{corpus.train.texts[row]} {i}", corpus.labels[corpus.train.labels[row]]
+            out.write(json.dumps({"text": text, "label": label}) + "\n")
+    return file
+
+
+@contextmanager
+def highest() -> Iterator[list[int]]:
+    """The most memory of its own that this process had meanwhile, looked at 50 times a second."""
+    found, over = [own_memory()], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            found[0] = max(found[0], own_memory())
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        looker.join()
+
+
+def own_memory() -> int:
+    """Bytes that cannot be had again from a file on disk, as pages of a mapped file can."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("--prepare reads /proc, which only Linux has")
