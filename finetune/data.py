@@ -377,21 +377,20 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
 
 def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
     """Keep so many rows of each label, which makes a task of few rows out of a large one."""
-    assert part.names is not None
-    members: dict[str, list[int]] = {}
-    for i in part.keep:
-        members.setdefault(str(part.names[i]), []).append(i)
+    labels = part.labels[part.keep]
+    members = {str(kind): part.keep[labels == k] for k, kind in enumerate(part.kinds)}
+    members = {name: rows for name, rows in members.items() if len(rows)}
     kept = [
-        rows[k]
+        rows[draw(len(rows), most, seed, 1000 + stream)]
         for stream, (_, rows) in enumerate(sorted(members.items()))
-        for k in draw(len(rows), most, seed, 1000 + stream)
     ]
     fewer = sorted(name for name, rows in members.items() if len(rows) < most)
-    rule = f"{len(kept):,} drawn by seed {seed} (data.rows_per_class: {most})"
+    drawn = np.sort(np.concatenate(kept))
+    rule = f"{len(drawn):,} drawn by seed {seed} (data.rows_per_class: {most})"
     if fewer:
         rule += f"; there are fewer of {some(fewer)}"
-    left = len(part.keep) - len(kept)
-    part.keep = sorted(kept)
+    left = len(part.keep) - len(drawn)
+    part.keep = drawn
     if left:
         ledger.findings.append(Finding("limited", part.role, left, (), rule))
 
