@@ -750,8 +750,8 @@ def disk(here: Path) -> Iterator[Callable[[int], None]]:
 
 CARD = "model/README.md"  # comes after the model that it describes
 ORDER = (
-    "recipe.yaml", "preflight.json", "metrics.jsonl", "model", "checkpoints", "predictions/test.jsonl", CARD,
-    "results.json", "report.html",
+    "recipe.yaml", "preflight.json", "metrics.jsonl", "model", "checkpoints",
+    "predictions/test.jsonl", CARD, "results.json", "report.html",
 )  # fmt: skip
 
 
