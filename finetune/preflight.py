@@ -58,11 +58,13 @@ def examine(corpus: Corpus, data: recipe.Data) -> Corpus:
         if data.on_leak == "drop":
             rule = f"{_rows(len(held))} of {earlier} dropped (data.on_leak: drop)"
             gone[earlier] |= held
-        leaks = [
-            Finding(kind, later, len(rows), tuple(rows), rule, earlier)
-            for kind, rows in (("leak", exact), ("near leak", near))
-            if rows
-        ]
+        leaks = []
+        for kind, rows in (("leak", exact), ("near leak", near)):
+            if rows:
+                clashes = sum(alike.clash(later, row, earlier, match) for row, match in rows)
+                places = tuple(alike.place(later, row, earlier, match) for row, match in rows)
+                told = f"{clashes:,} with another label there; {rule}" if clashes else rule
+                leaks.append(Finding(kind, later, len(rows), places, told, earlier))
         if data.on_leak == "stop":
             problems += [
                 f"{finding.what()}: data.on_leak is 'stop'; mend the data, or set data.on_leak to "
@@ -164,6 +166,9 @@ class _Match(NamedTuple):
     same: bool  # to the letter, but for white space around it
 
 
+_Leak = tuple[int, _Match]  # a row, and what it is like
+
+
 class _Alike:
     """Which documents are like which, of all splits."""
 
@@ -216,15 +221,22 @@ class _Alike:
         overlap, other = max(there, key=lambda pair: (pair[0], -pair[1]))
         return _Match(other, overlap, False)
 
-    def leaks(self, later: str, earlier: str) -> tuple[list[str], list[str]]:
-        """The places of a split's rows that stand in another: to the letter, and nearly."""
-        exact, near = [], []
-        for row, match in self.matches(later, earlier).items():
-            if match.same:
-                exact.append(self.splits[later].places.place(row))
-            else:
-                near.append(self._named(later, row, earlier, match))
-        return exact, near
+    def leaks(self, later: str, earlier: str) -> tuple[list[_Leak], list[_Leak]]:
+        """A split's rows that stand in another: to the letter, and nearly."""
+        found = self.matches(later, earlier).items()
+        return [one for one in found if one[1].same], [one for one in found if not one[1].same]
+
+    def clash(self, of: str, row: int, within: str, match: _Match) -> bool:
+        """Whether a row has another label than the first one that is most like it."""
+        one, other = self.splits[of].labels, self.splits[within].labels
+        if one is None or other is None:
+            return False
+        return not np.array_equal(one[row], other[match.row])
+
+    def place(self, of: str, row: int, within: str, match: _Match) -> str:
+        if match.same:
+            return self.splits[of].places.place(row)
+        return self._named(of, row, within, match)
 
     def in_train(self) -> Iterator[Finding]:
         """Rows of train that nearly repeat an earlier one, with its label and with another."""

@@ -4,11 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune import preflight, recipe
+from finetune.corpus import Corpus, Split
 from finetune.near_duplicates import near_duplicates
+from finetune.rows import Places
 from tests.processes import ENVIRONMENT, ROOT
 from tests.runs import results, run_here
 
@@ -119,6 +123,27 @@ def test_leaks_are_dropped_from_train_and_never_from_test(leaky):
     ]
     every = json.loads((leaky / "run/preflight.json").read_text())
     assert [f["says"] for f in every["findings"]] == [f["says"] for f in found["findings"]]
+
+
+def test_a_leak_says_how_many_have_another_label_there():
+    def split(name, texts, labels):
+        places = Places(name, range(1, len(texts) + 1), "row")
+        return Split(name, texts, np.array(labels), places, "x")
+
+    corpus = Corpus(
+        ("a", "b"),
+        split("train", ["one text", "two texts", "three texts"], [0, 1, 1]),
+        split("validation", ["an own one"], [0]),
+        split("test", ["one text", "two texts", "Three texts"], [1, 1, 0]),
+        (),
+    )
+    found = preflight.examine(corpus, recipe.Data(source="x")).findings
+    assert [str(finding) for finding in found if finding.split == "test"] == [
+        "test: 2 texts also stand in train (test: row 1, test: row 2): 1 with another label there; "
+        "kept; the score counts them",
+        "test: 1 text also stands, nearly, in train (test: row 3 ≈ train: row 3 (1.00)): "
+        "1 with another label there; kept; the score counts them",
+    ]
 
 
 def test_leaks_are_refused(leaky, capsys):
