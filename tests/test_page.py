@@ -226,6 +226,6 @@ def test_runs_of_any_number_of_labels(classes):
 def test_the_templates_are_installed_with_the_package():
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     files = [file.name for file in page.PAGES.iterdir()]
-    assert len(files) == 8
+    assert len(files) == 10
     patterns = packaging["package-data"]["finetune"]
     assert all(any(fnmatch(f"pages/{name}", p) for p in patterns) for name in files)
