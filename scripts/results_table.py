@@ -52,7 +52,7 @@ def row(run: Path) -> str:
     test = results["test"]
     if "accuracy" not in test or "f1_macro" not in test:
         raise InputError(f"{run}: expected accuracy and f1_macro on a labelled test split")
-    of = "f1_micro" if results["data"]["multi_label"] else "accuracy"
+    of = "f1_micro" if results["data"].get("multi_label") else "accuracy"
     note = " micro-F1" * (of == "f1_micro")
     if of not in test:
         raise InputError(f"{run}: expected {of} on a labelled test split")
