@@ -230,6 +230,8 @@ def reading(results: Results) -> str:
             "head_tail": f"Of a document of more than {kept:,} tokens it reads a quarter of these "
             "from the start, and the rest from the end.",
         }[of["long"]]
+    if len(of["text"]) == 1 and of["template"] is not None:
+        said += f" Each text is put into the template ‘{of['template']}’ first."
     if len(of["text"]) > 1:
         joined = "one after the other" if of["template"] is None else "joined by a template"
         said += f" Several texts make a document, {joined} (`document` in config.json)."

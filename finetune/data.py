@@ -378,14 +378,17 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
 def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
     """Keep so many rows of each label, which makes a task of few rows out of a large one."""
     labels = part.labels[part.keep]
-    members = {str(kind): part.keep[labels == k] for k, kind in enumerate(part.kinds)}
-    members = {name: rows for name, rows in members.items() if len(rows)}
+    members: dict[str, Ids] = {}
+    for name in sorted({name for kind in part.kinds for name in _each(kind) or ("",)}):
+        has = [k for k, kind in enumerate(part.kinds) if name in (_each(kind) or ("",))]
+        if len(rows := part.keep[np.isin(labels, has)]):
+            members[name] = rows
     kept = [
         rows[draw(len(rows), most, seed, 1000 + stream)]
         for stream, (_, rows) in enumerate(sorted(members.items()))
     ]
     fewer = sorted(name for name, rows in members.items() if len(rows) < most)
-    drawn = np.sort(np.concatenate(kept))
+    drawn = np.unique(np.concatenate(kept))  # of several labels, a row may be drawn for each
     rule = f"{len(drawn):,} drawn by seed {seed} (data.rows_per_class: {most})"
     if fewer:
         rule += f"; there are fewer of {some(fewer)}"

@@ -126,7 +126,7 @@ def run(choices: Choices) -> Summary | None:
         "window": choices.window,
     }
     if choices.overwrite and not choices.resume:
-        main_only(accelerator, parts.drop)
+        main_only(accelerator, parts.replace)
     try:
         standing = main_only(accelerator, lambda: parts.begin(job, choices.resume))
         return _compute(choices, items, asked, names, classifier, parts, accelerator, standing)

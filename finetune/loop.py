@@ -59,7 +59,7 @@ def fit(
     steps = total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
     first = record.steps
-    lengths = table.lengths
+    lengths, room = table.lengths, table.room
     targets = torch.from_numpy(labels).to(device)
     loss_of = row_loss(train, weights)
     alike = batches.by_class(labels) if train.sampling == "balanced" else None
@@ -76,7 +76,7 @@ def fit(
         # the true loss, and its gradient one of the true gradient.
         rows = batches.step_rows(order, train.batch_size, step_in_epoch)
         parts = batches.process_parts(
-            rows, lengths, processes, accelerator.process_index, micro_batch_tokens, sharded
+            rows, room, processes, accelerator.process_index, micro_batch_tokens, sharded
         )
 
         with accelerator.autocast():  # one for all parts, so that weights are cast once

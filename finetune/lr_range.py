@@ -77,7 +77,7 @@ def find(
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in parameters]
-    random, scaler = torch.get_rng_state(), accelerator.scaler
+    scaler = accelerator.scaler
     scale = None if scaler is None else scaler.state_dict()
     was = [group["lr"] for group in optimizer.param_groups]
     settled = {
@@ -85,10 +85,11 @@ def find(
         for p, state in optimizer.state.items()
     }
     try:
-        rates, losses = _climb(
-            model, optimizer, parameters, table, labels, choices, micro_batch_tokens, accelerator,
-            weights,
-        )  # fmt: skip
+        with torch.random.fork_rng():  # of every device
+            rates, losses = _climb(
+                model, optimizer, parameters, table, labels, choices, micro_batch_tokens,
+                accelerator, weights,
+            )  # fmt: skip
     finally:
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
@@ -100,7 +101,6 @@ def find(
                 optimizer.state[parameter] = settled[id(parameter)]
         for group, rate in zip(optimizer.param_groups, was, strict=True):
             group["lr"] = rate
-        torch.set_rng_state(random)
         if scaler is not None and scale is not None:
             scaler.load_state_dict(scale)
     return suggest(rates, losses, choices.optim.name)
@@ -135,7 +135,7 @@ def _climb(
             order = batches.epoch_order(len(table), choices.run.seed, epoch, alike)
         rows = batches.step_rows(order, train.batch_size, step_in_epoch)
         parts = batches.process_parts(
-            rows, table.lengths, processes, accelerator.process_index, micro_batch_tokens, sharded
+            rows, table.room, processes, accelerator.process_index, micro_batch_tokens, sharded
         )
         total = torch.zeros((), device=device)
         with accelerator.autocast():

@@ -27,9 +27,9 @@ def fitting(
     if plan.device != "cuda":  # elsewhere the system gives memory out, and does not say no
         return plan
     asked = budget = plan.micro_batch_tokens
-    longest = np.argsort(-table.lengths, kind="stable")
+    longest = np.argsort(-table.room, kind="stable")
     while True:
-        part = batches.micro_batches(longest[:budget], table.lengths, budget)[0]
+        part = batches.micro_batches(longest[:budget], table.room, budget)[0]
         if _everywhere(_fits(model, table, part, accelerator), accelerator):
             break
         if len(part) == 1:

@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from finetune import engines
+from finetune import engines, metrics
 from finetune import model as models
+from finetune.answers import Rules
 from finetune.predict import Classifier
 from finetune.problems import InputError, writing
 from finetune.records import Record
@@ -103,7 +104,7 @@ def export(
         try:
             file = aside / engines.ONNX
             to_onnx(source, table, file)
-            checks.append(_checked("fp32", aside, table, logits, truth, threads))
+            checks.append(_checked("fp32", aside, table, logits, truth, threads, classifier.rules))
             apart = checks[-1].apart
             if apart > MOST_APART * max(1.0, float(np.abs(logits).max())):
                 raise InputError(
@@ -111,7 +112,7 @@ def export(
                     f"which is no rounding; nothing is written"
                 )
             if int8:
-                checks += _quantized(file, table, logits, truth, threads)
+                checks += _quantized(file, table, logits, truth, threads, classifier.rules)
             _copy_rest(classifier, source, aside)
             aside.replace(out)
         finally:
@@ -154,6 +155,7 @@ def _quantized(
     logits: Logits,
     truth: NDArray[np.int64] | None,
     threads: int | None,
+    rules: Rules,
 ) -> Iterator[Check]:
     """Put the better of dynamic and static int8 in the place of an fp32 model.
 
@@ -166,7 +168,7 @@ def _quantized(
         folder.mkdir()
         with _silent():
             make(file, folder / engines.ONNX, table)
-        tried.append((_checked(name, folder, table, logits, truth, threads), folder))
+        tried.append((_checked(name, folder, table, logits, truth, threads, rules), folder))
         yield tried[-1][0]
         if name == "int8 dynamic" and _is_good(tried[0][0], logits, truth):
             break  # static int8 needs calibration rows that are like all to come
@@ -236,6 +238,12 @@ def _static(file: Path, out: Path, table: TokenTable) -> None:
     )  # fmt: skip
 
 
+def _decided(logits: Logits, rules: Rules) -> NDArray[np.int64]:
+    """What logits say, as prediction takes them. (rows, 1), or of several labels (rows, classes)"""
+    cuts = None if rules.thresholds is None else np.array(rules.thresholds)
+    return metrics.answers(logits, rules.several, cuts).reshape(len(logits), -1)
+
+
 def _checked(
     name: str,
     folder: Path,
@@ -243,6 +251,7 @@ def _checked(
     logits: Logits,
     truth: NDArray[np.int64] | None,
     threads: int | None,
+    rules: Rules,
 ) -> Check:
     engine = engines.onnx_engine(folder, threads)
     engine.logits(table)  # its first pass plans each shape
@@ -250,7 +259,7 @@ def _checked(
     found = engine.logits(table)
     return Check(
         name=name,
-        same=float((found.argmax(axis=1) == logits.argmax(axis=1)).mean()),
+        same=float((_decided(found, rules) == _decided(logits, rules)).all(axis=1).mean()),
         apart=float(np.abs(found - logits).max()),
         accuracy=accuracy(found, truth),
         rows_per_second=len(table) / (time.perf_counter() - began),

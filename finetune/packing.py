@@ -23,13 +23,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN, GELUActivation
 from transformers.modeling_outputs import BaseModelOutput
 
-from finetune import recipe
+from finetune import pretrained, recipe
 from finetune.freezing import layers
 from finetune.hardware import Hardware
 from finetune.modeling_document_classifier import DocumentClassifier
 from finetune.packed_attention import Group, Layout
 from finetune.packed_layer import PackedLayer, Parts
 from finetune.prefix import PrefixTable
+from finetune.pretrained import POSITIONS_AFTER_PADDING
 from finetune.tokens import Rows, TokenTable
 
 TOKENS = 4096  # at once, where the recipe says nothing; few more would run faster
@@ -82,6 +83,9 @@ def cannot(device: str, config: PretrainedConfig) -> str | None:
         return f"the layers of {inner.model_type} are not BERT's"
     if not isinstance(ACT2FN[inner.hidden_act], GELUActivation):
         return f"the encoder's activation is {inner.hidden_act}"
+    limit = pretrained.max_positions(inner)
+    if limit is not None and limit % 32 and inner.model_type not in POSITIONS_AFTER_PADDING:
+        return f"its {limit} positions are no multiple of 32"  # to which lengths are rounded up
     return None
 
 

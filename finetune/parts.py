@@ -67,10 +67,7 @@ class Parts:
             )
         with writing(self.folder, INSTEAD):
             self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._hold.take(self.folder)
-        except InputError:
-            raise InputError(f"{self.out}: another process is writing it; wait for it") from None
+        self._take()
         if there:
             before = json.loads(file.read_text(encoding="utf-8"))
             differ = [key for key in {**before, **job} if before.get(key) != job.get(key)]
@@ -91,13 +88,30 @@ class Parts:
         """Others may take the folder up."""
         self._hold.let_go()
 
+    def replace(self) -> None:
+        """Remove what an earlier job left.
+
+        Raises:
+            InputError: where a living process is at work on it.
+        """
+        if self.folder.is_dir():
+            self._take()
+            self.drop()
+            self._hold.let_go()
+
     def drop(self) -> None:
         """Remove the parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _take(self) -> None:
+        try:
+            self._hold.take(self.folder)
+        except InputError:
+            raise InputError(f"{self.out}: another process is writing it; wait for it") from None
+
     def drop_if_empty(self) -> None:
-        """Remove the folder where no part was finished."""
-        if not any(self.folder.glob("*.jsonl")):
+        """Remove the folder where it is ours and no part was finished."""
+        if self._hold.taken and not any(self.folder.glob("*.jsonl")):
             self.drop()
 
     def write(self, index: int, lines: Sequence[str], footer: Mapping[str, Any]) -> None:

@@ -292,7 +292,7 @@ def _compute(
     states = torch.from_file(str(aside), shared=True, size=many * hidden, dtype=kind)
     states = states.view(many, hidden)
     per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    parts = batches.micro_batches(np.arange(len(table)), table.lengths, plan.micro_batch_tokens)
+    parts = batches.micro_batches(np.arange(len(table)), table.room, plan.micro_batch_tokens)
     was_training = model.training
     model.eval()
     with torch.no_grad(), accelerator.autocast():

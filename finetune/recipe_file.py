@@ -92,6 +92,8 @@ def load(
 def to_yaml(recipe: Recipe, whole: bool = True) -> str:
     """The recipe as YAML that `load` reads back to an equal recipe; or what is not by default."""
     tree = recipe.model_dump(mode="json", exclude_defaults=not whole)
+    for key in recipe.score.model_fields_set & {"metrics", "best"}:  # unset, they may mean others
+        tree.setdefault("score", {})[key] = recipe.score.model_dump(mode="json")[key]
     text = _dump(tree, unicode=True)
     # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
     return text if YAML(typ="safe", pure=True).load(text) == tree else _dump(tree, unicode=False)

@@ -94,7 +94,7 @@ class Maker:
             beside = (place, *beside[1:])
         if why is not None:
             return Record((), beside, f"{place}: the text {why}")
-        return Record((text,), beside)
+        return Record((self.asked.wanted.joined((text,)) or "",), beside)
 
     def broken(self, unit: str, number: int, why: str) -> Record:
         return Record((), self.nothing, f"{self.name}: {unit} {number}: {why}")

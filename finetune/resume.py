@@ -22,7 +22,7 @@ NO_EFFECT = {
     "train.log_every",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
-    *("cache.dir", "cache.keep"),
+    *("cache.dir", "cache.keep", "cache.tokens"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),
 }
 # What may change on the way, as it only decides how long the run goes on.
@@ -240,6 +240,9 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
     """
     notes, problems = [], []
     keys_then, keys_now = _flat(then["recipe"]), _flat(now["recipe"])
+    # A key that came later stood at its default.
+    defaults = recipe.Recipe(data=recipe.Data(source="")).model_dump(mode="json")
+    keys_then = _flat(defaults) | keys_then
     for key in keys_now:
         was, value = keys_then.get(key), keys_now[key]
         if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT:

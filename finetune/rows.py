@@ -152,6 +152,8 @@ class Wanted:
             return None
         if self.template is None:
             return cells[0] if len(cells) == 1 else "\n\n".join(cell for cell in cells if cell)
+        if not any(cell and cell.strip() for cell in cells):
+            return ""  # not the template's own words
         by_name = dict(zip(self.text, cells, strict=True))
         parts = string.Formatter().parse(self.template)
         return "".join(

@@ -212,7 +212,7 @@ def run(
         accelerator,
         lambda: metrics.load(score_of.metrics, score_of.best, score_of.trust_remote_code),
     )
-    if not dry:
+    if not dry and watch is None and look is None:
         main_only(accelerator, lambda: publish.check(recipe.publish))
 
     # Documents → labels and splits → tokens.

@@ -102,6 +102,11 @@ class Hold:
         self._folder: Path | None = None
         self._handle: int | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether a folder is held, or this system holds none."""
+        return self._folder is not None or fcntl is None
+
     def take(self, folder: Path) -> None:
         """Hold a folder that is there.
 

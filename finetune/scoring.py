@@ -73,6 +73,8 @@ def logits_of(
     Each process fills in its own rows and the sum over processes joins them, so that no row is
     padded in, repeated or lost, however the rows divide.
     """
+    if table.first is not None:  # else a long document's windows would all be computed at once
+        return table.joined(logits_of(model, table.by_piece(), accelerator, micro_batch_tokens))
     was_training = model.training
     model.eval()
     parts = batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)

@@ -115,7 +115,7 @@ def states(
     hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float()))
     found: NDArray[np.float32] | None = None
     try:
-        for rows in batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens):
+        for rows in batches.micro_batches(np.arange(len(table)), table.room, micro_batch_tokens):
             model(**table.batch(rows, model.device))
             pooled = table.pooled(given.pop(), rows).cpu().numpy()
             if found is None:

@@ -341,7 +341,12 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener) -> None:
     )  # fmt: skip
 
     def watch(values: Mapping[str, float], last: bool) -> None:
-        if sweep.metric not in values:
+        # Of several labels, a recipe that names no metric is scored by others.
+        others = "f1_micro" in values and not sweep.base.score.model_fields_set & {
+            "metrics",
+            "best",
+        }
+        if sweep.metric not in values or others:
             raise InputError(
                 f"score.best: these documents are scored by other metrics than {sweep.metric}; "
                 f"name one in the recipe: {', '.join(name for name in values if name != 'loss_se')}"
@@ -459,6 +464,7 @@ def retrain(
     choices = space.recipe_of(sweep.file, sweep.words, settings)
     choices = choices.model_copy(
         update={
+            "publish": recipe.Publish(),  # of several models, a person picks one to push
             "run": choices.run.model_copy(
                 update={
                     "dir": str(home), "resume": "auto", "seeds": tuple(range(seeds)),

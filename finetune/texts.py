@@ -134,7 +134,7 @@ class Texts(Sequence[Any]):
         places = zip(begins.tolist(), sizes.tolist(), strict=True)
         if end - start > 4 * int(np.maximum(sizes, 0).sum()) + AT_ONCE // 16:
             return [self._one(begin, size) for begin, size in places]
-        content = self._store.read(start, end - start)
+        content = self._store.read(start, max(end - start, 0))
         return [
             _text(content[begin - start : begin - start + size]) if size != MISSING else None
             for begin, size in places

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -52,7 +53,14 @@ def encode(
     long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_IT
     if folder is None or state is None or not long_enough:
         return reading.encode(texts, seconds, tokenizer)
-    decides = [VERSION, state, _settings(reading), texts_hash(texts), texts_hash(seconds or ())]
+    decides = [
+        VERSION,
+        tokenizers.__version__,
+        state,
+        _settings(reading),
+        texts_hash(texts),
+        texts_hash(seconds or ()),
+    ]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
     place = folder / f"tokens-{key}"
     found = _read(place, reading)

@@ -5,9 +5,10 @@ many as it has windows; `pooled` makes one row of logits of those of its windows
 when they are made, to their own longest piece.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -56,6 +57,14 @@ class TokenTable:
         return np.diff(self.starts if self.first is None else self.starts[self.first])
 
     @property
+    def room(self) -> Rows:
+        """What each row takes in a batch, its pieces padded to the longest of them. (rows,)"""
+        if self.first is None:
+            return self.lengths
+        longest = self.first[:-1]  # a document's first window is its longest
+        return np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
+
+    @property
     def cuts(self) -> Rows:
         """How many tokens each row lost. (rows,)"""
         return self.full - (self.lengths if self.kept is None else self.kept)
@@ -88,6 +97,19 @@ class TokenTable:
         many = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
         of_each = logits.index_select(0, torch.from_numpy(places).to(logits.device))
         return torch.segment_reduce(of_each, self.pool, lengths=many)
+
+    def by_piece(self) -> Self:
+        """The same, each piece a row: where no gradient is wanted, none must wait for another."""
+        full = np.diff(self.starts)
+        return dataclasses.replace(self, first=None, kept=None, full=full)
+
+    def joined(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of all pieces, in their order → of all documents. (rows, classes)"""
+        assert self.first is not None
+        many = torch.from_numpy(np.diff(self.first))
+        pooled = torch.segment_reduce(torch.from_numpy(logits), self.pool, lengths=many)
+        found: NDArray[np.float32] = pooled.numpy()
+        return found
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
         """The padded inputs of some rows: ids, mask, perhaps types, (pieces, longest) int64."""

@@ -32,7 +32,7 @@ def main() -> int:
         suspects.require()
         terminal.quiet_libraries()
         choices = recipe_file.load(known.recipe, words)
-        corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+        corpus = data.prepare(sources.load_rows(choices.data, choices.cache.folder()), choices.data)
         splits = [corpus.train, corpus.validation]
         truth = {}
         if known.truth is not None:
