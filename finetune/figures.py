@@ -253,7 +253,8 @@ def _time(cost: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         ("Where the time went", "Time by stage", "in all since this process was started", stages),
         ("Where the steps’ time went", "Time by part of a step", "of training", parts),
     ):
-        shown = {name: took for name, took in spent.items() if took > 0.05}
+        least = sum(spent.values()) / 200  # hardly to be seen
+        shown = {name: took for name, took in spent.items() if took > least}
         if not shown:
             continue
         yield {

@@ -96,6 +96,7 @@ def run(choices: Choices) -> Summary | None:
     items: list[Item] = []
     with problems.within():
         items = main_first(accelerator, lambda: inputs.find(choices.where))
+    problems += _overwritten(choices, items)
     problems.tell()
     if choices.out.exists() and not choices.overwrite:
         parts = Parts(choices.out)
@@ -294,6 +295,20 @@ def _check_file(file: Path | None) -> None:
         raise InputError(f"{file}: no folder {file.parent}; make it first")
     if file.is_dir():
         raise InputError(f"{file}: expected a file, found a folder")
+
+
+def _overwritten(choices: Choices, items: Sequence[Item]) -> Iterator[str]:
+    """What would be lost if the output were written."""
+    read = {item.path.resolve() for item in items if item.path is not None}
+    for option, file in (("--output", choices.out), ("--errors", choices.errors)):
+        if file is not None and file.resolve() in read:
+            yield f"{option}: {file} is what is read; choose another name"
+    if choices.errors is None:
+        return
+    if choices.errors.resolve() == choices.out.resolve():
+        yield f"--errors: expected another file than --output, got {choices.errors} for both"
+    elif choices.errors.exists() and not (choices.overwrite or choices.resume):
+        yield f"{choices.errors}: is there already; choose another name, or --overwrite it"
 
 
 def _classifier(choices: Choices, accelerator: Accelerator) -> Classifier:

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from finetune import recipe_file, run_folder, space
 from finetune.metrics import LOWER_IS_BETTER
 from finetune.problems import InputError, StoppedError, writing
-from finetune.recipe import Recipe
+from finetune.recipe import Publish, Recipe
 from finetune.record import LostError
 from finetune.run import run, run_seeds
 from finetune.signals import Listener
@@ -342,11 +342,8 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener) -> None:
 
     def watch(values: Mapping[str, float], last: bool) -> None:
         # Of several labels, a recipe that names no metric is scored by others.
-        others = "f1_micro" in values and not sweep.base.score.model_fields_set & {
-            "metrics",
-            "best",
-        }
-        if sweep.metric not in values or others:
+        named = sweep.base.score.model_fields_set & {"metrics", "best"}
+        if sweep.metric not in values or ("f1_micro" in values and not named):
             raise InputError(
                 f"score.best: these documents are scored by other metrics than {sweep.metric}; "
                 f"name one in the recipe: {', '.join(name for name in values if name != 'loss_se')}"
@@ -464,7 +461,7 @@ def retrain(
     choices = space.recipe_of(sweep.file, sweep.words, settings)
     choices = choices.model_copy(
         update={
-            "publish": recipe.Publish(),  # of several models, a person picks one to push
+            "publish": Publish(),  # of several models, a person picks one to push
             "run": choices.run.model_copy(
                 update={
                     "dir": str(home), "resume": "auto", "seeds": tuple(range(seeds)),

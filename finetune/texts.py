@@ -14,13 +14,14 @@ import io
 import itertools
 import os
 import re
+import shutil
 import tempfile
 import threading
 import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, BinaryIO, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,31 +40,35 @@ class Store:
         Args:
             folder: where the file may grow; None, or a folder that cannot be written: in memory.
         """
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError:
-                folder = None
-        if folder is not None and not os.access(folder, os.W_OK):
-            folder = None
-        self._file: Any = io.BytesIO()
-        if folder is not None:
-            self._file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115
+        self._folder = folder
+        self._file: BinaryIO = io.BytesIO()
         self._lock = threading.Lock()
-        weakref.finalize(self, self._file.close)
 
     def add(self, content: bytes) -> int:
         """Append some bytes; where they begin."""
         with self._lock:
-            begin: int = self._file.seek(0, os.SEEK_END)
+            begin = self._file.seek(0, os.SEEK_END)
+            if self._folder is not None and begin + len(content) > IN_MEMORY:
+                self._to_disk(self._folder)
+                self._folder = None
             self._file.write(content)
         return begin
+
+    def _to_disk(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 # nameless: a kill leaves nothing
+        except OSError:
+            return
+        weakref.finalize(self, file.close)
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, file)
+        self._file = cast(BinaryIO, file)
 
     def read(self, begin: int, size: int) -> bytes:
         with self._lock:
             self._file.seek(begin)
-            content: bytes = self._file.read(size)
-        return content
+            return self._file.read(size)
 
 
 class Texts(Sequence[Any]):

@@ -53,14 +53,9 @@ def encode(
     long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_IT
     if folder is None or state is None or not long_enough:
         return reading.encode(texts, seconds, tokenizer)
-    decides = [
-        VERSION,
-        tokenizers.__version__,
-        state,
-        _settings(reading),
-        texts_hash(texts),
-        texts_hash(seconds or ()),
-    ]
+    versions = [VERSION, tokenizers.__version__]
+    hashes = [texts_hash(texts), texts_hash(seconds or ())]
+    decides = [versions, state, _settings(reading), hashes]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
     place = folder / f"tokens-{key}"
     found = _read(place, reading)

@@ -62,7 +62,8 @@ class TokenTable:
         if self.first is None:
             return self.lengths
         longest = self.first[:-1]  # a document's first window is its longest
-        return np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
+        room: Rows = np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
+        return room
 
     @property
     def cuts(self) -> Rows:

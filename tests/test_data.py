@@ -148,8 +148,10 @@ def test_given_splits_keep_repeats_and_leaks() -> None:
     assert lines(corpus) == [
         "validation: 1 row repeats an earlier text and label (val.csv: row 2): kept, so that "
         "scores stay comparable",
-        "test: 1 text also stands in train (test.csv: row 1): kept; the score counts them",
-        "test: 1 text also stands in validation (test.csv: row 2): kept; the score counts them",
+        "test: 1 text also stands in train (test.csv: row 1): 1 with another label there; kept; "
+        "the score counts them",
+        "test: 1 text also stands in validation (test.csv: row 2): 1 with another label there; "
+        "kept; the score counts them",
     ]
 
 
