@@ -111,15 +111,16 @@ def say_plan(
     of = choices.optim
     least = choices.train.min_steps
     more = f", or as many as {least:,} steps take" if least == steps else ""
+    passes = steps / batches.steps_per_epoch(len(train), choices.train.batch_size)
+    passes = choices.train.epochs if more else passes
     say()
     say_wrapped(
         f"{choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}",
         mark="Model  ",
     )
     say_wrapped(
-        f"{steps:,} steps of {choices.train.batch_size} documents, {choices.train.epochs} "
-        f"epoch{'s' * (choices.train.epochs > 1)}{more}; {of.name}, lr {_rate(of.lr)}, "
-        f"{of.schedule}",
+        f"{steps:,} steps of {choices.train.batch_size} documents, {passes:.3g} "
+        f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}",
         mark="Train  ",
     )
     sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded

@@ -87,7 +87,7 @@ def test_int8_that_answers_otherwise_is_refused(quick, here, expected, capsys, m
     words = ["model", "int8", "--data", "l.jsonl", "--int8", "--threads", "1"]
     worse = np.roll(np.eye(3, dtype=np.float32)[expected.argmax(1)], 1, axis=1)
 
-    def checked(name, folder, table, logits, truth, threads):
+    def checked(name, folder, table, logits, truth, threads, *rules):
         found = worse if "int8" in name else logits
         same = float((found.argmax(1) == logits.argmax(1)).mean())
         return onnx_export.Check(name, same, 0.0, onnx_export.accuracy(found, truth), 1.0, 1.0)
