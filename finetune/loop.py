@@ -32,7 +32,7 @@ def fit(
     log: Callable[[int, Line], None],
     validate: Callable[[int], None],
     pause: Callable[[int, bool], bool],
-    rate_scale: float = 1.0,
+    rate_at: Callable[[int], float] | None = None,
     weights: NDArray[np.float64] | None = None,
 ) -> None:
     """Gradient descent on the mean loss of the training rows.
@@ -47,7 +47,7 @@ def fit(
         validate: called with the steps done wherever the recipe wants validation scored.
         pause: called after each step with the steps done, and whether validation was scored; may
             write a checkpoint, and ends the loop by returning True.
-        rate_scale: what the schedule's rates are multiplied by.
+        rate_at: the rate of a step, counted from 0; None: as of `scheduled`.
         weights: of each class in the loss, as of `losses.class_weights`. (classes,)
 
     Raises:
@@ -58,6 +58,7 @@ def fit(
     per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
     steps = total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
+    rate_at = rate_at or scheduled(len(table), choices)
     first = record.steps
     lengths, room = table.lengths, table.room
     targets = torch.from_numpy(labels).to(device)
@@ -96,7 +97,7 @@ def fit(
 
         norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
-        rate = rate_scale * optim.learning_rate(step, steps, per_epoch, choices.optim)
+        rate = rate_at(step)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
@@ -123,6 +124,13 @@ def total_steps(rows: int, train: recipe.Train) -> int:
     steps = train.epochs * batches.steps_per_epoch(rows, train.batch_size)
     steps = max(steps, train.min_steps or 0)
     return steps if train.max_steps is None else min(steps, train.max_steps)
+
+
+def scheduled(rows: int, choices: recipe.Recipe, scale: float = 1.0) -> Callable[[int], float]:
+    """The rates of the recipe's schedule, times `scale`, by step."""
+    steps = total_steps(rows, choices.train)
+    per_epoch = batches.steps_per_epoch(rows, choices.train.batch_size)
+    return lambda step: scale * optim.learning_rate(step, steps, per_epoch, choices.optim)
 
 
 def is_evaluation(done: int, steps: int, per_epoch: int, every: str | int) -> bool:

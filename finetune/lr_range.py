@@ -12,19 +12,18 @@ training starts as if nothing had been tried. Validation and test are not looked
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from finetune import batches, charts, recipe, run_folder
-from finetune.losses import row_loss
+from finetune import charts, loop, recipe, run_folder
+from finetune.record import DivergedError, Record
 from finetune.tokens import TokenTable
 
 FILE = "lr_range.json"
@@ -87,9 +86,8 @@ def find(
     try:
         with torch.random.fork_rng():  # of every device
             rates, losses = _climb(
-                model, optimizer, parameters, table, labels, choices, micro_batch_tokens,
-                accelerator, weights,
-            )  # fmt: skip
+                model, optimizer, table, labels, choices, micro_batch_tokens, accelerator, weights
+            )
     finally:
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
@@ -109,7 +107,6 @@ def find(
 def _climb(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    parameters: Sequence[torch.nn.Parameter],
     table: TokenTable,
     labels: NDArray[Any],
     choices: recipe.Recipe,
@@ -118,44 +115,28 @@ def _climb(
     weights: NDArray[np.float64] | None,
 ) -> tuple[list[float], list[float]]:
     """Rates and losses of the steps, until the loss has risen clearly. (steps,) each"""
-    device, processes = accelerator.device, accelerator.num_processes
-    sharded = accelerator.distributed_type == DistributedType.FSDP
-    train = choices.train
-    per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
-    targets, loss_of = torch.from_numpy(labels).to(device), row_loss(train, weights)
-    alike = batches.by_class(labels) if train.sampling == "balanced" else None
-    max_norm = choices.optim.max_grad_norm or math.inf
     low, high = ENDS[choices.optim.name]
-    rates: list[float] = []
     losses: list[float] = []
-    model.train()
-    for step in range(STEPS):
-        epoch, step_in_epoch = divmod(step, per_epoch)
-        if step_in_epoch == 0:
-            order = batches.epoch_order(len(table), choices.run.seed, epoch, alike)
-        rows = batches.step_rows(order, train.batch_size, step_in_epoch)
-        parts = batches.process_parts(
-            rows, table.room, processes, accelerator.process_index, micro_batch_tokens, sharded
-        )
-        total = torch.zeros((), device=device)
-        with accelerator.autocast():
-            for i, (part, weight) in enumerate(parts, 1):
-                with nullcontext() if i == len(parts) else accelerator.no_sync(model):
-                    logits = model(**table.batch(part, device)).logits.float()
-                    logits = table.pooled(logits, part)  # (part, classes)
-                    loss = (weight * loss_of(logits, targets[torch.from_numpy(part)])).sum()
-                    accelerator.backward(loss * (processes / len(rows)))
-                total += loss.detach()
-        accelerator.clip_grad_norm_(parameters, max_norm)
-        rates.append(low * (high / low) ** (step / (STEPS - 1)))
-        losses.append(float(accelerator.reduce(total)) / len(rows))
-        for group in optimizer.param_groups:
-            group["lr"] = rates[-1]
-        optimizer.step()
-        optimizer.zero_grad()
-        if not math.isfinite(losses[-1]) or _is_lost(smooth(losses)):
-            break
-    return rates, losses
+
+    def rate_at(step: int) -> float:
+        return float(low * (high / low) ** (step / (STEPS - 1)))
+
+    # Enough epochs for as many steps, and a line for each.
+    length = {"epochs": STEPS, "max_steps": STEPS, "min_steps": None, "log_every": 1}
+    train = choices.train.model_copy(update=length)
+    try:
+        loop.fit(
+            model, optimizer, table, labels, choices.model_copy(update={"train": train}),
+            micro_batch_tokens, accelerator, Record(accelerator, choices.optim.max_grad_norm),
+            log=lambda step, line: losses.append(line["loss"]),
+            validate=lambda step: None,
+            pause=lambda step, scored: _is_lost(smooth(losses)),
+            rate_at=rate_at,
+            weights=weights,
+        )  # fmt: skip
+    except DivergedError:
+        losses.append(math.inf)
+    return [rate_at(step) for step in range(len(losses))], losses
 
 
 def smooth(losses: Sequence[float]) -> list[float]:

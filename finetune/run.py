@@ -53,17 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if known.json and folder is not None:
                 terminal.say_file(folder / name)
         except InputError as error:
-            return _end(2, *(f"error: {problem}" for problem in error.problems))
+            return terminal.end(2, *(f"error: {problem}" for problem in error.problems))
         except StoppedError as error:
-            return _end(error.exit_code, str(error))
+            return terminal.end(error.exit_code, str(error))
         except Exception as error:
             mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
             if mendable is not None:
-                return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+                return terminal.end(2, *(f"error: {problem}" for problem in mendable.problems))
             if os.environ.get("WORLD_SIZE", "1") == "1":
                 raise
-            return _end(1, _said_of(error))
-    return _end(0)
+            return terminal.end(1, _said_of(error))
+    return terminal.end(0)
 
 
 def _said_of(error: Exception) -> str:
@@ -76,20 +76,6 @@ def _said_of(error: Exception) -> str:
             "machine or network failed; go on from the last checkpoint with run.resume=auto"
         )
     return traceback.format_exc().rstrip()
-
-
-def _end(code: int, *lines: str) -> int:
-    """Say how the run ended, once for all its processes; the exit code."""
-    terminal.end_progress()
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        if lines:
-            terminal.complain(*lines)
-        return code
-    from finetune import processes
-
-    if lines and processes.first_to_speak():
-        terminal.complain(*lines)
-    return processes.leave(code)
 
 
 def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
@@ -384,7 +370,7 @@ def run(
                     course.log_train,
                     meter.timed("validate", course.validate),
                     meter.timed("checkpoint", course.pause),
-                    course.standing.rate_scale,
+                    loop.scheduled(len(corpus.train), recipe, course.standing.rate_scale),
                     weights,
                 )
             except DivergedError as error:

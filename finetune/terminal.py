@@ -143,3 +143,17 @@ def end_progress() -> None:
     """Close a bar that was cut short, so that what is printed next has a line of its own."""
     if _bar is not None:
         _bar.close()
+
+
+def end(code: int, *lines: str) -> int:
+    """Say how a command ended, once for all its processes; the exit code."""
+    end_progress()
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        if lines:
+            complain(*lines)
+        return code
+    from finetune import processes  # takes torch along
+
+    if lines and processes.first_to_speak():
+        complain(*lines)
+    return processes.leave(code)

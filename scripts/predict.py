@@ -11,7 +11,6 @@ it goes to the output with its `error`, or to --errors FILE.
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,16 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     terminal.be_quiet(known.quiet, known.json)
     try:
         with listening():
-            return _end(_run(known))
+            return terminal.end(_run(known))
     except InputError as error:
-        return _end(2, *(f"error: {problem}" for problem in error.problems))
+        return terminal.end(2, *(f"error: {problem}" for problem in error.problems))
     except StoppedError as error:
-        return _end(error.exit_code, str(error))
+        return terminal.end(error.exit_code, str(error))
     except OSError as error:
         mendable = problems.from_os_error(error)
         if mendable is None:
             raise
-        return _end(2, *(f"error: {problem}" for problem in mendable.problems))
+        return terminal.end(2, *(f"error: {problem}" for problem in mendable.problems))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,19 +151,6 @@ def _number(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{word}'")
     return int(word)
-
-
-def _end(code: int, *lines: str) -> int:
-    """Say how the job ended, once for all its processes; the exit code."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        if lines:
-            terminal.complain(*lines)
-        return code
-    from finetune import processes
-
-    if lines and processes.first_to_speak():
-        terminal.complain(*lines)
-    return processes.leave(code)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
     assert_same(here / "whole", stopped)
     # Also where it was stopped before its first checkpoint.
     with pytest.MonkeyPatch.context() as patch:
-        in_step(patch, 2, died)
+        in_step(patch, 2, died_the_second_time())
         with pytest.raises(DiedError):
             run_here("run.dir=early", *AUTO, "checkpoint.keep=99")
     with pytest.MonkeyPatch.context() as patch:
@@ -83,8 +83,16 @@ class DiedError(BaseException):
     pass
 
 
-def died():
-    raise DiedError
+def died_the_second_time():
+    """Not in the range test's own step, but in the run's."""
+    steps = []
+
+    def act():
+        steps.append(2)
+        if len(steps) == 2:
+            raise DiedError
+
+    return act
 
 
 def test_two_processes_find_the_same(here):
