@@ -139,9 +139,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     try:
         import onnxruntime
     except ImportError:
-        raise InputError(
-            "--engine onnx needs ONNX Runtime; pip install 'finetune-documents[onnx]'"
-        ) from None
+        raise InputError("--engine onnx needs ONNX Runtime; pip install -e '.[onnx]'") from None
     file = folder / ONNX
     if not file.is_file():
         raise InputError(

@@ -205,6 +205,7 @@ FILES = (
     ("model/", "the classifier, and its model card"),
     ("predictions/test.jsonl", "every answer on test"),
     ("metrics.jsonl", "how it trained"),
+    ("preflight.json", "what was found in the documents"),
     ("recipe.yaml", "runs this again"),
 )
 

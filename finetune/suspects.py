@@ -70,8 +70,7 @@ def require() -> None:
         import cleanlab  # noqa: F401
     except ImportError:
         raise InputError(
-            "cleanlab is not installed, which ranks the rows; pip install "
-            "'finetune-documents[suspects]'"
+            "cleanlab is not installed, which ranks the rows; pip install -e '.[suspects]'"
         ) from None
 
 

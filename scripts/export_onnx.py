@@ -49,9 +49,7 @@ def export(known: argparse.Namespace) -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"{error.name} is not installed; pip install 'finetune-documents[onnx]'"
-        ) from None
+        raise InputError(f"{error.name} is not installed; pip install -e '.[onnx]'") from None
     import numpy as np
 
     from finetune import inputs, onnx_export

@@ -65,7 +65,7 @@ def predict(known: argparse.Namespace) -> int:
     try:
         import ray
     except ImportError:
-        raise InputError("Ray is not installed; pip install 'finetune-documents[ray]'") from None
+        raise InputError("Ray is not installed; pip install -e '.[ray]'") from None
     problems = Collected()
     model = known.model
     with problems.within():
