@@ -155,16 +155,21 @@ def ours(known: argparse.Namespace, words: Sequence[str]) -> Numbers:
     return {
         **paced,
         "flops": paced["tokens_per_second"] * sum(flops(made.bare)),
-        **scored(found, corpus, seconds),
+        **scored(found, corpus.test.labels, seconds),
         "tokens_per_row": mean,
         "plan": list(made.plan.reasons),
     }
 
 
-def scored(found: Any, corpus: Corpus, seconds: float) -> Numbers:
-    """How fast, and how right. Args: found: the class of each test document, from the first on."""
-    assert corpus.test.labels is not None, "the test rows must have labels"
-    right = np.asarray(found) == corpus.test.labels[: len(found)]
+def scored(found: Any, labels: Any, seconds: float) -> Numbers:
+    """How fast, and how right.
+
+    Args:
+        found: the class of each document that was scored. (documents,)
+        labels: the true one of as many or more, in the same order.
+    """
+    assert labels is not None, "the test rows must have labels"
+    right = np.asarray(found) == labels[: len(found)]
     return {
         "score": len(found) / seconds,
         "scored": len(found),
