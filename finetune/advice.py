@@ -3,6 +3,7 @@
 Rules of thumb over `results.json`, each from a number that it names. Nothing is measured here.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -253,11 +254,15 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
     kept = [f for f in data["findings"] if f["split"] == "test" and "dropped" not in f["rule"]]
     leaks = [f for f in kept if f["kind"] in ("leak", "near leak")]
     if leaks:
-        nearly = " or nearly so" if any(f["kind"] == "near leak" for f in leaks) else ""
+        nearly = ", or nearly so," if any(f["kind"] == "near leak" for f in leaks) else ""
+        counts = Counter[str]()
+        for one in leaks:
+            counts[one["other"]] += one["count"]
+        where = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
         yield (
-            f"{sum(f['count'] for f in leaks):,} test texts also stand{nearly} in another split, "
-            "so the score is too good by as much as the model knows them by heart: "
-            "data.on_leak=drop takes them out of train."
+            f"Texts of test also stand{nearly} in another split ({where}), so the score is too "
+            "good by as much as the model knows them by heart: data.on_leak=drop takes them out of "
+            "train."
         )
     clashes = [f for f in data["findings"] if f["kind"] == "conflicting labels"]
     if clashes:

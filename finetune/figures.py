@@ -226,7 +226,7 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
         ),
         ("rows_per_second", "Speed", "documents a second", "{:,.0f}"),
     ):
-        values = [line[key] or 0.0 for line in train]
+        values = [line.get(key) or 0.0 for line in train]
         yield {
             "caption": caption,
             "note": note,

@@ -121,6 +121,8 @@ class Record:
     def line(self) -> Line:
         """The steps since the last line: mean loss with its standard error, norms, speed.
 
+        Where fp16 skipped all of them, as it may the first few, there is no norm to tell.
+
         A batch's mean loss is a Monte Carlo estimate of the true loss. Over the n rows since the
         last line, whose losses have the standard deviation s, it is sure to about s / sqrt(n).
         """
@@ -128,7 +130,7 @@ class Record:
         total, squares = self.accelerator.reduce(self._sums).tolist()  # waits for the device
         # fp16 skips a step that overflows and lowers its scale; such a step has no norm.
         norms = [norm for norm in torch.stack(self._norms).tolist() if math.isfinite(norm)]
-        if not math.isfinite(total) or not norms:
+        if not math.isfinite(total) or (not norms and not self._seeks_scale()):
             raise DivergedError.at(self.steps, "mean loss", total)
         self.laps.read()
         self._clock()
@@ -141,11 +143,13 @@ class Record:
         skipped = len(self._norms) - len(norms)
         self.clipped += clipped
         self._begin_window()
+        of_norms = {}
+        if norms:
+            of_norms = {"grad_norm": sum(norms) / len(norms), "clipped": clipped / len(norms)}
         return {
             "loss": total / rows,
             "loss_se": math.sqrt(variance / rows),
-            "grad_norm": sum(norms) / len(norms),
-            "clipped": clipped / len(norms),
+            **of_norms,
             "skipped": skipped,
             "rows_per_second": rows / seconds,
             "tokens_per_second": tokens / seconds,
@@ -184,6 +188,12 @@ class Record:
     def _clock(self) -> None:
         now = time.perf_counter()
         self.seconds, self._since = self.seconds + now - self._since, now
+
+    def _seeks_scale(self) -> bool:
+        """Whether fp16 may yet find a loss scale at which gradients are finite: it halves it at
+        each step that overflows, and below 1 there is nothing left to gain."""
+        scaler = self.accelerator.scaler
+        return scaler is not None and scaler.is_enabled() and scaler.get_scale() >= 1
 
     def _stop_if_not_finite(self) -> None:
         scaler = self.accelerator.scaler

@@ -125,9 +125,10 @@ class Progress:
 
     def show(self, line: Mapping[str, float]) -> None:
         """Put the numbers of the log's last line beside the bar."""
+        norm = f"{line['grad_norm']:.2f}" if "grad_norm" in line else "overflows fp16"
         note = (
             f"loss {line['loss']:.3f} ± {line['loss_se']:.3f}  lr {line['lr']:.3g}  "
-            f"grad {line['grad_norm']:.2f}  {line['rows_per_second']:.0f} rows/s"
+            f"grad {norm}  {line['rows_per_second']:.0f} rows/s"
         )
         self.bar.set_postfix_str(note)
         tenths = 10 * self.done // self.total

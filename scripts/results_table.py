@@ -8,7 +8,9 @@ must be the same ones: their fingerprint is compared.
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from finetune import baseline, data, recipe_file, report, sources
 from finetune.problems import InputError
@@ -37,8 +39,8 @@ def main() -> int:
 
 HEAD = (
     "| recipe | train / test rows | labels | test accuracy, % (95 % interval) | macro-F1 "
-    "| TF-IDF + SVM, accuracy |\n"
-    "|---|---|---|---|---|---|"
+    "| TF-IDF + SVM, accuracy | ECE, as trained → calibrated |\n"
+    "|---|---|---|---|---|---|---|"
 )
 
 
@@ -63,8 +65,18 @@ def row(run: Path) -> str:
         f"| {results['data']['splits']['train']['rows']:,} / {test['rows']:,} "
         f"| {len(results['data']['labels'])} "
         f"| {100 * test[of]:.1f}{note} ({100 * low:.1f} to {100 * high:.1f}) "
-        f"| {100 * test['f1_macro']:.1f} | {100 * (plain or 0):.1f}{note} |"
+        f"| {100 * test['f1_macro']:.1f} | {100 * (plain or 0):.1f}{note} "
+        f"| {calibration_error(results)} |"
     )
+
+
+def calibration_error(results: Mapping[str, Any]) -> str:
+    """On test, as trained and after calibration where there was any."""
+    found = results["calibration"]
+    if found is None or found["test"] is None:
+        return "–"
+    before, after = (f"{found['test'][when]['ece']:.3f}" for when in ("before", "after"))
+    return f"{before} → {after}" if found["temperature"] != 1 else before
 
 
 def put(readme: Path, table: str) -> None:

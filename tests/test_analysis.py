@@ -171,8 +171,12 @@ def test_advice(here):
     assert [*advice.next_steps(found, [])]
     found["data"]["findings"] = [
         {"kind": "leak", "split": "test", "count": 7, "other": "train", "rule": "kept"},
+        {"kind": "near leak", "split": "test", "count": 2, "other": "train", "rule": "kept"},
+        {"kind": "near leak", "split": "test", "count": 3, "other": "validation", "rule": "kept"},
     ]
-    assert next(advice.next_steps(found, [])).startswith("7 test texts also stand in another split")
+    assert next(advice.next_steps(found, [])).startswith(
+        "Texts of test also stand, or nearly so, in another split (9 in train, 3 in validation), so"
+    )
     found["data"]["splits"]["train"]["classes"]["a"] = 4
     log = [{"kind": "validation", "loss": loss} for loss in (0.9, 0.5)]
     found["validation"]["step"] = log[-1]["step"] = 12

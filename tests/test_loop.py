@@ -174,8 +174,13 @@ def test_label_smoothing_spreads_the_target(encoder):
 class Scaler:
     """An fp16 scaler that is on: a step that overflows is skipped."""
 
+    scale = 65536.0
+
     def is_enabled(self):
         return True
+
+    def get_scale(self):
+        return self.scale
 
 
 def test_steps_that_fp16_skips_are_counted_and_a_lost_run_stops():
@@ -188,7 +193,13 @@ def test_steps_that_fp16_skips_are_counted_and_a_lost_run_stops():
     line = record.line()
     assert (line["skipped"], line["grad_norm"], line["clipped"]) == (1, 1.25, 0.5)
     record.add(torch.tensor([1.0, 2.0]))
+    record.end_step(torch.tensor(math.inf), rows=2, tokens=4)
+    line = record.line()  # as at the first step, whose scale is too high as a rule
+    assert line["skipped"] == 1
+    assert not {"grad_norm", "clipped"} & line.keys()
+    record.add(torch.tensor([1.0, 2.0]))
     record.end_step(torch.tensor(math.nan), rows=2, tokens=4)
+    accelerator.scaler.scale = 0.5  # lowered until nothing is left to gain
     with pytest.raises(DivergedError):
         record.line()
     accelerator.scaler = None
