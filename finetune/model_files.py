@@ -3,8 +3,9 @@
 What goes up to the Hub is an allow list. A file of it that holds a secret is refused by name.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetune.problems import InputError, some
@@ -96,6 +97,39 @@ def content(of: Path | bytes) -> bytes:
 def size(of: Path | bytes) -> int:
     """In bytes."""
     return len(of) if isinstance(of, bytes) else of.stat().st_size
+
+
+def foreign_code(folder: Path) -> list[str]:
+    """What a model folder's `auto_map` loads from other repositories than its own.
+
+    `other/repo--modeling.Class` runs the code of other/repo, as it stands there that day, on the
+    machine of whoever allows this model's own code to run.
+
+    Returns:
+        Each as `config.json: other/repo--modeling.Class`.
+    """
+    found: dict[str, None] = {}
+    for file in sorted(folder.glob("*.json")):
+        if not is_ours(file.name):
+            continue
+        try:
+            value = json.loads(file.read_text("utf-8"))
+        except ValueError:
+            continue  # whoever loads it says so
+        places = value.get("auto_map") if isinstance(value, dict) else None
+        for name in _texts(places):
+            if "--" in name:
+                found[f"{file.name}: {name}"] = None
+    return list(found)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value of JSON: an auto_map names a class, or a list of classes and nulls."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def refuse_secrets(folder: Path, files: Files, token: str) -> None:

@@ -74,7 +74,12 @@ def check(choices: recipe.Publish, sleep: Sleep = time.sleep) -> None:
     Repository(choices, refuse, sleep, CHECK_TRIES).open()
 
 
-def push(run: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> Pushed:
+def push(
+    run: Path,
+    choices: recipe.Publish,
+    sleep: Sleep = time.sleep,
+    trust_remote_code: bool = False,
+) -> Pushed:
     """Upload what differs in one commit, and compare what arrived.
 
     A failure that may pass is met with 5 tries in all; within each the client repeats some requests
@@ -83,11 +88,12 @@ def push(run: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> Pushe
 
     Args:
         run: the folder of a finished run, or a model folder.
+        trust_remote_code: push a model that loads code from another repository.
 
     Raises:
         InputError: saying where the model stands and the command that pushes it.
     """
-    folder, files, repository = _prepare(run, choices, sleep)
+    folder, files, repository = _prepare(run, choices, sleep, trust_remote_code)
     others = model_files.others(folder)
     if others:
         terminal.say(f"not pushed, as no part of the model: {some(others)}")
@@ -103,13 +109,18 @@ def push(run: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> Pushe
     return done
 
 
-def plan(run: Path, choices: recipe.Publish, sleep: Sleep = time.sleep) -> Plan:
+def plan(
+    run: Path,
+    choices: recipe.Publish,
+    sleep: Sleep = time.sleep,
+    trust_remote_code: bool = False,
+) -> Plan:
     """What `push` would do now, file by file. Nothing is created or written.
 
     Raises:
         InputError: as `push` does, as far as asking alone can tell.
     """
-    _, files, repository = _prepare(run, choices, sleep)
+    _, files, repository = _prepare(run, choices, sleep, trust_remote_code)
     api, repo_id = repository.api, repository.repo_id
     where = f"{api.endpoint}/{repo_id}"
 
@@ -149,7 +160,8 @@ def verify(
     """
     from finetune import rescore  # which imports torch: all else here starts without it
 
-    folder, files, repository = _prepare(run, choices, sleep)
+    # What was pushed is looked at below, where it arrived.
+    folder, files, repository = _prepare(run, choices, sleep, trust_remote_code=True)
     with tempfile.TemporaryDirectory() as scratch:
         there = Path(scratch) / "model"
         repository.ask(
@@ -179,7 +191,9 @@ def command(run: Path, choices: recipe.Publish) -> str:
     return shlex.join(words)
 
 
-def _prepare(run: Path, choices: recipe.Publish, sleep: Sleep) -> tuple[Path, Files, Repository]:
+def _prepare(
+    run: Path, choices: recipe.Publish, sleep: Sleep, trust_remote_code: bool
+) -> tuple[Path, Files, Repository]:
     """The model folder, what goes up of it, and a way to the Hub."""
     assert choices.repo_id is not None, "the recipe names no repository"
     check_name(choices.repo_id, "REPO_ID: ")
@@ -192,6 +206,14 @@ def _prepare(run: Path, choices: recipe.Publish, sleep: Sleep) -> tuple[Path, Fi
     )
     repository = Repository(choices, refuse, sleep, PUSH_TRIES)
     model_files.refuse_secrets(folder, files, refuse.token)
+    elsewhere = [] if trust_remote_code else model_files.foreign_code(folder)
+    if elsewhere:
+        raise InputError(
+            f"{folder}: whoever loads this model would run code of another repository "
+            f"({some(elsewhere)}), which may change under it, so nothing was pushed; copy that "
+            "code into the folder and name it in auto_map without the repository, or push it as "
+            "it is with --trust-remote-code"
+        )
     return folder, files, repository
 
 

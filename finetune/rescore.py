@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from finetune import model, modeling_document_classifier, pretrained, stranger
-from finetune.problems import InputError
+from finetune import model, model_files, modeling_document_classifier, pretrained, stranger
+from finetune.problems import InputError, some
 
 MADE = 16  # rows from the vocabulary
 LONGEST = 256  # tokens in them
@@ -60,6 +60,13 @@ def same_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = Fa
 
 def _refuse_foreign_code(folder: Path) -> None:
     """Run this package's own modelling file unasked, and no other."""
+    elsewhere = model_files.foreign_code(folder)
+    if elsewhere:
+        raise InputError(
+            f"its auto_map names code of another repository ({some(elsewhere)}), which does not "
+            "run unasked: the model is not verified; read that code, and verify again with "
+            "--trust-remote-code"
+        )
     own = Path(modeling_document_classifier.__file__)
     for file in sorted(folder.glob("*.py")):
         if file.name != own.name or file.read_bytes() != own.read_bytes():

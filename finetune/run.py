@@ -429,7 +429,14 @@ def run(
     summary.say_results(results, course.folder)
     trackers.finish(accelerator)  # what follows may fail, and the run is over
     if recipe.publish.repo_id is not None:
-        done = main_only(accelerator, lambda: publish.push(course.folder, recipe.publish))
+        done = main_only(
+            accelerator,
+            lambda: publish.push(
+                course.folder,
+                recipe.publish,
+                trust_remote_code=recipe.model.trust_remote_code,
+            ),
+        )
         terminal.say(f"Published: {done.url}", even_if_quiet=True)
     return course.folder
 

@@ -36,7 +36,8 @@ def main() -> int:
     parser.add_argument(
         "--trust-remote-code",
         action="store_true",
-        help="with --verify: run the model's own code where it is not this version's",
+        help="push a model that loads code from another repository; with --verify: run the "
+        "model's own code where it is not this version's",
     )
     known = parser.parse_args()
     try:
@@ -68,11 +69,11 @@ def push(known: argparse.Namespace) -> None:
         pull_request=known.pull_request,
     )
     if known.dry_run:
-        plan = publish.plan(known.run, choices)
+        plan = publish.plan(known.run, choices, trust_remote_code=known.trust_remote_code)
         say(f"To {plan.where}:")
         say(table((one.name, f"{one.size:,} bytes", one.state) for one in plan.changes))
         return
-    done = publish.push(known.run, choices)
+    done = publish.push(known.run, choices, trust_remote_code=known.trust_remote_code)
     say(f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}")
     if known.verify:
         rows = publish.verify(known.run, choices, done, known.trust_remote_code)

@@ -728,6 +728,40 @@ def test_a_model_that_does_not_load_is_no_success(hub: Hub, folder: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "auto_map"),
+    [
+        ("config.json", {"AutoModelForSequenceClassification": "other/repo--modeling.Class"}),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "other/repo--tokenization.Class"]}),
+    ],
+)
+def test_code_of_another_repository_is_refused(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, script: Script, file: str,
+    auto_map: dict[str, object],
+) -> None:  # fmt: skip
+    place = folder / file
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"auto_map": auto_map}))
+    code = (
+        "other/repo--modeling.Class" if file == "config.json" else "other/repo--tokenization.Class"
+    )
+    problem = (
+        f"{folder}: whoever loads this model would run code of another repository "
+        f"({file}: {code}), which may change under it, so nothing was pushed; copy that code into "
+        "the folder and name it in auto_map without the repository, or push it as it is with "
+        "--trust-remote-code"
+    )
+    assert push_problem(folder) == problem
+    assert script(str(folder), "ann/model", "--dry-run") == (2, "", f"error: {problem}\n")
+    assert hub.requests == []
+    done = publish.push(folder, CHOICES, trust_remote_code=True)
+    monkeypatch.setattr(rescore, "_as_stranger", None)  # nothing is loaded
+    assert verify_problem(folder, done) == (
+        f"{done.url}: its auto_map names code of another repository ({file}: {code}), which does "
+        "not run unasked: the model is not verified; read that code, and verify again with "
+        "--trust-remote-code"
+    )
+
+
 def verify_problem(folder: Path, done: publish.Pushed) -> str:
     with pytest.raises(InputError) as caught:
         publish.verify(folder, CHOICES, done)
