@@ -6,6 +6,7 @@
 alone; it asks nothing of any other address, and `pages/answer.html` escapes all text.
 """
 
+import itertools
 import os
 import threading
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from finetune.predict import Classifier
 from finetune.problems import InputError
 from finetune.records import Asked, Maker
 from finetune.terminal import say
-from finetune.tokens import TokenTable
+from finetune.tokens import Ids, TokenTable
 
 LOOPBACK = "127.0.0.1"
 MOST = 20  # classes, and windows, that are shown
@@ -35,7 +36,7 @@ class Piece:
     """A part of a document that went through the encoder at once.
 
     Attributes:
-        text: what its tokens say, as the encoder sees it.
+        text: what its tokens say, as the encoder sees it; of a pair, the second below the first.
         tokens: special ones included.
         label: the likeliest by this piece alone; None where there is no other piece.
         score: that label's probability.
@@ -100,13 +101,7 @@ def look(classifier: Classifier, texts: Sequence[str]) -> Look:
 def _pieces(classifier: Classifier, table: TokenTable) -> list[Piece]:
     """The document's pieces; where it has several, each with its own answer."""
     spans = [table.span(piece) for piece in range(len(table.starts) - 1)]
-    found = [
-        Piece(
-            str(classifier.tokenizer.decode(table.ids[span].tolist(), skip_special_tokens=True)),
-            span.stop - span.start,
-        )
-        for span in spans
-    ]
+    found = [Piece(_said(classifier, table.ids[span]), span.stop - span.start) for span in spans]
     if len(found) == 1:
         return found
     alone = TokenTable(table.ids, table.starts, np.diff(table.starts), table.pad_id)
@@ -115,6 +110,14 @@ def _pieces(classifier: Classifier, table: TokenTable) -> list[Piece]:
         Piece(piece.text, piece.tokens, classifier.labels[row.argmax()], float(row.max()))
         for piece, row in zip(found, chances, strict=True)
     ]
+
+
+def _said(classifier: Classifier, ids: Ids) -> str:
+    """What some tokens say, in paragraphs where separators stand between them."""
+    tokenizer = classifier.tokenizer
+    parts = itertools.groupby(ids.tolist(), lambda token: token == tokenizer.sep_token_id)
+    said = (str(tokenizer.decode(list(part), skip_special_tokens=True)) for _, part in parts)
+    return "\n\n".join(filter(None, said))
 
 
 def as_html(seen: Look) -> str:

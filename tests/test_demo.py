@@ -1,12 +1,15 @@
 """The page to try texts on: what it says, in a real browser, and that it asks nobody else."""
 
 import dataclasses
+import json
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
@@ -167,48 +170,100 @@ def test_without_gradio(monkeypatch):
     assert str(caught.value) == ("gradio is not installed here; run: pip install gradio")
 
 
-@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
-def test_in_a_browser(run, classifier):
-    """As a user starts it, tries two texts, and ends it."""
+@pytest.fixture(scope="module")
+def pairs(run, tmp_path_factory):
+    """The same model, which reads two columns."""
+    folder = tmp_path_factory.mktemp("demo") / "pairs"
+    shutil.copytree(run / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["document"] |= {"text": ["premise"], "text_pair": "claim"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_pair_is_shown_as_two_texts(pairs):
+    classifier = Classifier(pairs)
+    seen = demo.look(classifier, ["A team.", "A goal."])
+    answer = classifier([{"premise": "A team.", "claim": "A goal."}], probabilities=True)[0]
+    assert seen.probabilities == answer["probabilities"]
+    assert [piece.text for piece in seen.pieces] == ["a team .\n\na goal ."]
+    assert seen.tokens == seen.read == 9
+    with pytest.raises(InputError, match="this page: document 1: 'claim' is empty"):
+        demo.look(classifier, ["A team.", " "])
+
+
+@contextmanager
+def serving(folder):
+    """The page as a user starts and ends it; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = str(ROOT / "scripts" / "serve_demo.py")
     process = subprocess.Popen(
-        [sys.executable, "-c", GUARDED, script, str(run), "--port", str(port)],
+        [sys.executable, "-c", GUARDED, script, str(folder), "--port", str(port)],
         env=ENVIRONMENT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     try:
-        assert select.select([process.stdout], [], [], 90)[0]
+        assert select.select([process.stdout], [], [], 300)[0]
         line = process.stdout.readline()
         address = re.fullmatch(r".*: (http://127\.0\.0\.1:\d+/)  \(Ctrl-C ends it\)\n", line)[1]
         assert address == f"http://127.0.0.1:{port}/"
-        with Browser() as browser:
-            browser.open(address)
-            browser.wait("document.querySelector('#text-0 textarea') !== null")
-            for text in ("A team.", PLANTED, LONG):
-                tokens = demo.look(classifier, [text]).tokens
-                browser.value("document.querySelector('#text-0 textarea').select()")
-                browser.type(text)
-                browser.value("document.querySelector('#classify').click()")
-                browser.wait(
-                    f"document.querySelector('#answer').innerText.includes('{tokens} tokens')"
-                )
-            shown = browser.value("document.querySelector('#answer').innerText")
-            assert re.search(r"[abc] \d+\.\d %", shown)
-            assert "tokens were not read." in shown
-            assert (
-                len(browser.value("document.querySelector('#answer ul').innerText.split('%')")) == 4
-            )
-            assert browser.value("window.planted") is None
-            assert browser.value("document.documentElement.scrollWidth <= innerWidth")
-            assert browser.problems == []
-            assert len(browser.requests) > 3
-            assert [asked for asked in browser.requests if not asked.startswith(address)] == []
+        yield address
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=30)[0]
+        rest = process.communicate(timeout=120)[0]
     assert (process.returncode, rest) == (0, "")
+
+
+def classify(browser, *texts):
+    """Type a text into each box, and press the button."""
+    for number, text in enumerate(texts):
+        browser.value(f"document.querySelector('#text-{number} textarea').select()")
+        browser.type(text)
+    browser.value("document.querySelector('#classify').click()")
+
+
+def shows(browser, text):
+    browser.wait(f"document.querySelector('#answer').innerText.includes({json.dumps(text)})")
+
+
+def assert_sound(browser, address):
+    assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.problems == []
+    assert len(browser.requests) > 3
+    assert [asked for asked in browser.requests if not asked.startswith(address)] == []
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
+def test_in_a_browser(run, classifier):
+    with serving(run) as address, Browser() as browser:
+        browser.open(address)
+        browser.wait("document.querySelector('#text-0 textarea') !== null")
+        for text in ("A team.", PLANTED, LONG):
+            classify(browser, text)
+            shows(browser, f"{demo.look(classifier, [text]).tokens} tokens")
+        shown = browser.value("document.querySelector('#answer').innerText")
+        assert re.search(r"[abc] \d+\.\d %", shown)
+        assert "tokens were not read." in shown
+        assert len(browser.value("document.querySelector('#answer ul').innerText.split('%')")) == 4
+        assert browser.value("window.planted") is None
+        assert_sound(browser, address)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
+def test_pairs_in_a_browser(pairs):
+    with serving(pairs) as address, Browser() as browser:
+        browser.open(address)
+        browser.wait("document.querySelector('#text-1 textarea') !== null")
+        labels = "[...document.querySelectorAll('label span')].map(one => one.innerText)"
+        assert browser.value(labels) == ["Premise", "Claim"]
+        classify(browser, "A team.")
+        shows(browser, "this page: document 1: 'claim' is empty")
+        classify(browser, "A team.", "A goal.")
+        shows(browser, "The whole text: 9 tokens")
+        said = browser.value("document.querySelector('#answer .piece').innerText")
+        assert [line for line in said.splitlines() if line] == ["9 tokens", "a team .", "a goal ."]
+        assert_sound(browser, address)
