@@ -41,15 +41,15 @@ class Actor:
         """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""
         import pyarrow as pa
 
-        maker = Maker("row", self.asked)
+        maker = Maker("the batch", self.asked)  # of which file it is, Ray does not say
         columns = [
             values_of(batch.column(name)) if name in batch.column_names else None
             for name in self.asked.texts
         ]
         rows = [
             maker.of(
-                "of its batch",
-                number,
+                "row",
+                number + 1,
                 {
                     name: values[number]
                     for name, values in zip(self.asked.texts, columns, strict=True)

@@ -9,36 +9,48 @@ import pytest
 
 from finetune.predict import Classifier
 from tests.processes import ENVIRONMENT, ROOT
-from tests.test_predict import classifier, here, texts, write  # noqa: F401
+from tests.test_predict import LABELS, classifier, here, texts, write  # noqa: F401
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 
-def test_a_folder_of_parquet(here, classifier):  # noqa: F811
+@pytest.mark.parametrize(("kind", "actors"), [("parquet", 1), ("jsonl", 2)])
+def test_a_folder(here, classifier, kind, actors):  # noqa: F811
     (here / "in").mkdir()
-    rows = [{"text": text, "n": i} for i, text in enumerate(texts())]
+    rows = [{"text": text, "n": i, "label": "old"} for i, text in enumerate(texts())]
     rows[7]["text"] = None
     for part in range(3):
-        write(here / "in" / f"{part}.parquet", rows[part * 100 : part * 100 + 100])
+        write(here / "in" / f"{part}.{kind}", rows[part * 100 : part * 100 + 100])
     words = [
         "model", "in", "--output", "out", "--batch", "64", "--precision", "fp32",
-        "--probabilities",
+        "--probabilities", "--actors", str(actors),
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "predict_ray.py"), *words],
-        cwd=here, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+        cwd=here, env=ENVIRONMENT, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "300 rows written to out" in done.stdout
-    found = [row for file in sorted((here / "out").glob("*.parquet"))
-             for row in pq.read_table(file).to_pylist()]  # fmt: skip
+    found = read_back(here / "out", kind)
     assert [row["n"] for row in found] == list(range(300))
+    assert set(found[0]) == {
+        "text", "n", "label", "score", "error", *(f"probabilities.{label}" for label in LABELS),
+    }  # fmt: skip
     alone = Classifier(classifier, precision="fp32", threads=1)(
         [row["text"] for row in rows if row["text"] is not None]
     )
     assert [row["label"] for row in found if row["n"] != 7] == [row["label"] for row in alone]
-    assert (found[7]["label"], found[7]["error"]) == (None, "row: of its batch 7: 'text' is null")
+    assert (found[7]["label"], found[7]["error"]) == (None, "the batch: row 8: 'text' is null")
     assert abs(sum(v for k, v in found[0].items() if k.startswith("probabilities")) - 1) < 1e-5
+
+
+def read_back(folder, kind):
+    """The rows of all files that Ray wrote, in the order of their names."""
+    if kind == "parquet":
+        files = sorted(folder.glob("*.parquet"))
+        return [row for file in files for row in pq.read_table(file).to_pylist()]
+    files = sorted(folder.glob("*.json"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def test_messages(here):  # noqa: F811
