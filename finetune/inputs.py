@@ -91,7 +91,7 @@ def check(items: Sequence[Item], asked: Asked) -> None:
             continue
         if item.kind in ("txt", "document"):
             if asked.keep:
-                problems.append(f"{item.name}: a .txt file has no columns (--keep)")
+                problems.append(f"{item.name}: a .txt file has no columns ({asked.kept})")
             if len(asked.texts) > 1:
                 problems.append(
                     f"{item.name}: a .txt file has no columns, and the model reads several: "

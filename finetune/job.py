@@ -161,8 +161,8 @@ def _compute(
                 elif done.input != window.input:
                     raise InputError(
                         f"--resume: the input is not what it was: rows {window.first:,} to "
-                        f"{window.first + len(window.rows) - 1:,} differ from those that were "
-                        "answered; start anew with --overwrite"
+                        f"{window.last:,} differ from those that were answered; start anew with "
+                        "--overwrite"
                     )
             yield window, table
 

@@ -79,7 +79,7 @@ class Parts:
                     for key in differ
                 )
         else:
-            write_json(file, job)
+            write_json(file, job, INSTEAD)
         for leftover in self.folder.glob(".*.new"):  # of a part that was being written
             leftover.unlink()
         return there

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+INSTEAD = "set run.dir to"  # how a person chooses another place, where nothing else is said
 # The operating system's refusals that a user can mend: no space, no permission, not a folder, …
 MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space or set run.dir to another disk",
@@ -83,7 +84,7 @@ def from_os_error(error: OSError) -> InputError | None:
 
 
 @contextmanager
-def writing(path: Path, instead: str = "set run.dir to") -> Iterator[None]:
+def writing(path: Path, instead: str = INSTEAD) -> Iterator[None]:
     """Turn whatever keeps a file or folder from being written into one message that names it.
 
     Args:
@@ -100,8 +101,8 @@ def writing(path: Path, instead: str = "set run.dir to") -> Iterator[None]:
         code = int(rust[1]) if rust is not None else getattr(error, "errno", None)
         if code is None:
             raise
-        why = MENDABLE.get(code, f"{os.strerror(code)}; set run.dir to another folder")
-        why = why.replace("set run.dir to", instead)
+        why = MENDABLE.get(code, f"{os.strerror(code)}; {INSTEAD} another folder")
+        why = why.replace(INSTEAD, instead)
         raise InputError(f"{path}: cannot write: {why}") from error
 
 

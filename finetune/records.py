@@ -24,6 +24,7 @@ class Asked:
         wanted: how they make up a document: the text, and perhaps the second text of a pair.
         option: what names them, for messages.
         id, keep: those that go to the output as they are.
+        kept: what names the columns of `keep`, for messages.
     """
 
     texts: tuple[str, ...]
@@ -31,6 +32,7 @@ class Asked:
     option: str = "--text"
     id: str | None = None
     keep: tuple[str, ...] = ()
+    kept: str = "--keep"
 
     @property
     def beside(self) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ class Asked:
         """Each column with the option that asks for it."""
         pairs = [(self.option, column) for column in self.texts]
         pairs += [("--id", self.id)] if self.id is not None else []
-        return pairs + [("--keep", column) for column in self.keep]
+        return pairs + [(self.kept, column) for column in self.keep]
 
 
 class Record(NamedTuple):

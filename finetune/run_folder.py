@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from finetune import checkpoint, recipe, recipe_file, sources
 from finetune.hardware import Hardware
-from finetune.problems import InputError, sync, writing
+from finetune.problems import INSTEAD, InputError, sync, writing
 
 LIBRARIES = ("torch", "numpy", "transformers", "accelerate", "datasets", "evaluate", "tokenizers")
 
@@ -273,10 +273,10 @@ def cut(file: Path, size: int) -> bool:
     return now >= size
 
 
-def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Write an object so that a person reads it too."""
+def write_json(file: Path, value: Mapping[str, Any], instead: str = INSTEAD) -> None:
+    """Write an object so that a person reads it too. `instead`: as for `write_whole`."""
     text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(file, text + "\n")
+    write_whole(file, text + "\n", instead)
 
 
 def plain(value: Any) -> Any:
@@ -290,14 +290,17 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_whole(file: Path, text: str | Iterable[str]) -> None:
+def write_whole(file: Path, text: str | Iterable[str], instead: str = INSTEAD) -> None:
     """Write a text, or its lines, aside and put it in place, so that nobody ever sees half of it.
+
+    Args:
+        instead: how a person chooses another place, for the message.
 
     Raises:
         InputError: where it cannot be written; what stood there before stays.
     """
     aside = file.with_name(f".{file.name}.new")
-    with writing(file):
+    with writing(file, instead):
         try:
             file.parent.mkdir(exist_ok=True)
             with aside.open("w", encoding="utf-8") as out:

@@ -27,7 +27,7 @@ class Window:
     """Rows that follow each other in the input.
 
     Attributes:
-        first: the number of its first row in the whole input, from 0.
+        first: the number of its first row in the whole input, from 1 as everywhere.
         share: how much of the input was read with it; None where nobody can know.
         input: a hash of its rows.
     """
@@ -36,6 +36,11 @@ class Window:
     first: int
     rows: list[Record]
     share: float | None
+
+    @property
+    def last(self) -> int:
+        """The number of its last row."""
+        return self.first + len(self.rows) - 1
 
     @property
     def input(self) -> str:
@@ -48,7 +53,7 @@ class Window:
 def windows(items: Sequence[Item], asked: Asked, most: int) -> Iterator[Window]:
     """The rows of all items in windows: the same ones each time, so that a job can be taken up."""
     rows: list[Record] = []
-    index = first = characters = 0
+    index, first, characters = 0, 1, 0
     sizes = [item.path.stat().st_size if item.path else 1 for item in items]
     whole, before = sum(sizes), 0
     for item, size in zip(items, sizes, strict=True):
@@ -122,13 +127,14 @@ class Pace:
 
     def show(self, window: Window) -> None:
         """A window that is done."""
-        now, done = time.perf_counter(), window.first + len(window.rows)
+        now = time.perf_counter()
         if self.first is None:
             self.first = window.first
         if now - self.said < self.EVERY:
             return
         self.said, passed = now, now - self.began
-        line = f"  {done:>11,} rows  {(done - self.first) / passed:,.0f} rows/s"
+        rate = (window.last - self.first + 1) / passed
+        line = f"  {window.last:>11,} rows  {rate:,.0f} rows/s"
         if window.share is not None and window.share > self.from_share:
             left = passed * (1 - window.share) / (window.share - self.from_share)
             line += f"  {100 * window.share:3.0f} %  {_clock(left)} left"

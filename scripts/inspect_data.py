@@ -26,13 +26,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all of it")
     known, words = parser.parse_known_args()
     try:
+        if known.json is not None and known.json.is_dir():
+            raise InputError(f"--json: expected a file, found the folder {known.json}")
         terminal.quiet_libraries()
         recipe = recipe_file.load(known.recipe, words)
         summary.say_source(recipe)
         corpus = data.prepare(sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data)
         found = preflight.as_json(corpus)
         if known.json is not None:
-            write_json(known.json, found)
+            write_json(known.json, found, "set --json to")
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2

@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--errors", type=Path, help="where rows that cannot be read go, instead of the output")
     add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents; by "
         "default what the model was trained on, or text")  # fmt: skip
-    add("--id", metavar="COLUMN", help="what names a row; by default its number from 0, of text "
-        "files in a folder their path")  # fmt: skip
+    add("--id", metavar="COLUMN", help="what names a row; by default its number in the whole "
+        "input, from 1 as in messages; of text files in a folder their path")  # fmt: skip
     add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
         help="columns to copy to the output, under a name of your own")  # fmt: skip
     add("--probabilities", action="store_true", help="give that of each label, too")
@@ -107,7 +107,11 @@ def _run(known: argparse.Namespace) -> int:
     )
     found = job.run(choices)
     if found is None:
-        terminal.say(f"{known.output} stands there whole: nothing to go on with", True)
+        terminal.say(
+            f"{known.output} is there already, and no unfinished job of it: left as it is, "
+            "whatever model and input it is of; --overwrite answers anew",
+            even_if_quiet=True,
+        )
         return 0
     if not terminal.speaks():
         return 0

@@ -117,6 +117,10 @@ def test_messages(here, capsys, tmp_path):  # noqa: F811
     ]
     assert script.main(["model", "new", "--data", "a.csv", "--label", "n"]) == 2
     assert "--label n: expected sports, money, tech, found 0, 1, 10" in capsys.readouterr().err
+    assert script.main(["model", "new", "--data", "a.csv", "--label", "lable"]) == 2
+    assert capsys.readouterr().err == (
+        "error: a.csv: no column 'lable' (--label) (columns: 'text', 'n')\n"
+    )
     (tmp_path / "bad").mkdir()
     shutil.copy(here / "model" / "config.json", tmp_path / "bad")
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -99,7 +99,7 @@ def predicted(file):
 
 
 def assert_right(rows, expected):
-    assert [int(row["id"]) for row in rows] == list(range(len(rows)))
+    assert [int(row["id"]) for row in rows] == list(range(1, len(rows) + 1))
     assert [row["label"] for row in rows] == [LABELS[i] for i in expected.argmax(1)]
     scores = [float(row["score"]) for row in rows]
     np.testing.assert_allclose(scores, expected.max(1), atol=2e-5)
@@ -251,7 +251,7 @@ def test_bad_rows_stop_nothing(here, capsys):
     (here / "bad.jsonl").write_bytes(b"\n".join(BAD) + b"\n")
     run("model", "bad.jsonl", "--output", "out.jsonl", "--keep", "n", "--window", "4")
     found = predicted(here / "out.jsonl")
-    assert [row["id"] for row in found] == list(range(11))
+    assert [row["id"] for row in found] == list(range(1, 12))
     said = [row.get("error") for row in found]
     assert said == [why if why is None else f"bad.jsonl: {why}" for why in SAID]
     for row, why in zip(found, SAID, strict=True):
@@ -259,7 +259,7 @@ def test_bad_rows_stop_nothing(here, capsys):
     assert [row["n"] for row in found] == [0, 1, 2, 3, 4, 5, 6, None, None, 9, 10]
     assert "          9  could not be read" in capsys.readouterr().out
     run("model", "bad.jsonl", "--output", "right.csv", "--errors", "wrong.csv")
-    assert [row["id"] for row in predicted(here / "right.csv")] == ["0", "10"]
+    assert [row["id"] for row in predicted(here / "right.csv")] == ["1", "11"]
     assert list(predicted(here / "right.csv")[0]) == ["id", "label", "score"]
     wrong = predicted(here / "wrong.csv")
     assert [row["error"] for row in wrong] == [f"bad.jsonl: {why}" for why in SAID if why]
@@ -424,7 +424,10 @@ def test_resume_takes_whole_parts_only(here, expected, capsys):
     assert "(100 stood there already)" in out
     assert_right(predicted(here / "out.csv"), expected)
     resume()
-    assert "out.csv stands there whole: nothing to go on with" in capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "out.csv is there already, and no unfinished job of it: left as it is, whatever model and "
+        "input it is of; --overwrite answers anew\n"
+    )
 
 
 def test_resume_refuses_another_job(here, capsys):
@@ -442,7 +445,7 @@ def test_resume_refuses_another_job(here, capsys):
     write(here / "a.jsonl", [{"text": "other"}, *({"text": text} for text in texts()[1:])])
     resume(code=2)
     assert said(capsys) == [
-        "error: --resume: the input is not what it was: rows 0 to 19 differ from those that were "
+        "error: --resume: the input is not what it was: rows 1 to 20 differ from those that were "
         "answered; start anew with --overwrite"
     ]
     (here / "model").unlink()
@@ -683,7 +686,7 @@ def test_long_documents_make_small_windows(tmp_path, monkeypatch):
     assert len(found) > 20
     assert max(sizes) < 500 + max(map(len, texts()))
     assert [window.first for window in found] == list(
-        np.cumsum([0, *[len(window.rows) for window in found]])[:-1]
+        np.cumsum([1, *[len(window.rows) for window in found]])[:-1]
     )
     assert 0.9 < found[-2].share <= 1.0 or found[-2].share is None
 

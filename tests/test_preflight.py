@@ -106,6 +106,14 @@ def test_inspect_names_what_is_wrong(leaky):
         "shortest": 2, "median": 14, "p95": 14, "longest": 15,
     }  # fmt: skip
     assert list(leaky.glob("runs")) == []
+    assert inspect(leaky, "data.source=leaky", "--json", ".") == (
+        2, "", "error: --json: expected a file, found the folder .\n"
+    )  # fmt: skip
+    assert inspect(leaky, "data.source=leaky", "--json", "tiny.yaml/found.json")[::2] == (
+        2,
+        "error: tiny.yaml/found.json: cannot write: a part of that path is a file, not a folder; "
+        "set --json to another folder\n",
+    )
 
 
 def test_leaks_are_dropped_from_train_and_never_from_test(leaky):
