@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from finetune.packed_attention import Layout, attend, attend_backward
+from finetune.packed_attention import Layout, attend, attend_backward, attend_only
 
 gelu_backward = torch.ops.aten.gelu_backward
 norm_backward = torch.ops.aten.native_layer_norm_backward
@@ -81,14 +81,18 @@ class PackedLayer:
         self._cast_of: object = None
 
     def __call__(self, states: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
-        """(room, hidden) → (room, hidden), both fp32, with products in `dtype`."""
+        """(room, hidden) → (room, hidden), with products in `dtype`.
+
+        Where the layer learns, states are fp32; else they are in `dtype` too.
+        """
         parameters = self.parts.parameters()
         weights = self._weights(parameters, dtype)
         eps = self.parts.first_norm.eps, self.parts.second_norm.eps
         learns = states.requires_grad or any(p.requires_grad for p in parameters)
         if not (learns and torch.is_grad_enabled()):
-            return only_forward(states, layout, weights, self.parts.heads, eps)
-        result: Tensor = _Layer.apply(states, layout, weights, self.parts.heads, eps, *parameters)
+            return only_forward(states.to(dtype), layout, weights, self.parts.heads, eps)
+        heads = self.parts.heads
+        result: Tensor = _Layer.apply(states.float(), layout, weights, heads, eps, *parameters)
         return result
 
     def _weights(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> Weights:
@@ -111,13 +115,17 @@ class PackedLayer:
 def only_forward(
     x: Tensor, layout: Layout, w: Weights, heads: int, eps: tuple[float, float]
 ) -> Tensor:
-    """What `_Layer` computes, where no gradient is wanted: nothing is kept for one."""
-    hidden, low = x.shape[1:], w.qkv.dtype
-    mixed, _ = attend(linear(x.to(low), w.qkv, w.qkv_bias), layout, heads, keep=False)
-    first = x + linear(mixed, w.out, w.out_bias)
+    """What `_Layer` computes, where no gradient is wanted: nothing is kept for one.
+
+    The states, too, are in the precision of the weights, and each product adds its own to them: in
+    bf16 that is rounded to 8 bits once more than in `_Layer`, as the products' inputs always are.
+    """
+    hidden = x.shape[1:]
+    mixed = attend_only(linear(x, w.qkv, w.qkv_bias), layout, heads)
+    first = linear(mixed, w.out, w.out_bias, onto=x)
     y = nn.functional.layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
-    active = linear(y.to(low), w.up, w.up_bias, gelu=True)
-    second = y + linear(active, w.down, w.down_bias)
+    active = linear(y, w.up, w.up_bias, gelu=True)
+    second = linear(active, w.down, w.down_bias, onto=y)
     return nn.functional.layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
 
 
@@ -179,13 +187,22 @@ def has_fused_linear() -> bool:
     return hasattr(ops, "_linear_pointwise") and bool(ops._is_mkldnn_bf16_supported())
 
 
-def linear(given: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False) -> Tensor:
-    """given @ weight.T + bias, and its GELU. (tokens, in) → (tokens, out)"""
+def linear(
+    given: Tensor, weight: Tensor, bias: Tensor, gelu: bool = False, onto: Tensor | None = None
+) -> Tensor:
+    """given @ weight.T + bias; its GELU, or added onto something. (tokens, in) → (tokens, out)"""
     if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and has_fused_linear():
-        after, how = ("gelu", "none") if gelu else ("none", "")
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, after, [], how)
+        fused = torch.ops.mkldnn._linear_pointwise
+        result: Tensor
+        if onto is not None:
+            result = fused.binary(given, onto, weight, bias, "add")
+        else:
+            after, how = ("gelu", "none") if gelu else ("none", "")
+            result = fused(given, weight, bias, after, [], how)
         return result
     result = torch.addmm(bias, given, weight.t())
+    if onto is not None:
+        result += onto
     return torch.ops.aten.gelu_(result) if gelu else result
 
 

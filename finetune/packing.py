@@ -232,10 +232,10 @@ def _encode(
             states = places.index_select(0, layout.gather)
         else:
             states = batch.states
-        states = nn.functional.pad(states, (0, 0, 0, layout.room - layout.tokens)).float()
+        states = nn.functional.pad(states, (0, 0, 0, layout.room - layout.tokens))
         for layer in packed[batch.boundary :]:
             states = layer(states, layout, dtype)
-    return BaseModelOutput(last_hidden_state=states)
+    return BaseModelOutput(last_hidden_state=states.float())
 
 
 def _embed(model: DocumentClassifier, ids: Tensor, types: Tensor | None) -> Tensor:
