@@ -199,9 +199,10 @@ def layout(lengths: Rows) -> Layout:
 def _runs(lengths: Rows) -> Iterator[tuple[int, int, int]]:
     """Rows that follow each other and are padded to one length, for the attention only.
 
-    Few lengths, of which vector instructions leave no rest.
+    Few lengths, of which vector instructions leave no rest: for the backward pass fewer.
     """
-    padded = np.where(lengths > 16, -(-lengths // 32) * 32, 16)
+    step = 32 if torch.is_grad_enabled() else 16
+    padded = np.where(lengths > 16, -(-lengths // step) * step, 16)
     start = 0
     for length, run in itertools.groupby(int(length) for length in padded):
         end, most = start + len(list(run)), max(1, AT_ONCE // length**2)

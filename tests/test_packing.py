@@ -82,10 +82,11 @@ def test_any_lengths_in_any_order(bert, lengths, draw):
     assert_alike(outcome(net, packed, rows), outcome(net, table, rows), 1e-5)
 
 
-@given(st.lists(st.integers(1, 600), min_size=1, max_size=40))
-def test_a_layout_holds_each_token_once(lengths):
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=40), st.booleans())
+def test_a_layout_holds_each_token_once(lengths, learns):
     lengths = np.array(lengths)
-    layout = packing.layout(lengths)
+    with torch.set_grad_enabled(learns):
+        layout = packing.layout(lengths)
     assert layout.tokens == lengths.sum()
     assert layout.tokens < layout.room <= layout.tokens + packing.ROUND
     assert sum(group.rows for group in layout.groups) == len(lengths)
