@@ -126,6 +126,11 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
         f"{results['hardware']['precision']}; the best model by `{choices.score.best}` on "
         f"validation, of step {results['validation']['step']:,.0f}.\n"
     )
+    for number, stage in enumerate(train.get("stages", ()), 1):
+        yield (
+            f"{number}. {stage['steps']:,} steps at a rate of at most {stage['lr']:g}, frozen: "
+            f"{stage['freeze']}" + "\n" * (number == len(train["stages"]))
+        )
     yield "## How to reproduce\n"
     yield "This recipe, with all else as by default:\n"
     yield f"```yaml\n{saved.rstrip()}\n```\n"

@@ -59,11 +59,11 @@ def finish(course: Course, precision: str) -> Outcome:
 def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temperature:
     if chosen.value == 1:
         return chosen
-    table = course.tables["validation"]
+    table = course.parts.tables["validation"]
     rows = np.arange(min(PROBED, len(table)))
     if calibration.fold(
         course.folder / "model",
-        course.bare,
+        course.parts.bare,
         chosen.value,
         lambda device: TokenTable.batch(table, rows, device),  # ids, whatever else is kept of them
         course.choices.model.trust_remote_code,

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from finetune import (
     checkpoint,
@@ -26,6 +25,7 @@ from finetune import (
     resume,
     run_folder,
     scoring,
+    stages,
     state,
     thresholds,
 )
@@ -36,10 +36,10 @@ from finetune.problems import InputError, StoppedError
 from finetune.processes import main_only, settle_buckets
 from finetune.record import DivergedError, Line, Record
 from finetune.signals import Listener
+from finetune.stages import Builder, Parts, Stage
 from finetune.stopping import Stopping
-from finetune.summary import say_back_off, say_validation
+from finetune.summary import say_back_off, say_stage, say_validation
 from finetune.terminal import say
-from finetune.tokens import TokenTable
 
 # Told of each scoring of validation, and whether it is the last; may raise to end the run there.
 Watch = Callable[[Mapping[str, float], bool], None]
@@ -51,15 +51,17 @@ class Standing:
     """Where a run stands, in plain values; a part of every checkpoint.
 
     Attributes:
+        trained: the parameters that this stage or an earlier one trains.
         best: the best validation scores so far, and their `step`.
         mark: the score that patience measures improvements from.
-        waited: scorings since the mark was set.
+        waited: scorings of the last stage since the mark was set.
         sound: the step of the last scoring that was not worse than a guess; 0 is none.
         rate_scale: what the learning rate is multiplied by, lowered at each back-off.
         back_offs: a line of the log for each.
     """
 
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    trained: list[str] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=dict)
     mark: dict[str, float] = field(default_factory=dict)
     waited: int = 0
@@ -74,10 +76,8 @@ class Course:
 
     Attributes:
         listener: hears signals.
-        steps: of the whole run.
-        model, optimizer: prepared by the accelerator.
-        bare: the model as it was built, whose class and settings are saved.
-        tables: the tokens of each split, by its name.
+        stages: of the run, and the one under way.
+        builder, parts: what makes a stage's parts, and those of the one under way.
         identity: what must be the same for a checkpoint to belong to this run.
         watch: is told of each scoring of validation.
     """
@@ -85,15 +85,13 @@ class Course:
     choices: recipe.Recipe
     accelerator: Accelerator
     listener: Listener
-    steps: int
-    model: torch.nn.Module
-    bare: PreTrainedModel
-    optimizer: torch.optim.Optimizer
+    stages: Sequence[Stage]
+    stage: Stage
+    builder: Builder
+    parts: Parts
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
-    tables: Mapping[str, TokenTable]
     wanted: Sequence[metrics.Metric]
-    micro_batch_tokens: int
     folder: Path
     identity: Mapping[str, Any]
     record: Record
@@ -105,17 +103,46 @@ class Course:
     def __post_init__(self) -> None:
         self.stopping = Stopping(self.accelerator, self.listener)
 
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.stages[-1].end
+
     def begin(self) -> None:
         """Before the first step of all, or of those after a checkpoint."""
-        one_row = np.zeros(1, dtype=np.int64)
-        settle_buckets(self.model, self.tables["train"].batch(one_row, self.accelerator.device))
-        self.optimizer.zero_grad()
+        self._settle()
         may_back_off = self.choices.train.on_divergence == "back_off"
         if may_back_off and main_only(self.accelerator, lambda: not self._good_ones()):
             # Nothing from when all was well, as in a run that was to stop until now: this must do.
             self.standing.sound = self.record.steps
             self.save(self.record.steps)
         self._saved_at = time.monotonic()
+
+    def goes_on(self) -> bool:
+        """Whether there are steps to do; where a stage has done its own, the next is entered."""
+        if self.is_over():
+            return False
+        if self.record.steps >= self.stage.end:
+            weights = state.weights(self.parts.model, self.accelerator)
+            self._enter(self.stages[self.stage.number], weights)
+        return True
+
+    def _enter(self, stage: Stage, weights: checkpoint.Tensors) -> None:
+        """Take up another stage, with the main process's weights."""
+        del self.parts  # before the next model is built
+        self.stage, self.parts = stage, self.builder.go_on(stage, weights)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Before the first step with these parts."""
+        if self.record.steps < self.stage.end:
+            say_stage(self.stage)
+        one_row = np.zeros(1, dtype=np.int64)
+        batch = self.parts.tables["train"].batch(one_row, self.accelerator.device)
+        settle_buckets(self.parts.model, batch)
+        self.parts.optimizer.zero_grad()
+        trained = state.trained_names(self.parts.model, self.accelerator)
+        self.standing.trained = sorted({*self.standing.trained, *trained})
 
     def is_over(self) -> bool:
         """Whether the run has done all its steps, or has lost patience."""
@@ -124,6 +151,8 @@ class Course:
     def log(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl, and of the trackers."""
         line = {"kind": kind, "step": step} | dict(values)
+        if self.stage.many > 1:
+            line |= {"stage": self.stage.number}
         self._main_only(lambda: run_folder.append(self.folder / "metrics.jsonl", line))
         self.accelerator.log(
             {f"{kind}/{name}": v for name, v in values.items() if not isinstance(v, str)}, step
@@ -136,12 +165,12 @@ class Course:
         """Score a split with the model as it is, and with thresholds that validation chose."""
         with self.meter("score"):
             return scoring.score(
-                self.model,
-                self.tables[split.name],
+                self.parts.model,
+                self.parts.tables[split.name],
                 split.labels,
                 self.wanted,
                 self.accelerator,
-                self.micro_batch_tokens,
+                self.parts.plan.micro_batch_tokens,
                 cuts,
             )
 
@@ -190,15 +219,15 @@ class Course:
         say_validation(step, values, better)
         if better:
             standing.best = values | {"step": step}
-            weights = state.weights(self.model, self.accelerator)
+            weights = state.weights(self.parts.model, self.accelerator)
             self._main_only(
                 lambda: checkpoint.save_model(
-                    self.bare, self.tokenizer, self.folder / "model", weights
+                    self.parts.bare, self.tokenizer, self.folder / "model", weights
                 )
             )
         if metrics.is_better(of.best, values, standing.mark, by_more_than=of.min_improvement):
             standing.mark, standing.waited = dict(values), 0
-        else:
+        elif self.stage.is_last:  # those before it do what it begins with, however well they score
             standing.waited += 1
         if self.watch is not None:
             self.watch(values, step == self.steps)
@@ -245,7 +274,13 @@ class Course:
             DivergedError: where a loss or gradient was not finite, which no checkpoint may hold.
             InputError: where it cannot be written; the ones before stay.
         """
-        tensors, plain = state.capture(self.model, self.optimizer, self.record, self.accelerator)
+        tensors, plain = state.capture(
+            self.parts.model,
+            self.parts.optimizer,
+            self.record,
+            self.accelerator,
+            self.standing.trained,
+        )
         may_back_off = self.choices.train.on_divergence == "back_off"
 
         def write() -> None:
@@ -276,6 +311,9 @@ class Course:
         Raises:
             InputError: where the checkpoint is damaged, or is of another recipe, data or model.
         """
+        stage = stages.at(self.stages, checkpoint.step_of(point))
+        if stage != self.stage:
+            self._enter(stage, stages.weights_at(point, self.accelerator))
         kept: dict[str, Any] = {"tensors": {}, "plain": {}}
 
         def read() -> tuple[dict[str, Any], list[str]]:
@@ -306,7 +344,8 @@ class Course:
 
         standing, notes = main_only(self.accelerator, read)
         self.standing = Standing(**standing)
-        state.restore(self.model, self.optimizer, self.record, self.accelerator, **kept)
+        parts = self.parts
+        state.restore(parts.model, parts.optimizer, self.record, self.accelerator, **kept)
         self._saved_at = time.monotonic()
         return notes
 
@@ -321,7 +360,7 @@ class Course:
             best = self.standing.best.get("step")
             raise error.final(best, self.folder / "model", halved=len(earlier)) from None
         point = main_only(self.accelerator, lambda: self._newest_good(error))
-        self.optimizer.zero_grad()
+        self.parts.optimizer.zero_grad()
         self.go_on_from(point)
         # Those after the checkpoint went with the lines that were cut: they are written again.
         lines = [*earlier, {"diverged_at": error.step, "rate_scale": scale, "why": str(error)}]
@@ -337,7 +376,10 @@ class Course:
         They come from its folder through `from_pretrained`, as any user's will, so what is scored
         after this is what the folder holds.
         """
-        loaded: dict[str, torch.Tensor] = {}
+        if self.standing.best["step"] <= self.stage.begin:
+            # Other weights than those that this stage's frozen layers made their states with.
+            self.parts = dataclasses.replace(self.parts, tables=self.parts.plain)
+        loaded: checkpoint.Tensors = {}
 
         def load() -> str:
             saved, _ = models.load(
@@ -347,7 +389,7 @@ class Course:
             return models.weights_hash(loaded)
 
         digest = main_only(self.accelerator, load)
-        state.put_weights(self.model, loaded, self.accelerator)
+        state.put_weights(self.parts.model, loaded, self.accelerator)
         return digest
 
     def _good_ones(self) -> list[Path]:

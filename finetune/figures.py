@@ -153,6 +153,8 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
     train = [line for line in log if line["kind"] == "train"]
     tuned = [line for line in log if line["kind"] == "validation"]
     best = results["validation"]["step"]
+    later = enumerate(results["train"].get("stages", [])[1:], 2)
+    begins = [(one["first_step"], f"stage {number}") for number, one in later]
     if train:
         loss = charts.Series(
             [(line["step"], line["loss"]) for line in train],
@@ -181,6 +183,7 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
                 "",
                 "{:,.0f}",
                 log=True,
+                marks=begins,
             ),
         }
     if results.get("lr_range") is not None:
@@ -239,6 +242,7 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
                 "{:,.0f}",
                 form,
                 y_from=0.0,
+                marks=begins,
             ),
         }
     yield from _time(results["cost"])

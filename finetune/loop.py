@@ -34,6 +34,7 @@ def fit(
     pause: Callable[[int, bool], bool],
     rate_at: Callable[[int], float] | None = None,
     weights: NDArray[np.float64] | None = None,
+    begin: int = 0,
 ) -> None:
     """Gradient descent on the mean loss of the training rows.
 
@@ -47,8 +48,9 @@ def fit(
         validate: called with the steps done wherever the recipe wants validation scored.
         pause: called after each step with the steps done, and whether validation was scored; may
             write a checkpoint, and ends the loop by returning True.
-        rate_at: the rate of a step, counted from 0; None: as of `scheduled`.
+        rate_at: the rate of a step, counted from `begin`; None: as of `scheduled`.
         weights: of each class in the loss, as of `losses.class_weights`. (classes,)
+        begin: the first step, where this is a later stage of a run.
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
@@ -56,7 +58,7 @@ def fit(
     train, device, processes = choices.train, accelerator.device, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
     per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
-    steps = total_steps(len(table), train)
+    steps = begin + total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
     rate_at = rate_at or scheduled(len(table), choices)
     first = record.steps
@@ -65,7 +67,7 @@ def fit(
     loss_of = row_loss(train, weights)
     alike = batches.by_class(labels) if train.sampling == "balanced" else None
     parameters = [p for p in model.parameters() if p.requires_grad]
-    progress = Progress(steps, first, shown=accelerator.is_main_process)
+    progress = Progress(steps, first, shown=accelerator.is_main_process, begin=begin)
     model.train()
     record.start()
 
@@ -97,7 +99,7 @@ def fit(
 
         norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
-        rate = rate_at(step)
+        rate = rate_at(step - begin)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
@@ -106,7 +108,7 @@ def fit(
 
         done = step + 1
         progress.step()
-        if done % train.log_every == 0 or done in (1, steps):
+        if done % train.log_every == 0 or done in (begin + 1, steps):
             line = record.line() | {"lr": rate, "epoch": done / per_epoch}
             log(done, line)
             progress.show(line)
@@ -120,7 +122,7 @@ def fit(
 
 
 def total_steps(rows: int, train: recipe.Train) -> int:
-    """Optimizer steps of the whole run."""
+    """Optimizer steps of the whole run, or of a stage."""
     steps = train.epochs * batches.steps_per_epoch(rows, train.batch_size)
     steps = max(steps, train.min_steps or 0)
     return steps if train.max_steps is None else min(steps, train.max_steps)

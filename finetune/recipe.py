@@ -5,6 +5,7 @@
 
 import os
 import string
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 # What SGD and AdamW start from where a recipe names no rate.
 DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
+# What decides how many steps there are, in the whole run or in a stage.
+LENGTH = ("epochs", "max_steps", "min_steps")
 
 # What is measured, by default, where a row may have several labels.
 SEVERAL_METRICS = ("f1_micro", "f1_macro", "accuracy")
@@ -257,9 +260,33 @@ class Model(Section):
         return self
 
 
+class Stage(Section):
+    """A part of the training with a freeze, a length and a learning rate of its own.
+
+    What it leaves out is as the recipe says; all else always is.
+    """
+
+    freeze: Literal["none", "embeddings", "encoder"] | Annotated[int, Field(ge=1)] | None = Field(
+        None, description="null: as model.freeze"
+    )
+    epochs: Count | None = Field(None, description="null: as train.epochs")
+    max_steps: Count | None = Field(None, description="null: as train.max_steps")
+    min_steps: Count | None = Field(None, description="null: as train.min_steps")
+    lr: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="the peak, as each stage warms up and decays by itself; null: optim.lr"
+    )
+
+
 class Train(Section):
     """The loop."""
 
+    stages: Annotated[tuple[Stage, ...], Field(strict=False)] = Field(
+        (),
+        description="train in several stages, as [{freeze: encoder, epochs: 10, lr: 0.3}, {}]: "
+        "first the head alone, then as the rest of the recipe says. Weights go on from stage to "
+        "stage; the optimizer starts anew, and steps are counted through all. The best model of "
+        "all stages is kept; score.patience ends the last one only",
+    )
     epochs: Count = Field(3, description="passes over the training rows")
     max_steps: Count | None = Field(None, description="stop the schedule after that many steps")
     min_steps: Count | None = Field(
@@ -347,6 +374,13 @@ class Train(Section):
             raise conflict(
                 "min_steps", f"at most train.max_steps ({self.max_steps}), got {self.min_steps}"
             )
+        for number, stage in enumerate(self.stages, 1):
+            least, most = stage.min_steps or self.min_steps, stage.max_steps or self.max_steps
+            if least is not None and most is not None and least > most:
+                raise conflict(
+                    "stages",
+                    f"stage {number} with min_steps of at most max_steps ({most}), got {least}",
+                )
         if self.sampling == "balanced" and self.class_weights == "balanced":
             raise conflict(
                 "class_weights",
@@ -381,6 +415,10 @@ class Optim(Section):
     warmup: float = Field(
         0.06, ge=0, lt=1, description="share of all steps over which the rate first rises"
     )
+
+    def freezes(self) -> Literal["none", "embeddings"]:
+        """What model.freeze 'auto' means with this optimizer."""
+        return "embeddings" if self.name == "sgd" else "none"
 
     @model_validator(mode="after")
     def _options_belong_to_optimizer(self) -> Self:
@@ -551,6 +589,45 @@ class Recipe(Section):
     run: Run = Run()
     publish: Publish = Publish()
 
+    @model_validator(mode="after")
+    def _stages_leave_no_key_without_use(self) -> Self:
+        """Else a sweep over it would try the same run again and again."""
+        stages, train = self.train.stages, Train()
+        if not stages:
+            return self
+        if self.optim.lr == "auto":
+            raise conflict("optim.lr", "a number with train.stages, got 'auto'")
+        by_default: dict[str, tuple[object, ...]] = {
+            "model.freeze": ("auto", self.optim.freezes()),
+            "optim.lr": (None, DEFAULT_LR[self.optim.name]),
+            **{f"train.{key}": (getattr(train, key),) for key in LENGTH},
+        }
+        for name, defaults in by_default.items():
+            section, key = name.split(".")
+            value = getattr(getattr(self, section), key)
+            if value not in defaults and all(getattr(s, key) is not None for s in stages):
+                raise conflict(
+                    name,
+                    f"{defaults[0] or 'null'}, its default, as each of train.stages has its own, "
+                    f"got {value}",
+                )
+        return self
+
+    def by_stage(self) -> tuple[Self, ...]:
+        """The recipe as each stage has it, in order; without stages, itself alone."""
+        if not self.train.stages:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "model": self.model.model_copy(update=_said(stage, {"freeze"})),
+                    "optim": self.optim.model_copy(update=_said(stage, {"lr"})),
+                    "train": self.train.model_copy(update=_said(stage, LENGTH) | {"stages": ()}),
+                }
+            )
+            for stage in self.train.stages
+        )
+
     def with_rate(self, rate: float) -> Self:
         """The same with another peak learning rate."""
         return self.model_copy(update={"optim": self.optim.model_copy(update={"lr": rate})})
@@ -561,6 +638,10 @@ SECTIONS: dict[str, type[Section]] = {
     for name, field in Recipe.model_fields.items()
     if isinstance(field.annotation, type)
 }
+
+
+def _said(stage: Stage, keys: Collection[str]) -> dict[str, object]:
+    return stage.model_dump(include={*keys}, exclude_none=True)
 
 
 def columns_in(template: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Defaults < file < words. Every problem is reported at once, each with its file, 
 expected and what was found.
 """
 
+import inspect
 import io
 import re
 import textwrap
@@ -19,10 +20,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from finetune.problems import InputError, did_you_mean, nearest
-from finetune.recipe import DEFAULT_LR, SECTIONS, Recipe
+from finetune.recipe import DEFAULT_LR, SECTIONS, Recipe, Section, Stage
 
 # What other trainers call these, for whoever brings a habit along.
 ELSEWHERE = {
@@ -115,11 +116,18 @@ def help_text() -> str:
     lines = []
     for name, section in SECTIONS.items():
         lines += ["", f"{name}: {(section.__doc__ or '').strip()}"]
-        for key, field in section.model_fields.items():
-            default = "required" if field.is_required() else f"default {shown(field.default)}"
-            lines.append(f"  {name}.{key}  ({_expected(field)}; {default})")
-            lines += _wrapped(field.description or "", 90, "      ")
-    return "\n".join(lines[1:])
+        lines += _help_of(section, f"{name}.")
+    lines += ["", *_wrapped(f"Each of train.stages: {inspect.getdoc(Stage)}", 90, "")]
+    return "\n".join(lines[1:] + _help_of(Stage, ""))
+
+
+def _help_of(section: type[Section], prefix: str) -> list[str]:
+    lines = []
+    for key, field in section.model_fields.items():
+        default = "required" if field.is_required() else f"default {shown(field.default)}"
+        lines.append(f"  {prefix}{key}  ({_expected(field)}; {default})")
+        lines += _wrapped(field.description or "", 90, "      ")
+    return lines
 
 
 def _resolve(recipe: Recipe, stem: str) -> Recipe:
@@ -127,7 +135,7 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
     lr = recipe.optim.lr if recipe.optim.lr is not None else DEFAULT_LR[recipe.optim.name]
     freeze = recipe.model.freeze
     if freeze == "auto":
-        freeze = "embeddings" if recipe.optim.name == "sgd" else "none"
+        freeze = recipe.optim.freezes()
     return recipe.model_copy(
         update={
             "optim": recipe.optim.model_copy(update={"lr": lr}),
@@ -192,6 +200,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, SequenceNode):
+        for number, item in enumerate(node.value, 1):
+            yield from _repeated_keys(item, f"{prefix}{number}.")
     if not isinstance(node, MappingNode):
         return
     lines: dict[str, int] = {}
@@ -251,29 +262,35 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
     return None
 
 
-def _messages(error: ValidationError, path: str, origin: dict[str, str]) -> list[str]:
+def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list[str]:
     """Each failed key once, in the words of `_expected`."""
     messages: dict[str, str] = {}
     for item in error.errors():
-        section = str(item["loc"][0])
-        fields = SECTIONS[section].model_fields
+        section, *path = item["loc"] or ("",)  # the whole recipe's conflicts have no place
         if item["type"] == "conflict":
-            key = f"{section}.{item['ctx']['key']}"
+            key = f"{section}.{item['ctx']['key']}".removeprefix(".")
             message = f"expected {item['msg']}"
         else:
-            name = str(item["loc"][1]) if len(item["loc"]) > 1 else ""
-            key = f"{section}.{name}"
+            name = str(path.pop(0)) if path else ""
+            key, fields = f"{section}.{name}", SECTIONS[str(section)].model_fields
+            hint = _key_hint(name, str(section))
+            if key == "train.stages" and len(path) > 1:
+                name = str(path[1])
+                key, fields = f"{key}: stage {int(path[0]) + 1}: {name}", Stage.model_fields
+                hint = f"; the keys of a stage are: {', '.join(fields)}"
+                path = path[2:]
             if item["type"] == "missing":
                 message = f"missing; expected {_expected(fields[name])}: {fields[name].description}"
             elif item["type"] == "extra_forbidden":
-                message = f"no such key{_key_hint(name, section)}"
+                message = f"no such key{hint}"
             else:
                 found = item["input"]
-                index = next((part for part in item["loc"][2:] if isinstance(part, int)), None)
+                index = next((part for part in path if isinstance(part, int)), None)
                 at = f" at position {index + 1}" if index is not None else ""
                 expected = _expected(fields[name]).removesuffix(" or null")
                 message = f"expected {expected}, got {shown(found)}{at}"
-        messages.setdefault(key, f"{origin.get(key, path)}: {key}: {message}")
+        where = origin.get(key.split(":")[0], file)
+        messages.setdefault(key, f"{where}: {key}: {message}")
     return list(messages.values())
 
 
@@ -318,6 +335,8 @@ def _describe(annotation: Any, metadata: Sequence[Any]) -> str:
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
     if origin is tuple:
         return f"a list, each {_describe(get_args(annotation)[0], [])}"
+    if annotation is Stage:
+        return f"a mapping with any of {', '.join(Stage.model_fields)}"
     if origin is dict:
         return f"a mapping of words, each to {_describe(get_args(annotation)[1], [])}"
     if annotation is type(None):

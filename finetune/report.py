@@ -30,7 +30,8 @@
                        custom_code: whether its folder needs trust_remote_code to load
     train              steps, rows, tokens and seconds of the loop without scoring,
                        rows_per_second, tokens_per_second, clipped (share of steps), back_offs (of
-                       each: diverged_at, rate_scale, why)
+                       each: diverged_at, rate_scale, why), stages (of each of train.stages: freeze,
+                       lr, steps, first_step, epochs; none where the recipe names none)
     validation         the saved model's: rows, labelled, step, loss, loss_se, each metric by name,
                        and their intervals
     test               the same, scored once; rows and labelled alone where it has no labels
@@ -97,6 +98,7 @@ from finetune.problems import InputError
 from finetune.reading import Reading
 from finetune.record import Record
 from finetune.run_folder import versions, write_whole
+from finetune.stages import Stage
 from finetune.tokens import TokenTable
 
 SCHEMA = 4
@@ -151,6 +153,7 @@ def results(
     reading: Reading,
     long: Sequence[audit.Choice],
     model: PreTrainedModel,
+    all_stages: Sequence[Stage],
     record: Record,
     standing: Standing,
     analysis: Mapping[str, Any],
@@ -162,6 +165,7 @@ def results(
     Args:
         tables: the tokens of each split, by its name.
         long: what each way of reading long documents would do to those of train.
+        model: of the last stage.
         analysis: of `analysis.analyse`.
         cost: of `meter.Meter.cost`, and `steps`: of `meter.Laps.read`.
     """
@@ -208,6 +212,7 @@ def results(
             "tokens_per_second": record.tokens / record.seconds,
             "clipped": record.clipped / record.steps,
             "back_offs": standing.back_offs,
+            "stages": [stage.as_json() for stage in all_stages if choices.train.stages],
         },
         **analysis,
         "validation": analysis["validation"] | {"step": standing.best["step"]},

@@ -127,6 +127,7 @@ def identity(
     tokens: str,
     model: PreTrainedModel,
     start: str,
+    ends: Sequence[int] = (),
 ) -> dict[str, Any]:
     """What a checkpoint says of the run that it belongs to.
 
@@ -136,6 +137,7 @@ def identity(
         tokens: `tokens_hash` of all splits.
         model: as it was built; its encoder's config decides what the weights compute.
         start: the hash of the weights before the first step.
+        ends: the last step of each stage but the last.
     """
     encoder: Any = model.base_model.config
     config = json.loads(json.dumps(encoder.to_dict(), default=str))  # as it will be read back
@@ -158,6 +160,7 @@ def identity(
             if not key.startswith("_") and key not in ("transformers_version", "dtype")
         },
         "start": start,
+        "ends": [*ends],
     }
 
 
@@ -285,6 +288,9 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
             f"the weights it began with are not those of {keys_now['model.source']} (revision "
             f"{keys_now['model.revision']}, and was {keys_then['model.revision']})"
         )
+    were, are = then.get("ends", []), now["ends"]
+    if were != are and keys_then["train.stages"] == keys_now["train.stages"]:
+        problems.append(f"the stages before the last end at steps {are}, and ended at {were}")
     if problems:
         raise InputError(
             f"run.resume: {problem} when {point} was written; set it back, or start a new run "

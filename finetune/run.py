@@ -125,18 +125,16 @@ def run(
     from finetune import (
         analysis,
         audit,
-        batches,
         card,
+        checkpoint,
         closing,
         data,
         hardware,
         loop,
         losses,
         lr_range,
-        memory,
         metrics,
         model,
-        optim,
         packing,
         page,
         prefix,
@@ -149,6 +147,8 @@ def run(
         run_folder,
         sharding,
         sources,
+        stages,
+        state,
         summary,
         token_cache,
         tokens,
@@ -261,58 +261,42 @@ def run(
         return None
 
     # The encoder with its new head, the optimizer, the run's folder, and what stands in it.
-    classifier = main_first(
-        accelerator,
-        lambda: model.build(
-            source,
-            recipe.model,
-            corpus.labels,
-            plan.attention,
-            seed=recipe.run.seed,
-            several=corpus.multi_label,
-        ),
-    )
-    reads.note(classifier.config)
+    all_stages = stages.of(recipe, len(corpus.train))
+    steps = all_stages[-1].end
+    stage = stages.at(all_stages, 0 if start.point is None else checkpoint.step_of(start.point))
+    builder = stages.Builder(source, corpus, tables, reads, plan, accelerator)
+    classifier, frozen = builder.build(stage)
     first_weights = model.weights_hash(classifier.state_dict())
-    steps = loop.total_steps(len(corpus.train), recipe.train)
-    passes = steps / batches.steps_per_epoch(len(corpus.train), recipe.train.batch_size)
-    # A sharded layer that is skipped would still be put together for nothing.
-    frozen = None if sharded else prefix.attach(classifier, recipe, passes)
-    states = "off" if frozen is None else prefix.dtype(recipe, plan)
+    # Of several stages, some may keep states.
+    states = "off" if frozen is None and stage.many == 1 else prefix.dtype(recipe, plan)
     saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
     tokens_hash = resume.tokens_hash(tables)
-    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights)
+    ends = [one.end for one in all_stages if not one.is_last]
+    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights, ends)
     if main_only(accelerator, lambda: resume.nothing_left(start, saved, identity, steps)):
         summary.say_finished(start.folder)
         return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
-    bare = classifier
-    if sharded:
-        bare = model.shell(classifier)
-        sharding.plan(accelerator, classifier)
-    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, recipe.optim))
-    plan = memory.fitting(plan, prepared, tables["train"], accelerator)
-    if frozen is not None:
-        again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
-        tables |= prefix.fill(frozen, prepared, again, recipe, plan, accelerator)
-    if plan.packed:
-        packing.attach(bare)
-        boundary = 0 if frozen is None else frozen.boundary
-        tables = {name: packing.PackedTable.of(table, boundary) for name, table in tables.items()}
+    if start.point is not None and stage.number > 1:  # its frozen layers may have been trained
+        state.put_weights(classifier, stages.weights_at(start.point, accelerator), accelerator)
+    parts = builder.set_up(stage, classifier, frozen)
+    del classifier, frozen  # a later stage lets go of them
     found: Range | None = None
     if recipe.optim.lr == "auto":
         found = meter.timed("find_lr", lr_range.find)(
-            prepared,
-            optimizer,
-            tables["train"],
+            parts.model,
+            parts.optimizer,
+            parts.tables["train"],
             corpus.train.labels,
             recipe,
-            plan.micro_batch_tokens,
+            parts.plan.micro_batch_tokens,
             accelerator,
             weights,
         )
         summary.say_range(found)
         recipe, saved = (each.with_rate(found.rate) for each in (recipe, saved))
+        all_stages = stages.of(recipe, len(corpus.train))
+        stage = all_stages[0]  # the only one
         identity["recipe"] = saved.model_dump(mode="json")
     if look is not None:
         if found is not None:
@@ -330,21 +314,20 @@ def run(
         choices=recipe,
         accelerator=accelerator,
         listener=listener,
-        steps=steps,
-        model=prepared,
-        bare=bare,
-        optimizer=optimizer,
+        stages=all_stages,
+        stage=stage,
+        builder=builder,
+        parts=parts,
         tokenizer=tokenizer,
         corpus=corpus,
-        tables=tables,
         wanted=wanted,
-        micro_batch_tokens=plan.micro_batch_tokens,
         folder=folder,
         identity=identity,
         record=Record(accelerator, recipe.optim.max_grad_norm),
         meter=meter,
         watch=watch,
     )
+    del parts
     if start.point is not None:
         notes = course.go_on_from(start.point)
         summary.say_resumed(start.point, course.record.steps, steps, notes)
@@ -356,22 +339,24 @@ def run(
     summary.say_training()
     course.begin()
     with course.stopping:
-        while not course.is_over():
+        while course.goes_on():
+            stage = course.stage
             try:
                 meter.timed("train", loop.fit)(
-                    prepared,
-                    optimizer,
-                    tables["train"],
+                    course.parts.model,
+                    course.parts.optimizer,
+                    course.parts.tables["train"],
                     corpus.train.labels,
-                    recipe,
-                    plan.micro_batch_tokens,
+                    stage.choices,
+                    course.parts.plan.micro_batch_tokens,
                     accelerator,
                     course.record,
                     course.log_train,
                     meter.timed("validate", course.validate),
                     meter.timed("checkpoint", course.pause),
-                    loop.scheduled(len(corpus.train), recipe, course.standing.rate_scale),
+                    loop.scheduled(len(corpus.train), stage.choices, course.standing.rate_scale),
                     weights,
+                    stage.begin,
                 )
             except DivergedError as error:
                 course.back_off(error)
@@ -391,12 +376,13 @@ def run(
         started,
         accelerator.num_processes,
         sharded,
-        plan,
+        course.parts.plan,
         corpus,
         tables,
         reads,
         choices,
-        classifier,
+        course.parts.bare,
+        course.stages,
         course.record,
         course.standing,
         main_only(accelerator, analyse),

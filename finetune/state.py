@@ -1,11 +1,13 @@
 """A run's state, spread over its processes ↔ tensors and plain values on the main one.
 
-What decides the steps to come: trainable weights, the optimizer's memory, every process's random
-states, and the sums behind the next line of the log. The frozen weights are the encoder's own, and
-the order of rows is a pure function of seed and step: neither needs keeping.
+What decides the steps to come: the weights that have been trained, the optimizer's memory, every
+process's random states, and the sums behind the next line of the log. Weights that were always
+frozen are the encoder's own, and the order of rows is a pure function of seed and step: neither
+needs keeping.
 """
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,29 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from finetune.checkpoint import Plain, Tensors
 from finetune.record import Record
 
+WEIGHTS = "model/"  # what the names of weights begin with among a state's tensors
+
 
 def capture(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     record: Record,
     accelerator: Accelerator,
+    trained: Collection[str],
 ) -> tuple[Tensors, Plain]:
     """The state, whole, on the main process's CPU; the others get nothing. All must call this.
+
+    Args:
+        trained: the parameters that training has changed, as of `trained_names`: those of earlier
+            stages too, which may be frozen by now.
 
     Raises:
         DivergedError: where a loss or a gradient was not finite: no state to go on from.
     """
     counts, own = record.state()
-    tensors = {f"model/{name}": whole(value) for name, value in _trained(model, accelerator)}
+    tensors = {
+        f"{WEIGHTS}{name}": whole(value) for name, value in _changed(model, accelerator, trained)
+    }
     for name, parameter in _parameters(model, accelerator).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{key}"] = whole(value)
@@ -67,8 +78,7 @@ def restore(
     """
     tensors = spread(accelerator, tensors)
     [plain] = broadcast_object_list([plain])
-    for name, value in _trained(model, accelerator):
-        place(tensors[f"model/{name}"], value)
+    _place_all(weights_in(tensors), _bare(model, accelerator))
     for name, parameter in _parameters(model, accelerator).items():
         start = f"optimizer/{name}/"
         kept = {key.removeprefix(start): key for key in tensors if key.startswith(start)}
@@ -107,11 +117,29 @@ def weights(model: torch.nn.Module, accelerator: Accelerator) -> Tensors:
     return gathered if main else {}
 
 
+def weights_in(tensors: Tensors) -> Tensors:
+    """Those of a captured state's tensors that are weights, by name."""
+    return {
+        name.removeprefix(WEIGHTS): value
+        for name, value in tensors.items()
+        if name.startswith(WEIGHTS)
+    }
+
+
 def put_weights(model: torch.nn.Module, weights: Tensors, accelerator: Accelerator) -> None:
-    """Put the main process's weights, all of them, into every process's model."""
-    weights = spread(accelerator, weights)
-    for name, value in _bare(model, accelerator).state_dict().items():
-        place(weights[name], value)
+    """Put weights of the main process, which need not be all, into every process's model."""
+    _place_all(spread(accelerator, weights), _bare(model, accelerator))
+
+
+def _place_all(weights: Tensors, bare: torch.nn.Module) -> None:
+    own = bare.state_dict()
+    for name, value in weights.items():
+        place(value, own[name])
+
+
+def trained_names(model: torch.nn.Module, accelerator: Accelerator) -> list[str]:
+    """The parameters that training changes."""
+    return [*_parameters(model, accelerator)]
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:
@@ -146,12 +174,14 @@ def spread(accelerator: Accelerator, tensors: Tensors) -> Tensors:
     return received
 
 
-def _trained(model: torch.nn.Module, accelerator: Accelerator) -> list[tuple[str, torch.Tensor]]:
-    """What training changes: trainable parameters, and buffers that are saved with a model."""
+def _changed(
+    model: torch.nn.Module, accelerator: Accelerator, trained: Collection[str]
+) -> list[tuple[str, torch.Tensor]]:
+    """What training changes: some parameters, and the buffers that are saved with a model."""
     bare = _bare(model, accelerator)
     saved = bare.state_dict().keys()
     buffers = [(name, value) for name, value in bare.named_buffers() if name in saved]
-    return [*_parameters(model, accelerator).items(), *buffers]
+    return [(n, p) for n, p in bare.named_parameters() if n in trained] + buffers
 
 
 def _parameters(model: torch.nn.Module, accelerator: Accelerator) -> dict[str, torch.nn.Parameter]:

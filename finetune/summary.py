@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import advice, audit, batches, loop, optim, recipe_file, seeds
+from finetune import advice, audit, batches, optim, recipe_file, seeds, stages
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.lr_range import Range as LrRange
@@ -107,26 +107,32 @@ def say_plan(
     choices: Recipe, plan: Hardware, processes: int, sharded: bool, train: TokenTable
 ) -> None:
     """What will be computed, on what."""
-    steps = loop.total_steps(len(train), choices.train)
-    of = choices.optim
-    least = choices.train.min_steps
-    more = f", or as many as {least:,} steps take" if least == steps else ""
-    passes = steps / batches.steps_per_epoch(len(train), choices.train.batch_size)
-    passes = choices.train.epochs if more else passes
+    found = stages.of(choices, len(train))
+    frozen = f", frozen {choices.model.freeze}" * (len(found) == 1)
     say()
-    say_wrapped(
-        f"{choices.model.source}, head {choices.model.head}, frozen {choices.model.freeze}",
-        mark="Model  ",
-    )
-    say_wrapped(
-        f"{steps:,} steps of {choices.train.batch_size} documents, {passes:.3g} "
-        f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}",
-        mark="Train  ",
-    )
+    say_wrapped(f"{choices.model.source}, head {choices.model.head}{frozen}", mark="Model  ")
+    for stage in found:
+        say_wrapped(_planned(stage), mark="Train  " if stage.number == 1 else "       ")
     sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded
     say_wrapped(f"{plan.name}, {sharing}", mark="On     ")
     for reason in plan.reasons:
         say_wrapped(reason, mark="       ")
+
+
+def _planned(stage: stages.Stage) -> str:
+    """A stage's steps and rate; of several, what it freezes too."""
+    choices, steps = stage.choices, stage.end - stage.begin
+    of, least, passes = choices.optim, choices.train.min_steps, stage.passes
+    more = ""
+    if least == steps:
+        passes, more = choices.train.epochs, f", or as many as {least:,} steps take"
+    said = (
+        f"{steps:,} steps of {choices.train.batch_size} documents, {passes:.3g} "
+        f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
+    )
+    if stage.many == 1:
+        return said
+    return f"stage {stage.number}: {said}, frozen {choices.model.freeze}"
 
 
 def _rate(lr: float | str | None) -> str:
@@ -141,20 +147,22 @@ def say_range(found: LrRange) -> None:
 
 def say_dry_run(choices: Recipe, train: TokenTable) -> None:
     """The resolved recipe and the learning-rate table."""
-    steps = loop.total_steps(len(train), choices.train)
-    per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
     if choices.optim.lr == "auto":
         say("\nLearning rate: a range test on train rows finds it before the first step")
         say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
         say("A dry run: no weights were loaded, nothing was written.")
         return
     say("\nLearning rate")
-    shown = sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))})
-    rows = [("step", "epoch", "lr")]
-    for step in shown:
-        rate = optim.learning_rate(step, steps, per_epoch, choices.optim)
-        rows.append((f"{step + 1:,}", f"{(step + 1) / per_epoch:.2f}", f"{rate:.3e}"))
-    say(table(rows))
+    per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
+    found = stages.of(choices, len(train))
+    rows = [["stage", "step", "epoch", "lr"]]
+    for stage in found:
+        steps = stage.end - stage.begin
+        for step in sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))}):
+            done = stage.begin + step + 1
+            rate = optim.learning_rate(step, steps, per_epoch, stage.choices.optim)
+            rows.append([f"{stage.number}", f"{done:,}", f"{done / per_epoch:.2f}", f"{rate:.3e}"])
+    say(table(row[len(found) == 1 :] for row in rows))
     say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
     say("A dry run: no weights were loaded, nothing was written.")
 
@@ -163,6 +171,16 @@ def say_training() -> None:
     """The columns of what follows."""
     say()
     say("Training (loss ± its standard error over the rows since the last line)")
+
+
+def say_stage(stage: stages.Stage) -> None:
+    """A stage that begins, where there are several."""
+    if stage.many > 1:
+        say_wrapped(
+            f"stage {stage.number} of {stage.many}: steps {stage.begin + 1:,} to {stage.end:,}, lr "
+            f"{_rate(stage.choices.optim.lr)}, frozen {stage.choices.model.freeze}",
+            mark="  ",
+        )
 
 
 def say_validation(step: int, values: Mapping[str, float], best: bool) -> None:

@@ -100,17 +100,23 @@ def table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:
 
 
 class Progress:
-    """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe."""
+    """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe.
 
-    def __init__(self, total: int, done: int, shown: bool) -> None:
+    Args:
+        total: the last step.
+        done: the steps before the first to come.
+        begin: those that an earlier stage did, which do not count as done.
+    """
+
+    def __init__(self, total: int, done: int, shown: bool, begin: int = 0) -> None:
         end_progress()  # one that a diverged loop left
-        self.total, self.done = total, done
+        self.total, self.done, self.begin = total, done, begin
         shown = shown and not _quiet
         self.lines = shown and not sys.stderr.isatty()
-        self.tenths = 10 * done // total
+        self.tenths = self._share(10)
         self.bar = tqdm(
-            total=total,
-            initial=done,
+            total=total - begin,
+            initial=done - begin,
             disable=not shown or self.lines,
             dynamic_ncols=True,
             bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
@@ -123,6 +129,9 @@ class Progress:
         self.done += 1
         self.bar.update()
 
+    def _share(self, of: int) -> int:
+        return of * (self.done - self.begin) // (self.total - self.begin)
+
     def show(self, line: Mapping[str, float]) -> None:
         """Put the numbers of the log's last line beside the bar."""
         norm = f"{line['grad_norm']:.2f}" if "grad_norm" in line else "overflows fp16"
@@ -131,9 +140,9 @@ class Progress:
             f"grad {norm}  {line['rows_per_second']:.0f} rows/s"
         )
         self.bar.set_postfix_str(note)
-        tenths = 10 * self.done // self.total
+        tenths = self._share(10)
         if self.lines and tenths > self.tenths:
-            say(f"  {100 * self.done // self.total:3d} %  step {self.done}  {note}")
+            say(f"  {self._share(100):3d} %  step {self.done}  {note}")
             self.tenths = tenths
 
     def close(self) -> None:

@@ -1,0 +1,205 @@
+"""`train.stages` → the stages of a run: which steps, what each trains, and what it trains with.
+
+    stages = of(recipe, rows)                  # one, where the recipe names none
+    builder = Builder(source, corpus, tables, reads, plan, accelerator)
+    built = builder.build(stages[0])           # the model, frozen as the stage says
+    parts = builder.set_up(stages[0], *built)  # spread over the processes, with its optimizer
+    loop.fit(parts.model, parts.optimizer, …, stages[0].choices, begin=stages[0].begin)
+    parts = builder.go_on(stages[1], weights)  # a new model, with the weights so far
+
+Each stage has a model of its own, built as that of a run without stages. So nothing of what an
+earlier one did to its model (frozen layers that are skipped, gradients that processes wait for) can
+stay behind: weights are all that goes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from finetune import (
+    batches,
+    checkpoint,
+    loop,
+    memory,
+    model,
+    optim,
+    packing,
+    prefix,
+    recipe,
+    sharding,
+    state,
+)
+from finetune.checkpoint import Tensors
+from finetune.corpus import Corpus
+from finetune.hardware import Hardware
+from finetune.processes import main_first, main_only
+from finetune.reading import Reading
+from finetune.tokens import TokenTable
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps of a run.
+
+    Attributes:
+        number: counted from 1, of so `many`.
+        choices: the recipe as the stage has it.
+        begin, end: its steps, counted through all stages: begin … end - 1.
+        passes: over the rows.
+    """
+
+    number: int
+    many: int
+    choices: recipe.Recipe
+    begin: int
+    end: int
+    passes: float
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.many
+
+    def as_json(self) -> dict[str, Any]:
+        """What results.json says of it."""
+        return {
+            "freeze": self.choices.model.freeze,
+            "lr": self.choices.optim.lr,
+            "steps": self.end - self.begin,
+            "first_step": self.begin + 1,
+            "epochs": self.passes,
+        }
+
+
+def of(choices: recipe.Recipe, rows: int) -> tuple[Stage, ...]:
+    """The stages of a recipe, in order, for so many train rows; one where it names none."""
+    recipes, begin, found = choices.by_stage(), 0, []
+    for number, one in enumerate(recipes, 1):
+        steps = loop.total_steps(rows, one.train)
+        passes = steps / batches.steps_per_epoch(rows, one.train.batch_size)
+        found.append(Stage(number, len(recipes), one, begin, begin + steps, passes))
+        begin += steps
+    return tuple(found)
+
+
+def at(stages: Sequence[Stage], done: int) -> Stage:
+    """The stage that did the last of the steps done; the first where there are none yet."""
+    return next((stage for stage in stages if done <= stage.end), stages[-1])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a stage trains with.
+
+    Attributes:
+        model, optimizer: prepared by the accelerator.
+        bare: the model as it was built, whose class and settings are saved.
+        plan: with micro-batches that fit.
+        tables: each split's tokens, by its name, with what frozen layers make of them.
+        plain: the same without that, for other weights than those of this stage.
+    """
+
+    model: torch.nn.Module
+    bare: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    plan: Hardware
+    tables: Mapping[str, TokenTable]
+    plain: Mapping[str, TokenTable]
+
+
+Built = tuple[PreTrainedModel, prefix.Prefix | None]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes each stage's parts.
+
+    Attributes:
+        source: the encoder's folder or Hub id.
+        tables: the tokens of each split, by its name.
+    """
+
+    source: str
+    corpus: Corpus
+    tables: Mapping[str, TokenTable]
+    reads: Reading
+    plan: Hardware
+    accelerator: Accelerator
+
+    def build(self, stage: Stage) -> Built:
+        """A stage's model, with the encoder's own weights; and its frozen start, if it is skipped.
+
+        Raises:
+            InputError: as `model.build` does.
+        """
+        choices = stage.choices
+        made = main_first(
+            self.accelerator,
+            lambda: model.build(
+                self.source,
+                choices.model,
+                self.corpus.labels,
+                self.plan.attention,
+                seed=choices.run.seed,
+                several=self.corpus.multi_label,
+            ),
+        )
+        self.reads.note(made.config)
+        # A sharded layer that is skipped would still be put together for nothing.
+        sharded = self.accelerator.is_fsdp2
+        return made, None if sharded else prefix.attach(made, choices, stage.passes)
+
+    def set_up(self, stage: Stage, made: PreTrainedModel, frozen: prefix.Prefix | None) -> Parts:
+        """What `build` made, spread over the processes, with all else that the stage needs.
+
+        Raises:
+            InputError: where frozen layers' states cannot be written, or a row does not fit.
+        """
+        choices, accelerator, tables = stage.choices, self.accelerator, {**self.tables}
+        bare = made
+        if accelerator.is_fsdp2:
+            bare = model.shell(made)
+            sharding.plan(accelerator, made)
+        prepared, optimizer = accelerator.prepare(made, optim.build(made, choices.optim))
+        plan = memory.fitting(self.plan, prepared, tables["train"], accelerator)
+        if frozen is not None:
+            again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
+            tables |= prefix.fill(frozen, prepared, again, choices, plan, accelerator)
+        plain = self.tables
+        if plan.packed:
+            packing.attach(bare)
+            boundary = 0 if frozen is None else frozen.boundary
+            tables, plain = (
+                {name: packing.PackedTable.of(table, boundary) for name, table in each.items()}
+                for each in (tables, plain)
+            )
+        return Parts(prepared, bare, optimizer, plan, tables, plain)
+
+    def go_on(self, stage: Stage, weights: Tensors) -> Parts:
+        """The parts of a later stage.
+
+        Args:
+            weights: the main process's, all that training has changed so far.
+
+        Raises:
+            InputError: as `set_up` does.
+        """
+        self.accelerator.free_memory()  # of the stage before
+        made, frozen = self.build(stage)
+        state.put_weights(made, weights, self.accelerator)
+        return self.set_up(stage, made, frozen)
+
+
+def weights_at(point: Path, accelerator: Accelerator) -> Tensors:
+    """All that training had changed when a checkpoint was written, for the main process.
+
+    Raises:
+        InputError: where the checkpoint is damaged.
+    """
+    found: Tensors = {}
+    main_only(accelerator, lambda: found.update(state.weights_in(checkpoint.read(point)[0])))
+    return found
