@@ -4,12 +4,16 @@
     engine = onnx_engine(folder, threads)     # a folder that `scripts/export_onnx.py` wrote
     engine.logits(table)                      # (rows, classes) float32, in the table's order
 
-One engine serves one process: nothing here waits for another.
+Several batches are computed at once, each by a thread of its own: that was faster than all threads
+on each, which wait for each other after every product. One engine serves one process.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,9 @@ from finetune.problems import InputError
 from finetune.tokens import TokenTable
 
 Logits = NDArray[np.float32]
+PACKED_TOKENS = 2048  # of a batch; half of training's, as every worker has its own
+MOST_WORKERS = 8  # more would wait for each other's Python
+PRIMITIVES = 128  # products that oneDNN keeps planned
 ONNX = "model.onnx"  # the file that makes a folder one of ONNX Runtime's
 
 
@@ -34,16 +41,21 @@ class Engine:
     """How a table's logits are computed.
 
     Attributes:
-        run: some rows of a table → their logits. (rows, classes) float32
+        run: some rows of a table, and by how many threads → their logits. (rows, classes) float32
+        budget: tokens of a batch.
+        threads: of a CPU, in all.
+        workers: batches that are computed at once, each by its share of the threads; a lone row
+            has them all.
         prepared: what to make of a table first.
-        budget: tokens that are computed at once.
         reasons: what it runs on, and why; a line each.
         identity: a hash of the weights and the precision: equal where the logits are.
     """
 
-    run: Callable[[TokenTable, batches.Rows], Tensor]
+    run: Callable[[TokenTable, batches.Rows, int], Tensor]
     classes: int
     budget: int
+    threads: int
+    workers: int
     reasons: tuple[str, ...]
     identity: str
     prepared: Callable[[TokenTable], TokenTable] = field(default=lambda table: table)
@@ -60,10 +72,23 @@ class Engine:
             return table.joined(self.logits(table.by_piece()))
         table = self.prepared(table)
         found = np.zeros((len(table), self.classes), dtype=np.float32)
-        parts = batches.micro_batches(np.arange(len(table)), table.lengths, self.budget)
+        together, budget = min(self.workers, len(table)), self.budget
+        if together > 1:
+            budget = min(budget, -(-int(table.lengths.sum()) // together))  # some for everyone
+        threads = self.threads // (self.workers if together > 1 else 1)
+        parts = batches.micro_batches(np.arange(len(table)), table.lengths, budget)
+
+        def compute(rows: batches.Rows) -> None:
+            found[rows] = self.run(table, rows, threads).numpy()
+
+        if together > 1:
+            with ThreadPoolExecutor(together) as pool:
+                for _ in pool.map(compute, parts):
+                    pass  # raises what a worker raised
+            return found
         while parts:
             try:
-                found[parts[0]] = self.run(table, parts[0]).numpy()
+                compute(parts[0])
                 del parts[0]
             except torch.OutOfMemoryError:
                 if len(parts[0]) == 1:
@@ -101,6 +126,7 @@ def torch_engine(
         "micro_batch_tokens": tokens,
     }
     plan = hardware.plan(recipe.Model(), recipe.Train(**asked))
+    _keep_few_primitives()
     hardware.set_up(plan)
     device = device or torch.device(plan.device)
     identity = f"{models.weights_hash(model.state_dict())} {plan.precision}"
@@ -110,11 +136,13 @@ def torch_engine(
         why_not = "the architecture's own head takes them so"
     if why_not is None:
         packing.attach(model)
-    budget = tokens or (packing.TOKENS if why_not is None else plan.micro_batch_tokens)
+    budget = tokens or (PACKED_TOKENS if why_not is None else plan.micro_batch_tokens)
+    workers = min(plan.threads, MOST_WORKERS) if device.type == "cpu" else 1
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
 
     @torch.inference_mode()
-    def run(table: TokenTable, rows: batches.Rows) -> Tensor:
+    def run(table: TokenTable, rows: batches.Rows, threads: int) -> Tensor:
+        torch.set_num_threads(threads)  # those of the calling thread
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
             return scoring.forward(model, table, rows, device).cpu()
 
@@ -124,10 +152,29 @@ def torch_engine(
         run=run,
         classes=int(model.config.num_labels or 0),
         budget=budget,
-        reasons=(why, f"rows {rows_are}", plan.room_for(budget)),
+        threads=plan.threads,
+        workers=workers,
+        reasons=(why, f"rows {rows_are}", _room(budget, plan.threads, workers)),
         identity=identity,
         prepared=packing.PackedTable.of if why_not is None else lambda table: table,
     )
+
+
+def _room(tokens: int, threads: int, workers: int) -> str:
+    if workers == 1:
+        return f"{tokens:,} tokens at once, {threads} thread{'s' * (threads > 1)} in each process"
+    return f"{workers} batches of {tokens:,} tokens at once, {threads} threads in each process"
+
+
+def _keep_few_primitives() -> None:
+    """Have oneDNN forget all but the products that it computed last.
+
+    It plans a product anew for each number of tokens and keeps 1,024 plans, each with a buffer of
+    the weights' size. Nearly every window of a long job ends in a number of its own. Both are read
+    once, before the first product; what the user has set stays.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(PRIMITIVES))
 
 
 def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = None) -> Engine:
@@ -145,22 +192,35 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
         raise InputError(
             f"{folder}: expected {ONNX}, found none; scripts/export_onnx.py MODEL OUT writes one"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or hardware.all_threads()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # of the runtime's own kinds
-        first = str(error).partition("\n")[0]
-        raise InputError(f"{file}: ONNX Runtime cannot read it ({first}); export it anew") from None
-    names = {each.name for each in session.get_inputs()}
+    threads = threads or hardware.all_threads()
+    workers = min(threads, MOST_WORKERS)
 
-    def run(table: TokenTable, rows: batches.Rows) -> Tensor:
+    @cache
+    def session(threads: int) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(
+                str(file),
+                options,
+                providers=["CPUExecutionProvider"],
+                # Sum and norm in one took 3 times as long on a CPU as one after the other.
+                disabled_optimizers=["SkipLayerNormFusion"],
+            )
+        except Exception as error:  # of the runtime's own kinds
+            why = str(error).partition("\n")[0]
+            raise InputError(
+                f"{file}: ONNX Runtime cannot read it ({why}); export it anew"
+            ) from None
+
+    first = session(threads // workers)
+    names = {each.name for each in first.get_inputs()}
+
+    def run(table: TokenTable, rows: batches.Rows, threads: int) -> Tensor:
         given = table.batch(rows, torch.device("cpu"))
         arrays = {name: value.numpy() for name, value in given.items() if name in names}
-        logits = torch.from_numpy(session.run(["logits"], arrays)[0])
+        logits = torch.from_numpy(session(threads).run(["logits"], arrays)[0])
         return table.pooled(logits.float(), rows)
 
     with file.open("rb") as stream:
@@ -168,11 +228,13 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     budget = tokens or 512
     return Engine(
         run=run,
-        classes=int(session.get_outputs()[0].shape[-1]),
+        classes=int(first.get_outputs()[0].shape[-1]),
         budget=budget,
+        threads=threads,
+        workers=workers,
         reasons=(
             f"ONNX Runtime {onnxruntime.__version__}: {file}",
-            f"{budget:,} tokens at once, {options.intra_op_num_threads} threads",
+            _room(budget, threads, workers),
         ),
         identity=identity,
     )

@@ -5,8 +5,8 @@
     python scripts/bench_predict.py kills MODEL test.jsonl.gz [--kills 20] [--rows 1000]
 
 speed: rows a second, by turns in one process, median of the rounds, and the share of labels that
-are pipeline's (fp32, batch_size=32, as it comes). memory: peak memory of predict.py over 50,000 and
-over 1,000,000 rows, the file's texts over and over, cut to so many words. kills: SIGKILL at random
+are pipeline's (fp32, batch_size=32, as it comes). memory: peak memory of predict.py over so many
+rows (--sizes), the file's texts over and over, cut to so many words. kills: SIGKILL at random
 moments, then --resume; the output must be that of a job that was never stopped, to the last byte.
 """
 
@@ -45,6 +45,7 @@ def main() -> int:
     add("--rounds", type=int, default=3)
     add("--kills", type=int, default=20)
     add("--words", type=int, default=8)
+    add("--sizes", type=int, nargs="+", default=[50_000, 1_000_000])
     known = parser.parse_args()
     terminal.quiet_libraries()
     {"speed": speed, "memory": memory, "kills": kills}[known.what](known)
@@ -102,7 +103,7 @@ def speed(known: argparse.Namespace) -> None:
 def memory(known: argparse.Namespace) -> None:
     texts = [" ".join(row[0].split()[: known.words]) for row in documents(known)]
     with tempfile.TemporaryDirectory() as home:
-        for many in (50_000, 1_000_000):
+        for many in known.sizes:
             file = Path(home) / f"{many}.jsonl"
             with file.open("w", encoding="utf-8") as out:
                 for text in itertools.islice(itertools.cycle(texts), many):
@@ -141,7 +142,9 @@ def kills(known: argparse.Namespace) -> None:
         out.unlink()
         struck, words = 0, [*words, "--resume"]  # which also begins a job
         while struck < known.kills:
-            process = subprocess.Popen([sys.executable, str(SCRIPT), *words])
+            process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), *words], stdout=subprocess.DEVNULL
+            )
             try:
                 ended = process.wait(draw.uniform(0, whole))
             except subprocess.TimeoutExpired:
@@ -151,7 +154,7 @@ def kills(known: argparse.Namespace) -> None:
             assert ended == 0
             assert _hash(out) == never_stopped, "rows were lost, doubled or changed"
             out.unlink()
-        subprocess.run([sys.executable, str(SCRIPT), *words], check=True)
+        subprocess.run([sys.executable, str(SCRIPT), *words], check=True, capture_output=True)
         assert _hash(out) == never_stopped, "rows were lost, doubled or changed"
         terminal.say(f"{struck} kills in jobs of {whole:.0f} s: the same {known.rows:,} rows")
 

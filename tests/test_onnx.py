@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scripts import export_onnx as script
 from tests.test_predict import classifier, expected, here, predicted, run, texts, write  # noqa: F401
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
 
@@ -28,6 +30,8 @@ def exported(classifier, tmp_path_factory):  # noqa: F811
 def test_answers_are_torch_s(exported, here, expected):  # noqa: F811
     assert (exported / engines.ONNX).is_file()
     assert not list(exported.glob("*.safetensors"))
+    operators = Counter(node.op_type for node in onnx.load(exported / engines.ONNX).graph.node)
+    assert (operators["Attention"], operators["Gelu"]) == (2, 2)  # each layer's, in one piece
     classify = Classifier(exported, threads=1)
     assert "ONNX Runtime" in classify.engine.reasons[0]
     found = classify(texts(), probabilities=True)

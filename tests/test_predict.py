@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import datasets
@@ -494,13 +495,36 @@ def test_any_order_and_budget_give_the_same(loaded, expected, order, budget, dat
     np.testing.assert_allclose(chances, expected[some], atol=2e-5)
 
 
+def test_several_workers_give_the_same(loaded, expected, monkeypatch):
+    whole, seen = loaded.engine.run, []
+
+    def noted(table, rows, threads):
+        seen.append((threading.get_ident(), len(rows), threads))
+        return whole(table, rows, threads)
+
+    for name, value in {"run": noted, "threads": 7, "workers": 3, "budget": 64}.items():
+        monkeypatch.setattr(loaded.engine, name, value)
+    for many, batches_at_least in ((60, 6), (2, 2)):
+        seen.clear()
+        found = loaded(texts()[:many], probabilities=True)
+        chances = [list(answer["probabilities"].values()) for answer in found]
+        np.testing.assert_allclose(chances, expected[:many], atol=2e-5)
+        assert {threads for *_, threads in seen} == {2}
+        assert sum(rows for _, rows, _ in seen) == many
+        assert len(seen) >= batches_at_least
+        assert threading.get_ident() not in {thread for thread, *_ in seen}
+    seen.clear()
+    loaded(texts()[:1])
+    assert seen == [(threading.get_ident(), 1, 7)]  # nothing to share: all threads
+
+
 def test_a_gpu_that_runs_out_gets_smaller_batches(loaded, expected, monkeypatch):
     whole, most = loaded.engine.run, 100
 
-    def run_out(table, rows):
+    def run_out(table, rows, threads):
         if table.lengths[rows].sum() > most:
             raise torch.OutOfMemoryError
-        return whole(table, rows)
+        return whole(table, rows, threads)
 
     monkeypatch.setattr(loaded.engine, "run", run_out)
     loaded.engine.budget = 4096
