@@ -51,6 +51,10 @@ SAYS = {
     "near leak": ("text also stands, nearly, in", "texts also stand, nearly, in"),
     "few rows": ("class has few rows", "classes have few rows"),
     "not sought": ("document: near-duplicates not sought", "documents: near-duplicates not sought"),
+    "crowded": (
+        "document shares its rarest words with many others",
+        "documents share their rarest words with many others",
+    ),
     "rare class": ("class has no row here", "classes have no row here"),
     "unused label": ("label has no train row", "labels have no train row"),
     "unused split": ("split of the source plays no role", "splits of the source play no role"),
@@ -98,7 +102,7 @@ class Finding:
     kind: str  # a key of SAYS
     split: str  # train, validation, test, or source
     count: int
-    places: tuple[str, ...]  # of the rows; names with counts where labels are meant
+    places: Sequence[str]  # of the rows; names with counts where labels are meant
     rule: str  # "dropped (data.on_repeat: drop)"
     other: str = ""  # leak: the split where the texts also stand
 
@@ -107,8 +111,12 @@ class Finding:
 
     def short(self) -> dict[str, Any]:
         """What results.json holds of it, with its first places."""
-        found = dataclasses.asdict(self) | {"says": str(self)}
-        return found | {"places": self.places[:SHOWN]}
+        return self.whole() | {"places": self.places[:SHOWN]}
+
+    def whole(self) -> dict[str, Any]:
+        """What preflight.json holds of it, with all its places."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"says": str(self)}
 
     def what(self) -> str:
         """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""

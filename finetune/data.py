@@ -113,7 +113,7 @@ class _Ledger:
         self, kind: str, part: _Part, rows: Sequence[int] | Ids, rule: str, other: str = ""
     ) -> None:
         if len(rows):
-            places = tuple(part.rows.places.place(i) for i in rows)
+            places = part.rows.places.take(rows)
             self.findings.append(Finding(kind, part.role, len(rows), places, rule, other))
 
     def judge(

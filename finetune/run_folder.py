@@ -1,5 +1,6 @@
 """A run's folder: which one, whose it is, what a run writes there, and how."""
 
+import itertools
 import json
 import math
 import os
@@ -274,9 +275,12 @@ def cut(file: Path, size: int) -> bool:
 
 
 def write_json(file: Path, value: Mapping[str, Any], instead: str = INSTEAD) -> None:
-    """Write an object so that a person reads it too. `instead`: as for `write_whole`."""
-    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(file, text + "\n", instead)
+    """Write an object so that a person reads it too. `instead`: as for `write_whole`.
+
+    Sequences that make their items when asked (places of rows) are written as lists.
+    """
+    written = json.JSONEncoder(indent=2, allow_nan=False, ensure_ascii=False, default=list)
+    write_whole(file, itertools.chain(written.iterencode(plain(value)), "\n"), instead)
 
 
 def plain(value: Any) -> Any:

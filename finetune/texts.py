@@ -12,6 +12,7 @@ is none at all.
 import hashlib
 import io
 import itertools
+import mmap
 import os
 import re
 import shutil
@@ -48,9 +49,9 @@ class Store:
         """Append some bytes; where they begin."""
         with self._lock:
             begin = self._file.seek(0, os.SEEK_END)
-            if self._folder is not None and begin + len(content) > IN_MEMORY:
+            small = isinstance(self._file, io.BytesIO)
+            if small and self._folder is not None and begin + len(content) > IN_MEMORY:
                 self._to_disk(self._folder)
-                self._folder = None
             self._file.write(content)
         return begin
 
@@ -59,6 +60,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 # nameless: a kill leaves nothing
         except OSError:
+            self._folder = None
             return
         weakref.finalize(self, file.close)
         self._file.seek(0)
@@ -69,6 +71,18 @@ class Store:
         with self._lock:
             self._file.seek(begin)
             return self._file.read(size)
+
+    def mapped(self) -> memoryview:
+        """All of it, to read; then nothing more may be added. A file is mapped, not held."""
+        with self._lock:
+            if isinstance(self._file, io.BytesIO):
+                return self._file.getbuffer().toreadonly()
+            self._file.flush()
+            return memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def beside(self) -> "Store":
+        """An empty one that may grow where this one may."""
+        return Store(self._folder)
 
 
 class Texts(Sequence[Any]):
@@ -102,6 +116,10 @@ class Texts(Sequence[Any]):
         """Some of them, in the order given; what is missing becomes empty."""
         at = np.asarray(rows, dtype=np.int64)
         return Texts(self._store, self._begins[at], np.maximum(self._sizes[at], 0))
+
+    def beside(self) -> Store:
+        """An empty store that may grow where theirs may."""
+        return self._store.beside()
 
     def __len__(self) -> int:
         return len(self._sizes)

@@ -1,52 +1,21 @@
-"""Near-duplicates are all found; leaks are told, dropped or refused; damaged texts are named."""
+"""Leaks are told, dropped or refused; damaged texts are named."""
 
 import json
 import subprocess
 import sys
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from finetune import preflight, recipe
+from finetune import near_duplicates, preflight, recipe
 from finetune.corpus import Corpus, Split
-from finetune.near_duplicates import near_duplicates
 from finetune.rows import Places
+from finetune.run_folder import write_json
+from finetune.texts import Texts
 from tests.processes import ENVIRONMENT, ROOT
 from tests.runs import results, run_here
-
-TEXTS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=14), max_size=14)
-
-
-def triples(words):
-    padded = words + [""] * (3 - len(words)) if words else []
-    return {tuple(padded[i : i + 3]) for i in range(len(padded) - 2)}
-
-
-@settings(max_examples=200, deadline=None)
-@given(TEXTS, st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-def test_just_the_pairs_that_are_alike(words, alike):
-    found = near_duplicates([" ".join(text) for text in words], alike)
-    sets = [triples(text) for text in words]
-    firsts = [min(j for j in range(len(sets)) if sets[j] == sets[i]) for i in range(len(sets))]
-    wanted = {}
-    for j, later in enumerate(sets):
-        for i, earlier in enumerate(sets[:j]):
-            if not later or not earlier:
-                continue
-            overlap = len(earlier & later) / len(earlier | later)
-            as_twin = overlap == 1 and firsts[j] == i
-            if as_twin or (alike <= overlap < 1 and firsts[i] == i and firsts[j] == j):
-                wanted[i, j] = overlap
-    pairs = zip(found.first.tolist(), found.second.tolist(), found.overlap.tolist(), strict=True)
-    assert {(i, j): overlap for i, j, overlap in pairs} == pytest.approx(wanted)
-
-
-def test_case_white_space_and_punctuation_do_not_count():
-    found = near_duplicates(["The cat, it sat.", "the CAT it\n sat!", "!!!", "???", "a", "A."])
-    assert [*zip(*(part.tolist() for part in found), strict=True)] == [(0, 1, 1.0), (4, 5, 1.0)]
-
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
@@ -172,4 +141,54 @@ def test_nothing_is_left_to_train_on(leaky, capsys):
     run_here("data.source=leaky", "data.on_leak=drop", code=2)
     assert capsys.readouterr().err == (
         "error: train: no rows are left; all stand in another split too (data.on_leak: drop)\n"
+    )
+
+
+def test_what_is_found_in_every_row_is_no_string_for_each(here):
+    """Row numbers are kept; where they stand is said when asked, and written in full."""
+    many = 4000
+    texts = [f"{LONG} \x00 {i}" for i in range(many)]
+    labels = np.arange(many) % 2
+
+    def split(name, rows):
+        texts_of = Texts.of([texts[i] for i in rows])
+        return Split(name, texts_of, labels[rows], Places(name, range(1, many + 1), "row"), name)
+
+    train, others = split("train", np.arange(many)), split("test", np.arange(2))
+    corpus = Corpus(("a", "b"), train, replace(others, name="validation"), others, ())
+    near_duplicates.near_duplicates(["what is made once"])
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    corpus = preflight.examine(corpus, recipe.Data(source="x"))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    found = {f.kind: f for f in corpus.findings if f.split == "train"}
+    assert found["control"].count == many
+    assert found["near repeat"].count + found["near conflict"].count > 0.99 * many
+    assert after - before < 60 * many  # a string alone takes as much
+    write_json(here / "found.json", preflight.as_json(corpus))
+    written = json.loads((here / "found.json").read_text())["findings"]
+    places = {f["kind"]: f["places"] for f in written if f["split"] == "train"}
+    assert places["control"] == [f"train: row {i + 1}" for i in range(many)]
+    assert len(places["near repeat"]) == found["near repeat"].count
+
+
+def test_what_is_not_compared_is_said(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "MOST_PAIRS", 20)
+    texts = [f"{LONG} {i}" for i in range(30)]
+    places = Places("train", range(1, 31), "row")
+    train = Split("train", texts, np.arange(30) % 2, places, "x")
+    other = Split("test", ["an own one"], np.array([0]), places.take([0]), "x")
+    corpus = Corpus(("a", "b"), train, replace(other, name="validation"), other, ())
+    found = preflight.examine(corpus, recipe.Data(source="x")).findings
+    (said,) = (str(finding) for finding in found if finding.kind == "crowded")
+    assert said == (
+        "source: 30 documents share their rarest words with many others: each compared with 1 of "
+        "likest size, so that some pairs are missed"
+    )
+    monkeypatch.setattr(preflight, "MOST_CHARACTERS", 1000)
+    found = preflight.examine(corpus, recipe.Data(source="x")).findings
+    (said,) = (str(finding) for finding in found if finding.split == "source")
+    assert said == (
+        "source: 32 documents: near-duplicates not sought: in more than 1,000 characters"
     )
