@@ -28,7 +28,8 @@ save theirs. What attention computes between tokens is not counted.
 
 `--frozen`: an epoch with the encoder frozen, anew against from kept states. `--rows`: what a row
 costs as rows grow, and peak memory for short and long documents under one budget of tokens.
-`--prepare`: rows a second from a file to tokens, and how much memory that adds. Prints a
+`--prepare`: rows a second from a file to tokens, preflight included, and how much memory that adds;
+needs no encoder but its tokenizer. Prints a
 table; `--json FILE` writes every number, `--plot FILE.svg` draws them, `--profile` shows where our
 time goes.
 """

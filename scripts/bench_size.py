@@ -12,9 +12,20 @@ import numpy as np
 from bench_ours import loaded
 from bench_shown import Numbers
 
-from finetune import data, pretrained, reading, recipe_file, sources, token_cache, tokens
+from finetune import (
+    data,
+    preflight,
+    pretrained,
+    reading,
+    recipe_file,
+    sources,
+    token_cache,
+    tokens,
+)
 from finetune.corpus import Corpus
+from finetune.run_folder import write_json
 
+REPLACED = 0.3  # of a document's words, by any others
 FEW = 300  # rows that go all the way first, so that libraries are loaded and planned
 
 
@@ -32,7 +43,9 @@ def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbe
         carved = ["data.validation=carve", "data.test=carve"]
         own = recipe_file.load(known.recipe, [*words, *given, *carved])
         began = time.perf_counter()
-        splits = data.prepare(sources.load_rows(own.data, known.folder), own.data).splits()
+        prepared = data.prepare(sources.load_rows(own.data, known.folder), own.data)
+        write_json(known.folder / "preflight.json", preflight.as_json(prepared))
+        splits = prepared.splits()
         ready = time.perf_counter()
         tables = [
             token_cache.encode(reads, split.texts, split.seconds, tokenizer, known.folder)
@@ -58,12 +71,19 @@ def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbe
 
 
 def write(file: Path, corpus: Corpus, many: int) -> Path:
-    """So many different documents, drawn from those of train."""
+    """So many documents: those of train, drawn again and again, other words in the place of some.
+
+    As in real data, few are alike, and what most share with others is short.
+    """
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
+    random = np.random.default_rng(0)
+    texts = [np.array(text.split(), dtype=object) for text in corpus.train.texts]
+    words = np.concatenate(texts)
     with file.open("w", encoding="utf-8") as out:
-        for i, row in enumerate(np.random.default_rng(0).integers(len(corpus.train), size=many)):
-            # The number makes it differ from all others: repeats would be dropped.
-            text, label = f"{corpus.train.texts[row]} {i}", corpus.labels[corpus.train.labels[row]]
+        for row in random.integers(len(texts), size=many):
+            others = words[random.integers(len(words), size=len(texts[row]))]
+            text = " ".join(np.where(random.random(len(others)) < REPLACED, others, texts[row]))
+            label = corpus.labels[corpus.train.labels[row]]
             out.write(json.dumps({"text": text, "label": label}) + "\n")
     return file
 
