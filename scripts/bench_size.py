@@ -24,8 +24,10 @@ from finetune import (
 )
 from finetune.corpus import Corpus
 from finetune.run_folder import write_json
+from finetune.word_triples import spans
 
 REPLACED = 0.3  # of a document's words, by any others
+AT_ONCE = 10_000  # documents that are drawn together
 FEW = 300  # rows that go all the way first, so that libraries are loaded and planned
 
 
@@ -77,14 +79,21 @@ def write(file: Path, corpus: Corpus, many: int) -> Path:
     """
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     random = np.random.default_rng(0)
-    texts = [np.array(text.split(), dtype=object) for text in corpus.train.texts]
-    words = np.concatenate(texts)
+    texts = [text.split() for text in corpus.train.texts]
+    words = np.array([word for text in texts for word in text], dtype=object)
+    sizes = np.array([len(text) for text in texts])
+    begins = np.cumsum(sizes) - sizes
     with file.open("w", encoding="utf-8") as out:
-        for row in random.integers(len(texts), size=many):
-            others = words[random.integers(len(words), size=len(texts[row]))]
-            text = " ".join(np.where(random.random(len(others)) < REPLACED, others, texts[row]))
-            label = corpus.labels[corpus.train.labels[row]]
-            out.write(json.dumps({"text": text, "label": label}) + "\n")
+        for done in range(0, many, AT_ONCE):
+            rows = random.integers(len(texts), size=min(AT_ONCE, many - done))
+            at = spans(begins[rows], sizes[rows])
+            others = random.integers(len(words), size=len(at))
+            drawn = words[np.where(random.random(len(at)) < REPLACED, others, at)].tolist()
+            ends = np.cumsum(sizes[rows]).tolist()
+            for row, start, end in zip(rows.tolist(), [0, *ends], ends, strict=False):
+                label = corpus.labels[corpus.train.labels[row]]
+                line = {"text": " ".join(drawn[start:end]), "label": label}
+                out.write(json.dumps(line) + "\n")
     return file
 
 

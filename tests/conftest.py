@@ -3,10 +3,14 @@
 import json
 
 import pytest
+from hypothesis import settings
 
 from tests.processes import launch
 from tests.runs import RECIPE, finish
 from tests.tiny import WORDS, tiny_encoder
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake of the code
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
