@@ -107,7 +107,7 @@ def test_places_of_shards_and_of_some_rows():
 def test_memory_does_not_grow_with_the_texts(tmp_path, monkeypatch, kind):
     """60 MB of texts become splits in a fraction of that."""
     monkeypatch.setattr(module, "IN_MEMORY", 2**20)
-    monkeypatch.setattr(preflight, "MOST_CHARACTERS", 10_000)  # what it seeks, it holds in memory
+    monkeypatch.setattr(preflight, "MOST_CHARACTERS", 10_000)  # seeking has arrays of its own
     source = written(tmp_path / "data", kind, rows=3000, size=20_000)
     data = Data(source=str(source))
     load_rows(data.model_copy(update={"source": str(written(tmp_path / "few", kind, 30, 10))}))
