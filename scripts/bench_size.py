@@ -90,10 +90,10 @@ def write(file: Path, corpus: Corpus, many: int) -> Path:
             others = random.integers(len(words), size=len(at))
             drawn = words[np.where(random.random(len(at)) < REPLACED, others, at)].tolist()
             ends = np.cumsum(sizes[rows]).tolist()
-            for row, start, end in zip(rows.tolist(), [0, *ends], ends, strict=False):
+            for i, (row, start, end) in enumerate(zip(rows, [0, *ends], ends, strict=False)):
+                text = " ".join([*drawn[start:end], str(done + i)])  # its own: repeats are dropped
                 label = corpus.labels[corpus.train.labels[row]]
-                line = {"text": " ".join(drawn[start:end]), "label": label}
-                out.write(json.dumps(line) + "\n")
+                out.write(json.dumps({"text": text, "label": label}) + "\n")
     return file
 
 
