@@ -24,7 +24,7 @@ from finetune.rows import Likened, Places
 from finetune.texts import Texts
 
 FEW = 10  # rows of a class in train, below which it is named
-MOST_CHARACTERS = 300_000_000  # about a minute; of larger corpora near-duplicates are not sought
+MOST_CHARACTERS = 100_000_000  # of larger corpora near-duplicates are not sought: see the finding
 
 # Two-byte characters of UTF-8 that were read as one byte each: Ã© for é, â€™ for ’.
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]|ï»¿")
