@@ -7,8 +7,9 @@ DATA holds a folder for each set, with train.jsonl.gz and so on. What was run al
 again, so the study may be stopped and taken up. The arms:
 
     sgd    the defaults
-    adamw  tuned by validation with the first seed: the rate of a grid of five, then at that rate
-           the embeddings frozen as well; the winner runs with all seeds
+    adamw  tuned by validation with the first seed: the rate of a grid of five, that goes on where
+           its end is best, then at that rate the embeddings frozen as well; the winner runs with
+           all seeds
     auto   optim.lr=auto, and so whatever the range test finds
     grid   SGD at eight rates, first seed: how near `auto` and the default come to the best of them
 
@@ -83,10 +84,10 @@ class Study:
             found |= {"seconds": whole["train"]["seconds"], "lr": _rate(folder), "words": words}
         write_json(file, found)
         shutil.rmtree(folder, ignore_errors=True)
-        terminal.say(
+        print(
             f"  {name} {arm} seed {seed}: validation {found['validation']:.4f}, test "
             f"{found['test']:.4f}, {found['seconds']:.0f} s",
-            even_if_quiet=True,
+            flush=True,
         )
         return found
 
@@ -114,11 +115,19 @@ class Study:
     def _candidates(self, name: str) -> Iterator[tuple[float, tuple[str, ...]]]:
         """Validation's accuracy of each setting, first seed; the last depends on the best."""
         tried: list[tuple[float, tuple[str, ...]]] = []
-        for rate in ADAMW_RATES:
-            words = ("optim.name=adamw", f"optim.lr={rate}", "optim.weight_decay=0.01")
+        scores: dict[float, float] = {}
+        rates = [*ADAMW_RATES]
+        while rates:
+            rate = rates.pop(0)
+            words = ("optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01")
             one = self.run(name, _arm(words), 0, *words)
-            if one is not None:
-                tried.append((one["validation"], words))
+            if one is None:
+                continue
+            scores[rate] = one["validation"]
+            tried.append((scores[rate], words))
+            best = max(scores, key=scores.__getitem__)
+            if not rates and best in (min(scores), max(scores)):  # no end of a grid is the best
+                rates.append(2 * best if best == max(scores) else best / 2)
         if tried:
             frozen = (*max(tried)[1], "model.freeze=embeddings")
             one = self.run(name, _arm(frozen), 0, *frozen)
@@ -201,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/sgd_study"))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
-    terminal.be_quiet(True, silent=False)
+    terminal.be_quiet(True, silent=True)  # the runs do not stay
     with Listener() as listener:
         try:
             said = report(Study(known, words, listener), known.sets, known.arms)

@@ -1,0 +1,60 @@
+"""The study of SGD against AdamW: it runs once what it is asked for, and grids end inside."""
+
+import json
+
+import pytest
+
+from scripts import sgd_study
+
+WORDS = (
+    "model.source=encoder",
+    "train.precision=fp32",
+    "train.threads=1",
+    "train.epochs=1",
+    "data.max_length=32",
+)
+
+
+@pytest.fixture
+def sets(here):
+    """A folder of data sets as the study wants it, of one set."""
+    (here / "sets").mkdir()
+    (here / "sets" / "trec6").symlink_to(here / "data")
+    return here
+
+
+def test_the_arms_run_once_and_make_a_table(sets, capsys, monkeypatch):
+    monkeypatch.setattr(sgd_study, "ADAMW_RATES", (1e-3, 2e-3))
+    monkeypatch.setattr(sgd_study, "SGD_RATES", (0.03, 0.1))
+    command = ["sets", *WORDS, "--sets", "trec6", "--out", "out", "--arms"]
+    assert sgd_study.main([*command, "sgd", "grid", "auto", "--seeds", "2"]) == 0
+    done = sorted(str(file.relative_to(sets / "out")) for file in (sets / "out").rglob("*.json"))
+    assert done == [
+        "trec6/auto/seed-0.json", "trec6/auto/seed-1.json", "trec6/sgd-0.03/seed-0.json",
+        "trec6/sgd-0.1/seed-0.json", "trec6/sgd/seed-0.json", "trec6/sgd/seed-1.json",
+    ]  # fmt: skip
+    found = json.loads((sets / "out/trec6/sgd-0.1/seed-0.json").read_text())
+    assert found["lr"] == 0.1
+    said = capsys.readouterr().out
+    assert said.count("trec6 sgd seed") == 2
+    assert "default 0.03" in said
+    # What stands there is not run again, and a table needs no run at all.
+    assert sgd_study.main([*command, "sgd", "--seeds", "2", "--table"]) == 0
+    assert "trec6 sgd seed" not in capsys.readouterr().out
+
+
+def test_the_grid_of_adamw_goes_on_until_its_best_is_inside(tmp_path, monkeypatch):
+    asked = []
+
+    def run(self, name, arm, seed, *words):
+        asked.append(words)
+        rate = float(words[1].split("=")[1])
+        return {"validation": 1 - abs(rate - 4e-3), "test": 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(sgd_study.Study, "run", run)
+    known = type("Known", (), {"data": tmp_path, "out": tmp_path, "seeds": 1, "table": True})
+    study = sgd_study.Study(known, (), None)
+    picked, _ = study.adamw("trec6")
+    assert picked.startswith("optim.lr=0.004")
+    rates = [float(words[1].split("=")[1]) for words in asked if "model.freeze" not in str(words)]
+    assert rates[:8] == [*sgd_study.ADAMW_RATES, 2e-3, 4e-3, 8e-3]
