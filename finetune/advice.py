@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from finetune.recipe import LEAST_STEPS
+
+FEW = 500  # documents in all, of which a tenth would be too few to tell much
+
 Results = Mapping[str, Any]
 Log = Sequence[Mapping[str, Any]]
 
@@ -40,7 +44,7 @@ def main_metric(results: Results) -> str:
 
     Not of several labels a row, as few have every one of them right.
     """
-    names = [name for name in results["validation"]["intervals"] if name != "loss"]
+    names = [name for name in results[results["analysed"]]["intervals"] if name != "loss"]
     if has_several(results):
         return next((name for name in names if name != "accuracy"), "accuracy")
     return "accuracy" if "accuracy" in names or not names else names[0]
@@ -49,6 +53,11 @@ def main_metric(results: Results) -> str:
 def has_several(results: Results) -> bool:
     """Whether a document may have several labels."""
     return bool(results["data"].get("multi_label"))
+
+
+def is_tuned(results: Results) -> bool:
+    """Whether there was a validation split, which picks the model and calibrates it."""
+    return bool(results["validation"]["labelled"])
 
 
 def _gap(results: Results) -> tuple[str, Mapping[str, Any]]:
@@ -155,6 +164,9 @@ def calibration_in_words(results: Results) -> str:
 def abstention(results: Results) -> str:
     """What a threshold would buy, and where it was chosen."""
     found, split = results["abstention"], results["analysed"]
+    if not is_tuned(results):
+        given = " A label is given from one half on." if has_several(results) else ""
+        return f"From which probability on to answer, validation would say; there was none.{given}"
     if found is None:
         return (
             "Where a document may have several labels, each label has a threshold of its own, "
@@ -270,6 +282,7 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
             f"{clashes[0]['count']:,} train rows share their text with a row of another label: "
             "agree on one label each."
         )
+    yield from _few(results)
     yield from _longer(results)
     validation = [line for line in log if line["kind"] == "validation"]
     if len(validation) > 1 and results["validation"]["step"] == validation[-1]["step"]:
@@ -318,6 +331,24 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
             )
     if results["mistakes"]:
         yield "Read the surest mistakes below first: where the label is wrong, mend the data."
+
+
+def _few(results: Results) -> Iterator[str]:
+    """What serves where there are few documents."""
+    steps = results["train"]["steps"]
+    if steps < LEAST_STEPS:
+        yield (
+            f"{steps:,} steps train hardly anything: leave train.epochs and train.max_steps out, "
+            f"and few rows are gone through until there are {LEAST_STEPS}."
+        )
+    splits = results["data"]["splits"]
+    rows = sum(split["rows"] for split in splits.values())
+    carved = splits["test"].get("origin", "").startswith("carved from")
+    if carved and rows < FEW and results["data"].get("folds") is None:
+        yield (
+            f"{rows:,} documents are few to cut a test split from: run.folds=5 scores each of them "
+            "by a model that has not seen it, and trains on all."
+        )
 
 
 def _longer(results: Results) -> Iterator[str]:

@@ -32,21 +32,26 @@ def analyse(
     """
     validation, test = outcome.validation, outcome.test
     found: dict[str, Any] = {
-        "validation": _scored(corpus.validation, validation, wanted),
+        "validation": _nothing()
+        if validation is None
+        else _scored(corpus.validation, validation, wanted),
         "test": _scored(corpus.test, test, wanted),
     }
-    several, cuts = corpus.multi_label, validation.thresholds
+    several, cuts = corpus.multi_label, None if validation is None else validation.thresholds
     labelled = corpus.test.labels is not None
     split = corpus.test if labelled else corpus.validation
-    logits = test.logits if labelled else validation.logits
+    scores = test if labelled else validation
+    assert scores is not None
     assert split.labels is not None
+    logits = scores.logits
     labels, names = split.labels, corpus.labels
     guesses = metrics.answers(logits, several, cuts)
     found["thresholds"] = None if cuts is None else dict(zip(names, cuts.tolist(), strict=True))
     found["baselines"] = _baselines(corpus, guesses, wanted) if labelled else None
     found["calibration"] = _calibration(corpus, outcome)
     # Of several labels, thresholds decide each for itself: there is no one answer to hold back.
-    found["abstention"] = None if several else _abstention(corpus, outcome, target)
+    untold = several or validation is None
+    found["abstention"] = None if untold else _abstention(corpus, outcome, target)
     found["analysed"] = split.name
     found["classes"] = mistakes.by_class(labels, guesses, names)
     found["confusion"] = mistakes.confusion(labels, guesses, len(names))
@@ -55,6 +60,11 @@ def analyse(
     found["truncation"] = mistakes.by_truncation(labels, guesses, tables[split.name])
     found["mistakes"] = mistakes.confident(split, logits, names, cuts)
     return found
+
+
+def _nothing() -> dict[str, Any]:
+    """What is said of a split that is not there."""
+    return {"rows": 0, "labelled": False}
 
 
 def _scored(split: Split, scores: Scores, wanted: Sequence[metrics.Metric]) -> dict[str, Any]:
@@ -100,7 +110,7 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
     found: dict[str, Any] = {"temperature": temperature, "why": outcome.temperature.why}
     for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
         found[split.name] = None
-        if split.labels is not None:
+        if scores is not None and split.labels is not None:
             after = scores.logits.astype(np.float64)
             found[split.name] = {
                 "before": calibration.about(after * temperature, split.labels),
@@ -112,6 +122,7 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
 def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any]:
     truth = corpus.validation.labels
     assert truth is not None
+    assert outcome.validation is not None
     chances = metrics.softmax(outcome.validation.logits)
     right = float((chances.argmax(axis=1) == truth).mean())
     asked = 1 - (1 - right) / 2 if target is None else target

@@ -4,7 +4,7 @@ Both give logits, so that they are scored as the model is.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ def tfidf(corpus: Corpus) -> Baseline:
     of more than 30 million characters it reads the first rows of a fixed shuffle. Of several labels
     a row, it is one regression for each label, with thresholds chosen on validation as the model's.
     """
+    if corpus.folds is not None:
+        return _by_fold(corpus, corpus.folds)
     began = time.perf_counter()
     assert corpus.train.labels is not None
     order = np.random.default_rng(0).permutation(len(corpus.train))
@@ -85,6 +87,18 @@ def tfidf(corpus: Corpus) -> Baseline:
     return Baseline(logits, len(order), time.perf_counter() - began)
 
 
+def _by_fold(corpus: Corpus, folds: NDArray[np.int64]) -> Baseline:
+    """Test is train itself: each part of it by what was fitted on the others, as the model was."""
+    logits = np.zeros((len(corpus.test), len(corpus.labels)), dtype=np.float32)
+    rows, seconds = 0, 0.0
+    for part in np.unique(folds):
+        here, others = np.flatnonzero(folds == part), np.flatnonzero(folds != part)
+        train, test = corpus.train.take(others), corpus.test.take(here)
+        one = tfidf(replace(corpus, train=train, test=test, folds=None))
+        logits[here], rows, seconds = one.logits, one.train_rows, seconds + one.seconds
+    return Baseline(logits, rows, seconds)
+
+
 def _words() -> TfidfVectorizer:
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, max_features=FEATURES, dtype=np.float32
@@ -94,14 +108,14 @@ def _words() -> TfidfVectorizer:
 def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Baseline:
     """One regression for each label, on the rows of train in `order`."""
     assert corpus.train.labels is not None
-    assert corpus.validation.labels is not None
     words, labels = _words(), corpus.train.labels[order]
     try:
         texts = corpus.train.whole()
         train = words.fit_transform([texts[i] for i in order])
     except ValueError:  # not a word in all of train
         return majority(corpus)
-    others = [words.transform(split.whole()) for split in (corpus.validation, corpus.test)]
+    splits = [split for split in (corpus.validation, corpus.test) if len(split)]
+    others = [words.transform(split.whole()) for split in splits]
     logits = [np.zeros((of.shape[0], len(corpus.labels)), dtype=np.float32) for of in others]
     for c in range(len(corpus.labels)):
         if labels[:, c].min() == labels[:, c].max():
@@ -112,8 +126,9 @@ def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Ba
         model.fit(train, labels[:, c])
         for column, of in zip(logits, others, strict=True):
             column[:, c] = model.decision_function(of)
-    cuts = thresholds.choose(metrics.sigmoid(logits[0]), corpus.validation.labels)
-    return Baseline(logits[1], len(order), time.perf_counter() - began, cuts)
+    truth = corpus.validation.labels
+    cuts = None if truth is None else thresholds.choose(metrics.sigmoid(logits[0]), truth)
+    return Baseline(logits[-1], len(order), time.perf_counter() - began, cuts)
 
 
 def tfidf_accuracy(corpus: Corpus) -> float | None:

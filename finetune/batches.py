@@ -5,10 +5,12 @@ alone: not on how many processes share them, nor on how much memory there is.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from finetune import splits
 
 Rows = NDArray[np.int64]
 
@@ -16,6 +18,30 @@ Rows = NDArray[np.int64]
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Steps that pass over all rows once; the last may be short."""
     return -(-rows // batch_size)
+
+
+def epoch_steps(
+    labels: NDArray[Any],
+    how: Literal["uniform", "balanced", "stratified"],
+    batch_size: int,
+    seed: int,
+    epoch: int,
+) -> list[Rows]:
+    """The global batch of each step of an epoch. (≤ batch_size,) each
+
+    In all three, a row is as likely in one step as in any other, so a step's gradient has no bias
+    towards some of the rows that the epoch takes.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 (rows, classes).
+        how: uniform, a sample without replacement; balanced, as of `epoch_order`; stratified, as
+            of `dealt`.
+    """
+    if how == "stratified":
+        return dealt(strata(labels), steps_per_epoch(len(labels), batch_size), seed, epoch)
+    alike = by_class(labels) if how == "balanced" else None
+    order = epoch_order(len(labels), seed, epoch, alike)
+    return [step_rows(order, batch_size, s) for s in range(steps_per_epoch(len(order), batch_size))]
 
 
 def epoch_order(rows: int, seed: int, epoch: int, alike: Sequence[Rows] | None = None) -> Rows:
@@ -56,6 +82,27 @@ def by_class(labels: NDArray[Any]) -> list[Rows]:
         return [np.flatnonzero(labels == c) for c in np.unique(labels)]
     groups = [*(labels.T > 0), ~(labels > 0).any(axis=1)]
     return [np.flatnonzero(group) for group in groups if group.any()]
+
+
+def dealt(groups: Sequence[Rows], steps: int, seed: int, epoch: int) -> list[Rows]:
+    """All rows of some groups, each once, dealt to the steps like cards. (≤ rows / steps + 1,) each
+
+    A group of n rows has n / steps rows in each step, rounded up or down: none is missing from a
+    step by chance. Steps have as many rows as one another, but for one.
+    """
+    draw = np.random.default_rng([seed, epoch])
+    shuffled = [draw.permutation(groups[g]) for g in draw.permutation(len(groups))]
+    line, first = np.concatenate(shuffled), int(draw.integers(steps))
+    return [line[(step + first) % steps :: steps] for step in range(steps)]
+
+
+def strata(labels: NDArray[Any]) -> list[Rows]:
+    """The rows of each class that has some, each row once: of several labels, with its rarest.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 (rows, classes).
+    """
+    return by_class(splits.rarest(labels))
 
 
 def step_rows(order: Rows, batch_size: int, step: int) -> Rows:

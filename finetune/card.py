@@ -101,10 +101,10 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
         yield f"To give documents {many} of these labels: {', '.join(map(_plain, labels))}.\n"
     gives = "It gives one of them to every document, whatever it is about, and"
     if advice.has_several(results):
-        gives = (
-            "It gives a document each label whose probability is at least that label's threshold "
-            "(`document.thresholds` in config.json), or none; it"
-        )
+        least = "that label's threshold (`document.thresholds` in config.json)"
+        if results["thresholds"] is None:
+            least = "one half"
+        gives = f"It gives a document each label whose probability is at least {least}, or none; it"
     yield (
         f"{gives} was tested on documents of the kind it was trained on, and on no others: check "
         "it on yours, and have a person "
@@ -120,11 +120,16 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
     yield from _data(results)
     yield "\n## How it was trained\n"
     train = results["train"]
+    picked = "the model of the last step, as there was no validation split to pick one by"
+    if advice.is_tuned(results):
+        picked = (
+            f"the best model by `{choices.score.best}` on validation, of step "
+            f"{results['validation']['step']:,.0f}"
+        )
     yield (
         f"{train['steps']:,} steps on {train['rows']:,} documents in "
         f"{advice.seconds(train['seconds'])}, on {_plain(results['hardware']['name'])} in "
-        f"{results['hardware']['precision']}; the best model by `{choices.score.best}` on "
-        f"validation, of step {results['validation']['step']:,.0f}.\n"
+        f"{results['hardware']['precision']}; {picked}.\n"
     )
     for number, stage in enumerate(train.get("stages", ()), 1):
         yield (
@@ -156,17 +161,26 @@ def _scores(results: Results) -> Iterator[str]:
         yield ""
     else:
         label = _plain(plain["majority"]["label"])
+        scored = f"On {test['rows']:,} test documents, scored once"
+        if many := results["data"].get("folds"):
+            scored = (
+                f"By cross-validation: each of the {test['rows']:,} documents was judged by the "
+                f"one of {many} models that had not seen its part; this one learned from all"
+            )
         yield (
-            f"On {test['rows']:,} test documents, scored once; TF-IDF is words and word pairs "
-            "under a logistic regression, fitted on the same train documents.\n"
+            f"{scored}; TF-IDF is words and word pairs under a logistic regression, fitted on the "
+            "same train documents.\n"
         )
-        yield f"| | test | 95 % interval | validation | TF-IDF | always '{label}' |"
-        yield "|---|---|---|---|---|---|"
+        tuned = advice.is_tuned(results)
+        middle = " validation |" * tuned
+        yield f"| | test | 95 % interval |{middle} TF-IDF | always '{label}' |"
+        yield "|---|---|---|" + "---|" * tuned + "---|---|"
         for name in test["intervals"]:
-            others = (plain[of].get(name) for of in ("tfidf", "majority"))
+            others = [plain[of].get(name) for of in ("tfidf", "majority")]
+            others = [*[validation.get(name)] * tuned, *others]
             yield (
                 f"| {_plain(name)} | {page.score(test[name])} |{_cell(test, name)}| "
-                + " | ".join(page.score(value) for value in (validation[name], *others))
+                + " | ".join(page.score(value) for value in others)
                 + " |"
             )
         yield f"\nAgainst TF-IDF: {advice.against_baseline(results)}.\n"

@@ -1,13 +1,16 @@
 """After the last step: the best model comes back, is calibrated, and is scored on test, once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from finetune import calibration, thresholds
+from finetune import calibration, folds, thresholds
 from finetune.course import Course
 from finetune.processes import main_only
-from finetune.scoring import Scores
+from finetune.scoring import Scores, values
 from finetune.tokens import TokenTable
 
 PROBED = 4  # rows that show whether a divided head divides the logits
@@ -21,26 +24,31 @@ class Outcome:
         weights: the hash of the saved model's.
         temperature: what its logits were divided by.
         validation, test: what the saved model says; of several labels a row, with the thresholds
-            that validation chose.
+            that validation chose. Without validation, None: nothing was tuned by it.
     """
 
     weights: str
     temperature: calibration.Temperature
-    validation: Scores
+    validation: Scores | None
     test: Scores
 
 
-def finish(course: Course, precision: str) -> Outcome:
+def finish(course: Course, precision: str, judges: Sequence[Path] = ()) -> Outcome:
     """Calibrate the best model on validation, fold that into its folder, and score test with it.
+
+    Without validation there is nothing to calibrate on.
 
     Checkpoints hold the model as it was trained, so a run that is taken up again calibrates anew.
 
     Args:
         precision: of the matrix products.
+        judges: the folders of the runs that judged test, where it is train itself (`folds.py`).
     """
     weights = course.bring_back_best()
     truth = course.corpus.validation.labels
-    assert truth is not None
+    if truth is None:
+        as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
+        return Outcome(weights, as_trained, None, _test(course, judges))
     logits = course.score(course.corpus.validation).logits
     # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
     exact = course.choices.model.head == "native" and precision != "fp32"
@@ -53,7 +61,19 @@ def finish(course: Course, precision: str) -> Outcome:
     validation = course.tuned(logits)
     if (cuts := validation.thresholds) is not None:
         main_only(course.accelerator, lambda: thresholds.save(course.folder / "model", cuts))
-    return Outcome(weights, temperature, validation, course.score(course.corpus.test, cuts))
+    return Outcome(weights, temperature, validation, _test(course, judges, cuts))
+
+
+def _test(
+    course: Course, judges: Sequence[Path], cuts: NDArray[np.float64] | None = None
+) -> Scores:
+    """The scores of test: of the model that is saved, or what others said who had not seen it."""
+    test = course.corpus.test
+    if not judges:
+        return course.score(test, cuts)
+    logits = main_only(course.accelerator, lambda: folds.logits(judges, course.corpus))
+    assert test.labels is not None
+    return Scores(logits, values(logits, test.labels, course.wanted, cuts), cuts)
 
 
 def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temperature:

@@ -88,6 +88,11 @@ class Split:
             places=self.places.take(rows),
         )
 
+    def without_rows(self) -> "Split":
+        """A split of no row and no label."""
+        places = self.places.take([])
+        return dataclasses.replace(self, texts=[], seconds=None, labels=None, places=places)
+
     def whole(self) -> Sequence[str]:
         """Each document as a person reads it: of a pair, both texts."""
         if self.seconds is None:
@@ -133,20 +138,21 @@ class Corpus:
 
     labels: tuple[str, ...]  # class id → name
     train: Split
-    validation: Split
+    validation: Split  # without a row where nothing is tuned
     test: Split
     findings: tuple[Finding, ...]
     multi_label: bool = False  # whether a row may have several labels, or none
+    # (rows,) which part each row of train was judged in, where test is train itself, as run.folds
+    # has it: each row by a model that had not seen that part
+    folds: np.ndarray | None = None
 
     def splits(self) -> tuple[Split, ...]:
-        """Those that have rows: train, validation, and test unless it was taken out."""
+        """Those that have rows: train, validation if there is one, and test unless taken out."""
         return tuple(split for split in (self.train, self.validation, self.test) if len(split))
 
     def without_test(self) -> "Corpus":
         """The same with no row of test, for tuning: what is not there cannot be looked at."""
-        places = self.test.places.take([])
-        empty = replace(self.test, texts=[], seconds=None, labels=None, places=places)
-        return replace(self, test=empty)
+        return replace(self, test=self.test.without_rows())
 
 
 def names_of(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:

@@ -186,9 +186,16 @@ class Course:
     def validate(self, step: int) -> None:
         """Score validation; keep the model where it is the best so far (not where it ties).
 
+        Without validation, keep the last step's.
+
         Raises:
             DivergedError: for a loss that is not finite, and a model that answers one class only.
         """
+        if not len(self.corpus.validation):
+            self.standing.sound = step
+            if step == self.steps:
+                self._keep({"step": step})
+            return
         scores = self.score(self.corpus.validation)
         several = self.corpus.multi_label
         if several:
@@ -218,19 +225,23 @@ class Course:
         better = metrics.is_better(of.best, values, standing.best)
         say_validation(step, values, better)
         if better:
-            standing.best = values | {"step": step}
-            weights = state.weights(self.parts.model, self.accelerator)
-            self._main_only(
-                lambda: checkpoint.save_model(
-                    self.parts.bare, self.tokenizer, self.folder / "model", weights
-                )
-            )
+            self._keep(values | {"step": step})
         if metrics.is_better(of.best, values, standing.mark, by_more_than=of.min_improvement):
             standing.mark, standing.waited = dict(values), 0
         elif self.stage.is_last:  # those before it do what it begins with, however well they score
             standing.waited += 1
         if self.watch is not None:
             self.watch(values, step == self.steps)
+
+    def _keep(self, scores: dict[str, float]) -> None:
+        """Save the model as it is, the best so far."""
+        self.standing.best = scores
+        weights = state.weights(self.parts.model, self.accelerator)
+        self._main_only(
+            lambda: checkpoint.save_model(
+                self.parts.bare, self.tokenizer, self.folder / "model", weights
+            )
+        )
 
     def _guess_loss(self) -> float:
         truth, train = self.corpus.validation.labels, self.corpus.train.labels

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune import preflight, recipe
+from finetune import preflight, recipe, splits
 from finetune.corpus import (
     Corpus,
     Finding,
@@ -55,16 +55,22 @@ __all__ = [
 ]
 
 
-def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
+NONE = "none"  # so begins the origin of a validation split that is not there
+
+
+def prepare(sources: Mapping[str, Rows], data: recipe.Data, folds: int | None = None) -> Corpus:
     """Give every split of the source its role, apply the rules, and carve what is missing.
 
     Args:
         sources: split name in the source → rows, as of `sources.load_rows`
         data: the recipe's section
+        folds: train on all rows, and let test be the same, judged in so many parts (`run.folds`).
 
     Raises:
         InputError: where labels are missing or do not fit, a rule says stop, or a split is empty.
     """
+    if folds is not None or data.fold is not None:
+        data = data.model_copy(update={"test": "carve"})  # a part of train, or the whole
     chosen = roles(sources, data)
     rows_of = {role: sources[name] for role, name in chosen._asdict().items() if name is not None}
     if several := any(rows.several for rows in rows_of.values()):
@@ -108,18 +114,44 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data) -> Corpus:
             Finding("unused label", "train", len(unused_labels), unused_labels, rule)
         )
     ids = {name: i for i, name in enumerate(space)}
+    if in_folds := folds is not None or data.fold is not None:
+        _limit({"train": pool}, data, ledger)  # first, as folds are of the rows that there are
     parts |= _carved(
-        pool, ids, [role for role in ("test", "validation") if role not in parts], data
+        pool, ids, [role for role in ("test", "validation") if role not in parts], data, folds
     )
+    if parts["validation"].origin.startswith(NONE) and folds is None:
+        _require_something_scored(parts["test"])
     _note_rare_classes(parts, rows_of, ledger)
-    _limit(parts, data, ledger)
-    without_rows = [nothing_left(part, ledger) for part in parts.values() if not len(part.keep)]
+    _limit({r: p for r, p in parts.items() if r != "train" or not in_folds}, data, ledger)
+    without_rows = [
+        nothing_left(part, ledger)
+        for part in parts.values()
+        if not len(part.keep) and not part.origin.startswith(NONE)
+    ]
     if without_rows:
         raise InputError(without_rows)
     require_classes(parts["train"], ledger)
     train, validation, test = (_split(parts[role], ids) for role in chosen._fields)
+    if not len(validation):
+        validation = validation.without_rows()
+    if not len(test):
+        test = test.without_rows()
     corpus = Corpus(space, train, validation, test, tuple(ledger.findings), several)
-    return preflight.examine(corpus, data)
+    corpus = preflight.examine(corpus, data)
+    if folds is None:
+        return corpus
+    places = (pool.rows.places.place(row) for row in pool.keep)
+    part_of = dict(zip(places, _folds(pool, ids, folds, data), strict=True))
+    train = corpus.train  # may have lost rows to validation (data.on_leak)
+    return replace(
+        corpus,
+        test=replace(
+            train,
+            name="test",
+            origin=f"train in {folds} parts, each judged by a model that had not seen it",
+        ),
+        folds=np.array([part_of[train.places.place(row)] for row in range(len(train))]),
+    )
 
 
 def _parts(rows_of: Mapping[str, Rows], origins: Mapping[str, str]) -> dict[str, Part]:
@@ -167,22 +199,53 @@ def _require_labels(rows_of: Mapping[str, Rows], chosen: Mapping[str, str | None
 
 
 def _carved(
-    pool: Part, ids: Mapping[str, int], missing: Sequence[str], data: recipe.Data
+    pool: Part,
+    ids: Mapping[str, int],
+    missing: Sequence[str],
+    data: recipe.Data,
+    folds: int | None,
 ) -> dict[str, Part]:
-    """Cut the missing roles from the pool, test first; the pool keeps the rest."""
+    """Cut the missing roles from the pool, test first; the pool keeps the rest.
+
+    Args:
+        folds: where given, nothing is cut for test.
+    """
     if not missing:
         return {}
     fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
     # Test is always the first cut and validation the second, so neither moves the other's stream.
     shares = [fractions[role] if role in missing else 0.0 for role in ("test", "validation")]
+    parted = data.fold_of()
+    if folds is not None or parted is not None:
+        shares[0] = 0.0
     labels = _ids(pool, ids)
     side = carve(pool.numbers[pool.keep], labels, shares, data.split_seed)
+    if parted is not None:
+        part, many = parted
+        side[_folds(pool, ids, many, data) == part - 1] = 0
     problems = []
     parts = {}
+    if folds is not None:
+        parts["test"] = replace(pool, role="test", origin=NONE, keep=pool.keep[:0])
+    if "validation" in missing and data.validation != "carve":
+        share, cut = data.validation_fraction, int((side == 1).sum())
+        why = ""
+        if data.validation == "auto" and folds is None and parted is None:
+            why = f", as {100 * share:g} % of {counted(len(side))} would be {cut}"
+        if data.validation == "none" or not why or cut < recipe.LEAST_VALIDATION:
+            side[side == 1] = STAYS
+            nothing = pool.keep[:0]
+            parts["validation"] = replace(
+                pool, role="validation", origin=f"{NONE}{why}", keep=nothing
+            )
     for role in missing:
+        if role in parts:
+            continue
         rows = pool.keep[side == ("test", "validation").index(role)]
         share = fractions[role]
         origin = f"carved from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
+        if role == "test" and parted is not None:
+            origin = f"part {data.fold} of {pool.origin}, stratified, seed {data.split_seed}"
         parts[role] = replace(pool, role=role, origin=origin, keep=rows)
         if not len(rows):
             classes = len(pool.labels_in())
@@ -197,12 +260,31 @@ def _carved(
     return parts
 
 
+def _require_something_scored(test: Part) -> None:
+    if not test.kinds:
+        raise InputError(
+            "data.validation: none, and no row of test has a label, so that nothing would be "
+            "scored; set data.validation=carve"
+        )
+
+
+def _folds(part: Part, ids: Mapping[str, int], many: int, data: recipe.Data) -> Ids:
+    """Which part each row that is in belongs to. (rows,)"""
+    documents = len(np.unique(part.numbers[part.keep]))
+    if documents < many:
+        raise InputError(
+            f"run.folds: expected at least {many} different texts in train, found {documents}"
+        )
+    found: Ids = splits.folds(part.numbers[part.keep], _ids(part, ids), many, data.split_seed)
+    return found
+
+
 def _note_rare_classes(
     parts: Mapping[str, Part], given: Mapping[str, Rows], ledger: Ledger
 ) -> None:
     train = parts["train"].labels_in()
     for role, part in parts.items():
-        if role in given:
+        if role in given or part.origin.startswith(NONE):
             continue
         counts = part.labels_in()
         rare = [f"{name}: {counted(train[name])} in train" for name in train if name not in counts]
@@ -217,9 +299,11 @@ def _limit(parts: Mapping[str, Part], data: recipe.Data, ledger: Ledger) -> None
         "validation": data.max_validation_rows,
         "test": data.max_test_rows,
     }
-    if data.rows_per_class is not None:
+    if data.rows_per_class is not None and "train" in parts:
         _draw_per_class(parts["train"], data.rows_per_class, data.split_seed, ledger)
     for stream, (role, most) in enumerate(limits.items()):
+        if role not in parts:
+            continue
         part = parts[role]
         before = part.keep
         drawn = draw(len(before), most, data.split_seed, stream)

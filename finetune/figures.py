@@ -192,7 +192,8 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
             "note": f"before training: {results['lr_range']['rate']:g} was chosen",
             "chart": lr_range.chart(results["lr_range"]),
         }
-    names = [name for name in results["validation"]["intervals"] if name in (tuned or [{}])[0]]
+    measured = results[results["analysed"]]["intervals"]
+    names = [name for name in measured if name in (tuned or [{}])[0]]
     names = [name for name in names if name != "loss" and "loss" not in name][:3]
     if tuned and names:
         low, high = (of(line[name] for line in tuned for name in names) for of in (min, max))

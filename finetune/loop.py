@@ -6,7 +6,7 @@ Everything is built by the caller and passed in: nothing is loaded or configured
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ def fit(
     train, device, processes = choices.train, accelerator.device, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
     per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
+    per_round = per_epoch * rounds(len(table), train)
     steps = begin + total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
     rate_at = rate_at or scheduled(len(table), choices)
@@ -65,7 +66,7 @@ def fit(
     lengths, room = table.lengths, table.room
     targets = torch.from_numpy(labels).to(device)
     loss_of = row_loss(train, weights)
-    alike = batches.by_class(labels) if train.sampling == "balanced" else None
+    how = sampling(len(table), train)
     parameters = [p for p in model.parameters() if p.requires_grad]
     progress = Progress(steps, first, shown=accelerator.is_main_process, begin=begin)
     model.train()
@@ -74,10 +75,10 @@ def fit(
     for step in range(first, steps):
         epoch, step_in_epoch = divmod(step, per_epoch)
         if step_in_epoch == 0 or step == first:
-            order = batches.epoch_order(len(table), choices.run.seed, epoch, alike)
+            drawn = batches.epoch_steps(labels, how, train.batch_size, choices.run.seed, epoch)
         # The step's rows are a uniform sample, so their mean loss is a Monte Carlo estimate of
         # the true loss, and its gradient one of the true gradient.
-        rows = batches.step_rows(order, train.batch_size, step_in_epoch)
+        rows = drawn[step_in_epoch]
         parts = batches.process_parts(
             rows, room, processes, accelerator.process_index, micro_batch_tokens, sharded
         )
@@ -112,7 +113,7 @@ def fit(
             line = record.line() | {"lr": rate, "epoch": done / per_epoch}
             log(done, line)
             progress.show(line)
-        scored = is_evaluation(done, steps, per_epoch, choices.score.every)
+        scored = is_evaluation(done, steps, per_round, choices.score.every)
         with record.paused():
             if scored:
                 validate(done)
@@ -123,9 +124,32 @@ def fit(
 
 def total_steps(rows: int, train: recipe.Train) -> int:
     """Optimizer steps of the whole run, or of a stage."""
-    steps = train.epochs * batches.steps_per_epoch(rows, train.batch_size)
+    steps = epochs(rows, train) * batches.steps_per_epoch(rows, train.batch_size)
     steps = max(steps, train.min_steps or 0)
     return steps if train.max_steps is None else min(steps, train.max_steps)
+
+
+def epochs(rows: int, train: recipe.Train) -> int:
+    """Passes over the rows, but for what `train.min_steps` and `train.max_steps` say."""
+    return recipe.EPOCHS * rounds(rows, train) if train.epochs == "auto" else train.epochs
+
+
+def rounds(rows: int, train: recipe.Train) -> int:
+    """How many epochs are taken for one, where `train.epochs` is auto: above 1, rows are few.
+
+    Of a few dozen rows, three epochs are three steps, which train nothing.
+    """
+    if train.epochs != "auto":
+        return 1
+    by_default = recipe.EPOCHS * batches.steps_per_epoch(rows, train.batch_size)
+    return max(1, -(-recipe.LEAST_STEPS // by_default))
+
+
+def sampling(rows: int, train: recipe.Train) -> Literal["uniform", "balanced", "stratified"]:
+    """How the rows of a step are drawn; auto: stratified where rows are few, else uniform."""
+    if train.sampling != "auto":
+        return train.sampling
+    return "stratified" if rounds(rows, train) > 1 else "uniform"
 
 
 def scheduled(rows: int, choices: recipe.Recipe, scale: float = 1.0) -> Callable[[int], float]:
@@ -135,7 +159,11 @@ def scheduled(rows: int, choices: recipe.Recipe, scale: float = 1.0) -> Callable
     return lambda step: scale * optim.learning_rate(step, steps, per_epoch, choices.optim)
 
 
-def is_evaluation(done: int, steps: int, per_epoch: int, every: str | int) -> bool:
-    """Whether validation is scored after so many steps: as the recipe says, and after the last."""
-    interval = per_epoch if every == "epoch" else int(every)
+def is_evaluation(done: int, steps: int, per_round: int, every: str | int) -> bool:
+    """Whether validation is scored after so many steps: as the recipe says, and after the last.
+
+    Args:
+        per_round: steps of an epoch, or of the epochs that are taken for one (`rounds`).
+    """
+    interval = per_round if every == "epoch" else int(every)
     return done % interval == 0 or done == steps

@@ -184,6 +184,7 @@ def _linear(
     whole = DocumentClassifierConfig(
         encoder=inner,
         pooling=choices.pooling,
+        pooled_norm=choices.pooled_norm,
         classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
         **fields,
     )
@@ -198,7 +199,9 @@ def _linear(
         )
         fresh = _check_weights(model, info, "encoder.", source, "model.source")
         model.config.encoder.name_or_path = ""
-        same = _is_same_task(config, fields) and config.pooling == choices.pooling
+        same = _is_same_task(config, fields) and all(
+            getattr(config, key) == getattr(choices, key) for key in ("pooling", "pooled_norm")
+        )
         return model, fresh, same
     encoder, info = _from_pretrained(
         AutoModel,

@@ -1,7 +1,8 @@
 """Token ids → logits: a pretrained encoder, pooling, dropout, and one linear layer.
 
     states = encoder(ids)                   # (rows, tokens, hidden)
-    pooled = mean of the real tokens' states, or the first token's state, in fp32
+    pooled = mean of the real tokens' states, or the first token's state, in fp32;
+             where `pooled_norm` says so, scaled to that length
     logits = classifier(dropout(pooled))    # (rows, classes)
 
 There is no tanh layer between pooling and logits, and no other new weight than `classifier`.
@@ -34,6 +35,7 @@ class DocumentClassifierConfig(PretrainedConfig):
     Args:
         encoder: the encoder's config, or its `to_dict()`; null: BERT's defaults.
         pooling: "mean" over the real tokens, or "cls" for the first one.
+        pooled_norm: the Euclidean norm that each pooled vector is scaled to; None: as it comes.
         classifier_dropout: probability of the dropout before the linear layer.
         kwargs: `id2label`, `label2id` and the rest of `PretrainedConfig`.
     """
@@ -45,6 +47,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         self,
         encoder: PretrainedConfig | dict[str, Any] | None = None,
         pooling: str = "mean",
+        pooled_norm: float | None = None,
         classifier_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
@@ -54,6 +57,7 @@ class DocumentClassifierConfig(PretrainedConfig):
             encoder = AutoConfig.for_model(**(encoder or {"model_type": "bert"}))
         self.encoder = encoder
         self.pooling = pooling
+        self.pooled_norm = pooled_norm
         self.classifier_dropout = classifier_dropout
         super().__init__(**kwargs)
 
@@ -111,6 +115,8 @@ class DocumentClassifier(PreTrainedModel):
         kwargs["return_dict"] = True
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         pooled = self.pool(output.last_hidden_state, attention_mask)
+        if self.config.pooled_norm is not None:
+            pooled = self.config.pooled_norm * nn.functional.normalize(pooled, dim=-1)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 logits would tie
             logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
         loss = None

@@ -43,7 +43,7 @@ def render(results: Results, log: Log, recipe: str = "") -> str:
         recipe: the text of recipe.yaml.
     """
     main = advice.main_metric(results)
-    names = [name for name in results["validation"]["intervals"] if name != "loss"]
+    names = [name for name in results[results["analysed"]]["intervals"] if name != "loss"]
     return (
         environment()
         .get_template("report.html")
@@ -181,6 +181,13 @@ def loads(results: Results, folder: str = "model") -> str:
     document = '"A document."'
     if results["data"]["reading"]["text_pair"] is not None:
         document = '{"text": "A text.", "text_pair": "Its second text."}'
+    if advice.has_several(results) and results["thresholds"] is None:
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}", top_k=None{code})\n'
+            f"[found] = classify([{document}], truncation=True)\n"
+            '[one["label"] for one in found if one["score"] >= 0.5]'
+        )
     if advice.has_several(results):
         return (
             "from transformers import pipeline\n\n"

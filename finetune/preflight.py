@@ -54,7 +54,7 @@ def examine(corpus: Corpus, data: recipe.Data) -> Corpus:
     gone = {name: np.zeros(0, dtype=np.int64) for name in splits}
     problems = []
     for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if later not in splits:
+        if not {later, earlier} <= splits.keys():
             continue
         there = alike.matches(later, earlier)
         held = np.setdiff1d(alike.matches(earlier, later).rows, gone[earlier])

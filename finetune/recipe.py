@@ -17,6 +17,13 @@ DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
 # What decides how many steps there are, in the whole run or in a stage.
 LENGTH = ("epochs", "max_steps", "min_steps")
 
+# How often train is passed over by default; and how many steps few rows then make at least.
+EPOCHS = 3
+LEAST_STEPS = 45
+
+# Fewer rows would tell nothing: the interval of their accuracy is wider than 50 points.
+LEAST_VALIDATION = 10
+
 # What is measured, by default, where a row may have several labels.
 SEVERAL_METRICS = ("f1_micro", "f1_macro", "accuracy")
 
@@ -48,8 +55,9 @@ class Data(Section):
     )
     validation: str = Field(
         "auto",
-        description="the split to tune on; carve: cut it from train; auto: validation, valid, val, "
-        "dev or eval where there is one, else carve",
+        description="the split to tune on; carve: cut it from train; none: train on all rows, tune "
+        "nothing, and keep the last step's model; auto: validation, valid, val, dev or eval where "
+        f"there is one, else carve, or none where that gives fewer than {LEAST_VALIDATION} rows",
     )
     test: str = Field(
         "auto",
@@ -80,6 +88,12 @@ class Data(Section):
     validation_fraction: Fraction = Field(0.1, description="the share cut off for validation")
     test_fraction: Fraction = Field(0.1, description="the share cut off for test")
     split_seed: int = Field(0, ge=0, description="the seed of the cut, apart from run.seed")
+    fold: str | None = Field(
+        None,
+        description="2/5: of five parts of train, score the second as test, and train on the "
+        "others; run.folds does so with each",
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+    )
     max_train_rows: Count | None = Field(None, description="train on that many rows, drawn once")
     rows_per_class: Count | None = Field(
         None, description="train on that many rows of each label, drawn once by split_seed"
@@ -145,8 +159,13 @@ class Data(Section):
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise conflict("labels", f"each name once, got {list(self.labels)}")
         for key in ("validation", "test"):
-            if getattr(self, key) not in ("auto", "carve") and getattr(self, key) == self.train:
+            if (
+                getattr(self, key) not in ("auto", "carve", "none")
+                and getattr(self, key) == self.train
+            ):
                 raise conflict(key, f"another split than data.train, got '{self.train}' for both")
+        if self.test == "none":
+            raise conflict("test", "a split, carve or auto, got 'none': something must be scored")
         if self.test == self.validation and self.test not in ("auto", "carve"):
             raise conflict(
                 "test",
@@ -154,6 +173,19 @@ class Data(Section):
                 "used for tuning",
             )
         return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_several(self) -> Self:
+        if (parts := self.fold_of()) is not None and not parts[0] <= parts[1] > 1:
+            raise conflict("fold", f"one of two parts or more, as 2/5, got {self.fold}")
+        return self
+
+    def fold_of(self) -> tuple[int, int] | None:
+        """Which part of how many is the test split."""
+        if self.fold is None:
+            return None
+        part, many = map(int, self.fold.split("/"))
+        return part, many
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
@@ -230,6 +262,12 @@ class Model(Section):
     pooling: Literal["mean", "cls"] = Field(
         "mean", description="how token states become one vector (head: linear)"
     )
+    pooled_norm: float | None = Field(
+        None,
+        gt=0,
+        description="the length that each document's vector is scaled to before the head, so that "
+        "only its direction counts: 10 serves few rows; null: as it comes (head: linear)",
+    )
     head_init: Literal["zeros", "normal"] = Field(
         "zeros", description="zeros: every class starts equally likely; normal: std 0.02"
     )
@@ -251,12 +289,14 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _pooling_belongs_to_linear(self) -> Self:
-        if self.head == "native" and self.pooling != "mean":
-            raise conflict(
-                "pooling",
-                "no choice with model.head 'native', whose class pools in its own way, got "
-                f"'{self.pooling}'",
-            )
+        for key in ("pooling", "pooled_norm"):
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if self.head == "native" and value != default:
+                raise conflict(
+                    key,
+                    "no choice with model.head 'native', whose class pools in its own way, got "
+                    f"{value!r}",
+                )
         return self
 
 
@@ -287,7 +327,12 @@ class Train(Section):
         "stage; the optimizer starts anew, and steps are counted through all. The best model of "
         "all stages is kept; score.patience ends the last one only",
     )
-    epochs: Count = Field(3, description="passes over the training rows")
+    epochs: Count | Literal["auto"] = Field(
+        "auto",
+        description=f"passes over the training rows; auto: {EPOCHS}, or where rows are so few that "
+        f"this makes less than {LEAST_STEPS} steps, as many times {EPOCHS} as it takes (scored "
+        f"{EPOCHS} times in all, and with sampling: stratified)",
+    )
     max_steps: Count | None = Field(None, description="stop the schedule after that many steps")
     min_steps: Count | None = Field(
         None,
@@ -330,10 +375,12 @@ class Train(Section):
         description="what a row's loss is multiplied by, by its label; balanced: n / (classes × n "
         "of the label). In train alone: the loss of validation and test has no weights",
     )
-    sampling: Literal["uniform", "balanced"] = Field(
-        "uniform",
-        description="uniform: an epoch takes each row once; balanced: as many rows, all labels "
-        "equally often, so that rows of a rare one come again",
+    sampling: Literal["auto", "uniform", "balanced", "stratified"] = Field(
+        "auto",
+        description="uniform: an epoch takes each row once, in any order; stratified: with each "
+        "label's share in each step, so that none is missing by chance; balanced: as many rows, "
+        "all labels equally often, so that rows of a rare one come again; auto: stratified where "
+        "rows are few (see epochs), else uniform",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the matrix products; auto: what pays on this hardware"
@@ -532,6 +579,11 @@ class Run(Section):
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] | None = Field(
         None, description="several: a run for each, and their mean and spread"
     )
+    folds: Annotated[int, Field(ge=2, le=100)] | None = Field(
+        None,
+        description="cross-validation in the place of a test split, where documents are few: so "
+        "many runs, each scored on the part of train that it left out; then one on all rows",
+    )
     trackers: Annotated[
         tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="also log to these, where installed")
@@ -542,6 +594,8 @@ class Run(Section):
             raise conflict("overwrite", "false with run.resume, which goes on with what is there")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise conflict("seeds", f"each once, got {list(self.seeds)}")
+        if self.folds is not None and self.seeds is not None:
+            raise conflict("folds", "null with run.seeds: several folds, or several seeds")
         return self
 
 

@@ -16,6 +16,8 @@
     data               source; labels in order; multi_label: whether a row may have several, or
                        none; splits: of each its origin, rows, classes (rows of each label),
                        truncated_rows, cut_tokens, median and longest (tokens of a whole text);
+                       folds: null, or into how many parts train was dealt where test is train
+                       itself, each part judged by a model that had not seen it (run.folds);
                        findings: of each its kind, split, count, places (the first few), rule (what
                        was done), other (a second split), says (it in words)
     data.reading       how a document becomes tokens, as the saved model's config.json has it under
@@ -192,6 +194,7 @@ def results(
                 }
                 for split in corpus.splits()
             },
+            "folds": None if corpus.folds is None else int(corpus.folds.max()) + 1,
             "reading": dataclasses.asdict(reading),
             "long": audit.as_json(long),
             "findings": [finding.short() for finding in corpus.findings],

@@ -20,7 +20,7 @@ from finetune.tokens import TokenTable
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
-    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "trackers")),
+    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds", "trackers")),
     *(f"checkpoint.{key}" for key in recipe.Checkpoint.model_fields),
     *("cache.dir", "cache.keep", "cache.tokens"),
     *(f"publish.{key}" for key in recipe.Publish.model_fields),

@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError("--json: a dry run has no results; leave one of the two out")
             terminal.be_quiet(known.quiet, known.json)
             recipe = recipe_file.load(known.recipe, words)
-            if recipe.run.seeds is None:
-                folder, name = run(recipe, listener, dry=known.dry_run), "results.json"
-            else:
+            if recipe.run.seeds is not None:
                 folder, name = run_seeds(recipe, listener, dry=known.dry_run), "seeds.json"
+            elif recipe.run.folds is not None:
+                folder, name = run_folds(recipe, listener, dry=known.dry_run), "results.json"
+            else:
+                folder, name = run(recipe, listener, dry=known.dry_run), "results.json"
             if known.json and folder is not None:
                 terminal.say_file(folder / name)
         except InputError as error:
@@ -98,12 +100,24 @@ def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
     return home
 
 
+def run_folds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
+    """A run for each fold, and one on all rows, which these score; its folder.
+
+    Raises:
+        InputError: as one run does.
+    """
+    from finetune import folds
+
+    return folds.run_all(recipe, lambda one, judges: run(one, listener, dry, judges=judges))
+
+
 def run(
     recipe: Recipe,
     listener: Listener,
     dry: bool = False,
     watch: "Watch | None" = None,
     look: "Callable[[Range], None] | None" = None,
+    judges: Sequence[Path] = (),
 ) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
@@ -112,6 +126,7 @@ def run(
             taken out before anything could look at it, and the run ends with its last step.
         look: is told of the range test that `optim.lr: auto` asks for, and nothing more is done;
             test is taken out here too.
+        judges: the folders of the folds' runs: trains on all rows, which these runs have scored.
 
     Raises:
         StoppedError: after a signal.
@@ -149,6 +164,7 @@ def run(
         sources,
         stages,
         state,
+        stopping,
         summary,
         token_cache,
         tokens,
@@ -205,7 +221,12 @@ def run(
     home = recipe.cache.folder()  # of what would crowd memory
     summary.say_source(recipe)
     corpus = main_first(
-        accelerator, lambda: data.prepare(sources.load_rows(recipe.data, home), recipe.data)
+        accelerator,
+        lambda: data.prepare(
+            sources.load_rows(recipe.data, home),
+            recipe.data,
+            folds=recipe.run.folds if judges else None,
+        ),
     )
     if corpus.multi_label:
         recipe = for_several_labels(recipe)
@@ -217,6 +238,7 @@ def run(
         )
     if watch is not None or look is not None:
         corpus = corpus.without_test()
+    stopping.check(recipe, corpus, tries=watch is not None)
     metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
@@ -364,7 +386,7 @@ def run(
         trackers.finish(accelerator)
         return course.folder
     with meter("close"):
-        outcome = closing.finish(course, plan.precision)
+        outcome = closing.finish(course, plan.precision, judges)
 
     def analyse() -> dict[str, Any]:
         with meter("analyse"):

@@ -89,7 +89,7 @@ def roles(found: Collection[str], data: recipe.Data) -> Roles:
     chosen: dict[str, str | None] = {}
     problems = []
     for role, name in asked.items():
-        if name == "carve" and role != "train":
+        if name in ("carve", "none") and role != "train":
             chosen[role] = None
         elif name == "auto":
             by_lower = {split.lower(): split for split in found if split not in taken}

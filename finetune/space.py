@@ -29,7 +29,7 @@ FIXED = {
         (
             *("data.source", "data.config", "data.revision", "data.train", "data.validation"),
             *("data.validation_fraction", "data.max_validation_rows", "data.split_seed"),
-            *("data.test", "data.test_fraction", "data.max_test_rows", "data.labels"),
+            *("data.test", "data.test_fraction", "data.max_test_rows", "data.labels", "data.fold"),
         ),
         "it decides which rows trials are compared on",
     ),

@@ -69,6 +69,40 @@ def carve(
     return cuts
 
 
+def folds(keys: np.ndarray, labels: np.ndarray, many: int, seed: int) -> np.ndarray:
+    """Deal a pool into parts of like size, each with its share of each label.
+
+    Rows of the same key go to one part, as in `carve`. Of several labels a row, its rarest counts.
+
+    Args:
+        keys, labels, seed: as of `carve`.
+
+    Returns:
+        (rows,) int64: 0 … many - 1.
+    """
+    _, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
+    line = _shuffle(len(first_rows), seed, 3001)
+    line = line[np.argsort(rarest(labels)[first_rows[line]], kind="stable")]
+    parts = np.empty(len(line), dtype=np.int64)
+    parts[line] = np.arange(len(line)) % many
+    part_of: np.ndarray = parts[groups]
+    return part_of
+
+
+def rarest(labels: np.ndarray) -> np.ndarray:
+    """One class id for each row: its own; of several, that of the fewest rows; of none, another.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 (rows, classes).
+    """
+    if labels.ndim == 1:
+        return labels
+    has = labels > 0
+    found = np.where(has, has.sum(axis=0), len(labels) + 1).argmin(axis=1)
+    one: np.ndarray = np.where(has.any(axis=1), found, labels.shape[1])
+    return one
+
+
 def draw(rows: int, most: int | None, seed: int, stream: int) -> np.ndarray:
     """At most `most` of `rows` row indices, drawn uniformly, in ascending order."""
     if most is None or most >= rows:

@@ -50,7 +50,8 @@ class Stage:
         number: counted from 1, of so `many`.
         choices: the recipe as the stage has it.
         begin, end: its steps, counted through all stages: begin … end - 1.
-        passes: over the rows.
+        rows: of train.
+        passes: over them.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Stage:
     choices: recipe.Recipe
     begin: int
     end: int
+    rows: int
     passes: float
 
     @property
@@ -81,7 +83,7 @@ def of(choices: recipe.Recipe, rows: int) -> tuple[Stage, ...]:
     for number, one in enumerate(recipes, 1):
         steps = loop.total_steps(rows, one.train)
         passes = steps / batches.steps_per_epoch(rows, one.train.batch_size)
-        found.append(Stage(number, len(recipes), one, begin, begin + steps, passes))
+        found.append(Stage(number, len(recipes), one, begin, begin + steps, rows, passes))
         begin += steps
     return tuple(found)
 
@@ -167,7 +169,7 @@ class Builder:
         prepared, optimizer = accelerator.prepare(made, optim.build(made, choices.optim))
         plan = memory.fitting(self.plan, prepared, tables["train"], accelerator)
         if frozen is not None:
-            again = {name: tables[name] for name in ("train", "validation")}  # test is scored once
+            again = {name: t for name, t in tables.items() if name != "test"}  # scored once
             tables |= prefix.fill(frozen, prepared, again, choices, plan, accelerator)
         plain = self.tables
         if plan.packed:

@@ -7,8 +7,30 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from finetune import recipe
+from finetune.corpus import Corpus
 from finetune.problems import InputError, StoppedError
 from finetune.signals import Listener
+
+
+def check(choices: recipe.Recipe, corpus: Corpus, tries: bool) -> None:
+    """Refuse what only validation could decide where there is none.
+
+    Args:
+        tries: whether this is a trial of several, which are compared by it.
+
+    Raises:
+        InputError: names what asked for it.
+    """
+    if len(corpus.validation):
+        return
+    none = f"there is no validation split ({corpus.validation.origin}); set data.validation=carve"
+    if tries:
+        raise InputError(f"data.validation: trials are compared by validation, and {none}")
+    if choices.score.patience is not None:
+        raise InputError(
+            f"score.patience: {none}, or leave score.patience out, as nothing tells when to stop"
+        )
 
 
 class Stopping:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune import advice, audit, batches, optim, recipe_file, seeds, stages
+from finetune import advice, audit, batches, loop, optim, recipe_file, seeds, stages
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.lr_range import Range as LrRange
@@ -54,8 +54,9 @@ def say_inspected(corpus: Corpus, found: Mapping[str, Any]) -> None:
 
 
 def _say_splits(corpus: Corpus) -> None:
-    for split in corpus.splits():
-        say_wrapped(f"{split.name}: {split.origin}", mark="  ")
+    for split in (corpus.train, corpus.validation, corpus.test):
+        if len(split) or split is corpus.validation:
+            say_wrapped(f"{split.name}: {split.origin}", mark="  ")
     counts = class_counts(corpus.train, corpus.labels)
     if len(counts) <= MOST_CLASSES:
         listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -125,7 +126,10 @@ def _planned(stage: stages.Stage) -> str:
     of, least, passes = choices.optim, choices.train.min_steps, stage.passes
     more = ""
     if least == steps:
-        passes, more = choices.train.epochs, f", or as many as {least:,} steps take"
+        passes = loop.epochs(stage.rows, choices.train)
+        more = f", or as many as {least:,} steps take"
+    elif loop.rounds(stage.rows, choices.train) > 1:
+        more = ", as rows are few"
     said = (
         f"{steps:,} steps of {choices.train.batch_size} documents, {passes:.3g} "
         f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
@@ -250,11 +254,12 @@ def say_results(results: Mapping[str, Any], folder: Path) -> None:
 def _scores(results: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the closing table: each metric on validation and test, its interval, baselines."""
     validation, test, plain = results["validation"], results["test"], results["baselines"]
-    labelled = test["labelled"]
-    head = ["", "validation", *(["test", "95 % interval", "TF-IDF", "majority"] * labelled)]
+    labelled, tuned = test["labelled"], advice.is_tuned(results)
+    head = ["", *["validation"] * tuned]
+    head += ["test", "95 % interval", "TF-IDF", "majority"] * labelled
     rows = [head]
-    for name in validation["intervals"]:
-        row = [name[:22], f"{validation[name]:.4f}"]
+    for name in results[results["analysed"]]["intervals"]:
+        row = [name[:22], *[f"{validation[name]:.4f}" for _ in range(tuned)]]
         if labelled:
             pair = test["intervals"][name]
             row += [
@@ -263,7 +268,8 @@ def _scores(results: Mapping[str, Any]) -> list[list[str]]:
                 *(f"{plain[of][name]:.4f}" for of in ("tfidf", "majority")),
             ]
         rows.append(row)
-    counts = ["rows", f"{validation['rows']:,}", *[f"{test['rows']:,}", "", "", ""] * labelled]
+    counts = ["rows", *[f"{validation['rows']:,}"] * tuned]
+    counts += [f"{test['rows']:,}", "", "", ""] * labelled
     return [*rows, counts]
 
 
@@ -273,7 +279,9 @@ def headline(results: Mapping[str, Any]) -> str:
     name = advice.main_metric(results)
     value, pair = results[split][name], results[split]["intervals"][name]
     sure = "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
-    return f"{split.capitalize()} {name} {value:.4f}{sure}"
+    folds = results["data"].get("folds")
+    said = split.capitalize() if folds is None else f"Cross-validated, {folds} folds:"
+    return f"{said} {name} {value:.4f}{sure}"
 
 
 def say_seeds(found: Mapping[str, Any], folder: Path) -> None:

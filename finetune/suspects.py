@@ -80,6 +80,18 @@ def judged(choices: recipe.Recipe, corpus: Corpus, splits: Sequence[Split]) -> l
     Raises:
         InputError: where the encoder cannot be had, or a label has too few rows.
     """
+    found = np.concatenate(vectors(choices, corpus, splits))
+    return rank(splits, found, corpus.labels, choices.run.seed)
+
+
+def vectors(
+    choices: recipe.Recipe, corpus: Corpus, splits: Sequence[Split]
+) -> list[NDArray[np.float32]]:
+    """What a recipe's encoder, as it came, makes of each document: (rows, hidden) for each split.
+
+    Raises:
+        InputError: where the encoder cannot be had.
+    """
     plan = hardware.plan(choices.model, choices.train)
     hardware.set_up(plan)
     source = sources.model_source(choices.model.source)
@@ -94,14 +106,14 @@ def judged(choices: recipe.Recipe, corpus: Corpus, splits: Sequence[Split]) -> l
     if plan.packed:
         packing.attach(classifier)
     torch.nn.Module.to(classifier, plan.device)
-    vectors = []
+    found = []
     for split in splits:
         table = reads.encode(split.texts, split.seconds, tokenizer)
         if plan.packed:
             table = packing.PackedTable.of(table)
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bf16"):
-            vectors.append(states(classifier, table, plan.micro_batch_tokens))
-    return rank(splits, np.concatenate(vectors), corpus.labels, choices.run.seed)
+            found.append(states(classifier, table, plan.micro_batch_tokens))
+    return found
 
 
 @torch.no_grad()

@@ -189,8 +189,9 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=TO_LEARN_FROM)
     if sweep.pruner == "hyperband":
         # Where scorings are counted in steps, the first whole trial says how many there are.
-        epochs = sum(stage.train.epochs for stage in sweep.base.by_stage())
-        most = "auto" if sweep.base.score.every != "epoch" else epochs
+        epochs = [stage.train.epochs for stage in sweep.base.by_stage()]
+        known = sweep.base.score.every == "epoch" and "auto" not in epochs
+        most = sum(map(int, epochs)) if known else "auto"
         return optuna.pruners.HyperbandPruner(1, most, reduction_factor=2)
     return optuna.pruners.NopPruner()
 

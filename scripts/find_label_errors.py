@@ -33,7 +33,7 @@ def main() -> int:
         terminal.quiet_libraries()
         choices = recipe_file.load(known.recipe, words)
         corpus = data.prepare(sources.load_rows(choices.data, choices.cache.folder()), choices.data)
-        splits = [corpus.train, corpus.validation]
+        splits = [split for split in (corpus.train, corpus.validation) if len(split)]
         truth = {}
         if known.truth is not None:
             wanted = Wanted(choices.data.columns(), choices.data.label, needs_label=True)

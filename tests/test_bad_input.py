@@ -244,7 +244,7 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
         pytest.param(
             ["train.epochs=1.5", "data.on_empty=skip", "train.max_steps=" + 5000 * "9"],
             ["command line: data.on_empty: expected drop, keep or stop, got 'skip'",
-             "command line: train.epochs: expected a whole number of at least 1, got 1.5",
+             "command line: train.epochs: expected a whole number of at least 1 or auto, got 1.5",
              "command line: train.max_steps: expected a whole number of at least 1, got "
              f"'{5000 * '9'}'"],
             id="wrong types",
@@ -295,7 +295,8 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
             ["optim.lr=-1", "train.epochs=zero", "model.hed=native", "--run.seed=3"],
             ["--run.seed=3: expected section.key=value; write run.seed=3",
              "command line: model.hed: no such key; did you mean model.head?",
-             "command line: train.epochs: expected a whole number of at least 1, got 'zero'",
+             "command line: train.epochs: expected a whole number of at least 1 or auto, got "
+             "'zero'",
              "command line: optim.lr: expected a number above 0 or auto, got -1"],
             id="several at once",
         ),
@@ -436,9 +437,8 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         ),
         pytest.param(
             {"data/train.csv": table(ROWS[:4])},
-            [f"{role}: carving 10 % (data.{role}_fraction) of 4 rows gives none; it takes at "
-             "least 5 different texts, and one more than the 2 classes, each of which keeps one "
-             "in train" for role in ("test", "validation")],
+            ["test: carving 10 % (data.test_fraction) of 4 rows gives none; it takes at least 5 "
+             "different texts, and one more than the 2 classes, each of which keeps one in train"],
             id="too few rows",
         ),
         pytest.param(
@@ -809,6 +809,7 @@ def test_a_loss_that_is_not_finite(
     here: Path, capfd: pytest.CaptureFixture[str], every: str, kept: str
 ) -> None:
     words = ["optim.lr=1e30", "optim.max_grad_norm=null", f"score.every={every}"]
+    words += ["data.validation=carve"]
     assert run.main(["recipe.yaml", *words]) == 2
     assert capfd.readouterr().err == (f"error: {NOT_FINITE}; {kept}\n")
     assert (here / "out" / "model" / "config.json").exists() == (every == "1")

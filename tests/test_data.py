@@ -277,7 +277,7 @@ def test_carved_splits() -> None:
 
 def test_the_cut_is_recorded() -> None:
     """A seed means the same rows on every machine and in every version."""
-    corpus = prepare({"train": many(20)}, Data(source="x", split_seed=7))
+    corpus = prepare({"train": many(20)}, Data(source="x", split_seed=7, validation="carve"))
     assert corpus.test.texts == ["train.csv text 14", "train.csv text 17"]
     digest = "8c3e79d20ff8d7300dcd1bd0c08aa89773bc0f214b23d8d9e3611c39a8d324c7"
     assert fingerprint(corpus) == digest
@@ -286,7 +286,7 @@ def test_the_cut_is_recorded() -> None:
 def test_rare_classes_stay_in_train() -> None:
     labels: list[Any] = ["x"] * 20 + ["rare", "y", "y"]
     texts: list[str | None] = [f"t{i}" for i in range(23)]
-    corpus = prepare({"train": rows(texts, labels)}, Data(source="x"))
+    corpus = prepare({"train": rows(texts, labels)}, Data(source="x", validation="carve"))
     assert lines(corpus) == [
         f"{split}: 2 classes have no row here (rare: 1 row in train, y: 2 rows in train): too few "
         "rows to cut one off; the score there says nothing of them"
@@ -295,7 +295,7 @@ def test_rare_classes_stay_in_train() -> None:
 
 
 def test_a_pool_too_small_to_cut() -> None:
-    assert problems({"train": many(4)}) == [
+    assert problems({"train": many(4)}, validation="carve") == [
         f"{role}: carving 10 % (data.{role}_fraction) of 4 rows gives none; it takes at least 5 "
         "different texts, and one more than the 2 classes, each of which keeps one in train"
         for role in ("test", "validation")

@@ -1,14 +1,24 @@
 """Few rows: so many of each label, drawn by a seed, and steps as the measure of a run."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from finetune import data, recipe, recipe_file
+from finetune import batches, data, loop, recipe, recipe_file
 from finetune.problems import InputError
 from finetune.sources import load_rows
-from tests.runs import results, run_here
+from tests.runs import assert_same, lines, newest, results, run_here, stopped_at
+
+LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array)
+SETS = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=1, max_size=60).map(np.array)
+
+QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def drawn(most, seed):
@@ -37,6 +47,154 @@ def test_steps_are_the_measure(here, capsys):
     )
     run_here("run.dir=long", "train.min_steps=7", "train.epochs=1")
     assert results(here / "long")["train"]["steps"] == 12
+
+
+@QUICK
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_few_rows_make_enough_steps(rows, batch_size):
+    train = recipe.Train(batch_size=batch_size)
+    per_epoch, steps = batches.steps_per_epoch(rows, batch_size), loop.total_steps(rows, train)
+    assert steps == per_epoch * loop.epochs(rows, train)
+    if 3 * per_epoch >= recipe.LEAST_STEPS:
+        assert (loop.epochs(rows, train), loop.sampling(rows, train)) == (3, "uniform")
+    else:
+        assert recipe.LEAST_STEPS <= steps < recipe.LEAST_STEPS + 3 * per_epoch
+        assert loop.sampling(rows, train) == "stratified"
+        per_round = per_epoch * loop.rounds(rows, train)
+        scored = [
+            n for n in range(1, steps + 1) if loop.is_evaluation(n, steps, per_round, "epoch")
+        ]
+        assert len(scored) == 3
+
+
+def test_a_recipe_that_names_its_epochs_has_them():
+    train = recipe.Train(epochs=1)
+    assert (loop.total_steps(32, train), loop.sampling(32, train)) == (1, "uniform")
+    assert loop.total_steps(32, recipe.Train(max_steps=5)) == 5
+    assert loop.total_steps(32, recipe.Train(min_steps=60)) == 60
+
+
+def test_few_rows_by_default(here, capsys):
+    run_here("run.dir=run", "data.rows_per_class=4", "train.epochs=auto", "score.every=epoch")
+    assert "48 steps of 8 documents, 24 epochs, as rows are few; sgd" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    assert [line["step"] for line in lines(here / "run", "validation")] == [16, 32, 48]
+
+
+@QUICK
+@given(LABELS, st.integers(1, 40), st.integers(0, 3), st.integers(0, 3))
+def test_each_step_has_its_share_of_each_class(labels, batch_size, seed, epoch):
+    steps = batches.epoch_steps(labels, "stratified", batch_size, seed, epoch)
+    assert len(steps) == batches.steps_per_epoch(len(labels), batch_size)
+    assert sorted(np.concatenate(steps)) == list(range(len(labels)))
+    sizes = {len(rows) for rows in steps}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    for c in range(6):
+        counts = [int((labels[rows] == c).sum()) for rows in steps]
+        assert max(counts) - min(counts) <= 1
+
+
+@QUICK
+@given(SETS, st.integers(1, 20))
+def test_of_several_labels_each_row_comes_once(labels, batch_size):
+    steps = batches.epoch_steps(labels, "stratified", batch_size, 0, 0)
+    assert sorted(np.concatenate(steps)) == list(range(len(labels)))
+
+
+def test_a_row_is_as_likely_in_one_step_as_in_another():
+    labels, many = np.array([0] * 3 + [1] * 8), 3000
+    seen = np.zeros((3, len(labels)))
+    for epoch in range(many):
+        for step, rows in enumerate(batches.epoch_steps(labels, "stratified", 4, 0, epoch)):
+            seen[step, rows] += 1 / len(rows)  # its weight in the step's mean loss
+    # Each row has the same, 1/11, but for chance: of a share of 1/3, 0.0086, over some 4 rows.
+    assert np.abs(seen / many - 1 / 11).max() < 5 * 0.0086 / 3
+
+
+def few(folder, rows=60):
+    """A folder of so few documents, without splits."""
+    lines = (folder / "data" / "train.jsonl").read_text().splitlines(keepends=True)
+    (folder / "few").mkdir()
+    (folder / "few" / "train.jsonl").write_text("".join(lines[:rows]))
+    return "data.source=few"
+
+
+def test_too_few_rows_to_tune_by(here):
+    def splits(**keys):
+        choices = recipe.Data(source="few", **keys)
+        corpus = data.prepare(load_rows(choices), choices)
+        return [len(split) for split in (corpus.train, corpus.validation, corpus.test)], corpus
+
+    few(here)
+    sizes, corpus = splits()
+    assert sizes == [54, 0, 6]
+    assert corpus.validation.origin == "none, as 10 % of 60 rows would be 6"
+    assert corpus.splits() == (corpus.train, corpus.test)
+    assert splits(validation="carve")[0] == [48, 6, 6]
+    assert splits(validation_fraction=0.2)[0] == [42, 12, 6]
+    # The cut of test is the same, whatever becomes of validation.
+    tests = {tuple(splits(validation=v)[1].test.texts) for v in ("auto", "carve", "none")}
+    assert len(tests) == 1
+    choices = recipe.Data(source="data", validation="none")
+    assert len(data.prepare(load_rows(choices), choices).validation) == 0
+
+
+def test_a_run_without_validation(here, capsys):
+    words = few(here), "train.epochs=auto", "score.every=epoch", "checkpoint.keep=9"
+    run_here("run.dir=run", *words)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "validation: none, as 10 % of 60 rows would be 6" in said
+    assert "rows 6" in said
+    found = results(here / "run")
+    assert found["validation"] == {"rows": 0, "labelled": False, "step": found["train"]["steps"]}
+    assert found["calibration"]["temperature"] == 1
+    assert found["calibration"]["validation"] is None
+    assert found["abstention"] is None
+    assert found["test"]["rows"] == 6
+    assert lines(here / "run", "validation") == []
+    page = (here / "run" / "report.html").read_text()
+    assert "There was no validation split: the model is that of the last step" in page
+    card = (here / "run" / "model" / "README.md").read_text()
+    assert "the model of the last step, as there was no validation split" in card
+    # The folder holds the last step's weights, as its checkpoint has them.
+    last = load_file(newest(here / "run") / "state.safetensors")
+    kept = load_file(here / "run" / "model" / "model.safetensors")
+    name = "classifier.weight"
+    [there] = [key for key in last if key.endswith(name) and last[key].shape == kept[name].shape][
+        :1
+    ]
+    assert torch.equal(last[there], kept[name])
+    # Taken up again, it comes out the same.
+    again = stopped_at(here / "run", here / "again", 50)
+    run_here("run.resume=again", *words)
+    assert_same(here / "run", again)
+
+
+def test_what_only_validation_could_decide(here, capsys):
+    run_here("run.dir=run", few(here), "score.patience=3", code=2)
+    assert capsys.readouterr().err == (
+        "error: score.patience: there is no validation split (none, as 10 % of 60 rows would be "
+        "6); set data.validation=carve, or leave score.patience out, as nothing tells when to "
+        "stop\n"
+    )
+    with pytest.raises(InputError, match=r"data.test: expected a split, carve or auto, got 'none'"):
+        recipe_file.load("tiny.yaml", ["data.test=none"])
+
+
+def test_of_several_labels_without_validation(here):
+    lines = (here / "data" / "train.jsonl").read_text().splitlines()[:60]
+    (here / "few").mkdir()
+    with (here / "few" / "train.jsonl").open("w") as out:
+        for i, line in enumerate(lines):
+            row = json.loads(line)
+            out.write(json.dumps(row | {"label": [row["label"], "d"][: 1 + i % 2]}) + "\n")
+    run_here("run.dir=run", "data.source=few", "train.epochs=2")
+    found = results(here / "run")
+    assert found["validation"]["rows"] == 0
+    assert found["thresholds"] is None
+    assert "f1_micro" in found["test"]
 
 
 def test_what_cannot_be(here):

@@ -207,6 +207,25 @@ def test_cls_pooling_takes_the_first_real_token(encoders):
     assert model.pool(states.bfloat16(), mask).dtype == torch.float32
 
 
+def test_pooled_vectors_of_one_norm(encoders, tmp_path):
+    """Only their direction counts: the logits of the scaled vectors, also after a way to disk."""
+    folder = encoders["bert"]
+    plain, scaled = (
+        build(folder, head_init="normal"),
+        build(folder, head_init="normal", pooled_norm=7),
+    )
+    assert plain.config.pooled_norm is None
+    inputs = batch(folder)
+    states = plain.encoder(**inputs).last_hidden_state
+    pooled = plain.pool(states, inputs["attention_mask"])
+    pooled = 7 * pooled / pooled.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(logits_of(scaled, inputs), plain.classifier(pooled))
+    module.save(scaled, tiny_tokenizer(), tmp_path / "saved")
+    loaded, _ = module.load(tmp_path / "saved")
+    assert loaded.config.pooled_norm == 7
+    torch.testing.assert_close(logits_of(loaded, inputs), logits_of(scaled, inputs))
+
+
 def test_gradient_checkpointing_gives_the_same_gradients(encoders):
     folder = encoders["bert"]
     grads = []

@@ -76,7 +76,7 @@ modell: {}
         "r.yaml: model.pooling: expected mean or cls, got 'max'",
         "r.yaml: model.freeze: expected auto, none, embeddings or encoder or a whole number of "
         "at least 1, got 0",
-        "r.yaml: train.epochs: expected a whole number of at least 1, got 0",
+        "r.yaml: train.epochs: expected a whole number of at least 1 or auto, got 0",
         "r.yaml: train.lr: no such key; did you mean optim.lr?",
         "r.yaml: train.learning_rate: no such key; did you mean optim.lr?",
         "r.yaml: optim.lr: expected a number above 0 or auto, got 'fast'",

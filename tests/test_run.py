@@ -283,6 +283,7 @@ def test_a_first_try_with_a_few_documents(work):
         "text,label\n" + "".join(f"word {WORDS[i]},{i % 2}\n" for i in range(12))
     )
     words = "data.source=few", "data.labels=[no, yes]", "train.epochs=1"
+    words = *words, "data.validation=carve"
     _, results = run(work, [sys.executable, RUN], *words, name="few-run")
     assert results["data"]["labels"] == ["no", "yes"]
     assert (results["validation"]["rows"], results["test"]["rows"]) == (1, 1)

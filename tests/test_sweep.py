@@ -185,7 +185,7 @@ def test_problems_are_told_at_once(here, capsys):
         f"{at}modl.source: expected a key of the recipe such as optim.lr; did you mean 'model'?",
         f"{at}optim.lrr: no such key; did you mean optim.lr?",
         f"{at}optim.warmup: expected a number of at least 0 and below 1, got 1.5",
-        f"{at}train.epochs: expected a whole number of at least 1, got 1.0",
+        f"{at}train.epochs: expected a whole number of at least 1 or auto, got 1.0",
         f"{at}optim.schedule: expected linear, cosine or constant, got 'step'",
     ]
 

@@ -1,0 +1,105 @@
+"""Cross-validation, for documents too few to spare any: k runs and one more, as `run.folds` asks.
+
+    run.folds: 5    # → runs/<recipe>/<time>/fold-1 … fold-5, all
+
+Train is dealt into k parts. Run i trains on all parts but the i-th, and scores that one as its
+test. Then one more run trains on all rows. Its score is what the k runs said of the rows that they
+had not seen: each document counts once. That is the score of models that learned from a share of
+(k - 1) / k of the documents, so if anything a little too low for the one that is kept (Stone 1974;
+Kohavi 1995).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.corpus import Corpus
+from finetune.problems import InputError
+from finetune.recipe import Recipe
+from finetune.terminal import say
+
+TINY = 1e-6  # as predictions are written with six digits
+
+
+def recipes(choices: Recipe) -> list[Recipe]:
+    """The recipe of each fold's run; last of all, that of the run on all rows.
+
+    Raises:
+        InputError: where a run in folds cannot do what is asked for.
+    """
+    run, many = choices.run, choices.run.folds
+    assert many is not None
+    if run.resume is not None and (run.resume != "auto" or run.dir is None):
+        raise InputError(
+            "run.resume: expected auto with run.folds, and run.dir, the folder that holds fold-1, "
+            f"got {run.resume}"
+        )
+    home = Path("runs") / (run.name or "run") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    base = home if run.dir is None else Path(run.dir)
+
+    def part(number: int) -> Recipe:
+        to = run.model_copy(update={"dir": str(base / f"fold-{number}"), "folds": None})
+        data = choices.data.model_copy(update={"fold": f"{number}/{many}"})
+        publish = choices.publish.model_copy(update={"repo_id": None})
+        return choices.model_copy(update={"run": to, "data": data, "publish": publish})
+
+    whole = run.model_copy(update={"dir": str(base / "all")})
+    parts = [part(number) for number in range(1, many + 1)]
+    return [*parts, choices.model_copy(update={"run": whole})]
+
+
+def run_all(choices: Recipe, run: Callable[[Recipe, Sequence[Path]], Path | None]) -> Path | None:
+    """Run the folds, then all rows; that last run's folder, of a dry run None.
+
+    Args:
+        run: is also given the folders of the folds' runs, where these have judged all rows.
+
+    Raises:
+        InputError: as one run does.
+    """
+    *folds, whole = recipes(choices)
+    folders: list[Path] = []
+    for number, one in enumerate(folds, 1):
+        say("\n" * (number > 1) + f"Fold {number} of {len(folds)}\n")
+        folder = run(one, ())
+        if folder is None:
+            return None
+        folders.append(folder)
+    say("\nAll rows, scored by the folds\n")
+    return run(whole, folders)
+
+
+def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
+    """What each row of test was given by the run that had not seen it. (rows, classes)
+
+    Probabilities as logits: of single labels, their logarithms; of several, log odds.
+
+    Args:
+        folders: of the folds' finished runs.
+        corpus: of all rows, whose test is train itself.
+
+    Raises:
+        InputError: where a row was not judged, as the data changed meanwhile.
+    """
+    chances: dict[str, list[float]] = {}
+    for folder in folders:
+        file = folder / "predictions" / "test.jsonl"
+        for line in file.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            chances[row["row"]] = row["probabilities"]
+    places = [corpus.test.places.place(i) for i in range(len(corpus.test))]
+    missing = [place for place in places if place not in chances]
+    if missing:
+        raise InputError(
+            f"run.folds: {missing[0]} is in none of the folds' predictions, as the data changed "
+            "meanwhile; start anew"
+        )
+    found = np.clip(np.array([chances[place] for place in places]), TINY, 1 - TINY)
+    odds: NDArray[np.float64] = np.log(found)
+    if corpus.multi_label:
+        odds = odds - np.log1p(-found)
+    return odds.astype(np.float32)
