@@ -1,6 +1,8 @@
 """Few rows: so many of each label, drawn by a seed, and steps as the measure of a run."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 from finetune import batches, data, loop, recipe, recipe_file
 from finetune.problems import InputError
 from finetune.sources import load_rows
+from tests.processes import ENVIRONMENT, ROOT
 from tests.runs import assert_same, lines, newest, results, run_here, stopped_at
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array)
@@ -195,6 +198,32 @@ def test_of_several_labels_without_validation(here):
     assert found["validation"]["rows"] == 0
     assert found["thresholds"] is None
     assert "f1_micro" in found["test"]
+
+
+def test_the_bench(here, tmp_path):
+    """Each side trains on the same drawn rows, and what stands in its file is not run again."""
+    command = [
+        *(sys.executable, ROOT / "scripts" / "bench_few_shot.py", "data", "--encoder", "encoder"),
+        *("--rows", "4", "--draws", "1", "--test-rows", "10", "--sides", "ours", "probe", "tfidf"),
+        *("--json", tmp_path / "bench.json", "train.max_steps=3", "data.max_length=32"),
+    ]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+
+    def bench():
+        return subprocess.run(
+            command, cwd=here, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    done = bench()
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [one["side"] for one in found] == ["ours", "probe", "tfidf"]
+    assert {one["draw"] for one in found} == {1}
+    assert all(0 <= one["accuracy"] <= 1 < one["whole"] for one in found)
+    assert found[0]["steps"] == 3
+    again = bench()
+    assert again.stdout == done.stdout
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
 
 
 def test_what_cannot_be(here):
