@@ -655,6 +655,7 @@ class Recipe(Section):
             "model.freeze": ("auto", self.optim.freezes()),
             "optim.lr": (None, DEFAULT_LR[self.optim.name]),
             **{f"train.{key}": (getattr(train, key),) for key in LENGTH},
+            "train.epochs": ("auto", EPOCHS),  # what auto means, unless rows are few
         }
         for name, defaults in by_default.items():
             section, key = name.split(".")

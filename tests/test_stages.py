@@ -268,7 +268,7 @@ def test_longer_than_before(here, probed, capsys):
         ),
         (
             ["train.stages=[{epochs: 2}]", "train.epochs=4"],
-            "train.epochs: expected 3, its default, as each of train.stages has its own, got 4",
+            "train.epochs: expected auto, its default, as each of train.stages has its own, got 4",
         ),
         (
             ["train.stages=[{freeze: 1}]", "model.freeze=encoder"],
@@ -308,5 +308,5 @@ def test_steps_are_counted_through_all(tmp_path):
     assert [(one.choices.model.freeze, one.choices.optim.lr) for one in found] == [
         ("encoder", 0.3), (1, 0.03), ("embeddings", 0.03), ("encoder", 0.03),
     ]  # fmt: skip
-    [only] = stages.of(recipe_file.load(file), rows=93)
+    [only] = stages.of(recipe_file.load(file, ["train.epochs=3"]), rows=93)
     assert (only.begin, only.end, only.number, only.many) == (0, 9, 1, 1)
