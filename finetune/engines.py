@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,8 @@ class Engine:
         run: some rows of a table, and by how many threads → their logits. (rows, classes) float32
         budget: tokens of a batch.
         threads: of a CPU, in all.
-        workers: batches that are computed at once, each by its share of the threads; a lone row
-            has them all.
+        workers: batches that are computed at once, each by its share of the threads; where there
+            are fewer rows, each row has its share.
         prepared: what to make of a table first.
         reasons: what it runs on, and why; a line each.
         identity: a hash of the weights and the precision: equal where the logits are.
@@ -75,7 +74,7 @@ class Engine:
         together, budget = min(self.workers, len(table)), self.budget
         if together > 1:
             budget = min(budget, -(-int(table.lengths.sum()) // together))  # some for everyone
-        threads = self.threads // (self.workers if together > 1 else 1)
+        threads = self.threads // together
         parts = batches.micro_batches(np.arange(len(table)), table.lengths, budget)
 
         def compute(rows: batches.Rows) -> None:
@@ -85,6 +84,7 @@ class Engine:
             with ThreadPoolExecutor(together) as pool:
                 for _ in pool.map(compute, parts):
                     pass  # raises what a worker raised
+            torch.set_num_threads(self.threads)  # a worker's share is no other thread's
             return found
         while parts:
             try:
@@ -137,7 +137,7 @@ def torch_engine(
     if why_not is None:
         packing.attach(model)
     budget = tokens or (PACKED_TOKENS if why_not is None else plan.micro_batch_tokens)
-    workers = min(plan.threads, MOST_WORKERS) if device.type == "cpu" else 1
+    workers = workers_of(plan.threads) if device.type == "cpu" else 1
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
 
     @torch.inference_mode()
@@ -160,10 +160,17 @@ def torch_engine(
     )
 
 
+def workers_of(threads: int) -> int:
+    """The most batches at once that leave hardly a thread idle: of 12 threads 6, with 2 each."""
+    some = range(1, min(threads, MOST_WORKERS) + 1)
+    return max(many for many in some if threads // many * many >= 0.9 * threads)
+
+
 def _room(tokens: int, threads: int, workers: int) -> str:
     if workers == 1:
         return f"{tokens:,} tokens at once, {threads} thread{'s' * (threads > 1)} in each process"
-    return f"{workers} batches of {tokens:,} tokens at once, {threads} threads in each process"
+    used = threads // workers * workers
+    return f"{workers} batches of {tokens:,} tokens at once, {used} threads in each process"
 
 
 def _keep_few_primitives() -> None:
@@ -193,34 +200,28 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
             f"{folder}: expected {ONNX}, found none; scripts/export_onnx.py MODEL OUT writes one"
         )
     threads = threads or hardware.all_threads()
-    workers = min(threads, MOST_WORKERS)
+    workers = workers_of(threads)
 
-    @cache
-    def session(threads: int) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            return onnxruntime.InferenceSession(
-                str(file),
-                options,
-                providers=["CPUExecutionProvider"],
-                # Sum and norm in one took 3 times as long on a CPU as one after the other.
-                disabled_optimizers=["SkipLayerNormFusion"],
-            )
-        except Exception as error:  # of the runtime's own kinds
-            why = str(error).partition("\n")[0]
-            raise InputError(
-                f"{file}: ONNX Runtime cannot read it ({why}); export it anew"
-            ) from None
-
-    first = session(threads // workers)
-    names = {each.name for each in first.get_inputs()}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads // workers  # another number needs the weights again
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(file),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Sum and norm in one took 3 times as long on a CPU as one after the other.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # of the runtime's own kinds
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it anew") from None
+    names = {each.name for each in session.get_inputs()}
 
     def run(table: TokenTable, rows: batches.Rows, threads: int) -> Tensor:
         given = table.batch(rows, torch.device("cpu"))
         arrays = {name: value.numpy() for name, value in given.items() if name in names}
-        logits = torch.from_numpy(session(threads).run(["logits"], arrays)[0])
+        logits = torch.from_numpy(session.run(["logits"], arrays)[0])
         return table.pooled(logits.float(), rows)
 
     with file.open("rb") as stream:
@@ -228,7 +229,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     budget = tokens or 512
     return Engine(
         run=run,
-        classes=int(first.get_outputs()[0].shape[-1]),
+        classes=int(session.get_outputs()[0].shape[-1]),
         budget=budget,
         threads=threads,
         workers=workers,

@@ -12,6 +12,7 @@ from finetune.problems import InputError, some
 
 # What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
 # folder itself; weights only as safetensors, which run no code when they are read.
+NAMES_CODE = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
 NAMES = re.compile(
     r"""
     README\.md
@@ -100,7 +101,7 @@ def size(of: Path | bytes) -> int:
 
 
 def foreign_code(folder: Path) -> list[str]:
-    """What a model folder's `auto_map` loads from other repositories than its own.
+    """What a model folder loads of code from other repositories than its own.
 
     `other/repo--modeling.Class` runs the code of other/repo, as it stands there that day, on the
     machine of whoever allows this model's own code to run.
@@ -116,20 +117,26 @@ def foreign_code(folder: Path) -> list[str]:
             value = json.loads(file.read_text("utf-8"))
         except ValueError:
             continue  # whoever loads it says so
-        places = value.get("auto_map") if isinstance(value, dict) else None
-        for name in _texts(places):
+        for name in _named_code(value):
             if "--" in name:
                 found[f"{file.name}: {name}"] = None
     return list(found)
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Every text in a value of JSON: an auto_map names a class, or a list of classes and nulls."""
-    if isinstance(value, str):
+def _named_code(value: object, names: bool = False) -> Iterator[str]:
+    """Every text below a key that names code, wherever in a value of JSON that key stands.
+
+    Args:
+        names: whether all texts in the value do.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _named_code(inner, names or key in NAMES_CODE)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named_code(inner, names)
+    elif isinstance(value, str) and names:
         yield value
-    elif isinstance(value, (dict, list)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def refuse_secrets(folder: Path, files: Files, token: str) -> None:

@@ -211,8 +211,8 @@ def _prepare(
         raise InputError(
             f"{folder}: whoever loads this model would run code of another repository "
             f"({some(elsewhere)}), which may change under it, so nothing was pushed; copy that "
-            "code into the folder and name it in auto_map without the repository, or push it as "
-            "it is with --trust-remote-code"
+            "code into the folder and name it there without the repository, or push it as it is "
+            "with --trust-remote-code"
         )
     return folder, files, repository
 

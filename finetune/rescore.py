@@ -63,7 +63,7 @@ def _refuse_foreign_code(folder: Path) -> None:
     elsewhere = model_files.foreign_code(folder)
     if elsewhere:
         raise InputError(
-            f"its auto_map names code of another repository ({some(elsewhere)}), which does not "
+            f"its files name code of another repository ({some(elsewhere)}), which does not "
             "run unasked: the model is not verified; read that code, and verify again with "
             "--trust-remote-code"
         )

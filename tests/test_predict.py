@@ -20,7 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune import job, model, pretrained, recipe, windows
+from finetune import engines, job, model, pretrained, recipe, windows
 from finetune.answers import Rules
 from finetune.predict import Classifier
 from finetune.problems import InputError
@@ -495,6 +495,13 @@ def test_any_order_and_budget_give_the_same(loaded, expected, order, budget, dat
     np.testing.assert_allclose(chances, expected[some], atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("threads", "workers"), [(1, 1), (2, 2), (8, 8), (12, 6), (13, 6), (64, 8)]
+)
+def test_workers_leave_few_threads_idle(threads, workers):
+    assert engines.workers_of(threads) == workers
+
+
 def test_several_workers_give_the_same(loaded, expected, monkeypatch):
     whole, seen = loaded.engine.run, []
 
@@ -504,12 +511,12 @@ def test_several_workers_give_the_same(loaded, expected, monkeypatch):
 
     for name, value in {"run": noted, "threads": 7, "workers": 3, "budget": 64}.items():
         monkeypatch.setattr(loaded.engine, name, value)
-    for many, batches_at_least in ((60, 6), (2, 2)):
+    for many, batches_at_least, share in ((60, 6, 2), (2, 2, 3)):
         seen.clear()
         found = loaded(texts()[:many], probabilities=True)
         chances = [list(answer["probabilities"].values()) for answer in found]
         np.testing.assert_allclose(chances, expected[:many], atol=2e-5)
-        assert {threads for *_, threads in seen} == {2}
+        assert {threads for *_, threads in seen} == {share}
         assert sum(rows for _, rows, _ in seen) == many
         assert len(seen) >= batches_at_least
         assert threading.get_ident() not in {thread for thread, *_ in seen}

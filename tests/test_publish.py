@@ -729,25 +729,28 @@ def test_a_model_that_does_not_load_is_no_success(hub: Hub, folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("file", "auto_map"),
+    ("file", "names"),
     [
-        ("config.json", {"AutoModelForSequenceClassification": "other/repo--modeling.Class"}),
-        ("tokenizer_config.json", {"AutoTokenizer": [None, "other/repo--tokenization.Class"]}),
+        ("config.json", {"auto_map": {"AutoModel": "other/repo--code.Class"}}),
+        ("config.json", {"encoder": {"auto_map": {"AutoModel": "other/repo--code.Class"}}}),
+        ("config.json", {"custom_pipelines": {"mine": {"impl": "other/repo--code.Class"}}}),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": [None, "other/repo--code.Class"]}},
+        ),
     ],
 )
 def test_code_of_another_repository_is_refused(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, script: Script, file: str,
-    auto_map: dict[str, object],
+    names: dict[str, object],
 ) -> None:  # fmt: skip
     place = folder / file
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"auto_map": auto_map}))
-    code = (
-        "other/repo--modeling.Class" if file == "config.json" else "other/repo--tokenization.Class"
-    )
+    place.write_text(json.dumps(json.loads(place.read_text()) | names))
+    code = "other/repo--code.Class"
     problem = (
         f"{folder}: whoever loads this model would run code of another repository "
         f"({file}: {code}), which may change under it, so nothing was pushed; copy that code into "
-        "the folder and name it in auto_map without the repository, or push it as it is with "
+        "the folder and name it there without the repository, or push it as it is with "
         "--trust-remote-code"
     )
     assert push_problem(folder) == problem
@@ -756,7 +759,7 @@ def test_code_of_another_repository_is_refused(
     done = publish.push(folder, CHOICES, trust_remote_code=True)
     monkeypatch.setattr(rescore, "_as_stranger", None)  # nothing is loaded
     assert verify_problem(folder, done) == (
-        f"{done.url}: its auto_map names code of another repository ({file}: {code}), which does "
+        f"{done.url}: its files name code of another repository ({file}: {code}), which does "
         "not run unasked: the model is not verified; read that code, and verify again with "
         "--trust-remote-code"
     )
