@@ -73,8 +73,8 @@ def in_short(results: Results) -> Iterator[str]:
     plain = results["baselines"]
     if plain is not None:
         yield against_baseline(results)
-    if len(results["classes"]) > 2:
-        worst = weakest(results)
+    worst = weakest(results)
+    if len(results["classes"]) > 2 and worst["f1"] < 1:
         pairs = results["confused_pairs"]
         often = ""
         if pairs and not has_several(results):
@@ -317,9 +317,18 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
         )
     plain = results["baselines"]
     if plain is not None and _gap(results)[1]["interval"][0] <= 0:
+        how = "worse" if _gap(results)[1]["interval"][1] < 0 else "not clearly better"
         yield (
-            "The encoder is not clearly better than TF-IDF with logistic regression here, which "
-            "trains in seconds: more data, more epochs or a larger encoder must show their worth."
+            f"The encoder is {how} than TF-IDF with logistic regression here, which trains in "
+            "seconds: more data, more epochs or a larger encoder must show their worth."
+        )
+    guess = plain["majority"] if plain is not None else {}
+    main = main_metric(results)
+    if has_several(results) and guess.get(main, 0) > results["test"].get(main, 1):
+        yield (
+            f"Always giving the commonest label has a better {main} "
+            f"({guess[main]:.3f} against {results['test'][main]:.3f}): the model has learnt next "
+            "to nothing; try more train.epochs."
         )
     if results["test"]["labelled"]:
         pair = results["test"]["intervals"].get("accuracy")

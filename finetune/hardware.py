@@ -172,4 +172,5 @@ def _cores() -> int:
 def _name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} {device}, {_cores()} cores"
+    cores = _cores()
+    return f"{platform.machine()} {device}, {cores} core{'s' * (cores > 1)}"

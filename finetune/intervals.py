@@ -223,12 +223,14 @@ class Confusion:
     def interval(self, statistic: Statistic) -> Interval:
         """The interval of a statistic of the cells.
 
-        Where no row is wrong (or none is right), no resample says how that may end: Wilson's
-        interval of the accuracy stands in.
+        Where no row is wrong, or none is right and the statistic is 0, no resample says how that
+        may end: Wilson's interval of the accuracy stands in. (Of several labels a row, F1 may be
+        above 0 though not one row is right in all.)
         """
         rows = int(self.counts.sum())
         right = int(self.counts[self.exact].sum())
-        if right in (0, rows):
+        own = float(statistic(self.counts[None].astype(np.float64))[0])
+        if right in (0, rows) and math.isclose(own, right / rows, abs_tol=1e-9):
             return wilson(right / rows, rows)
         return of_cells(self.counts, statistic, width=3 * self.classes)
 
@@ -285,7 +287,9 @@ def difference(
 ) -> dict[str, float | Interval]:
     """How much better `ones` are than `others` on the same rows, by a metric, and its interval.
 
-    Rows are resampled with both answers, so that what is hard for both is no difference.
+    Rows are resampled with both answers, so that what is hard for both is no difference. Where the
+    two answer every row alike, no resample says how far apart they may be: Wilson's bound of a
+    share of none, either way, stands in.
 
     Args:
         name: accuracy, or another metric of the confusion matrix.
@@ -298,6 +302,9 @@ def difference(
     def gap(cells: Floats) -> Floats:
         return tables[0].value(name, cells) - tables[1].value(name, cells)
 
+    if np.array_equal(one, other):
+        most = wilson(0.0, int(counts.sum()))[1]
+        return {"difference": 0.0, "interval": (-most, most)}
     return {
         "difference": float(gap(tables[0].counts[None].astype(np.float64))[0]),
         "interval": of_cells(tables[0].counts, gap, width=6 * classes),

@@ -180,6 +180,12 @@ class Data(Section):
             raise conflict("fold", f"one of two parts or more, as 2/5, got {self.fold}")
         return self
 
+    def never_stopping(self) -> Self:
+        """The same, where rows that are not right stop nothing: to look at all that there is."""
+        mild = {"on_undecodable": "replace", "on_leak": "warn"}
+        stops = [key for key in type(self).model_fields if getattr(self, key) == "stop"]
+        return self.model_copy(update={key: mild.get(key, "drop") for key in stops})
+
     def fold_of(self) -> tuple[int, int] | None:
         """Which part of how many is the test split."""
         if self.fold is None:
@@ -595,7 +601,7 @@ class Run(Section):
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise conflict("seeds", f"each once, got {list(self.seeds)}")
         if self.folds is not None and self.seeds is not None:
-            raise conflict("folds", "null with run.seeds: several folds, or several seeds")
+            raise conflict("folds", "one of run.folds and run.seeds alone, got both")
         return self
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finetune import advice, audit, batches, loop, optim, recipe_file, seeds, stages
 from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
@@ -31,7 +33,7 @@ def say_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int) 
                 split.name,
                 f"{len(tokens):,}",
                 f"{tokens.lengths.sum():,}",
-                f"{int(sorted(tokens.full)[len(tokens) // 2]):,}",
+                f"{int(np.median(tokens.full)):,}",
                 f"{tokens.full.max():,}",
                 share,
             )
@@ -130,8 +132,11 @@ def _planned(stage: stages.Stage) -> str:
         more = f", or as many as {least:,} steps take"
     elif loop.rounds(stage.rows, choices.train) > 1:
         more = ", as rows are few"
+    documents = choices.train.batch_size
+    if loop.sampling(stage.rows, choices.train) == "stratified":  # dealt evenly to an epoch's steps
+        documents = -(-stage.rows // batches.steps_per_epoch(stage.rows, documents))
     said = (
-        f"{steps:,} steps of {choices.train.batch_size} documents, {passes:.3g} "
+        f"{steps:,} steps of {documents} documents, {passes:.3g} "
         f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
     )
     if stage.many == 1:

@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 from finetune import data, preflight, recipe_file, sources, summary, terminal
+from finetune.corpus import Corpus
 from finetune.problems import InputError
+from finetune.recipe import Recipe
 from finetune.run_folder import write_json
 
 
@@ -31,7 +33,7 @@ def main() -> int:
         terminal.quiet_libraries()
         recipe = recipe_file.load(known.recipe, words)
         summary.say_source(recipe)
-        corpus = data.prepare(sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data)
+        corpus, stops = look(recipe)
         found = preflight.as_json(corpus)
         if known.json is not None:
             write_json(known.json, found, "set --json to")
@@ -41,7 +43,25 @@ def main() -> int:
     summary.say_inspected(corpus, found)
     if known.json is not None:
         terminal.say(f"\nAll of it: {known.json}")
-    return 0
+    for problem in stops:
+        print(f"error: a run stops here: {problem}", file=sys.stderr)
+    return 2 if stops else 0
+
+
+def look(recipe: Recipe) -> tuple[Corpus, tuple[str, ...]]:
+    """The documents with all that is found in them, and what would stop a run.
+
+    Raises:
+        InputError: where there is nothing to look at.
+    """
+    home = recipe.cache.folder()
+    try:
+        return data.prepare(sources.load_rows(recipe.data, home), recipe.data), ()
+    except InputError as stopped:
+        mild = recipe.data.never_stopping()
+        if mild == recipe.data:
+            raise
+        return data.prepare(sources.load_rows(mild, home), mild), stopped.problems
 
 
 if __name__ == "__main__":

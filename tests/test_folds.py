@@ -124,7 +124,7 @@ def test_rows_are_drawn_before_they_are_dealt(here):
     [
         (
             ["run.folds=3", "run.seeds=[1,2]"],
-            "run.folds: expected null with run.seeds: several folds, or several seeds",
+            "run.folds: expected one of run.folds and run.seeds alone, got both",
         ),
         (["data.fold=3/2"], "data.fold: expected one of two parts or more, as 2/5, got 3/2"),
         (["data.fold=1/1"], "data.fold: expected one of two parts or more, as 2/5, got 1/1"),

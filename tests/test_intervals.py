@@ -119,3 +119,24 @@ def test_a_metric_of_evaluate_load_has_none(monkeypatch):
 
     found = intervals.of_metrics([Other()], np.eye(3, dtype=np.float32), np.arange(3))
     assert found["other"] is None
+
+
+def test_of_several_labels_an_interval_holds_its_own_score_though_no_row_is_all_right():
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 2, (150, 5))
+    logits = np.where(truth == 1, 1.0, -1.0)
+    logits[np.arange(150), draw.integers(0, 5, 150)] *= -1  # one label of each row is wrong
+    table = intervals.Confusion.of(truth, (logits > 0).astype(np.int64), 5)
+    for name in ("f1_micro", "f1_macro", "accuracy"):
+        low, high = table.interval(lambda cells, name=name: table.value(name, cells))
+        assert low <= table.own(name) <= high
+        assert (table.own(name) == 0) == (name == "accuracy")
+
+
+def test_two_that_answer_alike_may_still_differ():
+    rows = np.arange(4) % 2
+    found = intervals.difference("accuracy", rows, rows, rows, 2)
+    low, high = found["interval"]
+    assert found["difference"] == 0
+    assert low == -high
+    assert high == pytest.approx(intervals.wilson(0, 4)[1])

@@ -123,6 +123,14 @@ def test_a_leak_says_how_many_have_another_label_there():
     ]
 
 
+def test_inspect_shows_all_of_what_would_stop_a_run(leaky):
+    _, told, _ = inspect(leaky, "data.source=leaky")
+    code, out, err = inspect(leaky, "data.source=leaky", "data.on_leak=stop")
+    assert (code, out) == (2, told)
+    assert len(err.splitlines()) == 4
+    assert all(line.startswith("error: a run stops here: ") for line in err.splitlines())
+
+
 def test_leaks_are_refused(leaky, capsys):
     run_here("data.source=leaky", "data.on_leak=stop", code=2)
     said = capsys.readouterr().err.splitlines()
