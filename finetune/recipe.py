@@ -650,6 +650,25 @@ class Recipe(Section):
     publish: Publish = Publish()
 
     @model_validator(mode="after")
+    def _folds_score_all_of_train(self) -> Self:
+        if self.run.folds is None:
+            return self
+        if self.data.test not in ("auto", "carve"):
+            raise conflict(
+                "data.test",
+                f"auto with run.folds, where train is scored, in parts, got '{self.data.test}'",
+            )
+        for key in ("test_fraction", "max_test_rows", "fold"):
+            default, value = Data.model_fields[key].default, getattr(self.data, key)
+            if value != default:
+                wanted = "null" if default is None else f"{default}, its default,"
+                raise conflict(
+                    f"data.{key}",
+                    f"{wanted} with run.folds, which scores each row of train once, got {value}",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _stages_leave_no_key_without_use(self) -> Self:
         """Else a sweep over it would try the same run again and again."""
         stages, train = self.train.stages, Train()
