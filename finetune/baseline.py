@@ -30,7 +30,8 @@ class Baseline:
     Attributes:
         logits: log-probabilities. (rows, classes)
         train_rows: what it was fitted on.
-        thresholds: of several labels a row, from which probability on each is given. (classes,)
+        thresholds: of several labels a row, from which probability on each is given. (classes,), or
+            (rows, classes) where each part of test has its own.
     """
 
     logits: NDArray[np.float32]
@@ -90,13 +91,16 @@ def tfidf(corpus: Corpus) -> Baseline:
 def _by_fold(corpus: Corpus, folds: NDArray[np.int64]) -> Baseline:
     """Test is train itself: each part of it by what was fitted on the others, as the model was."""
     logits = np.zeros((len(corpus.test), len(corpus.labels)), dtype=np.float32)
+    cuts = np.full(logits.shape, 0.5)
     rows, seconds = 0, 0.0
     for part in np.unique(folds):
         here, others = np.flatnonzero(folds == part), np.flatnonzero(folds != part)
         train, test = corpus.train.take(others), corpus.test.take(here)
         one = tfidf(replace(corpus, train=train, test=test, folds=None))
         logits[here], rows, seconds = one.logits, one.train_rows, seconds + one.seconds
-    return Baseline(logits, rows, seconds)
+        if one.thresholds is not None:
+            cuts[here] = one.thresholds
+    return Baseline(logits, rows, seconds, cuts if corpus.multi_label else None)
 
 
 def _words() -> TfidfVectorizer:

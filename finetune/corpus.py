@@ -145,6 +145,8 @@ class Corpus:
     # (rows,) which part each row of train was judged in, where test is train itself, as run.folds
     # has it: each row by a model that had not seen that part
     folds: np.ndarray | None = None
+    # of each part, `split_hash` of its rows, those included that train has lost to validation
+    fold_hashes: tuple[str, ...] = ()
 
     def splits(self) -> tuple[Split, ...]:
         """Those that have rows: train, validation if there is one, and test unless taken out."""

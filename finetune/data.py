@@ -116,6 +116,12 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data, folds: int | None = 
     ids = {name: i for i, name in enumerate(space)}
     if in_folds := folds is not None or data.fold is not None:
         _limit({"train": pool}, data, ledger)  # first, as folds are of the rows that there are
+    if folds is not None:  # before validation is cut off, as in the run of each fold
+        dealt = _folds(pool, ids, folds, data)
+        part_of = dict(zip((pool.rows.places.place(row) for row in pool.keep), dealt, strict=True))
+        hashes = tuple(
+            split_hash(_split(replace(pool, keep=pool.keep[dealt == i]), ids)) for i in range(folds)
+        )
     parts |= _carved(
         pool, ids, [role for role in ("test", "validation") if role not in parts], data, folds
     )
@@ -140,9 +146,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data, folds: int | None = 
     corpus = preflight.examine(corpus, data)
     if folds is None:
         return corpus
-    places = (pool.rows.places.place(row) for row in pool.keep)
-    part_of = dict(zip(places, _folds(pool, ids, folds, data), strict=True))
-    train = corpus.train  # may have lost rows to validation (data.on_leak)
+    train = corpus.train  # may have lost rows to validation
     return replace(
         corpus,
         test=replace(
@@ -151,6 +155,7 @@ def prepare(sources: Mapping[str, Rows], data: recipe.Data, folds: int | None = 
             origin=f"train in {folds} parts, each judged by a model that had not seen it",
         ),
         folds=np.array([part_of[train.places.place(row)] for row in range(len(train))]),
+        fold_hashes=hashes,
     )
 
 

@@ -264,7 +264,8 @@ def answers(
     probability is at least its threshold.
 
     Args:
-        thresholds: of each class (classes,); None: one half.
+        thresholds: of each class (classes,), or in each row another (rows, classes); None: one
+            half.
     """
     if not several:
         predictions = logits.argmax(axis=1)
