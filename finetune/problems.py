@@ -54,6 +54,11 @@ class StoppedError(KeyboardInterrupt):
             "run.resume=auto"
         )
 
+    def within(self, folder: Path) -> "StoppedError":
+        """The same of one of several runs of a command, whose folders stand in `folder`."""
+        said = str(self).split(";")[0]
+        return StoppedError(f"{said}; to go on, run the same with run.dir={folder} run.resume=auto")
+
 
 class Collected(list[str]):
     """Problems of several steps, to be told at once."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import advice
-from finetune.problems import InputError
+from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
 from finetune.terminal import say, table
 
@@ -64,13 +64,16 @@ def run_all(choices: Recipe, run: Callable[[Recipe], Path | None]) -> list[Path]
     """Run each seed's recipe; the folders, of a dry run none.
 
     Raises:
-        InputError: as one run does.
+        InputError, StoppedError: as one run does.
     """
     found = recipes(choices)
     folders = []
     for number, one in enumerate(found, 1):
         say("\n" * (number > 1) + f"Seed {one.run.seed}, {number} of {len(found)}\n")
-        folder = run(one)
+        try:
+            folder = run(one)
+        except StoppedError as error:
+            raise error.within(Path(str(one.run.dir)).parent) from None
         if folder is None:
             break
         folders.append(folder)

@@ -1,6 +1,8 @@
 """Several seeds in one command: each run is that of its seed alone; mean and spread by hand."""
 
 import json
+import os
+import signal
 import statistics
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from finetune import recipe_file, seeds
 from finetune.problems import InputError
 from tests.processes import launch
-from tests.runs import finish, results, run_here
+from tests.runs import finish, in_step, results, run_here
 
 
 def test_each_run_is_that_of_its_seed_alone(here, capsys):
@@ -38,6 +40,17 @@ def test_each_run_is_that_of_its_seed_alone(here, capsys):
         == json.loads((here / "kept.json").read_text())["hashes"]
     )
     assert len(json.loads((here / "many/seeds.json").read_text())["test"]["loss"]["values"]) == 3
+
+
+def test_a_stop_says_how_all_of_them_go_on(here, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run_here("run.dir=many", "run.seeds=[3, 4]", code=75)
+    said = capsys.readouterr()
+    assert (said.out + said.err).endswith(
+        "stopped by SIGTERM after step 4, with a checkpoint; to go on, run the same with "
+        "run.dir=many run.resume=auto\n"
+    )
 
 
 def test_by_two_processes(here):
