@@ -1,13 +1,11 @@
 """After the last step: the best model comes back, is calibrated, and is scored on test, once."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune import calibration, folds, thresholds
+from finetune import calibration, thresholds
 from finetune.course import Course
 from finetune.processes import main_only
 from finetune.scoring import Scores, values
@@ -33,7 +31,7 @@ class Outcome:
     test: Scores
 
 
-def finish(course: Course, precision: str, judges: Sequence[Path] = ()) -> Outcome:
+def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = None) -> Outcome:
     """Calibrate the best model on validation, fold that into its folder, and score test with it.
 
     Without validation there is nothing to calibrate on.
@@ -42,13 +40,14 @@ def finish(course: Course, precision: str, judges: Sequence[Path] = ()) -> Outco
 
     Args:
         precision: of the matrix products.
-        judges: the folders of the runs that judged test, where it is train itself (`folds.py`).
+        judged: logits of test, where it is train itself: of runs that had not seen the row
+            (`folds.py`). (rows, classes)
     """
     weights = course.bring_back_best()
     truth = course.corpus.validation.labels
     if truth is None:
         as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
-        return Outcome(weights, as_trained, None, _test(course, judges))
+        return Outcome(weights, as_trained, None, _test(course, judged))
     logits = course.score(course.corpus.validation).logits
     # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
     exact = course.choices.model.head == "native" and precision != "fp32"
@@ -61,19 +60,18 @@ def finish(course: Course, precision: str, judges: Sequence[Path] = ()) -> Outco
     validation = course.tuned(logits)
     if (cuts := validation.thresholds) is not None:
         main_only(course.accelerator, lambda: thresholds.save(course.folder / "model", cuts))
-    return Outcome(weights, temperature, validation, _test(course, judges, cuts))
+    return Outcome(weights, temperature, validation, _test(course, judged, cuts))
 
 
 def _test(
-    course: Course, judges: Sequence[Path], cuts: NDArray[np.float64] | None = None
+    course: Course, judged: NDArray[np.float32] | None, cuts: NDArray[np.float64] | None = None
 ) -> Scores:
     """The scores of test: of the model that is saved, or what others said who had not seen it."""
     test = course.corpus.test
-    if not judges:
+    if judged is None:
         return course.score(test, cuts)
-    logits = main_only(course.accelerator, lambda: folds.logits(judges, course.corpus))
     assert test.labels is not None
-    return Scores(logits, values(logits, test.labels, course.wanted, cuts), cuts)
+    return Scores(judged, values(judged, test.labels, course.wanted, cuts), cuts)
 
 
 def _fold(course: Course, chosen: calibration.Temperature) -> calibration.Temperature:

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune import data, sources
 from finetune.corpus import Corpus
-from finetune.problems import InputError
+from finetune.problems import InputError, StoppedError
 from finetune.recipe import Recipe
 from finetune.terminal import say
 
 TINY = 1e-6  # as predictions are written with six digits
+RESULTS = "results.json"
 
 
 def recipes(choices: Recipe) -> list[Recipe]:
@@ -43,34 +45,56 @@ def recipes(choices: Recipe) -> list[Recipe]:
 
     def part(number: int) -> Recipe:
         to = run.model_copy(update={"dir": str(base / f"fold-{number}"), "folds": None})
-        data = choices.data.model_copy(update={"fold": f"{number}/{many}"})
+        rows = choices.data.model_copy(update={"fold": f"{number}/{many}"})
         publish = choices.publish.model_copy(update={"repo_id": None})
-        return choices.model_copy(update={"run": to, "data": data, "publish": publish})
+        return choices.model_copy(update={"run": to, "data": rows, "publish": publish})
 
     whole = run.model_copy(update={"dir": str(base / "all")})
     parts = [part(number) for number in range(1, many + 1)]
     return [*parts, choices.model_copy(update={"run": whole})]
 
 
-def run_all(choices: Recipe, run: Callable[[Recipe, Sequence[Path]], Path | None]) -> Path | None:
+def check(choices: Recipe) -> None:
+    """Refuse before the first run what would keep a later one from its data.
+
+    Raises:
+        InputError: as `data.prepare` does, or where a fold that is finished judged other rows.
+    """
+    found = recipes(choices)
+    rows = sources.load_rows(choices.data, choices.cache.folder())
+    for one in found[:-1]:
+        data.prepare(rows, one.data)
+    corpus = data.prepare(rows, choices.data, folds=choices.run.folds)
+    if choices.run.resume is not None:
+        folders = [Path(str(one.run.dir)) for one in found[:-1]]
+        _check_judged([folder for folder in folders if (folder / RESULTS).is_file()], corpus)
+
+
+def run_all(
+    choices: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path | None]
+) -> Path | None:
     """Run the folds, then all rows; that last run's folder, of a dry run None.
 
     Args:
-        run: is also given the folders of the folds' runs, where these have judged all rows.
+        run: is also given the folders of the folds' runs, where these have judged all rows, and
+            whether it is the first.
 
     Raises:
-        InputError: as one run does.
+        InputError, StoppedError: as one run does.
     """
     *folds, whole = recipes(choices)
     folders: list[Path] = []
-    for number, one in enumerate(folds, 1):
-        say("\n" * (number > 1) + f"Fold {number} of {len(folds)}\n")
-        folder = run(one, ())
-        if folder is None:
-            return None
-        folders.append(folder)
-    say("\nAll rows, scored by the folds\n")
-    return run(whole, folders)
+    try:
+        for number, one in enumerate(folds, 1):
+            say("\n" * (number > 1) + f"Fold {number} of {len(folds)}\n")
+            folder = run(one, (), number == 1)
+            if folder is None:
+                return None
+            folders.append(folder)
+        say("\nAll rows, scored by the folds\n")
+        return run(whole, folders, False)
+    except StoppedError as error:
+        raise error.within(Path(str(whole.run.dir)).parent) from None
 
 
 def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
@@ -79,12 +103,13 @@ def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
     Probabilities as logits: of single labels, their logarithms; of several, log odds.
 
     Args:
-        folders: of the folds' finished runs.
+        folders: of the folds' finished runs, in order.
         corpus: of all rows, whose test is train itself.
 
     Raises:
-        InputError: where a row was not judged, as the data changed meanwhile.
+        InputError: where a fold judged other rows than its part.
     """
+    _check_judged(folders, corpus)
     chances: dict[str, list[float]] = {}
     for folder in folders:
         file = folder / "predictions" / "test.jsonl"
@@ -92,14 +117,25 @@ def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
             row = json.loads(line)
             chances[row["row"]] = row["probabilities"]
     places = [corpus.test.places.place(i) for i in range(len(corpus.test))]
-    missing = [place for place in places if place not in chances]
-    if missing:
-        raise InputError(
-            f"run.folds: {missing[0]} is in none of the folds' predictions, as the data changed "
-            "meanwhile; start anew"
-        )
     found = np.clip(np.array([chances[place] for place in places]), TINY, 1 - TINY)
     odds: NDArray[np.float64] = np.log(found)
     if corpus.multi_label:
         odds = odds - np.log1p(-found)
     return odds.astype(np.float32)
+
+
+def _check_judged(folders: Sequence[Path], corpus: Corpus) -> None:
+    """Refuse finished runs of other folds, or of other documents, than those there are now.
+
+    Args:
+        folders: each named fold-1, fold-2, …
+    """
+    many = len(corpus.fold_hashes)
+    for folder in folders:
+        number = int(folder.name.removeprefix("fold-"))
+        judged = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["hashes"]["test"]
+        if judged != corpus.fold_hashes[number - 1]:
+            raise InputError(
+                f"run.folds: {folder} judged other rows than those of part {number}/{many}: the "
+                "data, or into how many parts they are dealt, changed since; choose another run.dir"
+            )

@@ -106,9 +106,19 @@ def run_folds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
     Raises:
         InputError: as one run does.
     """
-    from finetune import folds
+    from finetune import folds, publish
 
-    return folds.run_all(recipe, lambda one, judges: run(one, listener, dry, judges=judges))
+    def check_all() -> None:
+        if not dry:
+            publish.check(recipe.publish)
+        folds.check(recipe)
+
+    return folds.run_all(
+        recipe,
+        lambda one, judges, first: run(
+            one, listener, dry, judges=judges, ahead=check_all if first else None
+        ),
+    )
 
 
 def run(
@@ -118,6 +128,7 @@ def run(
     watch: "Watch | None" = None,
     look: "Callable[[Range], None] | None" = None,
     judges: Sequence[Path] = (),
+    ahead: Callable[[], None] | None = None,
 ) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
@@ -127,6 +138,7 @@ def run(
         look: is told of the range test that `optim.lr: auto` asks for, and nothing more is done;
             test is taken out here too.
         judges: the folders of the folds' runs: trains on all rows, which these runs have scored.
+        ahead: refuses what would stop a later run of the same command; the main process calls it.
 
     Raises:
         StoppedError: after a signal.
@@ -144,6 +156,7 @@ def run(
         checkpoint,
         closing,
         data,
+        folds,
         hardware,
         loop,
         losses,
@@ -202,6 +215,8 @@ def run(
     hardware.check_distributed(accelerator)
     hardware.set_up(plan)
     terminal.speak_only_if(accelerator.is_main_process)
+    if ahead is not None:
+        main_only(accelerator, ahead)
     hold = run_folder.Hold()  # the folder is ours for as long as this lives
     start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
     summary.say_notes(start.notes)
@@ -228,6 +243,7 @@ def run(
             folds=recipe.run.folds if judges else None,
         ),
     )
+    judged = main_only(accelerator, lambda: folds.logits(judges, corpus)) if judges else None
     if corpus.multi_label:
         recipe = for_several_labels(recipe)
         wanted = metrics.load(
@@ -386,7 +402,7 @@ def run(
         trackers.finish(accelerator)
         return course.folder
     with meter("close"):
-        outcome = closing.finish(course, plan.precision, judges)
+        outcome = closing.finish(course, plan.precision, judged)
 
     def analyse() -> dict[str, Any]:
         with meter("analyse"):

@@ -1,16 +1,20 @@
 """Cross-validation: a run for each part of train, and one on all rows, which the others score."""
 
 import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune import baseline, data, recipe, recipe_file, splits
+from finetune import baseline, data, metrics, recipe, recipe_file, splits
+from finetune.corpus import split_hash
 from finetune.problems import InputError
 from finetune.sources import load_rows
-from tests.runs import assert_same, results, run_here
+from tests.runs import assert_same, in_step, results, run_here
 
 WORDS = "data.source=few", "data.validation=none", "train.epochs=2", "run.folds=3"
 
@@ -119,9 +123,120 @@ def test_rows_are_drawn_before_they_are_dealt(here):
     assert np.bincount(corpus.test.labels).tolist() == [3, 3, 3]
 
 
+def test_parts_are_dealt_before_validation_is_cut_off(here):
+    choices = recipe.Data(source="data", validation="carve", split_seed=1)
+    rows = load_rows(choices)
+    whole = data.prepare(rows, choices, folds=3)
+    assert len(whole.validation) == 9
+    for part in range(3):
+        fold = choices.model_copy(update={"fold": f"{part + 1}/3"})
+        judged = data.prepare(rows, fold).test
+        assert split_hash(judged) == whole.fold_hashes[part]
+        mine = [whole.train.texts[i] for i in np.flatnonzero(whole.folds == part)]
+        assert set(mine) == set(judged.texts) - set(whole.validation.texts)
+
+
+def test_of_several_labels_each_part_has_its_own_thresholds(here):
+    (here / "several").mkdir()
+    for split in ("train", "validation"):
+        lines = (here / "data" / f"{split}.jsonl").read_text().splitlines()
+        with (here / "several" / f"{split}.jsonl").open("w") as out:
+            for i, line in enumerate(map(json.loads, lines)):
+                out.write(
+                    json.dumps(line | {"label": [line["label"], *["d"] * (i % 5 == 0)]}) + "\n"
+                )
+    choices = recipe.Data(source="several")
+    rows = load_rows(choices)
+    whole = data.prepare(rows, choices, folds=2)
+    joined = baseline.tfidf(whole)
+    given = metrics.answers(joined.logits, True, joined.thresholds)
+    for part in range(2):
+        one = baseline.tfidf(
+            data.prepare(rows, choices.model_copy(update={"fold": f"{part + 1}/2"}))
+        )
+        assert (one.thresholds != 0.5).any()
+        alone = metrics.answers(one.logits, True, one.thresholds)
+        assert (given[whole.folds == part] == alone).all()
+
+
+def test_finished_folds_of_other_rows_are_refused(few, capsys):
+    words = *WORDS, "run.dir=run", "checkpoint.every=never"
+    run_here(*words)
+    shutil.rmtree(few / "run" / "all")
+    file = few / "few" / "train.jsonl"
+    whole = file.read_text()
+    file.write_text(whole.replace("train 7 ", "train seven ", 1))
+    capsys.readouterr()
+    run_here(*words, "run.resume=auto", code=2)
+    said = capsys.readouterr()
+    assert "is finished" not in said.out
+    assert said.err == (
+        "error: run.folds: run/fold-1 judged other rows than those of part 1/3: the data, or into "
+        "how many parts they are dealt, changed since; choose another run.dir\n"
+    )
+    file.write_text(whole)
+    run_here(*words, "run.folds=2", "run.resume=auto", code=2)
+    assert "run/fold-1 judged other rows than those of part 1/2" in capsys.readouterr().err
+    assert not (few / "run" / "all").exists()
+
+
+def test_what_a_later_run_would_refuse_is_told_before_the_first(few, capsys):
+    run_here("run.dir=run", *WORDS, "publish.repo_id=ann/a--b", code=2)
+    assert "publish.repo_id: 'ann/a--b' cannot be" in capsys.readouterr().err
+    with (few / "few" / "train.jsonl").open("a") as out:  # nearly the same, in two parts
+        for end in ("", " said"):
+            text = " ".join(f"w{i}" for i in range(40)) + end
+            out.write(json.dumps({"text": text, "label": "a"}) + "\n")
+    choices = recipe.Data(source="few", fold="1/3", validation="none", on_leak="stop")
+    rows = load_rows(choices)
+
+    def leaks(seed, part):
+        try:
+            data.prepare(rows, choices.model_copy(update={"split_seed": seed, "fold": f"{part}/3"}))
+        except InputError:
+            return True
+        return False
+
+    seed = next(seed for seed in range(20) if not leaks(seed, 1) and leaks(seed, 2))
+    run_here("run.dir=run", *WORDS, "data.on_leak=stop", f"data.split_seed={seed}", code=2)
+    assert "data.on_leak is 'stop'" in capsys.readouterr().err
+    assert not (few / "run").exists()
+
+
+def test_a_stop_says_how_all_of_them_go_on(few, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run_here("run.dir=run", *WORDS, code=75)
+    said = capsys.readouterr()
+    assert (said.out + said.err).endswith(
+        "stopped by SIGTERM after step 4, with a checkpoint; to go on, run the same with "
+        "run.dir=run run.resume=auto\n"
+    )
+    run_here(*WORDS, "run.dir=run", "run.resume=auto")
+    assert results(few / "run" / "all")["data"]["folds"] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["run.folds=3", "data.max_test_rows=9"],
+            "data.max_test_rows: expected null with run.folds, which scores each row of train "
+            "once, got 9",
+        ),
+        (
+            ["run.folds=3", "data.test_fraction=0.2"],
+            "data.test_fraction: expected 0.1, its default, with run.folds, which scores each row "
+            "of train once, got 0.2",
+        ),
+        (
+            ["run.folds=3", "data.fold=1/3"],
+            "data.fold: expected null with run.folds, which scores each row of train once, got 1/3",
+        ),
+        (
+            ["run.folds=3", "data.test=test"],
+            "data.test: expected auto with run.folds, where train is scored, in parts, got 'test'",
+        ),
         (
             ["run.folds=3", "run.seeds=[1,2]"],
             "run.folds: expected one of run.folds and run.seeds alone, got both",
