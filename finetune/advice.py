@@ -345,7 +345,8 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
 def _few(results: Results) -> Iterator[str]:
     """What serves where there are few documents."""
     steps = results["train"]["steps"]
-    if steps < LEAST_STEPS:
+    planned = results["train"].get("planned_steps", steps)  # more, where patience ended it
+    if max(steps, planned) < LEAST_STEPS:
         yield (
             f"{steps:,} steps train hardly anything: leave train.epochs and train.max_steps out, "
             f"and few rows are gone through until there are {LEAST_STEPS}."

@@ -192,5 +192,9 @@ def test_advice(here):
         gap["interval"] = interval
         assert advice.against_baseline(found).endswith(word)
         assert advice.worth(found).startswith(sentence)
+    for planned, blamed in ((44, True), (45, False)):  # else patience ended it
+        found["train"] |= {"steps": 4, "planned_steps": planned}
+        said = " ".join(advice.next_steps(found, log))
+        assert ("4 steps train hardly anything: leave train.epochs" in said) == blamed
     found["abstention"]["threshold"] = None
     assert "no threshold makes the answers" in advice.abstention(found)
