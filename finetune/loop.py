@@ -50,7 +50,8 @@ def fit(
             write a checkpoint, and ends the loop by returning True.
         rate_at: the rate of a step, counted from `begin`; None: as of `scheduled`.
         weights: of each class in the loss, as of `losses.class_weights`. (classes,)
-        begin: the first step, where this is a later stage of a run.
+        begin: the first step, where this is a later stage of a run: its epochs, scorings and rates
+            are counted from there.
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
@@ -59,6 +60,7 @@ def fit(
     sharded = accelerator.distributed_type == DistributedType.FSDP
     per_epoch = batches.steps_per_epoch(len(table), train.batch_size)
     per_round = per_epoch * rounds(len(table), train)
+    shift = -begin % per_epoch  # a stage begins with an epoch of its own
     steps = begin + total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
     rate_at = rate_at or scheduled(len(table), choices)
@@ -73,7 +75,7 @@ def fit(
     record.start()
 
     for step in range(first, steps):
-        epoch, step_in_epoch = divmod(step, per_epoch)
+        epoch, step_in_epoch = divmod(step + shift, per_epoch)
         if step_in_epoch == 0 or step == first:
             drawn = batches.epoch_steps(labels, how, train.batch_size, choices.run.seed, epoch)
         # The step's rows are a uniform sample, so their mean loss is a Monte Carlo estimate of
@@ -113,7 +115,7 @@ def fit(
             line = record.line() | {"lr": rate, "epoch": done / per_epoch}
             log(done, line)
             progress.show(line)
-        scored = is_evaluation(done, steps, per_round, choices.score.every)
+        scored = is_evaluation(done - begin, steps - begin, per_round, choices.score.every)
         with record.paused():
             if scored:
                 validate(done)
@@ -163,6 +165,7 @@ def is_evaluation(done: int, steps: int, per_round: int, every: str | int) -> bo
     """Whether validation is scored after so many steps: as the recipe says, and after the last.
 
     Args:
+        done, steps: of the run, or of a stage.
         per_round: steps of an epoch, or of the epochs that are taken for one (`rounds`).
     """
     interval = per_round if every == "epoch" else int(every)

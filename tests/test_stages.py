@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune import metrics, recipe_file, stages
+from finetune import batches, metrics, recipe_file, stages
 from finetune.problems import InputError
 from finetune.record import DivergedError
 from tests.processes import launch
@@ -80,7 +80,7 @@ def test_rates_steps_and_what_is_said_of_them(probed):
     assert log[4]["lr"] < 0.05
     assert log[-1]["lr"] < 0.01
     assert {line["stage"] for line in lines(probed, "validation")} == {1, 2}
-    assert [line["step"] for line in lines(probed, "validation")][:4] == [5, 10, 12, 15]
+    assert [line["step"] for line in lines(probed, "validation")][:4] == [5, 10, 12, 17]
     assert results(probed)["train"]["stages"] == [
         {"freeze": "encoder", "lr": 0.3, "steps": 12, "first_step": 1, "epochs": 1},
         {"freeze": "embeddings", "lr": 0.1, "steps": 24, "first_step": 13, "epochs": 2},
@@ -155,12 +155,31 @@ def test_a_best_model_of_an_earlier_stage(here, monkeypatch):
     assert found["validation"]["loss"] == pytest.approx(first["loss"], rel=1e-5)
 
 
+def test_each_stage_has_whole_epochs(here, monkeypatch):
+    """Whatever step it begins at: each row once, validation after each, in an order of its own."""
+    drawn, deal = [], batches.epoch_steps
+    monkeypatch.setattr(
+        batches, "epoch_steps", lambda *given: drawn.append(given[-1]) or deal(*given)
+    )
+    words = "train.stages=[{max_steps: 7}, {epochs: 2}, {epochs: 1}]", "score.every=epoch"
+    words = *words, "checkpoint.keep=99"
+    run_here("run.dir=run", *words)
+    assert [line["step"] for line in lines(here / "run", "validation")] == [7, 19, 31, 43]
+    assert drawn == [0, 1, 2, 3]
+    assert results(here / "run")["train"]["rows"] == 7 * 8 + 3 * 93
+    for step in (19, 31):
+        stopped_at(here / "run", here / f"again{step}", step)
+        run_here(f"run.resume=again{step}", *words)
+        assert_same(here / "run", here / f"again{step}")
+
+
 def test_patience_ends_the_last_stage_only(here, monkeypatch, capsys):
     monkeypatch.setattr(metrics, "is_better", lambda name, values, best, **more: not best)
     run_here("run.dir=run", PROBE, "score.patience=1")
-    assert [line["step"] for line in lines(here / "run", "validation")] == [5, 10, 12, 15]
+    assert [line["step"] for line in lines(here / "run", "validation")] == [5, 10, 12, 17]
     assert "stopped early" in capsys.readouterr().out
-    assert results(here / "run")["train"]["steps"] == 15
+    found = results(here / "run")["train"]
+    assert (found["steps"], found["planned_steps"]) == (17, 36)
 
 
 def test_backing_off_to_an_earlier_stage(here, capsys):
