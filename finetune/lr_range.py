@@ -121,9 +121,10 @@ def _climb(
     def rate_at(step: int) -> float:
         return float(low * (high / low) ** (step / (STEPS - 1)))
 
-    # Enough epochs for as many steps, and a line for each.
+    # Enough epochs for as many steps, and a line for each; drawn as the run's steps will be.
     length = {"epochs": STEPS, "max_steps": STEPS, "min_steps": None, "log_every": 1}
-    train = choices.train.model_copy(update=length)
+    how = {"sampling": loop.sampling(len(table), choices.train)}
+    train = choices.train.model_copy(update=length | how)
     try:
         loop.fit(
             model, optimizer, table, labels, choices.model_copy(update={"train": train}),

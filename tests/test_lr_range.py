@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from finetune import lr_range, recipe, recipe_file, tokens
+from finetune import batches, lr_range, recipe, recipe_file, tokens
 from scripts import find_lr
 from tests.processes import launch
 from tests.runs import assert_same, finish, in_step, results, run_here, stopped_at
@@ -59,6 +59,15 @@ def test_a_run_begins_as_if_nothing_had_been_tried(here):
     run_here("run.dir=told", f"optim.lr={rate}", "optim.warmup=0")
     assert results(here / "told")["lr_range"] is None
     assert_same(here / "told", here / "auto")
+
+
+def test_it_draws_rows_as_the_run_will(here, monkeypatch):
+    """Few rows, of which a run's steps have their share of each label."""
+    drawn, deal = set(), batches.epoch_steps
+    monkeypatch.setattr(batches, "epoch_steps", lambda *given: drawn.add(given[1]) or deal(*given))
+    few = "data.rows_per_class=4", "train.epochs=auto", "train.max_steps=1"
+    run_here("run.dir=run", *AUTO, *few)
+    assert drawn == {"stratified"}
 
 
 def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
