@@ -356,7 +356,9 @@ class Course:
         standing, notes = main_only(self.accelerator, read)
         self.standing = Standing(**standing)
         parts = self.parts
-        state.restore(parts.model, parts.optimizer, self.record, self.accelerator, **kept)
+        # A checkpoint from before it was noted has those that are trained now.
+        trained = {*self.standing.trained, *state.trained_names(parts.model, self.accelerator)}
+        state.restore(parts.model, parts.optimizer, self.record, self.accelerator, trained, **kept)
         self._saved_at = time.monotonic()
         return notes
 

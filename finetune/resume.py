@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from finetune import checkpoint, recipe, recipe_file, run_folder
+from finetune import checkpoint, loop, recipe, recipe_file, run_folder
 from finetune.corpus import Corpus, split_hash
 from finetune.problems import InputError, some
 from finetune.run_folder import Hold, Start
@@ -31,6 +31,8 @@ ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
 REPORTING = {"score.target_accuracy"}
 # Compared by what is in them, as folders move.
 BY_CONTENT = {"data.source", "model.source"}
+# Compared by what it comes to, as `auto` follows from rows and epochs.
+SAMPLING = "train.sampling"
 # The same mathematics, with floats added in another order.
 ORDER_OF_SUMS = {
     *("train.micro_batch_tokens", "train.packing", "train.threads", "model.attention"),
@@ -248,7 +250,7 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
     keys_then = _flat(defaults) | keys_then
     for key in keys_now:
         was, value = keys_then.get(key), keys_now[key]
-        if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT:
+        if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT | {SAMPLING}:
             continue
         said = f"{key} was {was} until here, and is {value} from here on"
         if key in ORDER_OF_SUMS:
@@ -288,9 +290,13 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
             f"the weights it began with are not those of {keys_now['model.source']} (revision "
             f"{keys_now['model.revision']}, and was {keys_then['model.revision']})"
         )
-    were, are = then.get("ends", []), now["ends"]
-    if were != are and keys_then["train.stages"] == keys_now["train.stages"]:
-        problems.append(f"the stages before the last end at steps {are}, and ended at {were}")
+    if keys_then["train.stages"] == keys_now["train.stages"]:
+        were, are = then.get("ends", []), now["ends"]
+        if were != are:
+            problems.append(f"the stages before the last end at steps {are}, and ended at {were}")
+        drew, draw = (", ".join(_sampling(one)) for one in (then, now))
+        if drew != draw:
+            problems.append(f"{SAMPLING} is {draw}, and was {drew}")
     if problems:
         raise InputError(
             f"run.resume: {problem} when {point} was written; set it back, or start a new run "
@@ -298,6 +304,16 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
             for problem in problems
         )
     return notes
+
+
+def _sampling(identity: Mapping[str, Any]) -> Sequence[str]:
+    """How each stage of a run draws the rows of its steps."""
+    train, rows = identity["recipe"]["train"], identity["data"]["splits"]["train"]["rows"]
+    found = []
+    for stage in train.get("stages") or [{}]:
+        said = {key: value for key, value in stage.items() if value is not None}
+        found.append(loop.sampling(rows, recipe.Train.model_construct(**train | said)))
+    return found
 
 
 def recipe_hash(saved: recipe.Recipe) -> str:

@@ -316,7 +316,8 @@ def run(
         return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     if start.point is not None and stage.number > 1:  # its frozen layers may have been trained
-        state.put_weights(classifier, stages.weights_at(start.point, accelerator), accelerator)
+        so_far = stages.weights_at(start.point, accelerator)
+        state.put_weights(classifier, so_far, accelerator, partly=True)
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
     found: Range | None = None

@@ -192,7 +192,7 @@ class Builder:
         """
         self.accelerator.free_memory()  # of the stage before
         made, frozen = self.build(stage)
-        state.put_weights(made, weights, self.accelerator)
+        state.put_weights(made, weights, self.accelerator, partly=True)
         return self.set_up(stage, made, frozen)
 
 

@@ -68,6 +68,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     record: Record,
     accelerator: Accelerator,
+    trained: Collection[str],
     tensors: Tensors,
     plain: Plain,
 ) -> None:
@@ -75,10 +76,17 @@ def restore(
 
     With another number of processes than captured it, the sums go to the main one, and the random
     states of processes that were not there stay as they are.
+
+    Args:
+        trained: as of `capture`.
+
+    Raises:
+        KeyError: where the state lacks one of them.
     """
     tensors = spread(accelerator, tensors)
     [plain] = broadcast_object_list([plain])
-    _place_all(weights_in(tensors), _bare(model, accelerator))
+    for name, value in _changed(model, accelerator, trained):
+        place(tensors[f"{WEIGHTS}{name}"], value)
     for name, parameter in _parameters(model, accelerator).items():
         start = f"optimizer/{name}/"
         kept = {key.removeprefix(start): key for key in tensors if key.startswith(start)}
@@ -126,13 +134,21 @@ def weights_in(tensors: Tensors) -> Tensors:
     }
 
 
-def put_weights(model: torch.nn.Module, weights: Tensors, accelerator: Accelerator) -> None:
-    """Put weights of the main process, which need not be all, into every process's model."""
-    _place_all(spread(accelerator, weights), _bare(model, accelerator))
+def put_weights(
+    model: torch.nn.Module, weights: Tensors, accelerator: Accelerator, partly: bool = False
+) -> None:
+    """Put weights of the main process into every process's model. All must call this.
 
+    Args:
+        partly: whether they may be a part of the model's.
 
-def _place_all(weights: Tensors, bare: torch.nn.Module) -> None:
-    own = bare.state_dict()
+    Raises:
+        KeyError: where they are others than the model's.
+    """
+    weights, own = spread(accelerator, weights), _bare(model, accelerator).state_dict()
+    differ = weights.keys() - own.keys() if partly else weights.keys() ^ own.keys()
+    if differ:
+        raise KeyError(*sorted(differ))
     for name, value in weights.items():
         place(value, own[name])
 

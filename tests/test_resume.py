@@ -8,9 +8,11 @@ import signal
 import time
 
 import pytest
+import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from finetune import run_folder
+from finetune import checkpoint, run_folder, state
 from tests.processes import launch
 from tests.runs import (
     assert_same,
@@ -315,6 +317,44 @@ def test_the_length_may_change_with_a_note(here, whole, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "! train.epochs was 3 until here, and is 2 from here on; the learning rate" in said
     assert results(folder)["train"]["steps"] == 24
+
+
+def test_how_rows_are_drawn_is_compared_by_what_it_comes_to(here, whole, capsys):
+    """Of few rows, `auto` says one thing for epochs: auto and another for a number of them."""
+    folder = stopped_at(whole, here / "run", 30)
+    run_here("run.resume=run", "train.sampling=uniform", "checkpoint.keep=99")
+    assert results(folder)["hashes"]["weights"] == results(whole)["hashes"]["weights"]
+    few = "data.rows_per_class=4", "train.max_steps=4"
+    run_here("run.dir=few", "train.epochs=auto", *few)
+    capsys.readouterr()
+    run_here("run.resume=few", "train.epochs=9", few[0], "train.max_steps=6", code=2)
+    [error] = capsys.readouterr().err.splitlines()
+    assert "train.sampling is uniform, and was stratified when" in error
+    longer = "train.epochs=9", "train.sampling=stratified", "train.max_steps=6"
+    run_here("run.resume=few", few[0], *longer)
+    assert results(here / "few")["train"]["steps"] == 6
+
+
+def test_missing_weights_are_noticed(here, whole, monkeypatch):
+    stopped_at(whole, here / "run", 8)
+    read = checkpoint.read
+
+    def without_one(point):
+        tensors, plain = read(point)
+        del tensors["model/classifier.bias"]
+        return tensors, plain
+
+    monkeypatch.setattr(checkpoint, "read", without_one)
+    with pytest.raises(KeyError, match=r"model/classifier\.bias"):
+        run_here("run.resume=run", "checkpoint.keep=99")
+    linear, accelerator = torch.nn.Linear(2, 1), Accelerator(cpu=True)
+    one = {"weight": torch.ones(1, 2)}
+    with pytest.raises(KeyError, match="bias"):
+        state.put_weights(linear, one, accelerator)
+    with pytest.raises(KeyError, match="other"):
+        state.put_weights(linear, {"other": torch.ones(1)}, accelerator, partly=True)
+    state.put_weights(linear, one, accelerator, partly=True)
+    assert torch.equal(linear.weight, one["weight"])
 
 
 def test_what_decides_no_number_may_change_without_a_note(here, whole, capsys):
