@@ -109,8 +109,14 @@ class Course:
         return self.stages[-1].end
 
     def begin(self) -> None:
-        """Before the first step of all, or of those after a checkpoint."""
+        """Before the first step of all, or of those after a checkpoint.
+
+        Raises:
+            DivergedError: as `validate` does, where no step is left.
+        """
         self._settle()
+        if self.is_over() and not self._has_kept_one():
+            self.validate(self.record.steps)  # the run was made shorter than it had come
         may_back_off = self.choices.train.on_divergence == "back_off"
         if may_back_off and main_only(self.accelerator, lambda: not self._good_ones()):
             # Nothing from when all was well, as in a run that was to stop until now: this must do.
@@ -193,7 +199,7 @@ class Course:
         """
         if not len(self.corpus.validation):
             self.standing.sound = step
-            if step == self.steps:
+            if step >= self.steps:
                 self._keep({"step": step})
             return
         scores = self.score(self.corpus.validation)
@@ -232,6 +238,12 @@ class Course:
             standing.waited += 1
         if self.watch is not None:
             self.watch(values, step == self.steps)
+
+    def _has_kept_one(self) -> bool:
+        """Whether there is a model to end with: without validation, only that of the last step."""
+        if len(self.corpus.validation):
+            return bool(self.standing.best)
+        return self.standing.best.get("step") == self.record.steps
 
     def _keep(self, scores: dict[str, float]) -> None:
         """Save the model as it is, the best so far."""

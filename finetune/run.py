@@ -254,7 +254,7 @@ def run(
         )
     if watch is not None or look is not None:
         corpus = corpus.without_test()
-    stopping.check(recipe, corpus, tries=watch is not None)
+    summary.say_notes(stopping.check(recipe, corpus, tries=watch is not None))
     metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)

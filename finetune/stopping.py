@@ -13,8 +13,8 @@ from finetune.problems import InputError, StoppedError
 from finetune.signals import Listener
 
 
-def check(choices: recipe.Recipe, corpus: Corpus, tries: bool) -> None:
-    """Refuse what only validation could decide where there is none.
+def check(choices: recipe.Recipe, corpus: Corpus, tries: bool) -> list[str]:
+    """Refuse what only validation could decide where there is none; what it does in part, as notes.
 
     Args:
         tries: whether this is a trial of several, which are compared by it.
@@ -23,14 +23,27 @@ def check(choices: recipe.Recipe, corpus: Corpus, tries: bool) -> None:
         InputError: names what asked for it.
     """
     if len(corpus.validation):
-        return
+        return []
     none = f"there is no validation split ({corpus.validation.origin}); set data.validation=carve"
     if tries:
         raise InputError(f"data.validation: trials are compared by validation, and {none}")
-    if choices.score.patience is not None:
-        raise InputError(
-            f"score.patience: {none}, or leave score.patience out, as nothing tells when to stop"
-        )
+    asked = {
+        "score.patience": (choices.score.patience, "nothing tells when to stop"),
+        "score.target_accuracy": (choices.score.target_accuracy, "no threshold can be chosen"),
+    }
+    problems = [
+        f"{key}: {none}, or leave {key} out, as {why}"
+        for key, (value, why) in asked.items()
+        if value is not None
+    ]
+    if problems:
+        raise InputError(problems)
+    if choices.train.on_divergence == "back_off":
+        return [
+            "train.on_divergence: back_off sees losses that are not finite only: without "
+            "validation, nothing tells whether the model has collapsed"
+        ]
+    return []
 
 
 class Stopping:

@@ -1,6 +1,8 @@
 """Few rows: so many of each label, drawn by a seed, and steps as the measure of a run."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +18,7 @@ from finetune import batches, data, loop, recipe, recipe_file
 from finetune.problems import InputError
 from finetune.sources import load_rows
 from tests.processes import ENVIRONMENT, ROOT
-from tests.runs import assert_same, lines, newest, results, run_here, stopped_at
+from tests.runs import assert_same, in_step, lines, newest, results, run_here, stopped_at
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array)
 SETS = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=1, max_size=60).map(np.array)
@@ -175,12 +177,43 @@ def test_a_run_without_validation(here, capsys):
     assert_same(here / "run", again)
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_made_shorter_than_it_had_come(here, validated):
+    """Where no model was kept yet, that of the last step done is."""
+    words = "score.every=99", *([] if validated else ["data.validation=none"])
+
+    def stopped(step, *more):
+        with pytest.MonkeyPatch.context() as patch:
+            in_step(patch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            run_here(*words, *more, code=75)
+        return load_file(newest(here / "run") / "state.safetensors")
+
+    def shorter(steps):
+        run_here("run.resume=run", *words, f"train.max_steps={steps}")
+        found = results(here / "run")
+        return found["train"]["steps"], found["validation"]["step"]
+
+    state = stopped(3, "run.dir=run")
+    assert shorter(2) == (3, 3)
+    if not validated:  # the model of the last step, whatever was kept before
+        state = stopped(6, "run.resume=run")
+        assert shorter(5) == (6, 6)
+        kept = load_file(here / "run" / "model" / "model.safetensors")
+        assert torch.equal(state["model/classifier.weight"], kept["classifier.weight"])
+
+
 def test_what_only_validation_could_decide(here, capsys):
-    run_here("run.dir=run", few(here), "score.patience=3", code=2)
+    run_here("run.dir=run", few(here), "score.patience=3", "score.target_accuracy=0.9", code=2)
+    none = "there is no validation split (none, as 10 % of 60 rows would be 6)"
     assert capsys.readouterr().err == (
-        "error: score.patience: there is no validation split (none, as 10 % of 60 rows would be "
-        "6); set data.validation=carve, or leave score.patience out, as nothing tells when to "
-        "stop\n"
+        f"error: score.patience: {none}; set data.validation=carve, or leave score.patience out, "
+        "as nothing tells when to stop\n"
+        f"error: score.target_accuracy: {none}; set data.validation=carve, or leave "
+        "score.target_accuracy out, as no threshold can be chosen\n"
+    )
+    run_here("data.source=few", "train.on_divergence=back_off", "--dry-run")
+    assert "! train.on_divergence: back_off sees losses that are not finite only" in (
+        " ".join(capsys.readouterr().out.split())
     )
     with pytest.raises(InputError, match=r"data.test: expected a split, carve or auto, got 'none'"):
         recipe_file.load("tiny.yaml", ["data.test=none"])
