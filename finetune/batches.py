@@ -150,9 +150,3 @@ def process_parts(
     parts = [(part, 1.0) for part in micro_batches(hands[process], lengths, budget)]
     many = max(len(micro_batches(hand, lengths, budget)) for hand in hands) if sharded else 1
     return parts + [(rows[:1], 0.0)] * (many - len(parts))
-
-
-def padding_share(parts: Sequence[Rows], lengths: Rows) -> float:
-    """The share of padded positions among all that the encoder computes."""
-    padded = sum(len(part) * int(lengths[part].max()) for part in parts)
-    return 1 - sum(int(lengths[part].sum()) for part in parts) / padded if padded else 0.0

@@ -112,10 +112,12 @@ def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
     _check_judged(folders, corpus)
     chances: dict[str, list[float]] = {}
     for folder in folders:
-        file = folder / "predictions" / "test.jsonl"
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            chances[row["row"]] = row["probabilities"]
+        with (folder / "predictions" / "test.jsonl").open(encoding="utf-8") as lines:
+            for (
+                line
+            ) in lines:  # not splitlines(), which breaks at U+2028 in a label or a file's name
+                row = json.loads(line)
+                chances[row["row"]] = row["probabilities"]
     places = [corpus.test.places.place(i) for i in range(len(corpus.test))]
     found = np.clip(np.array([chances[place] for place in places]), TINY, 1 - TINY)
     odds: NDArray[np.float64] = np.log(found)

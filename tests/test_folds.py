@@ -258,3 +258,13 @@ def test_more_parts_than_documents(here, capsys):
     )
     run_here("run.folds=3", "run.resume=auto", code=2)
     assert capsys.readouterr().err.startswith("error: run.resume: expected auto with run.folds")
+
+
+def test_labels_may_hold_any_separator(few):
+    file = few / "few" / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row["label"] = "a\u2028b" if row["label"] == "a" else row["label"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_here("run.dir=run", *WORDS[:2], "train.epochs=1", "run.folds=2")
+    assert "a\u2028b" in results(few / "run" / "all")["data"]["labels"]
