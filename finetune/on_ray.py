@@ -1,4 +1,5 @@
 """The classifier as an actor of Ray Data: batches of rows → the same batches with their answers.
+Also Parquet files that hold the rows of a dataset in its order.
 
     rows = ray.data.read_parquet("news/")
     rows.map_batches(Actor, fn_constructor_kwargs={"source": "runs/…"}, batch_format="pyarrow", …)
@@ -9,9 +10,27 @@ Each actor loads the model once. A row that cannot be read gets an `error`, as e
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.parquet as pq
+from ray.data.block import BlockAccessor
+from ray.data.datasource import BlockBasedFileDatasink
+
 from finetune.predict import Classifier
 from finetune.records import Asked, Maker
 from finetune.rows import values_of
+
+
+class InOrder(BlockBasedFileDatasink):
+    """Parquet files, a file for each task that writes.
+
+    Ray's own `write_parquet` hands a task's blocks to Arrow's `write_dataset` with threads, which
+    may write them in another order (apache/arrow#26818).
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, file_format="parquet")
+
+    def write_block_to_file(self, block: BlockAccessor, file: Any) -> None:
+        pq.write_table(block.to_arrow(), file)
 
 
 class Actor:

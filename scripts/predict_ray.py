@@ -99,7 +99,7 @@ def predict(known: argparse.Namespace) -> int:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        from finetune.on_ray import Actor
+        from finetune.on_ray import Actor, InOrder
 
         named: dict[str, Any] = {
             "source": model,
@@ -122,7 +122,7 @@ def predict(known: argparse.Namespace) -> int:
         ).materialize()
         target = str(known.output.resolve())
         if kind == "parquet":
-            answered.write_parquet(target)
+            answered.write_datasink(InOrder(target))
         else:
             answered.write_json(target)
         return int(answered.count())
