@@ -1,4 +1,4 @@
-"""A classifier → the same, with what keeps its pretrained weights frozen."""
+"""A classifier → the same, with what keeps its pretrained weights frozen; and its depths."""
 
 from collections.abc import Iterator
 
@@ -35,6 +35,19 @@ def layers(encoder: nn.Module) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
     ]
     return max(stacks, key=len, default=nn.ModuleList())
+
+
+def depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:
+    """How far below the head each parameter stands: 0 is the head; 1 the encoder's last layer, and
+    what comes after it; the embeddings stand deepest, one below the first layer."""
+    encoder, found = model.base_model, dict.fromkeys(model.parameters(), 0)
+    found |= dict.fromkeys(encoder.parameters(), 1)
+    blocks = layers(encoder)
+    for depth, block in enumerate(reversed(blocks), 1):
+        found |= dict.fromkeys(block.parameters(), depth)
+    for module in _embeddings(model, blocks):
+        found |= dict.fromkeys(module.parameters(), len(blocks) + 1)
+    return found
 
 
 def _embeddings(model: PreTrainedModel, blocks: nn.ModuleList) -> Iterator[nn.Module]:

@@ -63,6 +63,7 @@ def fit(
     shift = -begin % per_epoch  # a stage begins with an epoch of its own
     steps = begin + total_steps(len(table), train)
     max_norm = choices.optim.max_grad_norm or math.inf
+    blocks = optim.blocks(optimizer)  # none, unless each is clipped by itself
     rate_at = rate_at or scheduled(len(table), choices)
     first = record.steps
     lengths, room = table.lengths, table.room
@@ -100,11 +101,14 @@ def fit(
                 record.add(losses)
                 record.lap("backward")
 
-        norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
+        limit = math.inf if blocks else max_norm
+        norm = accelerator.clip_grad_norm_(parameters, limit)  # as it was before clipping
+        for block in blocks:
+            torch.nn.utils.clip_grad_norm_(block, max_norm)
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
         rate = rate_at(step - begin)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         optimizer.step()
         optimizer.zero_grad()
         record.lap("step")

@@ -4,29 +4,60 @@ The rate is a pure function of the step: no scheduler object, no state to save.
 """
 
 import math
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from finetune import recipe
+from finetune import freezing, recipe
 
 
 def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters; weight decay spares biases and norms.
+    """SGD or AdamW over the trainable parameters, in groups.
 
-    A bias or a norm's weight is what has one dimension: decay would pull a norm's scale to 0,
-    where it regularises nothing (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
+    Each group has a `scale`, by which the loop multiplies the step's rate: the head's, or that of
+    a layer (discriminative rates, Howard & Ruder 2018, section 3.2). Weight decay spares biases and
+    norms, which have one dimension: it would pull a norm's scale to 0, where it regularises nothing
+    (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": choices.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    by_block = choices.clip == "block"
+    in_blocks = by_block or (choices.head_scale, choices.layer_decay) != (1.0, 1.0)
+    depths: dict[torch.nn.Parameter, int] = {}
+    if in_blocks:
+        assert isinstance(model, PreTrainedModel)
+        depths = freezing.depths(model)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        depth, decays = depths.get(parameter, 0), parameter.ndim > 1
+        group = groups.setdefault(
+            (depth, decays),
+            {
+                "params": [],
+                "weight_decay": choices.weight_decay if decays else 0.0,
+                "scale": choices.layer_decay ** (depth - 1) if depth else choices.head_scale,
+                "block": depth if by_block else None,
+            },
+        )
+        group["params"].append(parameter)
     # The loop sets each step's rate; `auto` is not known yet.
     rate = choices.lr if isinstance(choices.lr, float) else recipe.DEFAULT_LR[choices.name]
     if choices.name == "adamw":
         first, second = choices.betas
-        return torch.optim.AdamW(groups, lr=rate, betas=(first, second), eps=choices.eps)
-    return torch.optim.SGD(groups, lr=rate, momentum=choices.momentum, nesterov=choices.nesterov)
+        return torch.optim.AdamW(groups.values(), lr=rate, betas=(first, second), eps=choices.eps)
+    return torch.optim.SGD(
+        groups.values(), lr=rate, momentum=choices.momentum, nesterov=choices.nesterov
+    )
+
+
+def blocks(optimizer: torch.optim.Optimizer) -> list[list[torch.nn.Parameter]]:
+    """The parameters of each block, where gradients are clipped by block; else none."""
+    found: dict[int, list[torch.nn.Parameter]] = {}
+    for group in optimizer.param_groups:
+        if group["block"] is not None:
+            found.setdefault(group["block"], []).extend(group["params"])
+    return [*found.values()]
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, choices: recipe.Optim) -> float:

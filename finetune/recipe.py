@@ -461,6 +461,19 @@ class Optim(Section):
     max_grad_norm: float | None = Field(
         1.0, gt=0, description="clip_grad_norm_ to this; null: no clipping"
     )
+    clip: Literal["model", "block"] = Field(
+        "model",
+        description="whose gradient is clipped to max_grad_norm: the whole model's, or that of the "
+        "head, of each layer and of the embeddings, each by itself",
+    )
+    head_scale: float = Field(1.0, gt=0, description="what the head's rate is multiplied by")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="a layer's rate is this times that of the layer after it; the embeddings come "
+        "before the first",
+    )
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="how the rate falls after warm-up; linear and cosine end at 0"
     )
@@ -480,6 +493,8 @@ class Optim(Section):
             default = type(self).model_fields[key].default
             if self.name != owner and getattr(self, key) != default:
                 raise conflict(key, f"{default} with optim.name '{self.name}' (it is of {owner})")
+        if self.clip == "block" and self.max_grad_norm is None:
+            raise conflict("clip", "model without optim.max_grad_norm, got 'block'")
         if self.nesterov and self.momentum == 0:
             raise conflict("nesterov", "momentum above 0, got optim.momentum 0.0")
         return self

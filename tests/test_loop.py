@@ -135,6 +135,29 @@ def test_the_same_recipe_twice_gives_the_same_weights(encoder):
     assert distance(*models) == 0
 
 
+def test_rates_and_clipping_by_layer(encoder):
+    """One step of plain descent by hand: each block clipped by itself, each at its own rate."""
+    scaled = {"head_scale": 5.0, "layer_decay": 0.5, "clip": "block", "max_grad_norm": 0.02}
+    of = choices(optim={"momentum": 0.0, "warmup": 0.0, **scaled}, train={"max_steps": 1})
+    of = of.model_copy(update={"model": recipe.Model(freeze="none", head_init="normal")})
+    before, table = build(encoder, of)
+    before.train()
+    rows = batches.step_rows(batches.epoch_order(len(TEXTS), 0, 0), 4, 0)
+    logits = before(**table.batch(rows, torch.device("cpu"))).logits
+    F.cross_entropy(logits, torch.from_numpy(LABELS[rows])).backward()
+    after = train(encoder, of, 10**6)[0].state_dict()
+    scales = {"classifier": 5.0, "layer.1": 1.0, "layer.0": 0.5, "embeddings": 0.25}
+    seen = 0
+    for block, scale in scales.items():
+        part = {n: p for n, p in before.named_parameters() if block in n and p.grad is not None}
+        norm = torch.stack([p.grad.norm() for p in part.values()]).norm()
+        for name, p in part.items():
+            expected = p - 0.1 * scale * p.grad * min(1.0, 0.02 / (float(norm) + 1e-6))
+            torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-7)
+        seen += len(part)
+    assert seen == sum(p.grad is not None for p in before.parameters())
+
+
 def test_evaluations_and_log_lines(encoder):
     of = choices(train={"max_steps": 5, "log_every": 2})
     of = of.model_copy(update={"score": recipe.Score(every=2)})

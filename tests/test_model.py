@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from finetune import freezing, pretrained
 from finetune import model as module
-from finetune import pretrained
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.problems import InputError
 from finetune.recipe import Model
@@ -277,6 +277,24 @@ def test_freeze(encoders, architecture, head):
     layers = {name for name in names if in_layer(name, 0) or in_layer(name, 1)}
     assert frozen(2)[0] == embeddings | layers
     assert frozen("encoder")[0] == names
+
+
+@each_architecture
+@each_head
+def test_depths(encoders, architecture, head):
+    """The head above all layers, the embeddings below them, and each parameter somewhere."""
+    model = build(encoders[architecture], head=head)
+    found = freezing.depths(model)
+    assert {*found} == {*model.parameters()}
+    assert set(found.values()) == {*range(LAYERS + 2)}
+    for name, parameter in model.named_parameters():
+        if name.startswith(("head", "classifier", "score", "pre_classifier")):
+            assert found[parameter] == 0
+        if "word_embeddings" in name or "tok_embeddings" in name:
+            assert found[parameter] == LAYERS + 1
+    blocks = freezing.layers(model.base_model)
+    deeper = [{found[p] for p in block.parameters()} for block in blocks]
+    assert deeper == [{LAYERS - i} for i in range(LAYERS)]
 
 
 def test_freeze_leaves_new_weights_of_the_encoder_trainable(bert):
