@@ -12,6 +12,7 @@ again, so the study may be stopped and taken up. The arms:
            all seeds
     auto   optim.lr=auto, and so whatever the range test finds
     grid   SGD at eight rates, first seed: how near `auto` and the default come to the best of them
+    parts  the defaults with one part changed at a time: is each at its best?
 
 Each run takes 2,000 train rows, so that the whole study fits into an afternoon on two cores.
 """
@@ -37,7 +38,30 @@ from finetune.signals import Listener
 SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
 ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
 SGD_RATES = (0.003, 0.01, 0.02, 0.03, 0.06, 0.1, 0.2, 0.4)
-ARMS = ("sgd", "adamw", "auto", "grid")
+ARMS = ("sgd", "adamw", "auto", "grid", "parts")
+# A part of the defaults, and what may stand in its place.
+PARTS: dict[str, tuple[str, ...]] = {
+    "embeddings trained": ("model.freeze=none",),
+    "half the layers frozen": ("model.freeze=3",),
+    "head's rate × 10": ("optim.head_scale=10",),
+    "head's rate / 10": ("optim.head_scale=0.1",),
+    "layers' rates × 0.8 each": ("optim.layer_decay=0.8",),
+    "no momentum, rate × 10": ("optim.momentum=0", "optim.lr=0.3"),
+    "no momentum, same rate": ("optim.momentum=0",),
+    "Nesterov's momentum": ("optim.nesterov=true",),
+    "no clipping": ("optim.max_grad_norm=null",),
+    "clipped by block": ("optim.clip=block",),
+    "clipped to 0.3": ("optim.max_grad_norm=0.3",),
+    "no warm-up": ("optim.warmup=0",),
+    "warm-up of 20 %": ("optim.warmup=0.2",),
+    "steps of 16": ("train.batch_size=16",),
+    "steps of 16, rate / 2": ("train.batch_size=16", "optim.lr=0.015"),
+    "steps of 64, rate × 2": ("train.batch_size=64", "optim.lr=0.06"),
+    "cosine": ("optim.schedule=cosine",),
+    "dropout 0.1": ("model.dropout=0.1",),
+    "a head that is drawn, std 0.02": ("model.head_init=normal",),
+    "first token in place of the mean": ("model.pooling=cls",),
+}
 COMMON = (
     "data.max_train_rows=2000",
     "data.max_validation_rows=1000",
@@ -100,6 +124,10 @@ class Study:
     def grid(self, name: str) -> dict[float, Results]:
         found = {rate: self.run(name, f"sgd-{rate:g}", 0, f"optim.lr={rate}") for rate in SGD_RATES}
         return {rate: one for rate, one in found.items() if one is not None}
+
+    def part(self, name: str, part: str) -> list[Results]:
+        arm = "-".join(word.split(".")[1] for word in PARTS[part])
+        return self._seeds(name, arm, *PARTS[part])
 
     def adamw(self, name: str) -> tuple[str, list[Results]]:
         """What validation picked, and its runs."""
@@ -198,7 +226,24 @@ def report(study: Study, sets: Sequence[str], arms: Sequence[str]) -> str:
                 _said([grid[0.03]] if 0.03 in grid else []),
             ))  # fmt: skip
         lines += ["", terminal.table(rates)]
+    if "parts" in arms:
+        lines += ["", terminal.table(_parts(study, sets))]
     return "\n".join(lines)
+
+
+def _parts(study: Study, sets: Sequence[str]) -> list[Sequence[str]]:
+    """A line for each part: what changing it does to the test accuracy of each set."""
+    defaults = {name: study.sgd(name) for name in sets}
+    rows: list[Sequence[str]] = [
+        ("points of test accuracy", *sets, "mean"),
+        ("the defaults", *(_said(runs) for runs in defaults.values()), ""),
+    ]
+    for part in PARTS:
+        gaps = [_gap(study.part(name, part), defaults[name]) for name in sets]
+        there = [gap for gap in gaps if gap is not None]
+        mean = f"{statistics.fmean(there):+.1f}" if there else "–"
+        rows.append((part, *("–" if gap is None else f"{gap:+.1f}" for gap in gaps), mean))
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from finetune import recipe_file
 from scripts import sgd_study
 
 WORDS = (
@@ -41,6 +42,24 @@ def test_the_arms_run_once_and_make_a_table(sets, capsys, monkeypatch):
     # What stands there is not run again, and a table needs no run at all.
     assert sgd_study.main([*command, "sgd", "--seeds", "2", "--table"]) == 0
     assert "trec6 sgd seed" not in capsys.readouterr().out
+
+
+def test_one_part_changed_at_a_time(sets, capsys, monkeypatch):
+    monkeypatch.setattr(sgd_study, "PARTS", {"no warm-up": ("optim.warmup=0",)})
+    command = ["sets", *WORDS, "--sets", "trec6", "--out", "out", "--seeds", "1", "--arms", "parts"]
+    assert sgd_study.main(command) == 0
+    done = sorted(str(file.relative_to(sets / "out")) for file in (sets / "out").rglob("*.json"))
+    assert done == ["trec6/sgd/seed-0.json", "trec6/warmup=0/seed-0.json"]
+    assert json.loads((sets / "out" / done[1]).read_text())["words"] == ["optim.warmup=0"]
+    *_, defaults, part = capsys.readouterr().out.rstrip().splitlines()
+    assert defaults.split()[:2] == ["the", "defaults"]
+    assert part.split()[:2] == ["no", "warm-up"]
+
+
+def test_each_part_is_a_choice_of_the_recipe_and_not_the_default():
+    default = recipe_file.load("recipes/ag_news.yaml").model_dump()
+    for words in sgd_study.PARTS.values():
+        assert recipe_file.load("recipes/ag_news.yaml", words).model_dump() != default
 
 
 def test_the_grid_of_adamw_goes_on_until_its_best_is_inside(tmp_path, monkeypatch):
