@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from finetune.signals import Listener
 
 if TYPE_CHECKING:
     from finetune.course import Watch
+    from finetune.documents import Shelf
     from finetune.lr_range import Range
 
 
@@ -86,9 +87,10 @@ def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
     Raises:
         InputError: as one run does.
     """
-    from finetune import page, run_folder, seeds, summary
+    from finetune import documents, page, run_folder, seeds, summary
 
-    folders = seeds.run_all(recipe, lambda one: run(one, listener, dry))
+    shelf = documents.Shelf()
+    folders = seeds.run_all(recipe, lambda one: run(one, listener, dry, shelf=shelf))
     if not folders:
         return None
     home = folders[0].parent
@@ -129,6 +131,7 @@ def run(
     look: "Callable[[Range], None] | None" = None,
     judges: Sequence[Path] = (),
     ahead: Callable[[], None] | None = None,
+    shelf: "Shelf | None" = None,
 ) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
@@ -139,6 +142,7 @@ def run(
             test is taken out here too.
         judges: the folders of the folds' runs: trains on all rows, which these runs have scored.
         ahead: refuses what would stop a later run of the same command; the main process calls it.
+        shelf: holds the documents of earlier runs of the same command, which this one may share.
 
     Raises:
         StoppedError: after a signal.
@@ -146,8 +150,7 @@ def run(
             and the model are known to be right.
     """
     # Heavy imports wait until the recipe is known to be right: a typo is told at once.
-    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, set_seed
+    from accelerate.utils import set_seed
 
     from finetune import (
         analysis,
@@ -155,9 +158,9 @@ def run(
         card,
         checkpoint,
         closing,
-        data,
+        devices,
+        documents,
         folds,
-        hardware,
         loop,
         losses,
         lr_range,
@@ -169,18 +172,13 @@ def run(
         preflight,
         pretrained,
         publish,
-        reading,
         report,
         resume,
         run_folder,
-        sharding,
-        sources,
         stages,
         state,
         stopping,
         summary,
-        token_cache,
-        tokens,
         trackers,
     )
     from finetune.corpus import fingerprint, split_hash
@@ -192,29 +190,8 @@ def run(
 
     # This machine, and what must be right before anything is loaded.
     started, meter = datetime.now().astimezone(), Meter()
-    terminal.quiet_libraries()
-    plan = hardware.plan(recipe.model, recipe.train)
-    trackers.check(recipe.run.trackers)
-    accelerator = Accelerator(
-        mixed_precision="no" if plan.precision == "fp32" else plan.precision,
-        log_with=list(recipe.run.trackers) or None,
-        project_dir="runs",  # some trackers want one at once; the run's own comes below
-        # The loop divides by the step's rows itself, whatever the environment says.
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        kwargs_handlers=[
-            # Buffers never change here; to send them at every forward would cost time.
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            # The others wait while the main process downloads.
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
-            # A sharded layer's weights are other tensors in each forward: no cast of theirs lasts.
-            AutocastKwargs(cache_enabled=not sharding.is_asked_for()),
-        ],
-    )
-    sharding.set_up(accelerator)
-    hardware.check_joined(accelerator)
-    hardware.check_distributed(accelerator)
-    hardware.set_up(plan)
-    terminal.speak_only_if(accelerator.is_main_process)
+    shelf = documents.Shelf() if shelf is None else shelf
+    plan, accelerator = devices.set_up(recipe)
     if ahead is not None:
         main_only(accelerator, ahead)
     hold = run_folder.Hold()  # the folder is ours for as long as this lives
@@ -233,16 +210,10 @@ def run(
         main_only(accelerator, lambda: publish.check(recipe.publish))
 
     # Documents → labels and splits → tokens.
-    home = recipe.cache.folder()  # of what would crowd memory
     summary.say_source(recipe)
-    corpus = main_first(
-        accelerator,
-        lambda: data.prepare(
-            sources.load_rows(recipe.data, home),
-            recipe.data,
-            folds=recipe.run.folds if judges else None,
-        ),
-    )
+    only_tunes = watch is not None or look is not None
+    many = recipe.run.folds if judges else None
+    corpus = documents.split(recipe, accelerator, shelf, folds=many, test=not only_tunes)
     judged = main_only(accelerator, lambda: folds.logits(judges, corpus)) if judges else None
     if corpus.multi_label:
         recipe = for_several_labels(recipe)
@@ -252,43 +223,24 @@ def run(
             recipe.score.trust_remote_code,
             several=True,
         )
-    if watch is not None or look is not None:
-        corpus = corpus.without_test()
     summary.say_notes(stopping.check(recipe, corpus, tries=watch is not None))
     metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
-    source = sources.model_source(recipe.model.source)
-    config, tokenizer = main_first(
-        accelerator,
-        lambda: (
-            pretrained.load_config(source, recipe.model),
-            pretrained.load_tokenizer(source, recipe.model),
-        ),
-    )
-    max_length = tokens.max_length(recipe.data.max_length, pretrained.max_positions(config))
-    reads = reading.Reading.of_recipe(recipe.data, max_length)
-    reads.set_up(tokenizer)
-    kept = home if recipe.cache.tokens and recipe.cache.keep else None
-    tables = main_first(
-        accelerator,
-        lambda: {
-            split.name: token_cache.encode(reads, split.texts, split.seconds, tokenizer, kept)
-            for split in corpus.splits()
-        },
-    )
+    read = documents.read(recipe, corpus, accelerator, shelf)
+    tables, reads, max_length = read.tables, read.reads, read.max_length
     summary.say_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2
     if not sharded:
-        plan = packing.plan(plan, recipe, config)
+        plan = packing.plan(plan, recipe, read.config)
     choices = audit.of(
         corpus.train,
         corpus.labels,
         tables["train"],
         reads,
-        pretrained.max_positions(config),
-        tokenizer.num_special_tokens_to_add(),
-        pretrained.encoder_config(config),
+        pretrained.max_positions(read.config),
+        read.tokenizer.num_special_tokens_to_add(),
+        pretrained.encoder_config(read.config),
         plan.micro_batch_tokens,
         recipe.train.batch_size,
     )
@@ -302,7 +254,7 @@ def run(
     all_stages = stages.of(recipe, len(corpus.train))
     steps = all_stages[-1].end
     stage = stages.at(all_stages, 0 if start.point is None else checkpoint.step_of(start.point))
-    builder = stages.Builder(source, corpus, tables, reads, plan, accelerator)
+    builder = stages.Builder(read.source, corpus, tables, reads, plan, accelerator)
     classifier, frozen = builder.build(stage)
     first_weights = model.weights_hash(classifier.state_dict())
     # Of several stages, some may keep states.
@@ -357,7 +309,7 @@ def run(
         stage=stage,
         builder=builder,
         parts=parts,
-        tokenizer=tokenizer,
+        tokenizer=read.tokenizer,
         corpus=corpus,
         wanted=wanted,
         folder=folder,
@@ -446,7 +398,7 @@ def run(
             corpus.multi_label,
             outcome.test.thresholds,
         )
-        card.write(results, recipe, source, course.folder)
+        card.write(results, recipe, read.source, course.folder)
         run_folder.write_json(course.folder / "results.json", results)
         page.write(results, course.folder)
 

@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from finetune import recipe_file, run_folder, space
+from finetune.documents import Shelf
 from finetune.metrics import LOWER_IS_BETTER
 from finetune.problems import InputError, StoppedError, writing
 from finetune.recipe import Publish, Recipe
@@ -221,7 +222,7 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
         InputError: for what no other trial would do better, such as data that cannot be read.
         StoppedError: after a signal; the same command goes on.
     """
-    study = study_of(sweep)
+    study, shelf = study_of(sweep), Shelf()
     until = time.monotonic() + 60 * (sweep.minutes if sweep.minutes is not None else float("inf"))
     while time.monotonic() < until:
         # A study of its own for each trial: it reads anew what other processes did.
@@ -231,7 +232,7 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
         if trial is None:
             break
         try:
-            _run(trial, sweep, listener)
+            _run(trial, sweep, listener, shelf)
         except StoppedError as error:
             said = str(error).split(";")[0]
             raise StoppedError(
@@ -304,7 +305,7 @@ def _suggest(trial: optuna.Trial, dimensions: Sequence[Dimension]) -> Values:
     return settings
 
 
-def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener) -> None:
+def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener, shelf: Shelf) -> None:
     """One trial, and its end in the study.
 
     Raises:
@@ -359,7 +360,7 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener) -> None:
     # Trials may compute in different precisions, of which a process has one at a time.
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        run(choices, listener, watch=watch)
+        run(choices, listener, watch=watch, shelf=shelf)
     except PrunedError as error:
         end(TrialState.PRUNED, str(error))
     except LostError as error:

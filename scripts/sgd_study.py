@@ -29,6 +29,7 @@ from typing import Any
 from accelerate.state import AcceleratorState
 
 from finetune import recipe_file, terminal
+from finetune.documents import Shelf
 from finetune.problems import InputError, StoppedError
 from finetune.record import LostError
 from finetune.run import run
@@ -80,7 +81,7 @@ class Study:
     def __init__(self, known: argparse.Namespace, words: Sequence[str], listener: Listener) -> None:
         self.data, self.out, self.listener = known.data, known.out, listener
         self.words, self.seeds, self.table_only = words, range(known.seeds), known.table
-        self.recipe = known.out / "recipe.yaml"
+        self.recipe, self.shelf = known.out / "recipe.yaml", Shelf()
         if not known.table:
             known.out.mkdir(parents=True, exist_ok=True)
             self.recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
@@ -99,7 +100,7 @@ class Study:
         AcceleratorState._reset_state(reset_partial_state=True)
         recipe = recipe_file.load(self.recipe, [*asked, *self.words, *words])
         try:
-            run(recipe, self.listener)
+            run(recipe, self.listener, shelf=self.shelf)
         except LostError as error:
             found = {"validation": 0.0, "test": 0.0, "seconds": 0.0, "lost": str(error)}
         else:

@@ -1,6 +1,7 @@
 """Sweeps: what they try, what they never look at, and what is left after one was killed."""
 
 import gc
+import itertools
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from finetune import space, sweep_report, tokens
+from finetune import data, space, sweep_report, token_cache, tokens
 from finetune.problems import InputError
 from finetune.record import Record
 from scripts import sweep
@@ -107,8 +108,8 @@ def test_trials_never_see_test_and_the_winner_is_scored_on_it_once(here, asked, 
     )
     start(*asked, "--trials", "3", "--dir", "sw")
     texts = [text for given in seen for text in given]
-    assert sum(text.startswith("train ") for text in texts) == 3 * 93
-    assert sum(text.startswith("validation ") for text in texts) == 3 * 13
+    assert sum(text.startswith("train ") for text in texts) == 93  # once for all trials
+    assert sum(text.startswith("validation ") for text in texts) == 13
     assert not any(text.startswith("test ") for text in texts)
     assert not list((here / "sw").rglob("predictions"))
     assert not list((here / "sw").rglob("model"))
@@ -118,7 +119,7 @@ def test_trials_never_see_test_and_the_winner_is_scored_on_it_once(here, asked, 
     found = json.loads((here / "sw/sweep.json").read_text())
     assert [one["number"] for one in found["trials"]] == [0, 1, 2, 3]
     tests = [texts for texts in seen if texts[0].startswith("test ")]
-    assert len(tests) == 2
+    assert len(tests) == 1  # for both seeds
     assert found["winner"]["seeds"] == [0, 1]
     home = here / "sw" / found["winner"]["folder"]
     assert results(home / "seed-1")["test"]["labelled"]
@@ -128,6 +129,38 @@ def test_trials_never_see_test_and_the_winner_is_scored_on_it_once(here, asked, 
     page = (here / "sw/report.html").read_text()
     assert page.count('<svg class="chart"') == 4
     assert f"{found['winner']['folder']}/seed-0/report.html" in page
+
+
+def test_documents_are_prepared_once(here, monkeypatch):
+    """Texts are read once, and their tokens made once for each length that is tried."""
+    calls = {"prepare": 0, "encode": []}
+    prepare, encode = data.prepare, token_cache.encode
+
+    def counting_prepare(*given, **named):
+        calls["prepare"] += 1
+        return prepare(*given, **named)
+
+    def counting_encode(reads, *given):
+        calls["encode"].append(reads.max_length)
+        return encode(reads, *given)
+
+    monkeypatch.setattr(data, "prepare", counting_prepare)
+    monkeypatch.setattr(token_cache, "encode", counting_encode)
+    (here / "space.yaml").write_text(SPACE)
+    start("tiny.yaml", "--space", "space.yaml", "--seeds", "0", *WORDS, "--trials", "4")
+    assert calls["prepare"] == 1
+    assert len(calls["encode"]) == 2  # train, and validation
+    # Where it is tried how long a text may be, they are cut anew, and nothing else.
+    calls.update(prepare=0, encode=[])
+    (here / "space.yaml").write_text("data.max_length: {choice: [8, 16]}\n")
+    start(
+        "tiny.yaml", "--space", "space.yaml", "--seeds", "0", *WORDS, "--trials", "4", "--dir", "b"
+    )
+    trials = sorted(study(here / "b")["trials"], key=lambda one: one["number"])
+    tried = [int(one["settings"]["data.max_length"]) for one in trials]
+    assert calls["prepare"] == 1
+    assert calls["encode"][::2] == [length for length, _ in itertools.groupby(tried)]
+    assert len({*tried}) == 2
 
 
 def test_two_processes_on_one_study(here, asked):
