@@ -8,8 +8,8 @@ again, so the study may be stopped and taken up. The arms:
 
     sgd    the defaults
     adamw  tuned by validation with the first seed: the rate of a grid of five, that goes on where
-           its end is best, then at that rate the embeddings frozen as well; the winner runs with
-           all seeds
+           its end is best; then at that rate the head's ten times as high, and the embeddings
+           frozen, and where either is better, the rates beside it; the winner runs with all seeds
     auto   optim.lr=auto, and so whatever the range test finds
     grid   SGD at eight rates, first seed: how near `auto` and the default come to the best of them
     parts  the defaults with one part changed at a time: is each at its best?
@@ -22,7 +22,7 @@ import json
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from finetune.signals import Listener
 
 SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
 ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
+ADAMW_MORE = ("optim.head_scale=10", "model.freeze=embeddings")
 SGD_RATES = (0.003, 0.01, 0.02, 0.03, 0.06, 0.1, 0.2, 0.4)
 ARMS = ("sgd", "adamw", "auto", "grid", "parts")
 # A part of the defaults, and what may stand in its place.
@@ -131,42 +132,43 @@ class Study:
         return self._seeds(name, arm, *PARTS[part])
 
     def adamw(self, name: str) -> tuple[str, list[Results]]:
-        """What validation picked, and its runs."""
-        best = -1.0
-        words: tuple[str, ...] = ()
-        for chosen in self._candidates(name):
-            if chosen[0] > best:
-                best, words = chosen
-        if not words:
-            return "–", []
-        return ", ".join(words[1:]), self._seeds(name, _arm(words), *words)
+        """What validation picked with the first seed, and its runs with all."""
+        tried: dict[tuple[str, ...], float] = {}
 
-    def _candidates(self, name: str) -> Iterator[tuple[float, tuple[str, ...]]]:
-        """Validation's accuracy of each setting, first seed; the last depends on the best."""
-        tried: list[tuple[float, tuple[str, ...]]] = []
-        scores: dict[float, float] = {}
-        rates = [*ADAMW_RATES]
-        while rates:
-            rate = rates.pop(0)
-            words = ("optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01")
+        def score(rate: float, more: tuple[str, ...] = ()) -> float:
+            words = ("optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01", *more)
             one = self.run(name, _arm(words), 0, *words)
-            if one is None:
-                continue
-            scores[rate] = one["validation"]
-            tried.append((scores[rate], words))
-            best = max(scores, key=scores.__getitem__)
-            if not rates and best in (min(scores), max(scores)):  # no end of a grid is the best
-                rates.append(2 * best if best == max(scores) else best / 2)
-        if tried:
-            frozen = (*max(tried)[1], "model.freeze=embeddings")
-            one = self.run(name, _arm(frozen), 0, *frozen)
             if one is not None:
-                tried.append((one["validation"], frozen))
-        yield from tried
+                tried[words] = one["validation"]
+            return -1.0 if one is None else float(one["validation"])
+
+        best = _climb(score, [*ADAMW_RATES])
+        kept: tuple[str, ...] = ()
+        for more in ADAMW_MORE:  # at the best rate, and with those before it that helped
+            if score(best, (*kept, more)) > score(best, kept):
+                kept = (*kept, more)
+        if kept:  # they may want another rate
+            _climb(lambda rate: score(rate, kept), [best / 2, best, 2 * best])
+        if not tried:
+            return "–", []
+        words = max(tried, key=tried.__getitem__)
+        return ", ".join((words[1], *words[3:])), self._seeds(name, _arm(words), *words)
 
     def _seeds(self, name: str, arm: str, *words: str) -> list[Results]:
         found = [self.run(name, arm, seed, *words) for seed in self.seeds]
         return [one for one in found if one is not None]
+
+
+def _climb(score: Callable[[float], float], rates: list[float]) -> float:
+    """The best of a grid of rates, which goes on by factors of two where its end is the best."""
+    scores: dict[float, float] = {}
+    while rates:
+        rate = rates.pop(0)
+        scores[rate] = score(rate)
+        best = max(scores, key=scores.__getitem__)
+        if not rates and scores[best] >= 0 and best in (min(scores), max(scores)):
+            rates.append(2 * best if best == max(scores) else best / 2)
+    return best
 
 
 def _arm(words: Sequence[str]) -> str:

@@ -62,18 +62,22 @@ def test_each_part_is_a_choice_of_the_recipe_and_not_the_default():
         assert recipe_file.load("recipes/ag_news.yaml", words).model_dump() != default
 
 
-def test_the_grid_of_adamw_goes_on_until_its_best_is_inside(tmp_path, monkeypatch):
+def test_adamw_is_tuned_until_its_best_is_inside(tmp_path, monkeypatch):
     asked = []
 
     def run(self, name, arm, seed, *words):
         asked.append(words)
         rate = float(words[1].split("=")[1])
-        return {"validation": 1 - abs(rate - 4e-3), "test": 0.5, "seconds": 1.0}
+        best = 2e-3 if "optim.head_scale=10" in words else 4e-3
+        bonus = 0.1 * ("optim.head_scale=10" in words) - 0.1 * ("model.freeze=embeddings" in words)
+        return {"validation": 1 + bonus - abs(rate - best), "test": 0.5, "seconds": 1.0}
 
     monkeypatch.setattr(sgd_study.Study, "run", run)
     known = type("Known", (), {"data": tmp_path, "out": tmp_path, "seeds": 1, "table": True})
     study = sgd_study.Study(known, (), None)
     picked, _ = study.adamw("trec6")
-    assert picked.startswith("optim.lr=0.004")
-    rates = [float(words[1].split("=")[1]) for words in asked if "model.freeze" not in str(words)]
-    assert rates[:8] == [*sgd_study.ADAMW_RATES, 2e-3, 4e-3, 8e-3]
+    assert picked == "optim.lr=0.002, optim.head_scale=10"
+    plain = [float(words[1].split("=")[1]) for words in asked if len(words) == 3]
+    assert plain[:8] == [*sgd_study.ADAMW_RATES, 2e-3, 4e-3, 8e-3]
+    scaled = [words[1].split("=")[1] for words in asked if words[3:] == ("optim.head_scale=10",)]
+    assert {*scaled} == {"0.004", "0.002", "0.008", "0.001"}
