@@ -20,8 +20,10 @@ from transformers import PreTrainedTokenizerBase
 from finetune import (
     checkpoint,
     collapse,
+    lr_range,
     metrics,
     recipe,
+    recipe_file,
     resume,
     run_folder,
     scoring,
@@ -38,7 +40,7 @@ from finetune.record import DivergedError, Line, Record
 from finetune.signals import Listener
 from finetune.stages import Builder, Parts, Stage
 from finetune.stopping import Stopping
-from finetune.summary import say_back_off, say_stage, say_validation
+from finetune.summary import say_back_off, say_range, say_stage, say_validation
 from finetune.terminal import say
 
 # Told of each scoring of validation, and whether it is the last; may raise to end the run there.
@@ -75,6 +77,7 @@ class Course:
     """A run under way: its parts, its account and where it stands.
 
     Attributes:
+        choices, saved: the recipe, and as it runs here, which recipe.yaml holds.
         listener: hears signals.
         stages: of the run, and the one under way.
         builder, parts: what makes a stage's parts, and those of the one under way.
@@ -83,6 +86,7 @@ class Course:
     """
 
     choices: recipe.Recipe
+    saved: recipe.Recipe
     accelerator: Accelerator
     listener: Listener
     stages: Sequence[Stage]
@@ -137,7 +141,28 @@ class Course:
         """Take up another stage, with the main process's weights."""
         del self.parts  # before the next model is built
         self.stage, self.parts = stage, self.builder.go_on(stage, weights)
+        if stage.choices.optim.lr == "auto":
+            with self.meter("find_lr"):
+                found = self.builder.find_rate(stage, self.parts)
+            say_range(found, stage)
+            self._take_rate(found)
         self._settle()
+
+    def _take_rate(self, found: lr_range.Range) -> None:
+        """Train this stage at the rate that was found for it, and remember it."""
+        number = self.stage.number
+        self.choices, self.saved = (
+            one.with_rate(found.rate, number) for one in (self.choices, self.saved)
+        )
+        self.stages = stages.of(self.choices, self.stage.rows)
+        self.stage = self.stages[number - 1]
+        self.identity = {**self.identity, "recipe": self.saved.model_dump(mode="json")}
+
+        def write() -> None:
+            lr_range.write(found, self.folder, number)
+            run_folder.write_whole(self.folder / "recipe.yaml", recipe_file.to_yaml(self.saved))
+
+        self._main_only(write)
 
     def _settle(self) -> None:
         """Before the first step with these parts."""

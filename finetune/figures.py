@@ -186,11 +186,13 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
                 marks=begins,
             ),
         }
-    if results.get("lr_range") is not None:
+    several = len(results["train"].get("stages", [])) > 1
+    for test in results.get("lr_ranges", []):
+        before = f"stage {test['stage']}" if several else "training"
         yield {
             "caption": "Range test of the learning rate",
-            "note": f"before training: {results['lr_range']['rate']:g} was chosen",
-            "chart": lr_range.chart(results["lr_range"]),
+            "note": f"before {before}: {test['rate']:g} was chosen",
+            "chart": lr_range.chart(test),
         }
     measured = results[results["analysed"]]["intervals"]
     names = [name for name in measured if name in (tuned or [{}])[0]]

@@ -153,17 +153,19 @@ def _is_lost(smoothed: Sequence[float]) -> bool:
     return smoothed[-1] > RISE * min(smoothed) and smoothed[-1] > RISE * smoothed[0]
 
 
-def write(found: Range, folder: Path) -> None:
-    """Keep a test in a run's folder."""
-    run_folder.write_json(folder / FILE, asdict(found))
+def write(found: Range, folder: Path, stage: int = 1) -> None:
+    """Keep the test of a stage in a run's folder, in the place of an earlier one of that stage."""
+    others = [one for one in read(folder) if one["stage"] != stage]
+    tests = sorted([*others, {"stage": stage} | asdict(found)], key=lambda one: one["stage"])
+    run_folder.write_json(folder / FILE, tests)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The test that a run began with; None where its recipe named a rate."""
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The tests of a run, one for each stage whose rate its recipe left open, with its number."""
     file = folder / FILE
     if not file.is_file():
-        return None
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return []
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 

@@ -318,8 +318,10 @@ class Stage(Section):
     epochs: Count | None = Field(None, description="null: as train.epochs")
     max_steps: Count | None = Field(None, description="null: as train.max_steps")
     min_steps: Count | None = Field(None, description="null: as train.min_steps")
-    lr: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="the peak, as each stage warms up and decays by itself; null: optim.lr"
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="the peak, as each stage warms up and decays by itself; null: optim.lr; auto: "
+        "found by a range test before the stage's first step",
     )
 
 
@@ -449,7 +451,7 @@ class Optim(Section):
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
         None,
         description="peak learning rate; null: 0.03 for sgd, 2e-4 for adamw; auto: found by a "
-        "range test on train rows before the first step",
+        "range test on train rows before the first step (of each stage that has none of its own)",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     nesterov: bool = Field(False, description="Nesterov's momentum, sgd only")
@@ -689,11 +691,10 @@ class Recipe(Section):
         stages, train = self.train.stages, Train()
         if not stages:
             return self
-        if self.optim.lr == "auto":
-            raise conflict("optim.lr", "a number with train.stages, got 'auto'")
         by_default: dict[str, tuple[object, ...]] = {
             "model.freeze": ("auto", self.optim.freezes()),
-            "optim.lr": (None, DEFAULT_LR[self.optim.name]),
+            # Once their rates are found, stages have them, and the recipe still says auto.
+            "optim.lr": (None, DEFAULT_LR[self.optim.name], "auto"),
             **{f"train.{key}": (getattr(train, key),) for key in LENGTH},
             "train.epochs": ("auto", EPOCHS),  # what auto means, unless rows are few
         }
@@ -723,9 +724,14 @@ class Recipe(Section):
             for stage in self.train.stages
         )
 
-    def with_rate(self, rate: float) -> Self:
-        """The same with another peak learning rate."""
-        return self.model_copy(update={"optim": self.optim.model_copy(update={"lr": rate})})
+    def with_rate(self, rate: float | Literal["auto"], stage: int = 1) -> Self:
+        """The same with another peak learning rate, of so many a stage where there are stages."""
+        stages = [*self.train.stages]
+        if not stages:
+            return self.model_copy(update={"optim": self.optim.model_copy(update={"lr": rate})})
+        stages[stage - 1] = stages[stage - 1].model_copy(update={"lr": rate})
+        train = self.train.model_copy(update={"stages": tuple(stages)})
+        return self.model_copy(update={"train": train})
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -67,7 +67,8 @@
     mistakes           the surest wrong answers: row, label, predicted, confidence,
                        label_probability, text (its first 800 characters); multi-label: decision,
                        which was most surely wrong, and confidence in that
-    lr_range           the range test of optim.lr=auto, as lr_range.py describes it; else null
+    lr_ranges          the range tests of optim.lr=auto, with the stage's number, as lr_range.py
+                       describes them
     cost               of the main process since it was started: seconds of each stage (prepare,
                        train; score: validation and test; validate: keep the best model;
                        checkpoint; close: calibrate; analyse), peak_memory and peak_device_memory

@@ -176,21 +176,44 @@ def tokens_hash(tables: Mapping[str, TokenTable]) -> str:
     return digest.hexdigest()
 
 
-def with_recorded_rate(choices: recipe.Recipe, start: Start) -> recipe.Recipe:
-    """The recipe; where its rate is `auto`, with the one that the run which goes on has found.
+def with_recorded_rates(choices: recipe.Recipe, start: Start) -> recipe.Recipe:
+    """The recipe; where a rate is `auto`, with the one that the run which goes on has found.
 
     Raises:
         InputError: where what was recorded cannot be read.
     """
-    if choices.optim.lr != "auto":
+    if all(one.optim.lr != "auto" for one in choices.by_stage()):
         return choices
     if start.point is not None:
-        rate = checkpoint.read_plain(start.point)["identity"]["recipe"]["optim"]["lr"]
+        then = _rates(checkpoint.read_plain(start.point)["identity"]["recipe"])
     elif start.replaces:
-        rate = recipe_file.load(start.folder / "recipe.yaml").optim.lr
+        then = _rates(recipe_file.load(start.folder / "recipe.yaml").model_dump(mode="json"))
     else:
         return choices
-    return choices.with_rate(rate)
+    found = zip(choices.by_stage(), then, strict=False)  # of other stages, `check` will tell
+    for number, (one, rate) in enumerate(found, 1):
+        if one.optim.lr == "auto" and rate != "auto":
+            choices = choices.with_rate(rate, number)
+    return choices
+
+
+def _rates(sections: Mapping[str, Any]) -> list[Any]:
+    """The rate of each stage of a recipe that was written down: a number, or auto still."""
+    own = [stage["lr"] for stage in sections["train"].get("stages") or [{"lr": None}]]
+    return [sections["optim"]["lr"] if rate is None else rate for rate in own]
+
+
+def _left_open(then: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe, with the rates that had not been found when another was written down taken out."""
+    rates, stages = _rates(then), now["train"]["stages"]
+    if "auto" not in rates or len(rates) != len(stages):
+        return now
+    olds = then["train"]["stages"]
+    stages = [
+        {**new, "lr": old["lr"]} if rate == "auto" else new
+        for old, new, rate in zip(olds, stages, rates, strict=True)
+    ]
+    return {**now, "train": {**now["train"], "stages": stages}}
 
 
 def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], steps: int) -> bool:
@@ -244,7 +267,8 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
         InputError: that says all that differs.
     """
     notes, problems = [], []
-    keys_then, keys_now = _flat(then["recipe"]), _flat(now["recipe"])
+    keys_then = _flat(then["recipe"])
+    keys_now = _flat(_left_open(then["recipe"], now["recipe"]))
     # A key that came later stood at its default.
     defaults = recipe.Recipe(data=recipe.Data(source="")).model_dump(mode="json")
     keys_then = _flat(defaults) | keys_then
@@ -320,6 +344,9 @@ def recipe_hash(saved: recipe.Recipe) -> str:
     """SHA-256 of all that decides a run's numbers, but for its sources, which have hashes."""
     keys = _flat(saved.model_dump(mode="json"))
     deciding = {key: keys[key] for key in sorted(keys.keys() - NO_EFFECT - BY_CONTENT)}
+    stages = saved.train.stages
+    if stages and all(stage.lr is not None for stage in stages):
+        del deciding["optim.lr"]  # named, or left to be found: it is no stage's
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 
 

@@ -200,7 +200,7 @@ def run(
     if start.finished and start.point is None:
         summary.say_finished(start.folder)
         return start.folder
-    recipe = main_only(accelerator, lambda: resume.with_recorded_rate(recipe, start))
+    recipe = main_only(accelerator, lambda: resume.with_recorded_rates(recipe, start))
     score_of = recipe.score
     wanted = main_first(
         accelerator,
@@ -273,21 +273,12 @@ def run(
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
     found: Range | None = None
-    if recipe.optim.lr == "auto":
-        found = meter.timed("find_lr", lr_range.find)(
-            parts.model,
-            parts.optimizer,
-            parts.tables["train"],
-            corpus.train.labels,
-            recipe,
-            parts.plan.micro_batch_tokens,
-            accelerator,
-            weights,
-        )
-        summary.say_range(found)
-        recipe, saved = (each.with_rate(found.rate) for each in (recipe, saved))
+    if stage.choices.optim.lr == "auto":
+        found = meter.timed("find_lr", builder.find_rate)(stage, parts)
+        summary.say_range(found, stage)
+        recipe, saved = (each.with_rate(found.rate, stage.number) for each in (recipe, saved))
         all_stages = stages.of(recipe, len(corpus.train))
-        stage = all_stages[0]  # the only one
+        stage = all_stages[stage.number - 1]
         identity["recipe"] = saved.model_dump(mode="json")
     if look is not None:
         if found is not None:
@@ -303,6 +294,7 @@ def run(
     )
     course = Course(
         choices=recipe,
+        saved=saved,
         accelerator=accelerator,
         listener=listener,
         stages=all_stages,
@@ -351,6 +343,7 @@ def run(
                 )
             except DivergedError as error:
                 course.back_off(error)
+    recipe, saved = course.choices, course.saved  # with the rates that later stages found
     if watch is not None:
         trackers.finish(accelerator)
         return course.folder
@@ -360,7 +353,7 @@ def run(
     def analyse() -> dict[str, Any]:
         with meter("analyse"):
             told = analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
-        return told | {"lr_range": lr_range.read(course.folder)}
+        return told | {"lr_ranges": lr_range.read(course.folder)}
 
     results = report.results(
         recipe,
@@ -419,13 +412,13 @@ def run(
 
 
 def range_test(recipe: Recipe, listener: Listener) -> "Range":
-    """The range test of a recipe whose `optim.lr` is auto, and nothing else of its run.
+    """The range test of a recipe, of its first stage where it has several, and no more of its run.
 
     Raises:
         InputError, StoppedError: as `run` does.
     """
     found: list[Range] = []
-    run(recipe, listener, look=found.append)
+    run(recipe.with_rate("auto"), listener, look=found.append)
     return found[0]
 
 

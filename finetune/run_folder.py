@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -274,8 +274,10 @@ def cut(file: Path, size: int) -> bool:
     return now >= size
 
 
-def write_json(file: Path, value: Mapping[str, Any], instead: str = INSTEAD) -> None:
-    """Write an object so that a person reads it too. `instead`: as for `write_whole`.
+def write_json(
+    file: Path, value: Mapping[str, Any] | Sequence[Any], instead: str = INSTEAD
+) -> None:
+    """Write an object, or a list, so that a person reads it too. `instead`: as for `write_whole`.
 
     Sequences that make their items when asked (places of rows) are written as lists.
     """

@@ -25,6 +25,8 @@ from finetune import (
     batches,
     checkpoint,
     loop,
+    losses,
+    lr_range,
     memory,
     model,
     optim,
@@ -180,6 +182,23 @@ class Builder:
                 for each in (tables, plain)
             )
         return Parts(prepared, bare, optimizer, plan, tables, plain)
+
+    def find_rate(self, stage: Stage, parts: Parts) -> lr_range.Range:
+        """A peak learning rate for a stage that is about to begin."""
+        train = self.corpus.train
+        assert train.labels is not None
+        return lr_range.find(
+            parts.model,
+            parts.optimizer,
+            parts.tables["train"],
+            train.labels,
+            stage.choices,
+            parts.plan.micro_batch_tokens,
+            self.accelerator,
+            losses.class_weights(
+                stage.choices.train.class_weights, train.labels, self.corpus.labels
+            ),
+        )
 
     def go_on(self, stage: Stage, weights: Tensors) -> Parts:
         """The parts of a later stage.

@@ -148,30 +148,32 @@ def _rate(lr: float | str | None) -> str:
     return f"{lr:g}" if isinstance(lr, float) else str(lr)
 
 
-def say_range(found: LrRange) -> None:
-    """What a range test of the learning rate found."""
-    say()
-    say_wrapped(f"{found.rate:g}: {found.why}", mark="Rate   ")
+def say_range(found: LrRange, stage: stages.Stage) -> None:
+    """What a range test of the learning rate found, before the first step or a later stage's."""
+    if stage.number == 1:
+        say()
+    mark = "Rate   " if stage.number == 1 else f"  rate of stage {stage.number}: "
+    say_wrapped(f"{found.rate:g}: {found.why}", mark=mark)
 
 
 def say_dry_run(choices: Recipe, train: TokenTable) -> None:
     """The resolved recipe and the learning-rate table."""
-    if choices.optim.lr == "auto":
-        say("\nLearning rate: a range test on train rows finds it before the first step")
-        say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
-        say("A dry run: no weights were loaded, nothing was written.")
-        return
-    say("\nLearning rate")
     per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
     found = stages.of(choices, len(train))
     rows = [["stage", "step", "epoch", "lr"]]
+    say("\nLearning rate")
     for stage in found:
         steps = stage.end - stage.begin
+        if stage.choices.optim.lr == "auto":
+            of = f" of stage {stage.number}" if len(found) > 1 else ""
+            say(f"  a range test on train rows finds it before the first step{of}")
+            continue
         for step in sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))}):
             done = stage.begin + step + 1
             rate = optim.learning_rate(step, steps, per_epoch, stage.choices.optim)
             rows.append([f"{stage.number}", f"{done:,}", f"{done / per_epoch:.2f}", f"{rate:.3e}"])
-    say(table(row[len(found) == 1 :] for row in rows))
+    if len(rows) > 1:
+        say(table(row[len(found) == 1 :] for row in rows))
     say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
     say("A dry run: no weights were loaded, nothing was written.")
 

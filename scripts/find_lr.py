@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Listener() as listener:
         try:
             listener.moment = "in the range test"
-            choices = recipe_file.load(known.recipe, [*words, "optim.lr=auto", "run.resume=null"])
+            choices = recipe_file.load(known.recipe, [*words, "run.resume=null"])
             terminal.be_quiet(True)
             found = run.range_test(choices, listener)
             terminal.be_quiet(False)
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except StoppedError as error:
             print(str(error).split(";")[0], file=sys.stderr)
             return error.exit_code
-    terminal.say(f"optim.lr: {found.rate:g}")
+    where = "lr of the first of train.stages" if choices.train.stages else "optim.lr"
+    terminal.say(f"{where}: {found.rate:g}")
     terminal.say_wrapped(found.why, mark="  ")
     terminal.say(f"Page: {known.page}")
     return 0

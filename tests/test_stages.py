@@ -1,15 +1,18 @@
 """Training in stages: each trains what it says; stopping, sharing and skipping change nothing."""
 
 import itertools
+import json
 import shutil
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
-from finetune import batches, metrics, recipe_file, stages
+from finetune import batches, lr_range, metrics, recipe_file, stages
 from finetune.problems import InputError
 from finetune.record import DivergedError
+from scripts import find_lr
 from tests.processes import launch
 from tests.runs import (
     assert_same,
@@ -209,6 +212,85 @@ def test_backing_off_to_an_earlier_stage(here, capsys):
         assert_same(here / "run", here / f"again{step}")
 
 
+AUTO = "optim.lr=auto", "train.stages=[{freeze: encoder, epochs: 1}, {epochs: 2}]"
+
+
+def test_each_stage_finds_its_rate(here, capsys):
+    """Before its own first step; taken up again at any step, the run is the same."""
+    run_here("run.dir=whole", *AUTO, "checkpoint.keep=99")
+    said = capsys.readouterr().out
+    one, two = results(here / "whole")["lr_ranges"]
+    assert (one["stage"], two["stage"]) == (1, 2)
+    assert one["losses"] != two["losses"]
+    assert f"Rate   {one['rate']:g}: " in said
+    assert f"  rate of stage 2: {two['rate']:g}: " in said
+    assert json.loads((here / "whole/lr_range.json").read_text()) == [one, two]
+    saved = recipe_file.load(here / "whole/recipe.yaml")
+    assert [stage.lr for stage in saved.train.stages] == [one["rate"], two["rate"]]
+    told = [stage["lr"] for stage in results(here / "whole")["train"]["stages"]]
+    assert told == [one["rate"], two["rate"]]
+    page = (here / "whole/report.html").read_text()
+    assert page.count("Range test of the learning rate") == 2
+    assert f"before stage 2: {two['rate']:g} was chosen" in page
+    for step in (8, 12, 14, 30):
+        folder = stopped_at(here / "whole", here / f"run{step}", step)
+        with pytest.MonkeyPatch.context() as patch:
+            if step > 12:  # both are known
+                patch.setattr(lr_range, "find", None)
+            run_here(f"run.resume=run{step}", *AUTO, "checkpoint.keep=99")
+        assert_same(here / "whole", folder)
+        assert results(folder)["lr_ranges"] == [one, two]
+    # The same rates, named.
+    stages = f"train.stages=[{{freeze: encoder, epochs: 1, lr: {one['rate']}}}, {{epochs: 2, lr: "
+    named = "optim.lr=null", f"{stages}{two['rate']}}}]"
+    run_here("run.dir=named", *named, "checkpoint.keep=99")
+    assert_same(here / "whole", here / "named")
+
+
+def test_a_rate_that_only_a_later_stage_finds(here):
+    """And a run that backs off to the stage before does not look for it again."""
+    words = (
+        "train.stages=[{freeze: encoder, epochs: 1, lr: 0.3}, {epochs: 2, lr: auto}]",
+        *("optim.lr=null", "train.on_divergence=back_off", "checkpoint.keep=99"),
+    )
+    verdicts = itertools.chain([False, True], itertools.repeat(False))  # not in the test's own
+
+    def lose():
+        if next(verdicts):
+            raise DivergedError.at(14, "mean loss", float("nan"))
+
+    found, find = [], lr_range.find
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lr_range, "find", lambda *given: found.append(find(*given)) or found[-1])
+        in_step(patch, 14, lose)
+        run_here("run.dir=run", *words)
+    assert len(found) == 1
+    [test] = results(here / "run")["lr_ranges"]
+    assert (test["stage"], test["rate"]) == (2, found[0].rate)
+    [line] = [line for line in lines(here / "run", "train") if line["step"] == 13]
+    assert lines(here / "run", "back_off")[0]["step"] == 12
+    assert line["lr"] < found[0].rate / 2
+    for step in (14, 30):
+        stopped_at(here / "run", here / f"again{step}", step)
+        run_here(f"run.resume=again{step}", *words)
+        assert_same(here / "run", here / f"again{step}")
+
+
+def test_a_range_test_of_stages_is_of_the_first(here, capsys):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    assert find_lr.main(["tiny.yaml", PROBE]) == 0
+    assert capsys.readouterr().out.startswith("lr of the first of train.stages: ")
+
+
+def test_a_dry_run_does_not_know_rates_that_are_found(here, capsys):
+    run_here("train.stages=[{freeze: encoder, epochs: 1}, {epochs: 2, lr: auto}]", "--dry-run")
+    said = capsys.readouterr().out
+    assert "sgd, lr auto, linear" in said
+    assert "a range test on train rows finds it before the first step of stage 2" in said
+    assert ["1", "12", "1.00"] in [line.split()[:3] for line in said.splitlines()]
+
+
 def test_two_processes(here):
     """The same as one; and killed in a stage's first step and taken up, the same to the bit."""
     words = *FOUR, *KEPT, "checkpoint.keep=99"
@@ -276,10 +358,6 @@ def test_longer_than_before(here, probed, capsys):
         (
             ["train.stages=[{max_steps: 3}, {}]", "train.min_steps=4"],
             "train.stages: expected stage 1 with min_steps of at most max_steps (3), got 4",
-        ),
-        (
-            ["train.stages=[{}, {lr: 0.1}]", "optim.lr=auto"],
-            "optim.lr: expected a number with train.stages, got 'auto'",
         ),
         (
             ["train.stages=[{lr: 0.2}, {lr: 0.1}]", "optim.lr=0.3"],
