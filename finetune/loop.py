@@ -62,8 +62,9 @@ def fit(
     per_round = per_epoch * rounds(len(table), train)
     shift = -begin % per_epoch  # a stage begins with an epoch of its own
     steps = begin + total_steps(len(table), train)
-    max_norm = choices.optim.max_grad_norm or math.inf
+    limit = choices.optim.max_grad_norm or math.inf
     blocks = optim.blocks(optimizer)  # none, unless each is clipped by itself
+    max_norm = math.inf if blocks else limit
     rate_at = rate_at or scheduled(len(table), choices)
     first = record.steps
     lengths, room = table.lengths, table.room
@@ -101,10 +102,9 @@ def fit(
                 record.add(losses)
                 record.lap("backward")
 
-        limit = math.inf if blocks else max_norm
-        norm = accelerator.clip_grad_norm_(parameters, limit)  # as it was before clipping
+        norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         for block in blocks:
-            torch.nn.utils.clip_grad_norm_(block, max_norm)
+            torch.nn.utils.clip_grad_norm_(block, limit)
         record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
         rate = rate_at(step - begin)
         for group in optimizer.param_groups:
