@@ -112,10 +112,9 @@ def logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
     _check_judged(folders, corpus)
     chances: dict[str, list[float]] = {}
     for folder in folders:
+        # Not by splitlines(), which breaks at U+2028 in a label or a file's name.
         with (folder / "predictions" / "test.jsonl").open(encoding="utf-8") as lines:
-            for (
-                line
-            ) in lines:  # not splitlines(), which breaks at U+2028 in a label or a file's name
+            for line in lines:
                 row = json.loads(line)
                 chances[row["row"]] = row["probabilities"]
     places = [corpus.test.places.place(i) for i in range(len(corpus.test))]

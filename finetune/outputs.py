@@ -44,6 +44,8 @@ def ending(file: Path) -> str:
     name = file.name.lower()
     bare = name.removesuffix(".gz")
     found = next((known for known in ENDINGS if bare.endswith(known)), None)
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; name a file in it, such as {file / 'answers.csv'}")
     if found is None or (found == ".parquet" and bare != name):
         raise InputError(
             f"{file}: unknown ending; expected {', '.join(ENDINGS)}, the first three also with .gz"

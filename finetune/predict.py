@@ -174,6 +174,13 @@ def find_model(source: str | Path) -> str:
         raise InputError(
             f"MODEL: {found} is the folder of a run that has not finished: no model in it"
         )
+    runs = [file.parents[1] for file in Path(found).glob("*/model/config.json")]
+    if runs and not (Path(found) / "config.json").is_file():
+        newest = max(runs, key=lambda run: run.stat().st_mtime)
+        raise InputError(
+            f"MODEL: {found} holds {len(runs)} run{'s' * (len(runs) > 1)}, and is none itself; "
+            f"name one, such as the newest, {newest}"
+        )
     return found
 
 

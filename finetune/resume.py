@@ -186,7 +186,7 @@ def with_recorded_rates(choices: recipe.Recipe, start: Start) -> recipe.Recipe:
         return choices
     if start.point is not None:
         then = _rates(checkpoint.read_plain(start.point)["identity"]["recipe"])
-    elif start.replaces:
+    elif start.replaces or start.finished:
         then = _rates(recipe_file.load(start.folder / "recipe.yaml").model_dump(mode="json"))
     else:
         return choices
@@ -227,10 +227,10 @@ def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], ste
     Raises:
         InputError: where the checkpoint is of another recipe, data or model.
     """
-    if start.replaces:
-        _check_replaced(start.folder, saved, now["derived"])
     if start.point is None:
-        return False
+        if start.replaces or start.finished:
+            _check_replaced(start.folder, saved, now["derived"])
+        return start.finished
     plain = checkpoint.read_plain(start.point)
     check(plain["identity"], now, start.point)
     if not start.finished:
@@ -244,11 +244,11 @@ def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], ste
 
 
 def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) -> None:
-    """Refuse to start another run in place of one that was stopped before its first checkpoint."""
+    """Refuse another run than the one in a folder, which left no checkpoint to compare."""
     then = _flat(recipe_file.load(folder / "recipe.yaml").model_dump(mode="json"))
     now = _flat(saved.model_dump(mode="json"))
     differs = [
-        f"{key} is {now[key]}, and was {then[key]}"
+        f"{key} is {_said(now[key])}, and was {_said(then[key])}"
         for key in now
         if now[key] != then[key]
         and key not in NO_EFFECT | ENDING | LENGTH | ORDER_OF_SUMS | {*derived}
@@ -287,7 +287,7 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
         elif key in LENGTH:
             notes.append(f"{said}; the learning rate follows the new length")
         else:
-            problems.append(f"{key} is {value}, and was {was}")
+            problems.append(f"{key} is {_said(value)}, and was {_said(was)}")
     if then["data"]["labels"] != now["data"]["labels"]:
         was, value = then["data"]["labels"], now["data"]["labels"]
         problems.append(f"the labels are {some(value)}, and were {some(was)}")
@@ -328,6 +328,16 @@ def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[
             for problem in problems
         )
     return notes
+
+
+def _said(value: object) -> str:
+    """A key's value; of stages, what each sets."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return str(value)
+    stages = [
+        ", ".join(f"{key}: {of}" for key, of in one.items() if of is not None) for one in value
+    ]
+    return "[" + ", ".join(f"{{{stage}}}" for stage in stages) + "]"
 
 
 def _sampling(identity: Mapping[str, Any]) -> Sequence[str]:

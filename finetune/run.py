@@ -197,9 +197,6 @@ def run(
     hold = run_folder.Hold()  # the folder is ours for as long as this lives
     start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
     summary.say_notes(start.notes)
-    if start.finished and start.point is None:
-        summary.say_finished(start.folder)
-        return start.folder
     recipe = main_only(accelerator, lambda: resume.with_recorded_rates(recipe, start))
     score_of = recipe.score
     wanted = main_first(
@@ -247,7 +244,7 @@ def run(
     summary.say_audit(choices)
     summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
-        summary.say_dry_run(recipe, tables["train"])
+        summary.say_dry_run(recipe, tables["train"], start)
         return None
 
     # The encoder with its new head, the optimizer, the run's folder, and what stands in it.

@@ -11,6 +11,7 @@ from finetune.corpus import Corpus, class_counts
 from finetune.hardware import Hardware
 from finetune.lr_range import Range as LrRange
 from finetune.recipe import Recipe
+from finetune.run_folder import Start
 from finetune.terminal import say, say_wrapped, table
 from finetune.tokens import TokenTable
 
@@ -156,8 +157,8 @@ def say_range(found: LrRange, stage: stages.Stage) -> None:
     say_wrapped(f"{found.rate:g}: {found.why}", mark=mark)
 
 
-def say_dry_run(choices: Recipe, train: TokenTable) -> None:
-    """The resolved recipe and the learning-rate table."""
+def say_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
+    """The resolved recipe and the learning-rate table; and where it would be taken up."""
     per_epoch = batches.steps_per_epoch(len(train), choices.train.batch_size)
     found = stages.of(choices, len(train))
     rows = [["stage", "step", "epoch", "lr"]]
@@ -175,6 +176,10 @@ def say_dry_run(choices: Recipe, train: TokenTable) -> None:
     if len(rows) > 1:
         say(table(row[len(found) == 1 :] for row in rows))
     say(f"\nThe recipe, resolved\n\n{recipe_file.to_yaml(choices)}")
+    if start.finished:
+        say_wrapped(f"The run in {start.folder} is finished: only a longer one goes on.", mark="")
+    elif start.point is not None:
+        say_wrapped(f"It would go on from {start.point}.", mark="")
     say("A dry run: no weights were loaded, nothing was written.")
 
 

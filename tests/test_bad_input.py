@@ -253,7 +253,8 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
             ["otim.lr=3", "optim.learnrate=3"],
             ["otim.lr=3: no section 'otim'; did you mean 'optim'?",
              "command line: optim.learnrate: no such key; the keys of optim are: name, lr, "
-             "momentum, nesterov, weight_decay, betas, eps, max_grad_norm, schedule, every, "
+             "momentum, nesterov, weight_decay, betas, eps, max_grad_norm, clip, head_scale, "
+             "layer_decay, schedule, every, "
              "warmup"],
             id="unknown section and key",
         ),

@@ -325,6 +325,14 @@ def test_messages(here, capsys):
         "my_score=score",
         "error: a.csv: no column 'txt' (--text); did you mean 'text'? (columns: 'text', 'n')",
     ]
+    (here / "runs/one").mkdir(parents=True)
+    shutil.copytree(here / "model", here / "runs/one/model")
+    run("runs", "a.csv", "--output", "runs", code=2)
+    assert said(capsys) == [
+        "error: runs: is a folder; name a file in it, such as runs/answers.csv",
+        f"error: MODEL: {here}/runs holds 1 run, and is none itself; name one, such as the newest, "
+        f"{here}/runs/one",
+    ]
     (here / "many").mkdir()
     run("model", "many", "--output", "o.csv", code=2)
     assert said(capsys) == [
@@ -340,7 +348,7 @@ def test_messages(here, capsys):
     run("encoder", "a.csv", "--output", "o.csv", code=2)
     assert "encoder" in said(capsys)[0]
     names = sorted(path.name for path in here.iterdir())
-    assert names == ["a.csv", "cut.csv.gz", "many", "model", "taken.csv"]
+    assert names == ["a.csv", "cut.csv.gz", "many", "model", "runs", "taken.csv"]
     assert (here / "taken.csv").read_text() == "mine"
 
 

@@ -397,6 +397,25 @@ def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys, words, r
     assert [str(file) for file in now if now[file] != before[file]] == []
 
 
+def test_a_finished_run_without_checkpoints_is_no_other_recipe_s(here, capsys):
+    never = "run.dir=run", "checkpoint.every=never", "checkpoint.minutes=null"
+    run_here(*never)
+    run_here(*never, "run.resume=auto", "train.batch_size=5", code=2)
+    said = capsys.readouterr().err
+    assert "run holds a run of another recipe (train.batch_size is 5, and was 8)" in said
+
+
+def test_a_dry_run_says_where_it_would_go_on(here, whole, capsys):
+    stopped_at(whole, here / "run", 8)
+    before = contents(here / "run")
+    run_here("run.resume=run", "--dry-run")
+    assert "It would go on from run/checkpoints/step-00000008." in capsys.readouterr().out
+    assert contents(here / "run") == before
+    shutil.copytree(whole, here / "done")
+    run_here("run.resume=auto", "run.dir=done", "--dry-run")
+    assert "The run in done is finished: only a longer one goes on." in capsys.readouterr().out
+
+
 def test_a_run_that_ended_after_its_last_checkpoint_is_finished_too(here, capsys):
     """Stopped, then finished without another checkpoint: its results say how far it came."""
     with pytest.MonkeyPatch.context() as patch:

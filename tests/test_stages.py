@@ -319,7 +319,7 @@ def test_what_would_move_a_stage_is_refused(here, probed, capsys):
     other = PROBE.replace("epochs: 1", "epochs: 2")
     run_here("run.resume=run", other, code=2)
     [error] = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: run.resume: train.stages is [{'freeze': 'encoder', 'epochs': 2")
+    assert error.startswith("error: run.resume: train.stages is [{freeze: encoder, epochs: 2,")
     words = "train.stages=[{freeze: encoder, lr: 0.3}, {epochs: 1}]", "train.epochs=1"
     run_here("run.dir=other", *words)
     run_here("run.resume=other", words[0], "train.epochs=2", code=2)
