@@ -114,13 +114,19 @@ def calibration(results: Results) -> str:
     """What calibration did, and what is left to wish."""
     found = results["calibration"]
     split = "test" if found["test"] is not None else "validation"
-    before, after = (found[split][when]["ece"] for when in ("before", "after"))
+    before, after = (found[split][when] for when in ("before", "after"))
+    said = f"probabilities are off by {after['ece']:.3f} on {split} (ECE{_by_chance(after)})"
     if found["temperature"] == 1:
-        return f"probabilities are off by {after:.3f} on {split} (ECE), as trained: {found['why']}"
+        return f"{said}, as trained: {found['why']}"
     return (
-        f"probabilities are off by {after:.3f} on {split} (ECE), by {before:.3f} before the logits "
-        f"were divided by {found['temperature']:.2f} ({found['why']})"
+        f"{said}, by {before['ece']:.3f} before the logits were divided by "
+        f"{found['temperature']:.2f} ({found['why']})"
     )
+
+
+def _by_chance(found: Mapping[str, Any]) -> str:
+    chance = found.get("ece_by_chance")  # earlier versions did not say
+    return "" if chance is None else f"; honest ones would be by {chance:.3f}"
 
 
 def worth(results: Results) -> str:
@@ -149,16 +155,21 @@ def calibration_in_words(results: Results) -> str:
     before, after = (found[split][when] for when in ("before", "after"))
     if found["temperature"] == 1:
         return (
-            f"On {split}, the model's probabilities are off by {after['ece']:.3f} on average. They "
-            f"were left as trained: {found['why']}."
+            f"On {split}, the model's probabilities are off by {after['ece']:.3f} on "
+            f"average{_honest(after)}. They were left as trained: {found['why']}."
         )
     sure = "less" if found["temperature"] > 1 else "more"
     return (
         f"As trained, the model's probabilities were off by {before['ece']:.3f} on average on "
-        f"{split}; as saved, by {after['ece']:.3f}. Its logits are divided by "
+        f"{split}; as saved, by {after['ece']:.3f}{_honest(after)}. Its logits are divided by "
         f"{found['temperature']:.2f}, which makes it {sure} sure and changes no answer; that was "
         f"{found['why']}."
     )
+
+
+def _honest(found: Mapping[str, Any]) -> str:
+    chance = found.get("ece_by_chance")
+    return "" if chance is None else f" (honest ones would be by {chance:.3f}, on so many rows)"
 
 
 def abstention(results: Results) -> str:

@@ -23,6 +23,7 @@ from finetune import model as models
 BINS = 15  # as in Guo et al.
 HOTTEST = 20.0
 CHANCE = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
+DRAWS = 200  # of outcomes that probabilities would have
 CURVE = 100  # points of a risk-coverage curve
 
 Floats = NDArray[np.float64]
@@ -82,6 +83,30 @@ def error(chances: Floats, labels: Labels) -> float:
     )
 
 
+def error_by_chance(chances: Floats, labels: Labels) -> float:
+    """The calibration error that the same probabilities would show if they were honest.
+
+    It is not 0: each bin's accuracy is of few rows, and strays from the truth. This is the mean
+    over outcomes that are drawn from the probabilities themselves (consistency resampling, Bröcker
+    & Smith 2007). An error near it can hardly be told from none.
+
+    Args:
+        chances: probabilities. (rows, classes)
+    """
+    sure = chances.ravel() if labels.ndim == 2 else chances.max(axis=1)
+    at = _bins(sure)
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(DRAWS):
+        off = (generator.random(len(sure)) < sure) - sure
+        found.append(np.abs(np.bincount(at, weights=off)).sum() / len(sure))
+    return float(np.mean(found))
+
+
+def _bins(sure: Floats, bins: int = BINS) -> NDArray[np.intp]:
+    return np.minimum((sure * bins).astype(np.intp), bins - 1)
+
+
 def _chances(logits: NDArray[Any], labels: Labels) -> Floats:
     return metrics.probabilities(logits, labels.ndim == 2)
 
@@ -96,7 +121,7 @@ def reliability(chances: Floats, labels: Labels, bins: int = BINS) -> list[dict[
         sure, right = chances.ravel(), labels.ravel() > 0
     else:
         sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    at = np.minimum((sure * bins).astype(int), bins - 1)
+    at = _bins(sure, bins)
     return [
         {
             "low": b / bins,
@@ -160,6 +185,7 @@ def about(logits: NDArray[Any], labels: Labels) -> dict[str, Any]:
     chances = _chances(logits, labels)
     return {
         "ece": error(chances, labels),
+        "ece_by_chance": error_by_chance(chances, labels),
         "log_loss": float(metrics.losses(logits, labels).mean()),
         "bins": reliability(chances, labels),
     }

@@ -47,6 +47,7 @@
                        validation; else null
     calibration        temperature that the saved head was divided by, why; of validation and test:
                        before and after, each with ece (expected calibration error, 15 bins),
+                       ece_by_chance (what honest probabilities would show on so many rows),
                        log_loss, bins (low, high, rows, confidence, accuracy); multi-label: over
                        the decisions on each row and label, by the label's probability
     abstention         target: the accuracy that was asked for; threshold: answer only where the

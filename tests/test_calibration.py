@@ -34,6 +34,21 @@ def test_the_temperature_is_found_and_mends_the_error(true):
     assert after["log_loss"] < before["log_loss"]
 
 
+def test_what_honest_probabilities_would_show():
+    """The mean error of many samples whose probabilities are honest, from one of them."""
+    for rows in (100, 2000):
+        samples = [drawn(1.0, rows=rows, seed=seed) for seed in range(20)]
+        found = [calibration.about(*sample) for sample in samples]
+        mean = np.mean([one["ece"] for one in found])
+        assert np.mean([one["ece_by_chance"] for one in found]) == pytest.approx(mean, rel=0.15)
+    off = calibration.about(*drawn(3.0))
+    assert off["ece"] > 3 * off["ece_by_chance"]
+    several = np.array([[0.25, 0.75]] * 400)
+    by_chance = np.sqrt(2 / np.pi * 0.25 * 0.75 / 400)  # of one bin's mean, nearly normal
+    honest = calibration.error_by_chance(several, np.zeros((400, 2)))
+    assert honest == pytest.approx(by_chance, rel=0.1)
+
+
 def test_an_honest_model_or_a_handful_of_rows_is_left_alone():
     for seed in range(10):
         logits, labels = drawn(1.0, rows=300, seed=seed)
