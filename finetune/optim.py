@@ -20,8 +20,9 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
     norms, which have one dimension: it would pull a norm's scale to 0, where it regularises nothing
     (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
     """
+    head_scale = choices.head_scale or recipe.DEFAULT_HEAD_SCALE[choices.name]
     by_block = choices.clip == "block"
-    in_blocks = by_block or (choices.head_scale, choices.layer_decay) != (1.0, 1.0)
+    in_blocks = by_block or (head_scale, choices.layer_decay) != (1.0, 1.0)
     depths: dict[torch.nn.Parameter, int] = {}
     if in_blocks:
         assert isinstance(model, PreTrainedModel)
@@ -36,7 +37,7 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
             {
                 "params": [],
                 "weight_decay": choices.weight_decay if decays else 0.0,
-                "scale": choices.layer_decay ** (depth - 1) if depth else choices.head_scale,
+                "scale": choices.layer_decay ** (depth - 1) if depth else head_scale,
                 "block": depth if by_block else None,
             },
         )

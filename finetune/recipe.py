@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 # What SGD and AdamW start from where a recipe names no rate.
 DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
+# Of AdamW, whose steps are as long for a head that starts at zero as for weights that need little.
+DEFAULT_HEAD_SCALE = {"sgd": 1.0, "adamw": 10.0}
 # What decides how many steps there are, in the whole run or in a stage.
 LENGTH = ("epochs", "max_steps", "min_steps")
 
@@ -468,7 +470,11 @@ class Optim(Section):
         description="whose gradient is clipped to max_grad_norm: the whole model's, or that of the "
         "head, of each layer and of the embeddings, each by itself",
     )
-    head_scale: float = Field(1.0, gt=0, description="what the head's rate is multiplied by")
+    head_scale: float | None = Field(
+        None,
+        gt=0,
+        description="what the head's rate is multiplied by; null: 1 for sgd, 10 for adamw",
+    )
     layer_decay: float = Field(
         1.0,
         gt=0,

@@ -50,7 +50,7 @@ def loaded(known: argparse.Namespace, words: Sequence[str]) -> tuple[recipe.Reci
     terminal.quiet_libraries()
     terminal.speak_only_if(False)  # what is printed are the numbers
     if known.optimizer is not None:
-        words = [*words, f"optim.name={known.optimizer}"]
+        words = [*words, f"optim.name={known.optimizer}", "optim.head_scale=1"]
     choices = recipe_file.load(known.recipe, words)
     corpus = data.prepare(sources.load_rows(choices.data), choices.data)
     return choices, corpus, sources.model_source(choices.model.source)

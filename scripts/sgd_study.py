@@ -136,7 +136,9 @@ class Study:
         tried: dict[tuple[str, ...], float] = {}
 
         def score(rate: float, more: tuple[str, ...] = ()) -> float:
-            words = ("optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01", *more)
+            plain = "optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01"
+            scale = () if "optim.head_scale=10" in more else ("optim.head_scale=1",)
+            words = (*plain, *scale, *more)
             one = self.run(name, _arm(words), 0, *words)
             if one is not None:
                 tried[words] = one["validation"]

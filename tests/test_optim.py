@@ -57,6 +57,8 @@ def test_each_optimizer():
     sgd = optim.build(model, Optim(lr=0.1, momentum=0.5, nesterov=True))
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.5, True)
-    adamw = optim.build(model, Optim(name="adamw", lr=0.1, betas=(0.8, 0.9), eps=1e-6))
+    adamw = optim.build(
+        model, Optim(name="adamw", lr=0.1, betas=(0.8, 0.9), eps=1e-6, head_scale=1)
+    )
     assert isinstance(adamw, torch.optim.AdamW)
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)

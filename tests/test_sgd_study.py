@@ -77,7 +77,9 @@ def test_adamw_is_tuned_until_its_best_is_inside(tmp_path, monkeypatch):
     study = sgd_study.Study(known, (), None)
     picked, _ = study.adamw("trec6")
     assert picked == "optim.lr=0.002, optim.head_scale=10"
-    plain = [float(words[1].split("=")[1]) for words in asked if len(words) == 3]
+    assert all(any("head_scale" in word for word in words) for words in asked)
+    one = "optim.head_scale=1"
+    plain = [float(words[1].split("=")[1]) for words in asked if words[3:] == (one,)]
     assert plain[:8] == [*sgd_study.ADAMW_RATES, 2e-3, 4e-3, 8e-3]
     scaled = [words[1].split("=")[1] for words in asked if words[3:] == ("optim.head_scale=10",)]
     assert {*scaled} == {"0.004", "0.002", "0.008", "0.001"}
