@@ -22,7 +22,8 @@ from optuna.trial import FrozenTrial, TrialState
 from finetune import advice, charts, page, run_folder
 from finetune.charts import WIDTH, Axis
 from finetune.space import Dimension
-from finetune.sweep import Sweep, short
+from finetune.study import Sweep
+from finetune.sweep import short
 from finetune.terminal import table
 
 ENOUGH = 4  # complete trials from which importance says something

@@ -55,10 +55,11 @@ def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> in
     listener.moment = "between two trials"
     from finetune import sweep as sweeping  # torch and all: after a typo had its chance
     from finetune import sweep_report
+    from finetune.study import Sweep
 
     wanted = known.trials or (None if known.minutes else 30)
     folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
-    asked = sweeping.Sweep(
+    asked = Sweep(
         known.recipe, tuple(words), base, dimensions, folder, known.storage, wanted,
         known.minutes, known.pruner, known.seed,
     )  # fmt: skip

@@ -1,0 +1,192 @@
+"""What a sweep is asked for → its study: trials in a database that processes share, and survive.
+
+What a trial tries is a pure function of the seed, its number and the trials that ended before it
+(TPE, Bergstra et al. 2011), in whatever process.
+"""
+
+import json
+import os
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from finetune import run_folder
+from finetune.metrics import LOWER_IS_BETTER
+from finetune.problems import InputError, writing
+from finetune.recipe import Recipe
+from finetune.space import Dimension
+
+PRUNERS = ("median", "hyperband", "off")
+TO_LEARN_FROM = 5  # whole trials before the first is compared with them
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep is asked to do.
+
+    Attributes:
+        file, words: the recipe, and what is set beside it.
+        base: the same, read.
+        storage: a database's URL; None: study.db in the folder.
+        trials: how many there shall be in all.
+        minutes: after which this process begins no more of them.
+    """
+
+    file: Path
+    words: tuple[str, ...]
+    base: Recipe
+    dimensions: tuple[Dimension, ...]
+    folder: Path
+    storage: str | None = None
+    trials: int | None = None
+    minutes: float | None = None
+    pruner: str = "median"
+    seed: int = 0
+
+    @property
+    def metric(self) -> str:
+        return self.base.score.best
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        return "minimize" if self.metric in LOWER_IS_BETTER else "maximize"
+
+    @property
+    def name(self) -> str:
+        """Of the study, in its database."""
+        return self.base.run.name or "recipe"
+
+    def identity(self) -> str:
+        """What must be the same for trials to belong to one study."""
+        choices = self.base.model_dump(mode="json", exclude={"run", "publish", "checkpoint"})
+        about = {
+            "recipe": choices | {"cache": None, "run": {"seed": self.base.run.seed}},
+            "space": [one.said() for one in self.dimensions],
+            "pruner": self.pruner,
+            "seed": self.seed,
+        }
+        return json.dumps(about)
+
+
+class ByNumber(optuna.samplers.BaseSampler):
+    """TPE whose random numbers follow from a seed and the trial's number, in whatever process."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._own = optuna.samplers.TPESampler(seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        [drawn] = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)
+        self._own = optuna.samplers.TPESampler(seed=int(drawn))
+        self._own.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._own.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Values:
+        return self._own.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._own.sample_independent(study, trial, param_name, param_distribution)
+
+
+def study_of(sweep: Sweep) -> optuna.Study:
+    """The study, from its database, or a new one there.
+
+    Raises:
+        InputError: where there is no such database, or it holds another sweep of this name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    url = sweep.storage
+    if url is None:
+        with writing(sweep.folder):
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{sweep.folder / 'study.db'}"
+    try:
+        with alone(sweep.folder):
+            waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=sweep.name,
+                direction=sweep.direction,
+                sampler=ByNumber(sweep.seed),
+                pruner=_pruner(sweep),
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get("identity")
+            if known is None:
+                study.set_user_attr("identity", sweep.identity())
+    except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"--storage: {url.split('@')[-1]}: no such database: {why}") from None
+    if known not in (None, sweep.identity()):
+        raise InputError(
+            f"{sweep.folder}: it holds a sweep of {sweep.name} with {_differing(known, sweep)}; "
+            "set it back, or give another --dir (and with --storage, another run.name)"
+        )
+    return study
+
+
+def _differing(known: str, sweep: Sweep) -> str:
+    then, now = json.loads(known), json.loads(sweep.identity())
+    if then["recipe"] != now["recipe"]:
+        keys = [
+            f"{section}.{key}"
+            for section, values in now["recipe"].items()
+            for key, value in (values or {}).items()
+            if (then["recipe"].get(section) or {}).get(key) != value
+        ]
+        return f"another recipe ({', '.join(keys)})"
+    return "another " + " and ".join(key for key in now if then[key] != now[key])
+
+
+def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
+    """Scorings are counted, not steps: batch sizes differ, and so do the steps of an epoch."""
+    if sweep.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=TO_LEARN_FROM)
+    if sweep.pruner == "hyperband":
+        # Where scorings are counted in steps, the first whole trial says how many there are.
+        epochs = [stage.train.epochs for stage in sweep.base.by_stage()]
+        known = sweep.base.score.every == "epoch" and "auto" not in epochs
+        most = sum(map(int, epochs)) if known else "auto"
+        return optuna.pruners.HyperbandPruner(1, most, reduction_factor=2)
+    return optuna.pruners.NopPruner()
+
+
+class alone:  # noqa: N801 # used as `with alone(folder):`
+    """One process at a time, of those that share the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / ".lock"
+        self._handle = -1
+
+    def __enter__(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT)
+        if run_folder.fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                run_folder.fcntl.flock(self._handle, run_folder.fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
