@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -36,6 +39,7 @@ from finetune.problems import writing
 from finetune.terminal import say_wrapped
 from finetune.tokens import Rows, TokenTable
 
+LEFT = 24 * 3600.0  # seconds after which what stands aside is nobody's
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STATES = "prefix_states"  # the name under which a batch carries them to the model
 
@@ -275,12 +279,17 @@ def _compute(
     accelerator: Accelerator,
 ) -> None:
     """Each process of a machine writes its part into one file, which is put in place whole."""
+    # A name of this run's own on this machine: another may be at the same states.
+    [own] = broadcast_object_list([uuid.uuid4().hex[:12]])
     first = accelerator.process_index - accelerator.local_process_index
-    aside = file.with_name(f".{file.name}.{first}.new")
+    aside = file.with_name(f".{file.name}.{own}.{first}.new")
 
     def create() -> None:
         with writing(aside):
             aside.parent.mkdir(parents=True, exist_ok=True)
+            for left in aside.parent.glob(".prefix-*.new"):  # by a run that was killed
+                if time.time() - left.stat().st_mtime > LEFT:
+                    left.unlink(missing_ok=True)
             with aside.open("wb") as out:
                 out.truncate(many * hidden * kind.itemsize)
                 if hasattr(os, "posix_fallocate"):  # a full disk now, not a crash in the middle

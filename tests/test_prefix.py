@@ -1,5 +1,6 @@
 """What frozen layers make of the rows is computed once, and nothing else changes."""
 
+import os
 import shutil
 
 import numpy as np
@@ -145,6 +146,30 @@ def test_two_processes(here, plain):
     finish(here, *words("encoder"), "run.dir=head", "model.freeze=encoder", launcher=launch(2))
     run_here("run.dir=one", "model.dropout=0", "model.freeze=encoder", "cache.prefix=off")
     assert_close(here / "one", here / "head")
+
+
+def test_another_run_at_the_same_states(here, plain, monkeypatch):
+    """Two trials, each in a process of its own: neither writes into what the other writes."""
+    states, others = prefix.Prefix.states, []
+
+    def while_another_runs(self, *given):
+        if not others:
+            others.append(1)
+            finish(here, *words(), "run.dir=other")
+        return states(self, *given)
+
+    (here / "cache").mkdir()
+    old, young = (here / f"cache/.prefix-{name}.new" for name in ("old", "young"))
+    old.write_bytes(b"of a run that was killed")
+    os.utime(old, (0, 0))
+    young.write_bytes(b"of a run that goes on")
+    monkeypatch.setattr(prefix.Prefix, "states", while_another_runs)
+    run_here(*words(), "run.dir=one")
+    assert_close(plain, here / "one")
+    assert_close(plain, here / "other")
+    assert len(kept(here)) == 3
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_resuming_without_the_kept_states(here):
