@@ -11,6 +11,9 @@ from transformers import PreTrainedModel
 
 from finetune import freezing, recipe
 
+ADAMW_HEAD = 10.0
+FEW_LABELS = 8
+
 
 def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimizer:
     """SGD or AdamW over the trainable parameters, in groups.
@@ -20,9 +23,8 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
     norms, which have one dimension: it would pull a norm's scale to 0, where it regularises nothing
     (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
     """
-    head_scale = choices.head_scale or recipe.DEFAULT_HEAD_SCALE[choices.name]
-    by_block = choices.clip == "block"
-    in_blocks = by_block or (head_scale, choices.layer_decay) != (1.0, 1.0)
+    scale, by_block = head_scale(model, choices), choices.clip == "block"
+    in_blocks = by_block or (scale, choices.layer_decay) != (1.0, 1.0)
     depths: dict[torch.nn.Parameter, int] = {}
     if in_blocks:
         assert isinstance(model, PreTrainedModel)
@@ -37,7 +39,7 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
             {
                 "params": [],
                 "weight_decay": choices.weight_decay if decays else 0.0,
-                "scale": choices.layer_decay ** (depth - 1) if depth else head_scale,
+                "scale": choices.layer_decay ** (depth - 1) if depth else scale,
                 "block": depth if by_block else None,
             },
         )
@@ -50,6 +52,26 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
     return torch.optim.SGD(
         groups.values(), lr=rate, momentum=choices.momentum, nesterov=choices.nesterov
     )
+
+
+def head_scale(model: torch.nn.Module, choices: recipe.Optim) -> float:
+    """What the head's rate is multiplied by, where the recipe leaves that open too.
+
+    A head starts at zero, and has further to go than what is pretrained. AdamW's steps are as long
+    for both, so the head's rate is higher. SGD's are as long as the gradient, which is large for a
+    head of few labels; of many, each label's weights see few rows of theirs in a step, and a
+    softmax that starts even makes little of the others. Measured by scripts/sgd_study.py.
+    """
+    config: Any = getattr(model, "config", None)
+    if choices.head_scale is not None:
+        return choices.head_scale
+    if config is None:
+        return 1.0
+    if choices.name == "adamw":
+        return ADAMW_HEAD
+    if config.problem_type == "multi_label_classification":
+        return 1.0
+    return max(1.0, float(config.num_labels) / FEW_LABELS)
 
 
 def blocks(optimizer: torch.optim.Optimizer) -> list[list[torch.nn.Parameter]]:

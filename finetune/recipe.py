@@ -14,8 +14,6 @@ from pydantic_core import PydanticCustomError
 
 # What SGD and AdamW start from where a recipe names no rate.
 DEFAULT_LR = {"sgd": 0.03, "adamw": 2e-4}
-# Of AdamW, whose steps are as long for a head that starts at zero as for weights that need little.
-DEFAULT_HEAD_SCALE = {"sgd": 1.0, "adamw": 10.0}
 # What decides how many steps there are, in the whole run or in a stage.
 LENGTH = ("epochs", "max_steps", "min_steps")
 
@@ -473,7 +471,8 @@ class Optim(Section):
     head_scale: float | None = Field(
         None,
         gt=0,
-        description="what the head's rate is multiplied by; null: 1 for sgd, 10 for adamw",
+        description="what the head's rate is multiplied by; null: 10 for adamw; 1 for sgd, or of "
+        "more than 8 labels an eighth of their number (where a row may have several of them, 1)",
     )
     layer_decay: float = Field(
         1.0,

@@ -23,7 +23,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from finetune.problems import InputError, did_you_mean, nearest
-from finetune.recipe import DEFAULT_HEAD_SCALE, DEFAULT_LR, SECTIONS, Recipe, Section, Stage
+from finetune.recipe import DEFAULT_LR, SECTIONS, Recipe, Section, Stage
 
 # What other trainers call these, for whoever brings a habit along.
 ELSEWHERE = {
@@ -133,15 +133,12 @@ def _help_of(section: type[Section], prefix: str) -> list[str]:
 def _resolve(recipe: Recipe, stem: str) -> Recipe:
     """Fill in what depends on other fields, so that the saved recipe says it in numbers."""
     lr = recipe.optim.lr if recipe.optim.lr is not None else DEFAULT_LR[recipe.optim.name]
-    scale = recipe.optim.head_scale
-    if scale is None:
-        scale = DEFAULT_HEAD_SCALE[recipe.optim.name]
     freeze = recipe.model.freeze
     if freeze == "auto":
         freeze = recipe.optim.freezes()
     return recipe.model_copy(
         update={
-            "optim": recipe.optim.model_copy(update={"lr": lr, "head_scale": scale}),
+            "optim": recipe.optim.model_copy(update={"lr": lr}),
             "model": recipe.model.model_copy(update={"freeze": freeze}),
             "run": recipe.run.model_copy(update={"name": recipe.run.name or stem}),
         }

@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from finetune import checkpoint, recipe, recipe_file, sources
+from finetune import checkpoint, optim, recipe, recipe_file, sources
 from finetune.hardware import Hardware
 from finetune.problems import INSTEAD, InputError, sync, writing
 
@@ -236,6 +236,9 @@ def as_ran(
                 }
             ),
             "cache": choices.cache.model_copy(update={"prefix": states}),
+            "optim": choices.optim.model_copy(
+                update={"head_scale": optim.head_scale(model, choices.optim)}
+            ),
             "train": choices.train.model_copy(
                 update={
                     "precision": plan.precision,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
 
 from finetune import optim
 from finetune.recipe import Optim
@@ -50,6 +51,25 @@ def test_decay_spares_biases_and_norms():
     model[0].weight.requires_grad_(False)
     groups = optim.build(model, Optim(lr=0.1, weight_decay=0.01)).param_groups
     assert {group["weight_decay"]: len(group["params"]) for group in groups} == {0.01: 1, 0: 4}
+
+
+@pytest.mark.parametrize(
+    ("labels", "several", "named", "sgd", "adamw"),
+    [(2, False, None, 1, 10), (8, False, None, 1, 10), (77, False, None, 77 / 8, 10),
+     (77, True, None, 1, 10), (77, False, 3, 3, 3)],
+)  # fmt: skip
+def test_how_fast_the_head_learns(labels, several, named, sgd, adamw):
+    kind = "multi_label_classification" if several else "single_label_classification"
+    config = BertConfig(
+        vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=4, num_labels=labels, problem_type=kind,
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    for name, scale in (("sgd", sgd), ("adamw", adamw)):
+        groups = optim.build(model, Optim(name=name, lr=0.1, head_scale=named)).param_groups
+        scales = {id(p): group["scale"] for group in groups for p in group["params"]}
+        assert {scales[id(p)] for p in model.classifier.parameters()} == {scale}
+        assert {scales[id(p)] for p in model.bert.encoder.parameters()} == {1}
 
 
 def test_each_optimizer():

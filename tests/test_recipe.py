@@ -41,7 +41,6 @@ def test_what_defaults_leave_open_is_resolved(written):
     assert (sgd.optim.lr, sgd.model.freeze, sgd.run.name) == (0.03, "embeddings", "r")
     adamw = written("data: {source: x}\noptim: {name: adamw}")
     assert (adamw.optim.lr, adamw.model.freeze) == (2e-4, "none")
-    assert (sgd.optim.head_scale, adamw.optim.head_scale) == (1, 10)
 
 
 def test_yaml_is_1_2(written):
@@ -192,7 +191,6 @@ def test_help_names_every_field():
             name=st.just("sgd"),
             lr=st.floats(1e-12, 1e6),
             momentum=st.floats(0.01, 0.99),
-            head_scale=st.floats(0.01, 100),
             betas=st.just((0.9, 0.999)),
             eps=st.just(1e-8),
         ),
