@@ -246,6 +246,8 @@ def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], ste
 def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) -> None:
     """Refuse another run than the one in a folder, which left no checkpoint to compare."""
     then = _flat(recipe_file.load(folder / "recipe.yaml").model_dump(mode="json"))
+    if then["optim.head_scale"] is None:
+        then["optim.head_scale"] = 1.0  # before it could be chosen
     now = _flat(saved.model_dump(mode="json"))
     differs = [
         f"{key} is {_said(now[key])}, and was {_said(then[key])}"
