@@ -56,10 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if known.json and folder is not None:
                 terminal.say_file(folder / name)
         except InputError as error:
+            listener.over = True
             return terminal.end(2, *(f"error: {problem}" for problem in error.problems))
         except StoppedError as error:
+            listener.over = True
             return terminal.end(error.exit_code, str(error))
         except Exception as error:
+            listener.over = True
             mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
             if mendable is not None:
                 return terminal.end(2, *(f"error: {problem}" for problem in mendable.problems))

@@ -32,6 +32,8 @@ class Listener:
         patient: whether the run looks at `heard` itself, after each step.
         moment: where the run is while it is not patient, for the message.
         launcher: the process whose end this one is told by SIGTERM.
+        over: whether all is done but to say how it ended, which a signal need not interrupt: the
+            launcher sends one to all where one process fails.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class Listener:
         self.patient = False
         self.moment = "before training"
         self.launcher: int | None = None
+        self.over = False
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
@@ -67,6 +70,9 @@ class Listener:
         raise StoppedError.outside(self.heard, self.moment)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.over:
+            signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+            return
         if self.heard is not None:
             if not self._is_echo(number):
                 signal.signal(number, signal.SIG_DFL)

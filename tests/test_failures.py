@@ -9,6 +9,7 @@ import socket
 import pytest
 from safetensors.torch import load_file
 
+from finetune import terminal
 from tests.processes import launch
 from tests.runs import (
     assert_same,
@@ -67,6 +68,20 @@ def test_a_disk_that_became_read_only(here, whole, capsys, monkeypatch, call):
 
 def read_only(*given, **named):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_signal_while_it_says_how_it_ended(here, monkeypatch, capsys):
+    """A launcher sends one where another process failed: what is said stays whole."""
+    end_as_ever = terminal.end
+
+    def end_late(code, *lines):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return end_as_ever(code, *lines)
+
+    monkeypatch.setattr(terminal, "end", end_late)
+    run_here("data.source=none", code=2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: data.source: ")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
