@@ -183,7 +183,8 @@ def suggest(rates: Sequence[float], losses: Sequence[float], optimizer: str) -> 
     start = min(len(smoothed) - 1, round(1 / (1 - SMOOTHING)))
     at = start + int(np.argmin(smoothed[start:]))
     lowest = rates[at]
-    if smoothed[at] > FALL * smoothed[start]:
+    # Nor is a rate below all that were tried a finding: so it ends where train is learnt by heart.
+    if smoothed[at] > FALL * smoothed[start] or lowest < BELOW * rates[0]:
         rate = recipe.DEFAULT_LR[optimizer]
         why = (
             f"the default, as no rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss of "

@@ -43,6 +43,11 @@ def test_where_nothing_is_learnt_the_default_stays():
     found = lr_range.suggest(rates, [0.69] * len(rates), "sgd")
     assert found.rate == recipe.DEFAULT_LR["sgd"]
     assert found.why.startswith("the default, as no rate from 0.001 to ")
+    # Learnt by heart: it can but rise, after a little luck.
+    by_heart = [0.024 - 2e-4 * min(i, 15) + 0.01 * max(0, i - 15) for i in range(30)]
+    found = lr_range.suggest(rates[:30], by_heart, "sgd")
+    assert found.rate == recipe.DEFAULT_LR["sgd"]
+    assert found.lowest < 4 * rates[0]
     found = lr_range.suggest(rates[:4], [0.7, 0.69, 0.7, math.nan], "adamw")
     assert (found.rate, found.diverged) == (recipe.DEFAULT_LR["adamw"], rates[2])
     assert len(found.rates) == len(found.losses) == 3
