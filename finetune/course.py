@@ -367,7 +367,7 @@ class Course:
         def read() -> tuple[dict[str, Any], list[str]]:
             kept["tensors"], kept["plain"] = checkpoint.read(point)
             plain = kept["plain"]
-            notes = resume.check(plain["identity"], self.identity, point)
+            notes = resume.check(plain["identity"], self.identity, point, rates_found=True)
             processes = self.accelerator.num_processes
             if plain["num_processes"] != processes:
                 notes.append(

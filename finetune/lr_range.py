@@ -165,8 +165,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     file = folder / FILE
     if not file.is_file():
         return []
-    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+    found: Any = json.loads(file.read_text(encoding="utf-8"))
+    # Before stages could have tests of their own, the file held the one test.
+    return found if isinstance(found, list) else [{"stage": 1} | found]
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float], optimizer: str) -> Range:

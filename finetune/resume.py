@@ -203,6 +203,11 @@ def _rates(sections: Mapping[str, Any]) -> list[Any]:
     return [sections["optim"]["lr"] if rate is None else rate for rate in own]
 
 
+def _each_has_its_rate(sections: Mapping[str, Any]) -> bool:
+    stages = sections["train"].get("stages")
+    return bool(stages) and all(stage["lr"] is not None for stage in stages)
+
+
 def _left_open(then: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
     """A recipe, with the rates that had not been found when another was written down taken out."""
     rates, stages = _rates(then), now["train"]["stages"]
@@ -262,19 +267,28 @@ def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) 
         )
 
 
-def check(then: Mapping[str, Any], now: Mapping[str, Any], point: Path) -> list[str]:
+def check(
+    then: Mapping[str, Any], now: Mapping[str, Any], point: Path, rates_found: bool = False
+) -> list[str]:
     """Compare two identities: what may have changed, as notes; refuse what may not.
+
+    Args:
+        rates_found: whether rates that were `auto` then may be numbers now, as this process has
+            found them since.
 
     Raises:
         InputError: that says all that differs.
     """
     notes, problems = [], []
     keys_then = _flat(then["recipe"])
-    keys_now = _flat(_left_open(then["recipe"], now["recipe"]))
+    recipe_now = _left_open(then["recipe"], now["recipe"]) if rates_found else now["recipe"]
+    keys_now = _flat(recipe_now)
     # A key that came later stood at its default.
     defaults = recipe.Recipe(data=recipe.Data(source="")).model_dump(mode="json")
     defaults["optim"]["head_scale"] = 1.0  # before it could be chosen
     keys_then = _flat(defaults) | keys_then
+    if _each_has_its_rate(now["recipe"]) and keys_then["train.stages"] == keys_now["train.stages"]:
+        keys_then["optim.lr"] = keys_now["optim.lr"]  # it is no stage's
     for key in keys_now:
         was, value = keys_then.get(key), keys_now[key]
         if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT | {SAMPLING}:
@@ -357,8 +371,7 @@ def recipe_hash(saved: recipe.Recipe) -> str:
     """SHA-256 of all that decides a run's numbers, but for its sources, which have hashes."""
     keys = _flat(saved.model_dump(mode="json"))
     deciding = {key: keys[key] for key in sorted(keys.keys() - NO_EFFECT - BY_CONTENT)}
-    stages = saved.train.stages
-    if stages and all(stage.lr is not None for stage in stages):
+    if _each_has_its_rate(saved.model_dump(mode="json")):
         del deciding["optim.lr"]  # named, or left to be found: it is no stage's
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 

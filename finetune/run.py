@@ -141,7 +141,7 @@ def run(
     Args:
         watch: makes this a trial that only tunes: it is told of each scoring of validation, test is
             taken out before anything could look at it, and the run ends with its last step.
-        look: is told of the range test that `optim.lr: auto` asks for, and nothing more is done;
+        look: is told of the range test that the first stage's rate asks for, and no more is done;
             test is taken out here too.
         judges: the folders of the folds' runs: trains on all rows, which these runs have scored.
         ahead: refuses what would stop a later run of the same command; the main process calls it.
@@ -286,7 +286,7 @@ def run(
         return None
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
     if found is not None:
-        main_only(accelerator, lambda: lr_range.write(found, folder))
+        main_only(accelerator, lambda: lr_range.write(found, folder, stage.number))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
     main_only(
         accelerator,

@@ -179,7 +179,7 @@ def say_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
     if start.finished:
         say_wrapped(f"The run in {start.folder} is finished: only a longer one goes on.", mark="")
     elif start.point is not None:
-        say_wrapped(f"It would go on from {start.point}.", mark="")
+        say_wrapped(f"It would go on from {start.point}, if that is of this recipe.", mark="")
     say("A dry run: no weights were loaded, nothing was written.")
 
 

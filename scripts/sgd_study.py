@@ -128,7 +128,7 @@ class Study:
         return {rate: one for rate, one in found.items() if one is not None}
 
     def part(self, name: str, part: str) -> list[Results]:
-        arm = "-".join(word.split(".")[1] for word in PARTS[part])
+        arm = "-".join(word.split(".", 1)[1] for word in PARTS[part])
         return self._seeds(name, arm, *PARTS[part])
 
     def adamw(self, name: str) -> tuple[str, list[Results]]:

@@ -41,6 +41,11 @@ def test_what_honest_probabilities_would_show():
         found = [calibration.about(*sample) for sample in samples]
         mean = np.mean([one["ece"] for one in found])
         assert np.mean([one["ece_by_chance"] for one in found]) == pytest.approx(mean, rel=0.15)
+    chances = metrics.softmax(drawn(1.0, rows=20_000)[0].astype(float))
+    by_draws = calibration.error_by_chance(chances, np.zeros(len(chances), dtype=int))
+    thrice = np.concatenate([chances] * 3)  # more than are drawn for
+    by_formula = calibration.error_by_chance(thrice, np.zeros(len(thrice), dtype=int))
+    assert by_formula * np.sqrt(3) == pytest.approx(by_draws, rel=0.1)
     off = calibration.about(*drawn(3.0))
     assert off["ece"] > 3 * off["ece_by_chance"]
     several = np.array([[0.25, 0.75]] * 400)

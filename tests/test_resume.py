@@ -409,7 +409,7 @@ def test_a_dry_run_says_where_it_would_go_on(here, whole, capsys):
     stopped_at(whole, here / "run", 8)
     before = contents(here / "run")
     run_here("run.resume=run", "--dry-run")
-    assert "It would go on from run/checkpoints/step-00000008." in capsys.readouterr().out
+    assert "It would go on from run/checkpoints/step-00000008" in capsys.readouterr().out
     assert contents(here / "run") == before
     shutil.copytree(whole, here / "done")
     run_here("run.resume=auto", "run.dir=done", "--dry-run")

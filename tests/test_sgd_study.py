@@ -56,7 +56,13 @@ def test_one_part_changed_at_a_time(sets, capsys, monkeypatch):
     assert part.split()[:2] == ["no", "warm-up"]
 
 
-def test_each_part_is_a_choice_of_the_recipe_and_not_the_default():
+def test_each_part_is_a_choice_of_the_recipe_and_not_the_default(tmp_path, monkeypatch):
+    arms = []
+    monkeypatch.setattr(sgd_study.Study, "_seeds", lambda self, name, arm, *words: arms.append(arm))
+    known = type("Known", (), {"data": tmp_path, "out": tmp_path, "seeds": 1, "table": True})
+    for part in sgd_study.PARTS:
+        sgd_study.Study(known, (), None).part("trec6", part)
+    assert len({*arms}) == len(sgd_study.PARTS) == 20
     default = recipe_file.load("recipes/ag_news.yaml").model_dump()
     for words in sgd_study.PARTS.values():
         assert recipe_file.load("recipes/ag_news.yaml", words).model_dump() != default

@@ -240,11 +240,19 @@ def test_each_stage_finds_its_rate(here, capsys):
             run_here(f"run.resume=run{step}", *AUTO, "checkpoint.keep=99")
         assert_same(here / "whole", folder)
         assert results(folder)["lr_ranges"] == [one, two]
+    # A rate that is named in the place of one to be found is another run's.
+    stopped_at(here / "whole", here / "other", 8)
+    other = AUTO[0], AUTO[1].replace("{epochs: 2}", "{epochs: 2, lr: 0.0001}")
+    run_here("run.resume=other", *other, code=2)
+    assert "lr: 0.0001}], and was [" in capsys.readouterr().err
     # The same rates, named.
     stages = f"train.stages=[{{freeze: encoder, epochs: 1, lr: {one['rate']}}}, {{epochs: 2, lr: "
     named = "optim.lr=null", f"{stages}{two['rate']}}}]"
     run_here("run.dir=named", *named, "checkpoint.keep=99")
     assert_same(here / "whole", here / "named")
+    folder = stopped_at(here / "whole", here / "named30", 30)
+    run_here("run.resume=named30", *named, "checkpoint.keep=99")
+    assert_same(here / "whole", folder)
 
 
 def test_a_rate_that_only_a_later_stage_finds(here):
