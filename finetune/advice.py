@@ -115,7 +115,7 @@ def calibration(results: Results) -> str:
     found = results["calibration"]
     split = "test" if found["test"] is not None else "validation"
     before, after = (found[split][when] for when in ("before", "after"))
-    said = f"probabilities are off by {after['ece']:.3f} on {split} (ECE{_by_chance(after)})"
+    said = f"probabilities are off by {after['ece']:.3f} on {split} (ECE{_honest(after, '; {}')})"
     if found["temperature"] == 1:
         return f"{said}, as trained: {found['why']}"
     return (
@@ -124,9 +124,10 @@ def calibration(results: Results) -> str:
     )
 
 
-def _by_chance(found: Mapping[str, Any]) -> str:
-    chance = found.get("ece_by_chance")  # earlier versions did not say
-    return "" if chance is None else f"; honest ones would be by {chance:.3f}"
+def _honest(found: Mapping[str, Any], said: str) -> str:
+    """What honest probabilities would show, put into a sentence; earlier versions did not say."""
+    chance = found.get("ece_by_chance")
+    return "" if chance is None else said.format(f"honest ones would be by {chance:.3f}")
 
 
 def worth(results: Results) -> str:
@@ -153,23 +154,19 @@ def calibration_in_words(results: Results) -> str:
     """What was done to the probabilities, and whether it helped."""
     found, split = results["calibration"], results["analysed"]
     before, after = (found[split][when] for when in ("before", "after"))
+    honest = _honest(after, " ({}, on so many rows)")
     if found["temperature"] == 1:
         return (
             f"On {split}, the model's probabilities are off by {after['ece']:.3f} on "
-            f"average{_honest(after)}. They were left as trained: {found['why']}."
+            f"average{honest}. They were left as trained: {found['why']}."
         )
     sure = "less" if found["temperature"] > 1 else "more"
     return (
         f"As trained, the model's probabilities were off by {before['ece']:.3f} on average on "
-        f"{split}; as saved, by {after['ece']:.3f}{_honest(after)}. Its logits are divided by "
+        f"{split}; as saved, by {after['ece']:.3f}{honest}. Its logits are divided by "
         f"{found['temperature']:.2f}, which makes it {sure} sure and changes no answer; that was "
         f"{found['why']}."
     )
-
-
-def _honest(found: Mapping[str, Any]) -> str:
-    chance = found.get("ece_by_chance")
-    return "" if chance is None else f" (honest ones would be by {chance:.3f}, on so many rows)"
 
 
 def abstention(results: Results) -> str:

@@ -141,15 +141,16 @@ class Course:
         """Take up another stage, with the main process's weights."""
         del self.parts  # before the next model is built
         self.stage, self.parts = stage, self.builder.go_on(stage, weights)
-        if stage.choices.optim.lr == "auto":
-            with self.meter("find_lr"):
-                found = self.builder.find_rate(stage, self.parts)
-            say_range(found, stage)
-            self._take_rate(found)
+        self.find_rate()
         self._settle()
 
-    def _take_rate(self, found: lr_range.Range) -> None:
-        """Train this stage at the rate that was found for it, and remember it."""
+    def find_rate(self) -> None:
+        """Where the rate of the stage that begins is left open, find one, and remember it."""
+        if self.stage.choices.optim.lr != "auto":
+            return
+        with self.meter("find_lr"):
+            found = self.builder.find_rate(self.stage, self.parts)
+        say_range(found, self.stage)
         number = self.stage.number
         self.choices, self.saved = (
             one.with_rate(found.rate, number) for one in (self.choices, self.saved)

@@ -5,7 +5,7 @@
     read = documents.read(recipe, corpus, accelerator, shelf)
 
 Trials of a sweep, seeds and studies differ in how they train, and mostly not in what they train on:
-that is prepared once.
+that is prepared once. A file that changes while a command runs is not read again.
 """
 
 from collections.abc import Callable, Mapping

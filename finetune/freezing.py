@@ -45,7 +45,14 @@ def depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:
     blocks = layers(encoder)
     for depth, block in enumerate(reversed(blocks), 1):
         found |= dict.fromkeys(block.parameters(), depth)
-    for module in _embeddings(model, blocks):
+    # Tables of relative positions stand beside the layers (DeBERTa, MPNet), and feed them all.
+    inside = set(blocks.modules())
+    tables = [
+        module
+        for name, module in encoder.named_modules()
+        if name.split(".")[-1].startswith("rel") and module not in inside
+    ]
+    for module in (*_embeddings(model, blocks), *tables):
         found |= dict.fromkeys(module.parameters(), len(blocks) + 1)
     return found
 

@@ -103,9 +103,8 @@ def fit(
                 record.lap("backward")
 
         norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
-        for block in blocks:
-            torch.nn.utils.clip_grad_norm_(block, limit)
-        record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()))
+        longest = optim.clip_blocks(blocks, limit) if blocks else norm
+        record.end_step(norm, rows=len(rows), tokens=int(lengths[rows].sum()), longest=longest)
         rate = rate_at(step - begin)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]

@@ -4,9 +4,11 @@ The rate is a pure function of the step: no scheduler object, no state to save.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from finetune import freezing, recipe
@@ -72,6 +74,12 @@ def head_scale(model: torch.nn.Module, choices: recipe.Optim) -> float:
     if config.problem_type == "multi_label_classification":
         return 1.0
     return max(1.0, float(config.num_labels) / FEW_LABELS)
+
+
+def clip_blocks(blocks: Sequence[Sequence[torch.nn.Parameter]], limit: float) -> torch.Tensor:
+    """Clip the gradient of each block by itself; the longest, as it was before."""
+    norms = [torch.nn.utils.clip_grad_norm_(block, limit) for block in blocks]
+    return torch.stack([n.full_tensor() if isinstance(n, DTensor) else n for n in norms]).max()
 
 
 def blocks(optimizer: torch.optim.Optimizer) -> list[list[torch.nn.Parameter]]:

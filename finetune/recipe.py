@@ -691,6 +691,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _layers_that_learn_have_rates(self) -> Self:
+        frozen = {stage.freeze or self.model.freeze for stage in self.train.stages or (Stage(),)}
+        if frozen == {"encoder"} and self.optim.layer_decay != 1:
+            raise conflict(
+                "optim.layer_decay",
+                f"1.0 with model.freeze 'encoder', got {self.optim.layer_decay}",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_leave_no_key_without_use(self) -> Self:
         """Else a sweep over it would try the same run again and again."""
         stages, train = self.train.stages, Train()
@@ -698,8 +708,7 @@ class Recipe(Section):
             return self
         by_default: dict[str, tuple[object, ...]] = {
             "model.freeze": ("auto", self.optim.freezes()),
-            # Once their rates are found, stages have them, and the recipe still says auto.
-            "optim.lr": (None, DEFAULT_LR[self.optim.name], "auto"),
+            "optim.lr": (None, DEFAULT_LR[self.optim.name]),
             **{f"train.{key}": (getattr(train, key),) for key in LENGTH},
             "train.epochs": ("auto", EPOCHS),  # what auto means, unless rows are few
         }
@@ -735,8 +744,13 @@ class Recipe(Section):
         if not stages:
             return self.model_copy(update={"optim": self.optim.model_copy(update={"lr": rate})})
         stages[stage - 1] = stages[stage - 1].model_copy(update={"lr": rate})
-        train = self.train.model_copy(update={"stages": tuple(stages)})
-        return self.model_copy(update={"train": train})
+        changes: dict[str, object] = {
+            "train": self.train.model_copy(update={"stages": tuple(stages)})
+        }
+        if all(one.lr is not None for one in stages):  # then optim.lr is no stage's
+            default = {"lr": DEFAULT_LR[self.optim.name]}
+            changes["optim"] = self.optim.model_copy(update=default)
+        return self.model_copy(update=changes)
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -90,7 +90,7 @@ class Record:
         # MPS has no float64; a window's sums are short enough for float32 there.
         exact = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(2, dtype=exact, device=device)  # of losses, of their squares
-        self._norms: list[torch.Tensor] = []
+        self._norms: list[torch.Tensor] = []  # of each step: the model's, what is clipped. (2,)
         self._before: tuple[float, ...] = (self.seconds, self.rows, self.tokens)
 
     def start(self) -> None:
@@ -107,14 +107,23 @@ class Record:
         losses = losses.detach().to(self._sums.dtype)
         self._sums += torch.stack([losses.sum(), losses.square().sum()])
 
-    def end_step(self, norm: torch.Tensor, rows: int, tokens: int) -> None:
+    def end_step(
+        self, norm: torch.Tensor, rows: int, tokens: int, longest: torch.Tensor | None = None
+    ) -> None:
         """A step's gradient norm before clipping, and its rows and tokens over all processes.
+
+        Args:
+            longest: of the blocks' norms, where each is held to the limit by itself.
 
         Raises:
             DivergedError: on a CPU at once, elsewhere (where a look costs a sync) at the next line.
         """
         self.steps, self.rows, self.tokens = self.steps + 1, self.rows + rows, self.tokens + tokens
-        self._norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        both = [
+            n.full_tensor() if isinstance(n, DTensor) else n
+            for n in (norm, norm if longest is None else longest)
+        ]
+        self._norms.append(torch.stack(both))
         if self.accelerator.device.type == "cpu":
             self._stop_if_not_finite()
 
@@ -129,7 +138,8 @@ class Record:
         self._stop_if_not_finite()
         total, squares = self.accelerator.reduce(self._sums).tolist()  # waits for the device
         # fp16 skips a step that overflows and lowers its scale; such a step has no norm.
-        norms = [norm for norm in torch.stack(self._norms).tolist() if math.isfinite(norm)]
+        pairs = [pair for pair in torch.stack(self._norms).tolist() if math.isfinite(pair[0])]
+        norms = [norm for norm, _ in pairs]
         if not math.isfinite(total) or (not norms and not self._seeks_scale()):
             raise DivergedError.at(self.steps, "mean loss", total)
         self.laps.read()
@@ -139,7 +149,7 @@ class Record:
             for now, then in zip((self.seconds, self.rows, self.tokens), self._before, strict=True)
         )
         variance = max(0.0, squares - total * total / rows) / max(1, rows - 1)
-        clipped = sum(norm > self.max_norm for norm in norms)
+        clipped = sum(longest > self.max_norm for _, longest in pairs)
         skipped = len(self._norms) - len(norms)
         self.clipped += clipped
         self._begin_window()
@@ -166,7 +176,7 @@ class Record:
         self._stop_if_not_finite()
         plain = {name: getattr(self, name) for name in COUNTS}
         plain |= {f"{name}_before": value for name, value in zip(SPEEDS, self._before, strict=True)}
-        norms = torch.stack(self._norms) if self._norms else torch.zeros(0)
+        norms = torch.stack(self._norms) if self._norms else torch.zeros(0, 2)
         return plain, {"sums": self._sums, "norms": norms}
 
     def load(self, plain: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
@@ -175,7 +185,10 @@ class Record:
             setattr(self, name, plain[name])
         self._before = tuple(plain[f"{name}_before"] for name in SPEEDS)
         self._sums = tensors["sums"].to(self._sums)
-        self._norms = list(tensors["norms"].to(self._sums.device))
+        norms = tensors["norms"].to(self._sums.device)
+        if norms.ndim == 1:  # before blocks could be clipped
+            norms = norms[:, None].expand(-1, 2)
+        self._norms = list(norms)
         self._since = time.perf_counter()
 
     @contextmanager
@@ -199,9 +212,9 @@ class Record:
         scaler = self.accelerator.scaler
         if not self._norms or (scaler is not None and scaler.is_enabled()):
             return  # single steps that overflow are fp16's way; `line` looks at them together
-        finite = torch.isfinite(torch.stack(self._norms))
+        finite = torch.isfinite(torch.stack(self._norms)[:, 0])
         if finite.all():
             return
         first = int((~finite).nonzero()[0])
         step = self.steps - len(self._norms) + first + 1
-        raise DivergedError.at(step, "loss or its gradient's norm", self._norms[first].item())
+        raise DivergedError.at(step, "loss or its gradient's norm", self._norms[first][0].item())

@@ -185,12 +185,19 @@ def with_recorded_rates(choices: recipe.Recipe, start: Start) -> recipe.Recipe:
     if all(one.optim.lr != "auto" for one in choices.by_stage()):
         return choices
     if start.point is not None:
-        then = _rates(checkpoint.read_plain(start.point)["identity"]["recipe"])
-    elif start.replaces or start.finished:
-        then = _rates(recipe_file.load(start.folder / "recipe.yaml").model_dump(mode="json"))
-    else:
-        return choices
-    found = zip(choices.by_stage(), then, strict=False)  # of other stages, `check` will tell
+        return _with_rates(choices, checkpoint.read_plain(start.point)["identity"]["recipe"])
+    if start.replaces or start.finished:
+        return _with_rates(choices, _as_saved(start.folder))
+    return choices
+
+
+def _as_saved(folder: Path) -> dict[str, Any]:
+    return recipe_file.load(folder / "recipe.yaml").model_dump(mode="json")
+
+
+def _with_rates(choices: recipe.Recipe, then: Mapping[str, Any]) -> recipe.Recipe:
+    """A recipe; where a rate is `auto`, with that of another which was written down."""
+    found = zip(choices.by_stage(), _rates(then), strict=False)  # of other stages, `check` tells
     for number, (one, rate) in enumerate(found, 1):
         if one.optim.lr == "auto" and rate != "auto":
             choices = choices.with_rate(rate, number)
@@ -232,25 +239,33 @@ def nothing_left(start: Start, saved: recipe.Recipe, now: Mapping[str, Any], ste
     Raises:
         InputError: where the checkpoint is of another recipe, data or model.
     """
-    if start.point is None:
-        if start.replaces or start.finished:
-            _check_replaced(start.folder, saved, now["derived"])
-        return start.finished
-    plain = checkpoint.read_plain(start.point)
-    check(plain["identity"], now, start.point)
+    if start.point is not None:
+        plain = checkpoint.read_plain(start.point)
+        check(plain["identity"], now, start.point)
+    elif start.replaces or start.finished:
+        _check_replaced(start, saved, now["derived"])
     if not start.finished:
         return False
-    # Not only the last checkpoint's steps: there may be none of the end.
+    # Not only the last checkpoint's steps and rates: there may be none of the end.
     done = json.loads((start.folder / "results.json").read_text(encoding="utf-8"))
+    ran = _with_rates(saved, _as_saved(start.folder))
+    if done["hashes"]["recipe"] == recipe_hash(ran) or done["train"]["steps"] >= steps:
+        return True
+    if start.point is None:
+        raise InputError(
+            f"run.resume: {start.folder} is finished after {done['train']['steps']:,} steps, this "
+            f"recipe asks for {steps:,}, and there is no checkpoint to go on from; leave "
+            "run.resume out, and choose another run.dir"
+        )
     asked = saved.score.patience
-    waited = asked is not None and plain["standing"]["waited"] >= asked
-    as_before = done["hashes"]["recipe"] == recipe_hash(saved)
-    return as_before or waited or bool(done["train"]["steps"] >= steps)
+    return asked is not None and bool(plain["standing"]["waited"] >= asked)
 
 
-def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) -> None:
+def _check_replaced(start: Start, saved: recipe.Recipe, derived: Sequence[str]) -> None:
     """Refuse another run than the one in a folder, which left no checkpoint to compare."""
-    then = _flat(recipe_file.load(folder / "recipe.yaml").model_dump(mode="json"))
+    folder, then = start.folder, _flat(_as_saved(start.folder))
+    # A finished run is not run again: what is in its sources, its results have hashes of.
+    spared = REPORTING | BY_CONTENT if start.finished else set()
     if then["optim.head_scale"] is None:
         then["optim.head_scale"] = 1.0  # before it could be chosen
     now = _flat(saved.model_dump(mode="json"))
@@ -258,7 +273,7 @@ def _check_replaced(folder: Path, saved: recipe.Recipe, derived: Sequence[str]) 
         f"{key} is {_said(now[key])}, and was {_said(then[key])}"
         for key in now
         if now[key] != then[key]
-        and key not in NO_EFFECT | ENDING | LENGTH | ORDER_OF_SUMS | {*derived}
+        and key not in NO_EFFECT | ENDING | LENGTH | ORDER_OF_SUMS | spared | {*derived}
     ]
     if differs:
         raise InputError(
@@ -371,8 +386,6 @@ def recipe_hash(saved: recipe.Recipe) -> str:
     """SHA-256 of all that decides a run's numbers, but for its sources, which have hashes."""
     keys = _flat(saved.model_dump(mode="json"))
     deciding = {key: keys[key] for key in sorted(keys.keys() - NO_EFFECT - BY_CONTENT)}
-    if _each_has_its_rate(saved.model_dump(mode="json")):
-        del deciding["optim.lr"]  # named, or left to be found: it is no stage's
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 
 

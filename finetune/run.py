@@ -272,21 +272,10 @@ def run(
         state.put_weights(classifier, so_far, accelerator, partly=True)
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
-    found: Range | None = None
-    if stage.choices.optim.lr == "auto":
-        found = meter.timed("find_lr", builder.find_rate)(stage, parts)
-        summary.say_range(found, stage)
-        recipe, saved = (each.with_rate(found.rate, stage.number) for each in (recipe, saved))
-        all_stages = stages.of(recipe, len(corpus.train))
-        stage = all_stages[stage.number - 1]
-        identity["recipe"] = saved.model_dump(mode="json")
     if look is not None:
-        if found is not None:
-            look(found)
+        look(builder.find_rate(stage, parts))
         return None
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
-    if found is not None:
-        main_only(accelerator, lambda: lr_range.write(found, folder, stage.number))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
     main_only(
         accelerator,
@@ -314,8 +303,13 @@ def run(
     if start.point is not None:
         notes = course.go_on_from(start.point)
         summary.say_resumed(start.point, course.record.steps, steps, notes)
+    course.find_rate()
     trackers.start(
-        accelerator, recipe, course.folder / "trackers", course.standing.run_id, course.record.steps
+        accelerator,
+        course.choices,
+        course.folder / "trackers",
+        course.standing.run_id,
+        course.record.steps,
     )
 
     # Train on train; pick by validation, and calibrate by it; then, once, score test.
@@ -343,7 +337,7 @@ def run(
                 )
             except DivergedError as error:
                 course.back_off(error)
-    recipe, saved = course.choices, course.saved  # with the rates that later stages found
+    recipe, saved = course.choices, course.saved  # with the rates that were found
     if watch is not None:
         trackers.finish(accelerator)
         return course.folder

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -169,7 +169,8 @@ def claim(start: Start, choices: recipe.Run, saved: recipe.Recipe, hold: Hold) -
         if new and choices.dir is not None:
             choose(choices, datetime.now())  # somebody may have come first
         if start.point is None:
-            _remove_earlier_run(folder, saved)
+            # The rates of a run that was stopped early stay as it found them; so do its tests.
+            _remove_earlier_run(folder, saved, spare={"lr_range.json"} if start.replaces else ())
         checkpoint.sweep(folder)
     write_whole(folder / "recipe.yaml", recipe_file.to_yaml(saved))
     return folder
@@ -192,8 +193,8 @@ def _made(folder: Path) -> bool:
     return True
 
 
-def _remove_earlier_run(folder: Path, saved: recipe.Recipe) -> None:
-    own = [folder / name for name in (*OWN_FILES, *LEFTOVERS)]
+def _remove_earlier_run(folder: Path, saved: recipe.Recipe, spare: Collection[str] = ()) -> None:
+    own = [folder / name for name in (*OWN_FILES, *LEFTOVERS) if name not in spare]
     for key, source in (("data", saved.data.source), ("model", saved.model.source)):
         read = Path(source).resolve()
         for old in own:

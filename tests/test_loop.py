@@ -30,7 +30,7 @@ def choices(**sections):
     made = {
         "data": recipe.Data(source="x"),
         "model": recipe.Model(freeze="embeddings"),
-        "optim": recipe.Optim(lr=0.1, **sections.get("optim", {})),
+        "optim": recipe.Optim(**{"lr": 0.1} | sections.get("optim", {})),
         "train": recipe.Train(
             **{"epochs": 2, "batch_size": 4, "log_every": 1} | sections.get("train", {})
         ),
@@ -156,6 +156,19 @@ def test_rates_and_clipping_by_layer(encoder):
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-7)
         seen += len(part)
     assert seen == sum(p.grad is not None for p in before.parameters())
+
+
+def test_clipped_by_block_counts_what_is_clipped(encoder, monkeypatch):
+    """The whole model's gradient is longer than any block's, and held to nothing."""
+    scaled = {"clip": "block", "max_grad_norm": 0.9, "lr": 0.001}
+    of = choices(optim=scaled, train={"epochs": 4})
+    of = of.model_copy(update={"model": recipe.Model(freeze="none", head_init="normal")})
+    longest, clip = [], optim.clip_blocks
+    monkeypatch.setattr(optim, "clip_blocks", lambda *a: longest.append(clip(*a)) or longest[-1])
+    _, log, record, _ = train(encoder, of, 10**6)
+    assert record.clipped == sum(float(norm) > 0.9 for norm in longest)
+    assert all(line["grad_norm"] > float(norm) for line, norm in zip(log, longest, strict=True))
+    assert record.clipped < sum(line["grad_norm"] > 0.9 for line in log)
 
 
 def test_evaluations_and_log_lines(encoder):

@@ -290,7 +290,7 @@ def test_depths(encoders, architecture, head):
     for name, parameter in model.named_parameters():
         if name.startswith(("head", "classifier", "score", "pre_classifier")):
             assert found[parameter] == 0
-        if "word_embeddings" in name or "tok_embeddings" in name:
+        if any(of in name for of in ("word_embeddings", "tok_embeddings", "rel_embeddings")):
             assert found[parameter] == LAYERS + 1
     blocks = freezing.layers(model.base_model)
     deeper = [{found[p] for p in block.parameters()} for block in blocks]

@@ -405,6 +405,20 @@ def test_a_finished_run_without_checkpoints_is_no_other_recipe_s(here, capsys):
     assert "run holds a run of another recipe (train.batch_size is 5, and was 8)" in said
 
 
+def test_a_finished_run_without_checkpoints_cannot_be_longer_and_says_so(here, capsys):
+    never = "run.dir=run", "checkpoint.every=never", "checkpoint.minutes=null"
+    run_here(*never, "train.epochs=1")
+    run_here(*never, "run.resume=auto", "train.epochs=2", code=2)
+    said = capsys.readouterr().err
+    assert "run is finished after 12 steps, this recipe asks for 24, and there is no check" in said
+    # What decides nothing of its numbers may change, and its documents may have moved.
+    shutil.copytree(here / "data", here / "moved")
+    capsys.readouterr()
+    more = "score.target_accuracy=0.9", "data.source=moved"
+    run_here(*never, "run.resume=auto", "train.epochs=1", *more)
+    assert "The run in run is finished" in capsys.readouterr().out
+
+
 def test_a_dry_run_says_where_it_would_go_on(here, whole, capsys):
     stopped_at(whole, here / "run", 8)
     before = contents(here / "run")

@@ -1,8 +1,11 @@
 """Training in stages: each trains what it says; stopping, sharing and skipping change nothing."""
 
+import gc
 import itertools
 import json
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from tests.processes import launch
 from tests.runs import (
     assert_same,
     checkpoints,
+    contents,
     end,
     finish,
     in_step,
@@ -255,6 +259,47 @@ def test_each_stage_finds_its_rate(here, capsys):
     assert_same(here / "whole", folder)
 
 
+class DiedError(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def test_range_tests_outlive_a_kill_without_checkpoints(here):
+    never = *AUTO, "checkpoint.every=never", "checkpoint.minutes=null"
+    run_here("run.dir=whole", *never)
+    for step, tests_before in ((5, 1), (14, 2)):
+        verdicts = itertools.chain([False] * tests_before, [True])  # their own steps are no matter
+
+        def die(verdicts=verdicts):
+            if next(verdicts):
+                raise DiedError
+
+        with pytest.MonkeyPatch.context() as patch:
+            in_step(patch, step, die)
+            with pytest.raises(DiedError):
+                run_here(f"run.dir=run{step}", *never)
+        gc.collect()  # the dead process's locks go with it
+        run_here(f"run.dir=run{step}", "run.resume=auto", *never)
+        one, other = results(here / "whole"), results(here / f"run{step}")
+        assert one["hashes"] == other["hashes"]
+        assert one["lr_ranges"] == other["lr_ranges"]
+
+
+def test_finished_by_patience_it_stays_finished(here, capsys):
+    """Its newest checkpoint is of the first stage, which knows no rate of the second."""
+    words = *AUTO, "checkpoint.every=never", "checkpoint.minutes=null", "score.patience=1"
+    stop = itertools.chain([False, True], itertools.repeat(False))
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 5, lambda: next(stop) and os.kill(os.getpid(), signal.SIGTERM))
+        run_here("run.dir=run", *words, code=75)
+    run_here("run.resume=run", *words)
+    assert results(here / "run")["train"]["steps"] < 36
+    before = contents(here / "run")
+    capsys.readouterr()
+    run_here("run.resume=run", *words)
+    assert "The run in run is finished" in capsys.readouterr().out
+    assert contents(here / "run") == before
+
+
 def test_a_rate_that_only_a_later_stage_finds(here):
     """And a run that backs off to the stage before does not look for it again."""
     words = (
@@ -366,6 +411,14 @@ def test_longer_than_before(here, probed, capsys):
         (
             ["train.stages=[{max_steps: 3}, {}]", "train.min_steps=4"],
             "train.stages: expected stage 1 with min_steps of at most max_steps (3), got 4",
+        ),
+        (
+            ["train.stages=[{lr: 0.2}, {lr: 0.1}]", "optim.lr=auto"],
+            "optim.lr: expected null, its default, as each of train.stages has its own, got auto",
+        ),
+        (
+            ["train.stages=[{freeze: encoder}]", "optim.layer_decay=0.5"],
+            "optim.layer_decay: expected 1.0 with model.freeze 'encoder', got 0.5",
         ),
         (
             ["train.stages=[{lr: 0.2}, {lr: 0.1}]", "optim.lr=0.3"],
