@@ -31,18 +31,20 @@ def build(model: torch.nn.Module, choices: recipe.Optim) -> torch.optim.Optimize
     if in_blocks:
         assert isinstance(model, PreTrainedModel)
         depths = freezing.depths(model)
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, bool, int | None], dict[str, Any]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         depth, decays = depths.get(parameter, 0), parameter.ndim > 1
+        own = choices.layer_decay ** (depth - 1) if depth else scale
+        block = depth if by_block else None
         group = groups.setdefault(
-            (depth, decays),
+            (own, decays, block),
             {
                 "params": [],
                 "weight_decay": choices.weight_decay if decays else 0.0,
-                "scale": choices.layer_decay ** (depth - 1) if depth else scale,
-                "block": depth if by_block else None,
+                "scale": own,
+                "block": block,
             },
         )
         group["params"].append(parameter)
