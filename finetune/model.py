@@ -38,12 +38,16 @@ from finetune.pretrained import (
     encoder_config,
     first_line,
     hub_arguments,
+    load_tokenizer,
+    max_positions,
     quietly,
     read_config,
     reading,
 )
 from finetune.problems import InputError, some
 from finetune.recipe import Model
+
+NAMES_WEIGH = 4.0  # model.head_init: names; a logit of about a half speaks for the nearest name
 
 AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(
@@ -90,6 +94,8 @@ def build(
     head = _head(model)
     if not head_is_trained:
         _init_head(head, choices.head_init, seed)
+        if choices.head_init == "names":
+            _init_head_from_names(model, head, load_tokenizer(source, choices), labels)
     freeze(model, choices.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
@@ -321,12 +327,37 @@ def _head(model: PreTrainedModel) -> nn.Linear:
 
 @torch.no_grad()
 def _init_head(head: nn.Linear, how: str, seed: int) -> None:
-    if how == "zeros":
-        head.weight.zero_()
-    else:
+    if how == "normal":
         head.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))
+    else:
+        head.weight.zero_()
     if head.bias is not None:
         head.bias.zero_()
+
+
+@torch.no_grad()
+def _init_head_from_names(
+    model: PreTrainedModel,
+    head: nn.Linear,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+) -> None:
+    """Each label's weights: what its name, read as a document, has apart from the other names."""
+    model.eval()
+    texts = [name.replace("_", " ") for name in labels]
+    longest = max_positions(model.config)
+    given: list[torch.Tensor] = []  # to the head: (1, hidden)
+    hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        for text in texts:
+            cut = {"truncation": True, "max_length": longest, "return_token_type_ids": False}
+            model(**tokenizer(text, return_tensors="pt", **cut))
+    finally:
+        hook.remove()
+    names = torch.cat(given)  # (labels, hidden)
+    apart = names - names.mean(dim=0)
+    # By the names' own length, the logits do not depend on that of the encoder's vectors.
+    head.weight.copy_(NAMES_WEIGH * apart / names.norm(dim=1).mean() ** 2)
 
 
 def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:

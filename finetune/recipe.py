@@ -274,8 +274,10 @@ class Model(Section):
         description="the length that each document's vector is scaled to before the head, so that "
         "only its direction counts: 10 serves few rows; null: as it comes (head: linear)",
     )
-    head_init: Literal["zeros", "normal"] = Field(
-        "zeros", description="zeros: every class starts equally likely; normal: std 0.02"
+    head_init: Literal["zeros", "normal", "names"] = Field(
+        "zeros",
+        description="zeros: every class starts equally likely; normal: std 0.02; names: each class "
+        "starts from what the encoder makes of its name, which serves few rows if names tell",
     )
     dropout: float | None = Field(
         0.0,

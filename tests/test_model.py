@@ -93,6 +93,30 @@ def test_zero_head_calls_every_class_equally_likely(encoders, architecture, head
 
 @each_architecture
 @each_head
+def test_head_from_the_names_of_the_labels(encoders, architecture, head):
+    """What is alike in all names speaks for none of them; and chance has no part."""
+    folder, names = encoders[architecture], ("football_match", "share price", "new phone")
+    model = build(folder, names, head=head, head_init="names")
+    again = build(folder, names, head=head, head_init="names")
+    weights = module._head(model).weight
+    assert torch.equal(weights, module._head(again).weight)
+    assert weights.abs().sum() > 0
+    torch.testing.assert_close(weights.sum(dim=0), torch.zeros_like(weights[0]), atol=1e-4, rtol=0)
+    assert not module._head(model).bias.any()
+    other = build(folder, ("football_match", "share price", "the court"), head_init="names")
+    assert not torch.equal(module._head(other).weight, weights)
+
+
+@each_architecture
+def test_a_name_speaks_for_its_own_label(encoders, architecture):
+    names = ("football_match", "share price", "new phone", "x" * 99)  # one longer than may be read
+    model = build(encoders[architecture], names, head_init="names", pooled_norm=10)
+    read = batch(encoders[architecture], ["football match", "share price", "new phone"])
+    assert logits_of(model, read).argmax(dim=1).tolist() == [0, 1, 2]
+
+
+@each_architecture
+@each_head
 def test_every_trainable_weight_gets_a_gradient(encoders, architecture, head):
     folder = encoders[architecture]
     model = build(folder, head=head).train()
