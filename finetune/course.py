@@ -195,7 +195,7 @@ class Course:
 
     def score(self, split: Split, cuts: NDArray[np.float64] | None = None) -> scoring.Scores:
         """Score a split with the model as it is, and with thresholds that validation chose."""
-        with self.meter("score"):
+        with self.meter("test" if split.name == "test" else "score"):
             return scoring.score(
                 self.parts.model,
                 self.parts.tables[split.name],

@@ -71,7 +71,7 @@
     lr_ranges          the range tests of optim.lr=auto, with the stage's number, as lr_range.py
                        describes them
     cost               of the main process since it was started: seconds of each stage (prepare,
-                       train; score: validation and test; validate: keep the best model;
+                       train; score: validation; validate: keep the best model; test: score it;
                        checkpoint; close: calibrate; analyse), peak_memory and peak_device_memory
                        in bytes, joules of the whole machine; steps: which part of a step took how
                        many seconds of train (data, forward, backward, step: clip and descend)

@@ -105,7 +105,7 @@ def test_one_process(work, one):
     assert results["train"]["seconds"] > 0
     assert results["train"]["rows_per_second"] > 0
     stages, parts = results["cost"]["seconds"], results["cost"]["steps"]
-    assert {"prepare", "train", "score", "close", "analyse"} <= set(stages)
+    assert {"prepare", "train", "score", "test", "close", "analyse"} <= set(stages)
     assert list(parts) == ["data", "forward", "backward", "step"]
     assert 0 < sum(parts.values()) <= stages["train"]
     assert "Where the steps’ time went" in (work / "one" / "report.html").read_text("utf-8")
