@@ -354,10 +354,11 @@ def _few(results: Results) -> Iterator[str]:
     """What serves where there are few documents."""
     steps = results["train"]["steps"]
     planned = results["train"].get("planned_steps", steps)  # more, where patience ended it
-    if max(steps, planned) < LEAST_STEPS:
+    least = min(results["train"].get("min_steps") or LEAST_STEPS, LEAST_STEPS)
+    if max(steps, planned) < least:
         yield (
             f"{steps:,} steps train hardly anything: leave train.epochs and train.max_steps out, "
-            f"and few rows are gone through until there are {LEAST_STEPS}."
+            f"and few rows are gone through until there are {least}."
         )
     splits = results["data"]["splits"]
     rows = sum(split["rows"] for split in splits.values())

@@ -4,9 +4,35 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from finetune.problems import InputError
+from finetune.recipe import Recipe
+
+
+def check(recipe: Recipe, encoder: PretrainedConfig) -> None:
+    """Refuse what freezes more layers than the encoder has, in any stage, before a step is done.
+
+    Raises:
+        InputError: for each. Where a config does not tell its layers, only the model can: `freeze`.
+    """
+    many = getattr(encoder, "num_hidden_layers", None)
+    problems = {}
+    for number, stage in enumerate(recipe.by_stage(), 1):
+        what = stage.model.freeze
+        if isinstance(many, int) and isinstance(what, int) and what > many:
+            from_stage = recipe.train.stages and recipe.train.stages[number - 1].freeze is not None
+            key = f"train.stages: freeze of stage {number}" if from_stage else "model.freeze"
+            problems[key] = _too_many(key, what, many, encoder.model_type)
+    if problems:
+        raise InputError(problems.values())
+
+
+def _too_many(key: str, got: int, most: int, name: str) -> str:
+    return (
+        f"{key}: expected at most {most}, the number of layers that {name} has, got {got}; "
+        "'encoder' freezes it all"
+    )
 
 
 def freeze(model: PreTrainedModel, what: str | int) -> None:
@@ -19,10 +45,7 @@ def freeze(model: PreTrainedModel, what: str | int) -> None:
     blocks = layers(encoder)
     count = 0 if what == "embeddings" else int(what)
     if count > len(blocks):
-        raise InputError(
-            f"model.freeze: expected at most {len(blocks)}, the number of layers that "
-            f"{type(encoder).__name__} has, got {count}; set model.freeze=encoder to freeze it all"
-        )
+        raise InputError(_too_many("model.freeze", count, len(blocks), encoder.config.model_type))
     for module in (*_embeddings(model, blocks), *blocks[:count]):
         module.requires_grad_(False)
 

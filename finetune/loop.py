@@ -147,7 +147,8 @@ def rounds(rows: int, train: recipe.Train) -> int:
     if train.epochs != "auto":
         return 1
     by_default = recipe.EPOCHS * batches.steps_per_epoch(rows, train.batch_size)
-    return max(1, -(-recipe.LEAST_STEPS // by_default))
+    least = min(train.min_steps or recipe.LEAST_STEPS, recipe.LEAST_STEPS)
+    return max(1, -(-least // by_default))
 
 
 def sampling(rows: int, train: recipe.Train) -> Literal["uniform", "balanced", "stratified"]:

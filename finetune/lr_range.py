@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from finetune import charts, loop, recipe, run_folder
+from finetune import batches, charts, loop, recipe, run_folder
 from finetune.record import DivergedError, Record
 from finetune.tokens import TokenTable
 
@@ -31,7 +31,9 @@ STEPS = 100  # of the test; fewer where an epoch is shorter would be too noisy
 ENDS = {"sgd": (1e-3, 3.0), "adamw": (1e-6, 1e-2)}
 SMOOTHING = 0.9
 FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
+LAST = 3  # steps, in which the loss has no time to turn
 BELOW = 8.0  # the best of eight rates was 6 to 10 times below on the sets of scripts/sgd_study.py
+PASSES = 10  # over the rows; after more, the loss tells what was learnt by heart
 RISE = 1.25  # times the lowest smoothed loss: from there on it is lost
 
 
@@ -101,7 +103,13 @@ def find(
             group["lr"] = rate
         if scaler is not None and scale is not None:
             scaler.load_state_dict(scale)
-    return suggest(rates, losses, choices.optim.name)
+    by_heart = len(losses) == _most_steps(len(table), choices) < STEPS
+    return suggest(rates, losses, choices.optim.name, by_heart=by_heart)
+
+
+def _most_steps(rows: int, choices: recipe.Recipe) -> int:
+    """How far a test goes over so many rows."""
+    return min(STEPS, PASSES * batches.steps_per_epoch(rows, choices.train.batch_size))
 
 
 def _climb(
@@ -117,6 +125,7 @@ def _climb(
     """Rates and losses of the steps, until the loss has risen clearly. (steps,) each"""
     low, high = ENDS[choices.optim.name]
     losses: list[float] = []
+    most = _most_steps(len(table), choices)
 
     def rate_at(step: int) -> float:
         return float(low * (high / low) ** (step / (STEPS - 1)))
@@ -131,7 +140,7 @@ def _climb(
             micro_batch_tokens, accelerator, Record(accelerator, choices.optim.max_grad_norm),
             log=lambda step, line: losses.append(line["loss"]),
             validate=lambda step: None,
-            pause=lambda step, scored: _is_lost(smooth(losses)),
+            pause=lambda step, scored: step == most or _is_lost(smooth(losses)),
             rate_at=rate_at,
             weights=weights,
         )  # fmt: skip
@@ -170,7 +179,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else [{"stage": 1} | found]
 
 
-def suggest(rates: Sequence[float], losses: Sequence[float], optimizer: str) -> Range:
+def suggest(
+    rates: Sequence[float], losses: Sequence[float], optimizer: str, *, by_heart: bool = False
+) -> Range:
     """The suggestion of a test's rates and losses. (steps,) each
 
     BELOW times less than the rate at which the smoothed loss is lowest: there the loss has begun to
@@ -184,13 +195,28 @@ def suggest(rates: Sequence[float], losses: Sequence[float], optimizer: str) -> 
     start = min(len(smoothed) - 1, round(1 / (1 - SMOOTHING)))
     at = start + int(np.argmin(smoothed[start:]))
     lowest = rates[at]
-    # Nor is a rate below all that were tried a finding: so it ends where train is learnt by heart.
-    if smoothed[at] > FALL * smoothed[start] or lowest < BELOW * rates[0]:
-        rate = recipe.DEFAULT_LR[optimizer]
-        why = (
-            f"the default, as no rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss of "
-            f"train's next rows fall clearly (from {smoothed[start]:.3f} to {smoothed[at]:.3f})"
+    why_not = None
+    if by_heart:
+        why_not = (
+            f"train has too few rows to try rates on: after {PASSES} passes over them, their loss "
+            "tells what was learnt by heart"
         )
+    elif smoothed[at] > FALL * smoothed[start]:
+        why_not = (
+            f"no rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss of train's next rows "
+            f"fall clearly (from {smoothed[start]:.3f} to {smoothed[at]:.3f})"
+        )
+    elif lowest < BELOW * rates[0]:  # a rate below all that were tried would be no finding
+        why_not = (
+            f"the loss of train's next rows was lowest at {lowest:.2g}, hardly above the first "
+            f"rate tried ({rates[0]:.2g})"
+        )
+    elif diverged is None and at >= STEPS - LAST:
+        why_not = (
+            f"the loss of train's next rows still fell at the highest rate tried, {rates[-1]:.2g}"
+        )
+    if why_not is not None:
+        rate, why = recipe.DEFAULT_LR[optimizer], f"the default, as {why_not}"
     else:
         rate = _rounded(lowest / BELOW)
         end = "it never rose again" if diverged is None else f"it was lost at {diverged:.2g}"

@@ -46,6 +46,7 @@ from finetune.pretrained import (
 )
 from finetune.problems import InputError, some
 from finetune.recipe import Model
+from finetune.terminal import say_wrapped
 
 NAMES_WEIGH = 4.0  # model.head_init: names; a logit of about a half speaks for the nearest name
 
@@ -356,8 +357,27 @@ def _init_head_from_names(
         hook.remove()
     names = torch.cat(given)  # (labels, hidden)
     apart = names - names.mean(dim=0)
+    _say_what_names_miss(labels, names)
     # By the names' own length, the logits do not depend on that of the encoder's vectors.
     head.weight.copy_(NAMES_WEIGH * apart / names.norm(dim=1).mean() ** 2)
+
+
+def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
+    """Warn of names without a word, and of those that the encoder cannot tell apart."""
+    wordless = [name for name in labels if not any(map(str.isalpha, name))]
+    apart = torch.cdist(names, names, compute_mode="donot_use_mm_for_euclid_dist")
+    alike = (apart < 1e-4 * names.norm(dim=1).mean()).tril(-1).nonzero().tolist()
+    same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in alike]
+    for which, what in (
+        (wordless, f"no word in {some([repr(name) for name in wordless])}"),
+        (same, f"the encoder reads {some(same)} alike"),
+    ):
+        if which:
+            say_wrapped(
+                f"model.head_init: names: {what}, so the head starts with nothing to tell from "
+                "them; data.labels may name the labels in words",
+                mark="  ! ",
+            )
 
 
 def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:

@@ -158,6 +158,8 @@ class Data(Section):
             raise conflict("rows_per_class", "null with data.max_train_rows, which draws as well")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise conflict("labels", f"each name once, got {list(self.labels)}")
+        if self.labels is not None and not all(name.strip() for name in self.labels):
+            raise conflict("labels", f"names that are not blank, got {list(self.labels)}")
         for key in ("validation", "test"):
             if (
                 getattr(self, key) not in ("auto", "carve", "none")
@@ -277,7 +279,8 @@ class Model(Section):
     head_init: Literal["zeros", "normal", "names"] = Field(
         "zeros",
         description="zeros: every class starts equally likely; normal: std 0.02; names: each class "
-        "starts from what the encoder makes of its name, which serves few rows if names tell",
+        "starts from what the encoder makes of its name ('_' read as a space), which serves few "
+        "rows if names tell",
     )
     dropout: float | None = Field(
         0.0,
@@ -340,7 +343,8 @@ class Train(Section):
     epochs: Count | Literal["auto"] = Field(
         "auto",
         description=f"passes over the training rows; auto: {EPOCHS}, or where rows are so few that "
-        f"this makes less than {LEAST_STEPS} steps, as many times {EPOCHS} as it takes (scored "
+        f"this makes less than {LEAST_STEPS} steps (or train.min_steps, where that is less), as "
+        f"many times {EPOCHS} as it takes (scored "
         f"{EPOCHS} times in all, and with sampling: stratified)",
     )
     max_steps: Count | None = Field(None, description="stop the schedule after that many steps")

@@ -30,8 +30,9 @@
                        classes (of each label tokens, rows_cut, tokens_cut), says (it in words)
     model              source, parameters, trainable_parameters, max_length (tokens kept),
                        custom_code: whether its folder needs trust_remote_code to load
-    train              steps, planned_steps (more, where patience ended it), rows, tokens and
-                       seconds of the loop without scoring, rows_per_second, tokens_per_second,
+    train              steps, planned_steps (more, where patience ended it), min_steps of the
+                       recipe, rows, tokens and seconds of the loop without scoring,
+                       rows_per_second, tokens_per_second,
                        clipped (share of steps), back_offs (of each: diverged_at, rate_scale, why),
                        stages (of each of train.stages: freeze, lr, steps, first_step, epochs; none
                        where the recipe names none)
@@ -212,6 +213,7 @@ def results(
         "train": {
             "steps": record.steps,
             "planned_steps": all_stages[-1].end,
+            "min_steps": choices.train.min_steps,
             "rows": record.rows,
             "tokens": record.tokens,
             "seconds": record.seconds,

@@ -164,6 +164,7 @@ def run(
         devices,
         documents,
         folds,
+        freezing,
         loop,
         losses,
         lr_range,
@@ -228,6 +229,7 @@ def run(
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
     read = documents.read(recipe, corpus, accelerator, shelf)
+    freezing.check(recipe, pretrained.encoder_config(read.config))
     tables, reads, max_length = read.tables, read.reads, read.max_length
     summary.say_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2

@@ -127,9 +127,9 @@ def _planned(stage: stages.Stage) -> str:
     """A stage's steps and rate; of several, what it freezes too."""
     choices, steps = stage.choices, stage.end - stage.begin
     of, least, passes = choices.optim, choices.train.min_steps, stage.passes
-    more = ""
-    if least == steps:
-        passes = loop.epochs(stage.rows, choices.train)
+    more, whole = "", loop.epochs(stage.rows, choices.train)
+    if least == steps > whole * batches.steps_per_epoch(stage.rows, choices.train.batch_size):
+        passes = whole
         more = f", or as many as {least:,} steps take"
     elif loop.rounds(stage.rows, choices.train) > 1:
         more = ", as rows are few"

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             listener.moment = "in the range test"
             choices = recipe_file.load(known.recipe, [*words, "run.resume=null"])
+            if not known.page.parent.is_dir():
+                expected = "expected a file in a folder that exists"
+                raise InputError(f"--page: {expected}, got {known.page}")
             terminal.be_quiet(True)
             found = run.range_test(choices, listener)
             terminal.be_quiet(False)

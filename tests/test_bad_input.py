@@ -517,8 +517,8 @@ def test_rules_that_stop(refuses: Refuses) -> None:
          ["data.max_length: the encoder has positions for 64 tokens, got 65; set "
           "data.max_length=64 or less, or choose an encoder for longer texts"]),
         ([f"model.freeze={LAYERS + 1}"],
-         ["model.freeze: expected at most 2, the number of layers that BertModel has, got 3; set "
-          "model.freeze=encoder to freeze it all"]),
+         ["model.freeze: expected at most 2, the number of layers that bert has, got 3; 'encoder' "
+          "freezes it all"]),
         (["train.precision=fp16", "model.attention=flash_attention_2"],
          ["train.precision: fp16 needs a CUDA device, and this run is on cpu; use bf16, fp32 or "
           "auto",
@@ -849,9 +849,14 @@ def test_a_bad_recipe_is_told_without_torch(here: Path) -> None:
          ["data.source: 'nobody/nothing' is no file or folder here, and HF_HUB_OFFLINE is set "
           "while the Hub's data set of that name was never downloaded; unset HF_HUB_OFFLINE, or "
           "set data.source=PATH to a local copy"]),
+        (["train.stages=[{freeze: encoder}, {freeze: 3}, {freeze: 4, lr: 0.1}]"],
+         ["train.stages: freeze of stage 2: expected at most 2, the number of layers that bert "
+          "has, got 3; 'encoder' freezes it all",
+          "train.stages: freeze of stage 3: expected at most 2, the number of layers that bert "
+          "has, got 4; 'encoder' freezes it all"]),
         (["model.freeze=3"],
-         ["model.freeze: expected at most 2, the number of layers that BertModel has, got 3; set "
-          "model.freeze=encoder to freeze it all"]),
+         ["model.freeze: expected at most 2, the number of layers that bert has, got 3; 'encoder' "
+          "freezes it all"]),
         (["optim.lr=1e30", "optim.max_grad_norm=null", "run.trackers=[tensorboard]"],
          [f"{NOT_FINITE}; no model had been saved by then (validation had not been scored)"]),
     ],

@@ -72,6 +72,16 @@ def test_few_rows_make_enough_steps(rows, batch_size):
         assert len(scored) == 3
 
 
+def test_fewer_steps_may_be_enough():
+    """Epochs are still as many as it takes; and where rows are many, as without."""
+    train = recipe.Train(min_steps=15)
+    for rows, steps, how in (
+        (32, 15, "stratified"), (64, 18, "stratified"), (256, 24, "uniform"), (999, 96, "uniform")
+    ):  # fmt: skip
+        assert (loop.total_steps(rows, train), loop.sampling(rows, train)) == (steps, how)
+    assert loop.total_steps(1000, recipe.Train(min_steps=100)) == 100
+
+
 def test_a_recipe_that_names_its_epochs_has_them():
     train = recipe.Train(epochs=1)
     assert (loop.total_steps(32, train), loop.sampling(32, train)) == (1, "uniform")
@@ -238,7 +248,7 @@ def test_the_bench(here, tmp_path):
     command = [
         *(sys.executable, ROOT / "scripts" / "bench_few_shot.py", "data", "--encoder", "encoder"),
         *("--rows", "4", "--draws", "1", "--test-rows", "10", "--sides", "ours", "probe", "tfidf"),
-        *("--json", tmp_path / "bench.json", "train.max_steps=3", "data.max_length=32"),
+        *("--json", tmp_path / "bench.json", "train.min_steps=3", "data.max_length=32"),
         "model.freeze=1",  # the tiny encoder has two layers
     ]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}

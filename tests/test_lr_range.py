@@ -48,6 +48,15 @@ def test_where_nothing_is_learnt_the_default_stays():
     found = lr_range.suggest(rates[:30], by_heart, "sgd")
     assert found.rate == recipe.DEFAULT_LR["sgd"]
     assert found.lowest < lr_range.BELOW * rates[0]
+    assert "was lowest at 0.00" in found.why
+    # Still falling where the test ends; learnt by heart, by its passes.
+    falling = [2 - 0.01 * i for i in range(lr_range.STEPS)]
+    rates = [1e-3 * 3000 ** (i / (lr_range.STEPS - 1)) for i in range(lr_range.STEPS)]
+    found = lr_range.suggest(rates, falling, "sgd")
+    assert found.rate == recipe.DEFAULT_LR["sgd"]
+    assert found.why.endswith("still fell at the highest rate tried, 3")
+    found = lr_range.suggest(rates[:20], falling[:20], "sgd", by_heart=True)
+    assert found.why.startswith("the default, as train has too few rows to try rates on")
     found = lr_range.suggest(rates[:4], [0.7, 0.69, 0.7, math.nan], "adamw")
     assert (found.rate, found.diverged) == (recipe.DEFAULT_LR["adamw"], rates[2])
     assert len(found.rates) == len(found.losses) == 3
@@ -79,6 +88,10 @@ def test_it_draws_rows_as_the_run_will(here, monkeypatch):
     few = "data.rows_per_class=4", "train.epochs=auto", "train.max_steps=1"
     run_here("run.dir=run", *AUTO, *few)
     assert drawn == {"stratified"}
+    # So few that they would be learnt by heart.
+    [test] = results(here / "run")["lr_ranges"]
+    assert len(test["losses"]) == 10 * 2
+    assert "too few rows" in test["why"]
 
 
 def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
@@ -136,5 +149,9 @@ def test_the_script_looks_at_train_only(here, capsys, monkeypatch):
     assert not any(text.startswith("test ") for texts in seen for text in texts)
     assert '<svg class="chart"' in (here / "lr_range.html").read_text()
     assert not (here / "runs").exists()
+    assert find_lr.main(["tiny.yaml", "--page", "nowhere/lr.html"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --page: expected a file in a folder that exists, got nowhere/lr.html\n"
+    )
     assert find_lr.main(["tiny.yaml", "optim.momentum=2"]) == 2
     assert capsys.readouterr().err.startswith("error: command line: optim.momentum: expected")

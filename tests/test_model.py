@@ -115,6 +115,18 @@ def test_a_name_speaks_for_its_own_label(encoders, architecture):
     assert logits_of(model, read).argmax(dim=1).tolist() == [0, 1, 2]
 
 
+def test_names_that_tell_nothing_are_said(encoders, capsys):
+    build(encoders["bert"], ("football", "a phone"), head_init="names")
+    assert "!" not in capsys.readouterr().out
+    build(encoders["bert"], ("0", "1", "the match"), head_init="names")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "! model.head_init: names: no word in '0', '1', so the head starts" in said
+    many = ("the_match", *(f"{i} phones" for i in range(40)), "the match")
+    build(encoders["bert"], many, head_init="names")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the encoder reads 'the_match' and 'the match'" in said
+
+
 @each_architecture
 @each_head
 def test_every_trainable_weight_gets_a_gradient(encoders, architecture, head):
@@ -713,8 +725,8 @@ def test_tokenizer_without_padding(bert):
 
 def test_more_layers_than_there_are(encoders):
     assert problem(build, encoders["bert"], freeze=3) == (
-        f"model.freeze: expected at most {LAYERS}, the number of layers that BertModel has, got 3; "
-        "set model.freeze=encoder to freeze it all"
+        f"model.freeze: expected at most {LAYERS}, the number of layers that bert has, got 3; "
+        "'encoder' freezes it all"
     )
 
 

@@ -137,6 +137,11 @@ modell: {}
             (),
             "r.yaml: data.labels: expected each name once, got ['a', 'b', 'a']",
         ),
+        (
+            "data: {source: x, labels: [a, ' ', '']}",
+            (),
+            "r.yaml: data.labels: expected names that are not blank, got ['a', ' ', '']",
+        ),
     ],
 )
 def test_one_problem(written, text, words, problem):
@@ -183,7 +188,8 @@ def test_help_names_every_field():
             train=st.just("train"),
             validation=st.just("auto"),
             test=st.just("auto"),
-            labels=st.none() | st.lists(st.text(), min_size=1, unique=True).map(tuple),
+            labels=st.none()
+            | st.lists(st.text().filter(str.strip), min_size=1, unique=True).map(tuple),
         ),
         train=st.builds(Train, epochs=st.integers(1, 10**6)),
         optim=st.builds(
