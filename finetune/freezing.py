@@ -1,6 +1,7 @@
 """A classifier → the same, with what keeps its pretrained weights frozen; and its depths."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def _too_many(key: str, got: int, most: int, name: str) -> str:
 
 
 def freeze(model: PreTrainedModel, what: str | int) -> None:
-    encoder = model.base_model
+    encoder: Any = model.base_model
     if what == "none":
         return
     if what == "encoder":

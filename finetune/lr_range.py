@@ -32,7 +32,7 @@ ENDS = {"sgd": (1e-3, 3.0), "adamw": (1e-6, 1e-2)}
 SMOOTHING = 0.9
 FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
 LAST = 3  # steps, in which the loss has no time to turn
-BELOW = 8.0  # the best of eight rates was 6 to 10 times below on the sets of scripts/sgd_study.py
+BELOW = 8.0  # the best of eight was 8 to 12 times below on three sets (scripts/sgd_study.py)
 PASSES = 10  # over the rows; after more, the loss tells what was learnt by heart
 RISE = 1.25  # times the lowest smoothed loss: from there on it is lost
 

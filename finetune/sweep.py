@@ -50,6 +50,9 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
         StoppedError: after a signal; the same command goes on.
     """
     study, shelf = study_of(sweep), Shelf()
+    done = sum(one.state.is_finished() for one in study.get_trials(deepcopy=False))
+    if done:
+        say(f"Going on: of the trials, {done} stand here already", even_if_quiet=True)
     until = time.monotonic() + 60 * (sweep.minutes if sweep.minutes is not None else float("inf"))
     while time.monotonic() < until:
         # A study of its own for each trial: it reads anew what other processes did.

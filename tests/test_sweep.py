@@ -91,7 +91,8 @@ def test_killed_and_taken_up_again_it_gives_the_same_study(here, asked, pruner, 
         capsys.readouterr()
         start(*more, "--dir", "parts", code=75)
     gc.collect()
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert re.search(r"Going on: of the trials, \d stand here already", out)
     assert "stopped by SIGTERM after step" in said
     assert "the same command goes on with the sweep" in said
     start(*more, "--dir", "parts")
