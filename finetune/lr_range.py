@@ -196,7 +196,7 @@ def suggest(
     at = start + int(np.argmin(smoothed[start:]))
     lowest = rates[at]
     why_not = None
-    if by_heart:
+    if by_heart and diverged is None:
         why_not = (
             f"train has too few rows to try rates on: after {PASSES} passes over them, their loss "
             "tells what was learnt by heart"
@@ -254,7 +254,11 @@ def chart(found: Mapping[str, Any]) -> Markup:
         "",
         "1e{:g}",
         y_to=top,
-        marks=[(math.log10(found["rate"]), f"{found['rate']:g}")],
+        marks=[
+            (math.log10(rate), f"{rate:g}")
+            for rate in [found["rate"]]
+            if found["rates"][0] <= rate <= found["rates"][-1]  # a default may be beyond
+        ],
     )
 
 

@@ -174,6 +174,19 @@ def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def first_weights(model: PreTrainedModel, choices: Model) -> str:
+    """The hash of the weights that a run begins with.
+
+    Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
+    kernels its last bits, and a run may go on with others.
+    """
+    weights, head = model.state_dict(), _head(model)
+    if choices.head_init == "names":
+        [name] = [name for name, module in model.named_modules() if module is head]
+        weights = {n: value for n, value in weights.items() if n.rpartition(".")[0] != name}
+    return weights_hash(weights)
+
+
 # What the two makers return: the model, the names of its weights that the source does not have,
 # and whether its head is one that the source trained for the same labels.
 Made = tuple[PreTrainedModel, set[str], bool]
@@ -350,11 +363,22 @@ def _init_head_from_names(
     given: list[torch.Tensor] = []  # to the head: (1, hidden)
     hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:
-        for text in texts:
+        for label, text in zip(labels, texts, strict=True):
             cut = {"truncation": True, "max_length": longest, "return_token_type_ids": False}
-            model(**tokenizer(text, return_tensors="pt", **cut))
+            read = tokenizer(text, **cut)
+            if not read["input_ids"]:
+                raise InputError(
+                    f"model.head_init: names: the tokenizer finds no token in the label {label!r}; "
+                    "name it by data.labels, or set model.head_init=zeros"
+                )
+            model(**{key: torch.tensor([value]) for key, value in read.items()})
     finally:
         hook.remove()
+    if given[0].dim() != 2:  # such as decoders', which pick a token's logits afterwards
+        raise InputError(
+            "model.head_init: names: expected a head that reads one vector of each document, and "
+            f"{type(model).__name__}'s reads each token; set model.head=linear, or zeros or normal"
+        )
     names = torch.cat(given)  # (labels, hidden)
     apart = names - names.mean(dim=0)
     _say_what_names_miss(labels, names)
@@ -374,8 +398,8 @@ def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
     ):
         if which:
             say_wrapped(
-                f"model.head_init: names: {what}, so the head starts with nothing to tell from "
-                "them; data.labels may name the labels in words",
+                f"model.head_init: names: {what}, so the head starts with little to tell by; "
+                "data.labels may name the labels in words",
                 mark="  ! ",
             )
 

@@ -140,12 +140,14 @@ class Builder:
         Raises:
             InputError: as `model.build` does.
         """
-        choices = stage.choices
+        choices, how = stage.choices, stage.choices.model
+        if stage.number > 1 and how.head_init == "names":
+            how = how.model_copy(update={"head_init": "zeros"})  # trained weights take its place
         made = main_first(
             self.accelerator,
             lambda: model.build(
                 self.source,
-                choices.model,
+                how,
                 self.corpus.labels,
                 self.plan.attention,
                 seed=choices.run.seed,

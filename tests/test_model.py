@@ -18,6 +18,8 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GPT2Config,
+    GPT2Model,
     dynamic_module_utils,
     pipeline,
 )
@@ -113,6 +115,35 @@ def test_a_name_speaks_for_its_own_label(encoders, architecture):
     model = build(encoders[architecture], names, head_init="names", pooled_norm=10)
     read = batch(encoders[architecture], ["football match", "share price", "new phone"])
     assert logits_of(model, read).argmax(dim=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("head_init", ["zeros", "names"])
+def test_a_head_of_names_is_no_part_of_what_a_run_begins_with(encoders, head_init):
+    """Threads and kernels decide its last bits, and a run goes on with others."""
+    choices = Model(head_init=head_init)
+    model = build(encoders["bert"], ("football", "a phone"), head_init=head_init)
+    before = module.first_weights(model, choices)
+    with torch.no_grad():
+        module._head(model).weight += 1e-7
+    assert (module.first_weights(model, choices) == before) == (head_init == "names")
+    with torch.no_grad():
+        next(model.encoder.parameters()).add_(1e-7)
+    assert module.first_weights(model, choices) != before
+
+
+def test_names_need_a_head_that_reads_documents(encoders, tmp_path):
+    shutil.copytree(encoders["bert"], tmp_path / "gpt")
+    size = AutoConfig.from_pretrained(encoders["bert"]).vocab_size
+    tiny = GPT2Config(
+        vocab_size=size, n_positions=64, n_embd=32, n_layer=2, n_head=2, pad_token_id=0
+    )
+    GPT2Model(tiny).save_pretrained(tmp_path / "gpt")
+    asked = {"head": "native", "head_init": "names"}
+    assert problem(build, tmp_path / "gpt", ("football", "a phone"), **asked) == (
+        "model.head_init: names: expected a head that reads one vector of each document, and "
+        "GPT2ForSequenceClassification's reads each token; set model.head=linear, or zeros or "
+        "normal"
+    )
 
 
 def test_names_that_tell_nothing_are_said(encoders, capsys):

@@ -60,6 +60,16 @@ def test_killed_at_random_moments(documents):
     assert list((folder / "checkpoints").glob(".*")) == []
 
 
+def test_a_head_of_names_goes_on_with_other_threads_and_kernels(here, tmp_path):
+    run_here("run.dir=whole", "model.head_init=names", "checkpoint.keep=99")
+    stopped = stopped_at(here / "whole", here / "run", 8)
+    more = "model.attention=eager", "train.threads=2", "checkpoint.keep=99"
+    run_here("run.resume=run", "model.head_init=names", *more)
+    ended, wanted = (results(one) for one in (stopped, here / "whole"))
+    assert ended["train"]["steps"] == wanted["train"]["steps"]
+    assert ended["test"]["loss"] == pytest.approx(wanted["test"]["loss"], rel=1e-4)
+
+
 def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
     """Step 8 of 12 in the first epoch, 3 rows' losses into the window of the next line."""
     folder = stopped_at(whole, here / "run", 8)
