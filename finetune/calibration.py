@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from transformers import PreTrainedModel
 
-from finetune import checkpoint, metrics
+from finetune import checkpoint, heads, metrics
 from finetune import model as models
 
 BINS = 15  # as in Guo et al.
@@ -216,8 +216,7 @@ def fold(
         Whether the folder holds the divided model now.
     """
     model, _ = models.load(folder, trust_remote_code=trust_remote_code)
-    head = models._head(model)
-    name = next(name for name, part in shell.named_modules() if part is models._head(shell))
+    head, name = heads.of(model), heads.name_of(shell)
     inputs = probe(torch.device("cpu"))
     with torch.no_grad():
         before = model(**inputs).logits

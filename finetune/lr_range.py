@@ -27,7 +27,7 @@ from finetune.record import DivergedError, Record
 from finetune.tokens import TokenTable
 
 FILE = "lr_range.json"
-STEPS = 100  # of the test; fewer where an epoch is shorter would be too noisy
+STEPS = 100  # of the test, or fewer where that is more than PASSES over train
 ENDS = {"sgd": (1e-3, 3.0), "adamw": (1e-6, 1e-2)}
 SMOOTHING = 0.9
 FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
@@ -246,6 +246,8 @@ def chart(found: Mapping[str, Any]) -> Markup:
         charts.Series([(x, min(y, top)) for x, y in one.points], one.name, one.style)
         for one in series
     ]
+    rate = found["rate"]
+    is_there = found["rates"][0] <= rate <= found["rates"][-1]  # a default may be beyond
     return charts.lines(
         "Loss by learning rate",
         f"Suggested rate {found['rate']:g}: {found['why']}.",
@@ -254,11 +256,7 @@ def chart(found: Mapping[str, Any]) -> Markup:
         "",
         "1e{:g}",
         y_to=top,
-        marks=[
-            (math.log10(rate), f"{rate:g}")
-            for rate in [found["rate"]]
-            if found["rates"][0] <= rate <= found["rates"][-1]  # a default may be beyond
-        ],
+        marks=[(math.log10(rate), f"{rate:g}")] * is_there,
     )
 
 

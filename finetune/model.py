@@ -31,6 +31,7 @@ from transformers import (
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from finetune import heads
 from finetune.freezing import freeze, freeze_unreached
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.pretrained import (
@@ -39,16 +40,12 @@ from finetune.pretrained import (
     first_line,
     hub_arguments,
     load_tokenizer,
-    max_positions,
     quietly,
     read_config,
     reading,
 )
 from finetune.problems import InputError, some
 from finetune.recipe import Model
-from finetune.terminal import say_wrapped
-
-NAMES_WEIGH = 4.0  # model.head_init: names; a logit of about a half speaks for the nearest name
 
 AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(
@@ -92,11 +89,11 @@ def build(
             for module in model.modules():
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
                     module.p = choices.dropout
-    head = _head(model)
-    if not head_is_trained:
-        _init_head(head, choices.head_init, seed)
-        if choices.head_init == "names":
-            _init_head_from_names(model, head, load_tokenizer(source, choices), labels)
+    head = heads.of(model)
+    if not head_is_trained and choices.head_init == "names":
+        heads.start_from_names(model, load_tokenizer(source, choices), labels)
+    elif not head_is_trained:
+        heads.start(head, choices.head_init, seed)
     freeze(model, choices.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
@@ -180,10 +177,10 @@ def first_weights(model: PreTrainedModel, choices: Model) -> str:
     Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
     kernels its last bits, and a run may go on with others.
     """
-    weights, head = model.state_dict(), _head(model)
+    weights = model.state_dict()
     if choices.head_init == "names":
-        [name] = [name for name, module in model.named_modules() if module is head]
-        weights = {n: value for n, value in weights.items() if n.rpartition(".")[0] != name}
+        its = heads.name_of(model)
+        weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
     return weights_hash(weights)
 
 
@@ -273,7 +270,7 @@ def _native(
         **hub_arguments(choices),
     )
     prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
-    head = next(name for name, part in model.named_modules() if part is _head(model))
+    head = heads.name_of(model)
     fresh = _check_weights(model, info, prefix, source, "model.source", ("pooler", head))
     return model, fresh, same and f"{head}.weight" not in fresh
 
@@ -325,83 +322,6 @@ def _check_weights(
             f"{some(said)}; get the model again, or mend its config.json"
         )
     return missing
-
-
-def _head(model: PreTrainedModel) -> nn.Linear:
-    """The layer that makes the logits: the last linear one with as many outputs as labels."""
-    size = model.config.num_labels
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == size]
-    if not layers:
-        raise InputError(
-            f"model.head: 'native' needs a class that ends in a linear layer, found none in "
-            f"{type(model).__name__}; set model.head=linear"
-        )
-    return layers[-1]
-
-
-@torch.no_grad()
-def _init_head(head: nn.Linear, how: str, seed: int) -> None:
-    if how == "normal":
-        head.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))
-    else:
-        head.weight.zero_()
-    if head.bias is not None:
-        head.bias.zero_()
-
-
-@torch.no_grad()
-def _init_head_from_names(
-    model: PreTrainedModel,
-    head: nn.Linear,
-    tokenizer: PreTrainedTokenizerBase,
-    labels: Sequence[str],
-) -> None:
-    """Each label's weights: what its name, read as a document, has apart from the other names."""
-    model.eval()
-    texts = [name.replace("_", " ") for name in labels]
-    longest = max_positions(model.config)
-    given: list[torch.Tensor] = []  # to the head: (1, hidden)
-    hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    try:
-        for label, text in zip(labels, texts, strict=True):
-            cut = {"truncation": True, "max_length": longest, "return_token_type_ids": False}
-            read = tokenizer(text, **cut)
-            if not read["input_ids"]:
-                raise InputError(
-                    f"model.head_init: names: the tokenizer finds no token in the label {label!r}; "
-                    "name it by data.labels, or set model.head_init=zeros"
-                )
-            model(**{key: torch.tensor([value]) for key, value in read.items()})
-    finally:
-        hook.remove()
-    if given[0].dim() != 2:  # such as decoders', which pick a token's logits afterwards
-        raise InputError(
-            "model.head_init: names: expected a head that reads one vector of each document, and "
-            f"{type(model).__name__}'s reads each token; set model.head=linear, or zeros or normal"
-        )
-    names = torch.cat(given)  # (labels, hidden)
-    apart = names - names.mean(dim=0)
-    _say_what_names_miss(labels, names)
-    # By the names' own length, the logits do not depend on that of the encoder's vectors.
-    head.weight.copy_(NAMES_WEIGH * apart / names.norm(dim=1).mean() ** 2)
-
-
-def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
-    """Warn of names without a word, and of those that the encoder cannot tell apart."""
-    wordless = [name for name in labels if not any(map(str.isalpha, name))]
-    apart = torch.cdist(names, names, compute_mode="donot_use_mm_for_euclid_dist")
-    alike = (apart < 1e-4 * names.norm(dim=1).mean()).tril(-1).nonzero().tolist()
-    same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in alike]
-    for which, what in (
-        (wordless, f"no word in {some([repr(name) for name in wordless])}"),
-        (same, f"the encoder reads {some(same)} alike"),
-    ):
-        if which:
-            say_wrapped(
-                f"model.head_init: names: {what}, so the head starts with little to tell by; "
-                "data.labels may name the labels in words",
-                mark="  ! ",
-            )
 
 
 def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:

@@ -31,6 +31,7 @@ from transformers import PreTrainedModel
 from finetune import (
     batches,
     hardware,
+    heads,
     packing,
     pretrained,
     reading,
@@ -121,19 +122,14 @@ def states(
     model: PreTrainedModel, table: TokenTable, micro_batch_tokens: int
 ) -> NDArray[np.float32]:
     """What a model's head is given of each document. (rows, hidden)"""
-    head = models._head(model)
-    given: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].float()))
     found: NDArray[np.float32] | None = None
-    try:
+    with heads.given(heads.of(model)) as given:
         for rows in batches.micro_batches(np.arange(len(table)), table.room, micro_batch_tokens):
             model(**table.batch(rows, model.device))
-            pooled = table.pooled(given.pop(), rows).cpu().numpy()
+            pooled = table.pooled(given.pop().float(), rows).cpu().numpy()
             if found is None:
                 found = np.zeros((len(table), pooled.shape[1]), dtype=np.float32)
             found[rows] = pooled
-    finally:
-        hook.remove()
     assert found is not None
     return found
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from finetune import freezing, pretrained
+from finetune import freezing, heads, pretrained
 from finetune import model as module
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.problems import InputError
@@ -100,13 +100,13 @@ def test_head_from_the_names_of_the_labels(encoders, architecture, head):
     folder, names = encoders[architecture], ("football_match", "share price", "new phone")
     model = build(folder, names, head=head, head_init="names")
     again = build(folder, names, head=head, head_init="names")
-    weights = module._head(model).weight
-    assert torch.equal(weights, module._head(again).weight)
+    weights = heads.of(model).weight
+    assert torch.equal(weights, heads.of(again).weight)
     assert weights.abs().sum() > 0
     torch.testing.assert_close(weights.sum(dim=0), torch.zeros_like(weights[0]), atol=1e-4, rtol=0)
-    assert not module._head(model).bias.any()
+    assert not heads.of(model).bias.any()
     other = build(folder, ("football_match", "share price", "the court"), head_init="names")
-    assert not torch.equal(module._head(other).weight, weights)
+    assert not torch.equal(heads.of(other).weight, weights)
 
 
 @each_architecture
@@ -124,7 +124,7 @@ def test_a_head_of_names_is_no_part_of_what_a_run_begins_with(encoders, head_ini
     model = build(encoders["bert"], ("football", "a phone"), head_init=head_init)
     before = module.first_weights(model, choices)
     with torch.no_grad():
-        module._head(model).weight += 1e-7
+        heads.of(model).weight += 1e-7
     assert (module.first_weights(model, choices) == before) == (head_init == "names")
     with torch.no_grad():
         next(model.encoder.parameters()).add_(1e-7)

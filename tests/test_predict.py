@@ -20,7 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune import engines, job, model, pretrained, recipe, windows
+from finetune import engines, heads, job, model, pretrained, recipe, windows
 from finetune.answers import Rules
 from finetune.predict import Classifier
 from finetune.problems import InputError
@@ -50,7 +50,7 @@ def write_classifier(folder, head="linear", architecture="bert"):
     tokenizer.model_max_length = 32
     given = tokenizer(texts(100), truncation=True, padding=True, return_tensors="pt")
     with torch.no_grad():  # else all texts get nearly the same answer
-        head = model._head(made)
+        head = heads.of(made)
         head.weight.mul_(40)
         head.bias.sub_(made(**given).logits.mean(0))
     model.save(made, tokenizer, folder / "model")
