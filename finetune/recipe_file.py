@@ -244,13 +244,15 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
     if section not in SECTIONS:
         hint = did_you_mean(section, list(SECTIONS), "the sections are")
         return f"{word}: no section '{section}'{hint}"
-    try:
-        value = YAML(typ="safe", pure=True).load(text) if text else None
-    except (YAMLError, ValueError):
-        value = text  # a path or a sentence that happens not to be YAML
     field = SECTIONS[section].model_fields.get(key)
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
     takes_list = any(tuple in (kind, get_origin(kind)) for k in kinds for kind in (k, *get_args(k)))
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text else None
+    except (YAMLError, ValueError) as error:
+        if takes_list and text.startswith("[") and isinstance(error, MarkedYAMLError):
+            return f"{word}: not valid YAML: {error.problem}"
+        value = text  # a path or a sentence that happens not to be YAML
     # A list of words is written as YAML, also where one word may stand for it.
     takes_words = str in kinds and not (takes_list and (... in kinds or isinstance(value, list)))
     takes_keys = any(get_origin(kind) is dict for kind in kinds)

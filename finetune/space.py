@@ -113,6 +113,8 @@ def _dimension(key: Any, given: Any) -> Dimension | str:
         guess = f"; did you mean {home}?" if home is not None else ""
         if section not in SECTIONS and not guess:
             guess = did_you_mean(section, list(SECTIONS), "the sections are")
+        if name in SECTIONS and isinstance(given, dict) and given:
+            guess = f"; write {', '.join(f'{name}.{inner}: …' for inner in given)}"
         return f"expected a key of the recipe such as optim.lr{guess}"
     why = FIXED.get(section, FIXED.get(name))
     if why is not None:

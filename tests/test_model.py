@@ -29,7 +29,7 @@ from finetune import freezing, heads, pretrained
 from finetune import model as module
 from finetune.modeling_document_classifier import DocumentClassifier, DocumentClassifierConfig
 from finetune.problems import InputError
-from finetune.recipe import Model
+from finetune.recipe import Data, Model, Recipe
 from tests.tiny import ARCHITECTURES, HIDDEN, LAYERS, POSITIONS, tiny_encoder, tiny_tokenizer
 
 LABELS = ["world", "sports", "business"]
@@ -388,6 +388,9 @@ def test_freeze_finds_shared_layers_and_projection_of_albert(tmp_path):
     frozen = {n.split(".")[-2] for n, p in model.named_parameters() if not p.requires_grad}
     assert "embedding_hidden_mapping_in" in frozen
     assert not any("pooler" in name for name, _ in model.named_parameters())
+    recipe = Recipe(data=Data(source=""), model=Model(freeze=2))
+    told = "model.freeze: expected at most 1, the number of layers that albert has, got 2"
+    assert problem(freezing.check, recipe, config).startswith(told)
 
 
 def test_freezes_what_the_logits_do_not_depend_on(tmp_path):

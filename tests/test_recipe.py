@@ -97,6 +97,11 @@ modell: {}
             (),
             "r.yaml: line 1: not valid YAML: expected ',' or '}', but got '<stream end>'",
         ),
+        (
+            "data: {source: x}",
+            ("data.labels=[a, b",),
+            "data.labels=[a, b: not valid YAML: expected ',' or ']', but got '<stream end>'",
+        ),
         ("data: {source: x}", ("lr",), "lr: expected section.key=value; write optim.lr=VALUE"),
         (
             "data: {source: x}",

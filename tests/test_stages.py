@@ -142,6 +142,7 @@ def test_frozen_layers_are_skipped_where_they_are_frozen(here, capsys):
     assert said.count("frozen states of train: computing") == 3  # not of the 7 steps
     assert_close(here / "plain", here / "kept")
     assert results(here / "kept")["train"]["steps"] == 24 + 24 + 7 + 26
+    assert results(here / "kept")["train"]["min_steps"] == 26
     for step in (36, 54, 56, 70):
         shutil.rmtree(here / "cache")
         folder = stopped_at(here / "kept", here / f"run{step}", step)

@@ -200,6 +200,7 @@ def test_problems_are_told_at_once(here, capsys):
         "train.batch_size: {int: [8, 4]}\nrun.seed: {int: [0, 3]}\nscore.best: {choice: [a, b]}\n"
         "optim.schedule: {choice: [linear, step]}\noptim.name: 3\nmodel.pooling: {choice: [cls]}\n"
         "data.source: {choice: [a, b]}\nmodl.source: {choice: [a, b]}\n"
+        "optim: {lr: {log: [1, 2]}, warmup: {uniform: [0, 1]}}\n"
     )
     start("tiny.yaml", "--space", "space.yaml", code=2)
     at = "error: space.yaml: "
@@ -217,6 +218,8 @@ def test_problems_are_told_at_once(here, capsys):
         f"{at}data.source: a sweep cannot vary this, as it decides which rows trials are compared "
         "on; set it in the recipe",
         f"{at}modl.source: expected a key of the recipe such as optim.lr; did you mean 'model'?",
+        f"{at}optim: expected a key of the recipe such as optim.lr; write optim.lr: …, "
+        "optim.warmup: …",
         f"{at}optim.lrr: no such key; did you mean optim.lr?",
         f"{at}optim.warmup: expected a number of at least 0 and below 1, got 1.5",
         f"{at}train.epochs: expected a whole number of at least 1 or auto, got 1.0",
