@@ -173,7 +173,10 @@ def abstention(results: Results) -> str:
     """What a threshold would buy, and where it was chosen."""
     found, split = results["abstention"], results["analysed"]
     if not is_tuned(results):
-        given = " A label is given from one half on." if has_several(results) else ""
+        given = ""
+        if has_several(results):
+            least = next(iter(results["thresholds"].values()))
+            given = f" A label is given from {least:g} on, which served train best."
         return f"From which probability on to answer, validation would say; there was none.{given}"
     if found is None:
         return (

@@ -37,7 +37,7 @@ def analyse(
         else _scored(corpus.validation, validation, wanted),
         "test": _scored(corpus.test, test, wanted),
     }
-    several, cuts = corpus.multi_label, None if validation is None else validation.thresholds
+    several, cuts = corpus.multi_label, test.thresholds
     labelled = corpus.test.labels is not None
     split = corpus.test if labelled else corpus.validation
     scores = test if labelled else validation

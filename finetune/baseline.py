@@ -58,7 +58,7 @@ def tfidf(corpus: Corpus) -> Baseline:
 
     It reads whole documents, is fitted on train alone, and nothing in it is tuned. Of a train split
     of more than 30 million characters it reads the first rows of a fixed shuffle. Of several labels
-    a row, it is one regression for each label, with thresholds chosen on validation as the model's.
+    a row, it is one regression for each label, with thresholds that are chosen as the model's.
     """
     if corpus.folds is not None:
         return _by_fold(corpus, corpus.folds)
@@ -118,8 +118,9 @@ def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Ba
         train = words.fit_transform([texts[i] for i in order])
     except ValueError:  # not a word in all of train
         return majority(corpus)
-    splits = [split for split in (corpus.validation, corpus.test) if len(split)]
-    others = [words.transform(split.whole()) for split in splits]
+    truth = corpus.validation.labels
+    tuned_by = train if truth is None else words.transform(corpus.validation.whole())
+    others = [tuned_by, words.transform(corpus.test.whole())]
     logits = [np.zeros((of.shape[0], len(corpus.labels)), dtype=np.float32) for of in others]
     for c in range(len(corpus.labels)):
         if labels[:, c].min() == labels[:, c].max():
@@ -130,9 +131,11 @@ def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Ba
         model.fit(train, labels[:, c])
         for column, of in zip(logits, others, strict=True):
             column[:, c] = model.decision_function(of)
-    truth = corpus.validation.labels
-    cuts = None if truth is None else thresholds.choose(metrics.sigmoid(logits[0]), truth)
-    return Baseline(logits[-1], len(order), time.perf_counter() - began, cuts)
+    chances = metrics.sigmoid(logits[0])
+    cuts = (
+        thresholds.shared(chances, labels) if truth is None else thresholds.choose(chances, truth)
+    )
+    return Baseline(logits[1], len(order), time.perf_counter() - began, cuts)
 
 
 def tfidf_accuracy(corpus: Corpus) -> float | None:

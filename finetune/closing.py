@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune import calibration, thresholds
+from finetune import calibration, metrics, thresholds
 from finetune.course import Course
 from finetune.processes import main_only
 from finetune.scoring import Scores, values
@@ -22,7 +22,7 @@ class Outcome:
         weights: the hash of the saved model's.
         temperature: what its logits were divided by.
         validation, test: what the saved model says; of several labels a row, with the thresholds
-            that validation chose. Without validation, None: nothing was tuned by it.
+            that validation chose, or else train. Without validation, it is None.
     """
 
     weights: str
@@ -34,7 +34,8 @@ class Outcome:
 def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = None) -> Outcome:
     """Calibrate the best model on validation, fold that into its folder, and score test with it.
 
-    Without validation there is nothing to calibrate on.
+    Without validation there is nothing to calibrate on; only from which probability on each of
+    several labels is given has to be chosen, as few get to one half in the steps of few rows.
 
     Checkpoints hold the model as it was trained, so a run that is taken up again calibrates anew.
 
@@ -47,7 +48,7 @@ def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = 
     truth = course.corpus.validation.labels
     if truth is None:
         as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
-        return Outcome(weights, as_trained, None, _test(course, judged))
+        return Outcome(weights, as_trained, None, _test(course, judged, _cuts_by_train(course)))
     logits = course.score(course.corpus.validation).logits
     # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
     exact = course.choices.model.head == "native" and precision != "fp32"
@@ -59,8 +60,23 @@ def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = 
         logits = (logits / temperature.value).astype(np.float32)
     validation = course.tuned(logits)
     if (cuts := validation.thresholds) is not None:
-        main_only(course.accelerator, lambda: thresholds.save(course.folder / "model", cuts))
+        _save(course, cuts)
     return Outcome(weights, temperature, validation, _test(course, judged, cuts))
+
+
+def _cuts_by_train(course: Course) -> NDArray[np.float64] | None:
+    """One threshold for all labels, where a row may have several. (classes,)"""
+    if not course.corpus.multi_label:
+        return None
+    train = course.corpus.train
+    assert train.labels is not None
+    cuts = thresholds.shared(metrics.sigmoid(course.score(train).logits), train.labels)
+    _save(course, cuts)
+    return cuts
+
+
+def _save(course: Course, cuts: NDArray[np.float64]) -> None:
+    main_only(course.accelerator, lambda: thresholds.save(course.folder / "model", cuts))
 
 
 def _test(

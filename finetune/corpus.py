@@ -152,6 +152,16 @@ class Corpus:
         """Those that have rows: train, validation if there is one, and test unless taken out."""
         return tuple(split for split in (self.train, self.validation, self.test) if len(split))
 
+    def shares(self) -> list[float] | None:
+        """Of train's rows, those that have each label, where a row may have several; else None.
+
+        Above 0 and below 1, as half a row more of one more is counted.
+        """
+        if not self.multi_label:
+            return None
+        rows = len(self.train) + 1
+        return [(many + 0.5) / rows for many in class_counts(self.train, self.labels).values()]
+
     def without_test(self) -> "Corpus":
         """The same with no row of test, for tuning: what is not there cannot be looked at."""
         return replace(self, test=self.test.without_rows())

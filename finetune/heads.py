@@ -74,6 +74,20 @@ def start(head: nn.Linear, how: str, seed: int) -> None:
 
 
 @torch.no_grad()
+def start_at_shares(head: nn.Linear, shares: Sequence[float]) -> None:
+    """Its bias: each of several labels is as likely as its share of the rows, whatever the text.
+
+    From one half each, the first steps of a run would only learn that most labels are seldom given:
+    of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1).
+
+    Args:
+        shares: above 0 and below 1. (labels,)
+    """
+    if head.bias is not None:
+        head.bias.copy_(torch.logit(torch.tensor(shares, dtype=torch.float64)))
+
+
+@torch.no_grad()
 def start_from_names(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
 ) -> None:

@@ -59,7 +59,7 @@ def build(
     labels: Sequence[str],
     attention: str,
     seed: int,
-    several: bool = False,
+    shares: Sequence[float] | None = None,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -71,7 +71,8 @@ def build(
         attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
             runs eager, unless the recipe asked for it by name.
         seed: of the new weights; the global random state stays as it is.
-        several: whether a row may have several labels. Then each logit has a sigmoid of its own.
+        shares: where a row may have several labels, the share of train's rows that have each. Then
+            each logit has a sigmoid of its own, and a new head starts from that share.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
@@ -83,7 +84,7 @@ def build(
     with quietly(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         model, fresh, head_is_trained = make(
-            source, config, choices, _label_fields(labels, several), attention
+            source, config, choices, _label_fields(labels, shares is not None), attention
         )
         if choices.dropout is not None:
             for module in model.modules():
@@ -94,6 +95,8 @@ def build(
         heads.start_from_names(model, load_tokenizer(source, choices), labels)
     elif not head_is_trained:
         heads.start(head, choices.head_init, seed)
+    if not head_is_trained and shares is not None:
+        heads.start_at_shares(head, shares)
     freeze(model, choices.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:

@@ -280,7 +280,8 @@ class Model(Section):
         "zeros",
         description="zeros: every class starts equally likely; normal: std 0.02; names: each class "
         "starts from what the encoder makes of its name ('_' read as a space), which serves few "
-        "rows if names tell",
+        "rows if names tell. Each of several labels a row starts as likely as it is in train, "
+        "in all three",
     )
     dropout: float | None = Field(
         0.0,

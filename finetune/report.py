@@ -45,7 +45,7 @@
                        model_is_better_by: the difference in accuracy and in f1_macro (multi-label:
                        also f1_micro) and its interval, paired by row
     thresholds         multi-label: from which probability on each label is given, chosen on
-                       validation; else null
+                       validation, or else on train; else null
     calibration        temperature that the saved head was divided by, why; of validation and test:
                        before and after, each with ece (expected calibration error, 15 bins),
                        ece_by_chance (what honest probabilities would show on so many rows),

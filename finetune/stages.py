@@ -151,7 +151,7 @@ class Builder:
                 self.corpus.labels,
                 self.plan.attention,
                 seed=choices.run.seed,
-                several=self.corpus.multi_label,
+                shares=self.corpus.shares(),
             ),
         )
         self.reads.note(made.config)

@@ -3,7 +3,8 @@
 Where a row may have several labels, one half is a poor threshold for a rare one: an honest
 probability of it seldom gets there, and what serves F1 best lies lower. A threshold that is tuned
 for each class alone follows the accidents of a few rows. So there is one for all classes, and a
-class gets one of its own only where that does better on rows that it was not tuned on.
+class gets one of its own only where that does better on rows that it was not tuned on. Without
+validation, train's own probabilities choose the one for all.
 """
 
 import json
@@ -34,25 +35,30 @@ def choose(chances: Floats, labels: NDArray[Any]) -> Floats:
         labels: 0 and 1. (rows, classes)
     """
     has = labels > 0
-    shared = _shared(chances, has)
-    found = np.full(chances.shape[1], shared)
+    found = shared(chances, labels)
     fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
     for c in np.flatnonzero(has.sum(axis=0) >= FEWEST):
         p, y = chances[:, c], has[:, c]
         cuts = np.array([_best(p[fold != k], y[fold != k]) for k in range(FOLDS)])
-        if _f1(p >= cuts[fold], y) > _f1(p >= shared, y):
+        if _f1(p >= cuts[fold], y) > _f1(p >= found[c], y):
             found[c] = cuts.mean()
     return found
 
 
-def _shared(chances: Floats, has: NDArray[np.bool_]) -> float:
-    """The threshold from the grid with the best mean F1 of the classes that occur."""
+def shared(chances: Floats, labels: NDArray[Any]) -> Floats:
+    """One for all classes: from the grid, that of the best mean F1 of the classes that occur. Where
+    it may be chosen on train, as nothing else is there: a class's own would be learnt by heart.
+
+    Args:
+        chances, labels: as of `choose`.
+    """
+    has = labels > 0
     there = has.any(axis=0)
     if not there.any():
-        return 0.5
+        return np.full(chances.shape[1], 0.5)
     scores = [_f1(chances[:, there] >= cut, has[:, there]).mean() for cut in GRID]
     best = np.flatnonzero(np.array(scores) == max(scores))
-    return float(GRID[best[len(best) // 2]])  # the middle of a plateau
+    return np.full(chances.shape[1], GRID[best[len(best) // 2]])  # the middle of a plateau
 
 
 def _f1(given: NDArray[np.bool_], has: NDArray[np.bool_]) -> Any:

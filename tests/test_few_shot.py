@@ -239,7 +239,10 @@ def test_of_several_labels_without_validation(here):
     run_here("run.dir=run", "data.source=few", "train.epochs=2")
     found = results(here / "run")
     assert found["validation"]["rows"] == 0
-    assert found["thresholds"] is None
+    assert len({*found["thresholds"].values()}) == 1  # chosen on train, one for all
+    config = json.loads((here / "run" / "model" / "config.json").read_text())
+    assert config["document"]["thresholds"] == [*found["thresholds"].values()]
+    assert "A label is given from 0." in (here / "run" / "report.html").read_text()
     assert "f1_micro" in found["test"]
 
 
