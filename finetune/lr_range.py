@@ -32,7 +32,10 @@ ENDS = {"sgd": (1e-3, 3.0), "adamw": (1e-6, 1e-2)}
 SMOOTHING = 0.9
 FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
 LAST = 3  # steps, in which the loss has no time to turn
-BELOW = 8.0  # the best of eight was 8 to 12 times below on three sets (scripts/sgd_study.py)
+# How many times below the lowest point the best of eight rates was, on five data sets
+# (scripts/sgd_study.py): so wide is what a test can tell.
+NEAR, FAR = 3.0, 12.0
+HARDLY = 8.0  # times the first rate: where the loss is lowest before, it only rose but for luck
 PASSES = 10  # over the rows; after more, the loss tells what was learnt by heart
 RISE = 1.25  # times the lowest smoothed loss: from there on it is lost
 
@@ -184,9 +187,10 @@ def suggest(
 ) -> Range:
     """The suggestion of a test's rates and losses. (steps,) each
 
-    BELOW times less than the rate at which the smoothed loss is lowest: there the loss has begun to
-    turn, and a run holds its peak rate for longer than the test did. Rounded, so that how floats
-    were added does not decide it.
+    From NEAR to FAR times less than the rate at which the smoothed loss is lowest: there the loss
+    has begun to turn, and a run holds its peak rate for longer than the test did. Within that, the
+    default, which a study chose, is as good as any; beyond it, the rate at the nearer end, rounded,
+    so that how floats were added does not decide it.
     """
     finite = [loss for loss in losses if math.isfinite(loss)]
     smoothed = smooth(finite)
@@ -195,7 +199,7 @@ def suggest(
     start = min(len(smoothed) - 1, round(1 / (1 - SMOOTHING)))
     at = start + int(np.argmin(smoothed[start:]))
     lowest = rates[at]
-    why_not = None
+    default, why_not = recipe.DEFAULT_LR[optimizer], None
     if by_heart and diverged is None:
         why_not = (
             f"train has too few rows to try rates on: after {PASSES} passes over them, their loss "
@@ -206,7 +210,7 @@ def suggest(
             f"no rate from {rates[0]:.2g} to {rates[-1]:.2g} made the loss of train's next rows "
             f"fall clearly (from {smoothed[start]:.3f} to {smoothed[at]:.3f})"
         )
-    elif lowest < BELOW * rates[0]:  # a rate below all that were tried would be no finding
+    elif lowest < HARDLY * rates[0]:
         why_not = (
             f"the loss of train's next rows was lowest at {lowest:.2g}, hardly above the first "
             f"rate tried ({rates[0]:.2g})"
@@ -216,14 +220,21 @@ def suggest(
             f"the loss of train's next rows still fell at the highest rate tried, {rates[-1]:.2g}"
         )
     if why_not is not None:
-        rate, why = recipe.DEFAULT_LR[optimizer], f"the default, as {why_not}"
+        rate, why = default, f"the default, as {why_not}"
     else:
-        rate = _rounded(lowest / BELOW)
+        rate, below = default, lowest / default
+        said = f"the default is {below:.2g} times below the lowest point, and stays"
+        if not NEAR <= below <= FAR:
+            times = NEAR if below < NEAR else FAR
+            rate = _rounded(lowest / times)
+            said = (
+                f"this is {times:g} times below the lowest point, rounded, as the default, "
+                f"{default:g}, is too {'high' if below < NEAR else 'low'} for it"
+            )
         end = "it never rose again" if diverged is None else f"it was lost at {diverged:.2g}"
         why = (
             f"as the rate grew from {rates[0]:.2g}, the loss of train's next rows fell from "
-            f"{smoothed[start]:.3f} to {smoothed[at]:.3f} at {lowest:.2g}, then {end}; this is "
-            f"{BELOW:g} times below the lowest point, rounded"
+            f"{smoothed[start]:.3f} to {smoothed[at]:.3f} at {lowest:.2g}, then {end}; {said}"
         )
     return Range([*rates[: len(finite)]], finite, smoothed, lowest, diverged, rate, why)
 
