@@ -174,7 +174,9 @@ def abstention(results: Results) -> str:
     found, split = results["abstention"], results["analysed"]
     if not is_tuned(results):
         given = ""
-        if has_several(results):
+        if has_several(results) and results["thresholds"] is None:  # of an older run
+            given = " A label is given from one half on."
+        elif has_several(results):
             least = next(iter(results["thresholds"].values()))
             given = f" A label is given from {least:g} on, which served train best."
         return f"From which probability on to answer, validation would say; there was none.{given}"

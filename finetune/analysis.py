@@ -37,7 +37,7 @@ def analyse(
         else _scored(corpus.validation, validation, wanted),
         "test": _scored(corpus.test, test, wanted),
     }
-    several, cuts = corpus.multi_label, test.thresholds
+    several, cuts = corpus.multi_label, outcome.thresholds
     labelled = corpus.test.labels is not None
     split = corpus.test if labelled else corpus.validation
     scores = test if labelled else validation
@@ -45,7 +45,7 @@ def analyse(
     assert split.labels is not None
     logits = scores.logits
     labels, names = split.labels, corpus.labels
-    guesses = metrics.answers(logits, several, cuts)
+    guesses = metrics.answers(logits, several, scores.thresholds)
     found["thresholds"] = None if cuts is None else dict(zip(names, cuts.tolist(), strict=True))
     found["baselines"] = _baselines(corpus, guesses, wanted) if labelled else None
     found["calibration"] = _calibration(corpus, outcome)
@@ -58,7 +58,7 @@ def analyse(
     found["confused_pairs"] = mistakes.confused_pairs(labels, guesses, names)
     found["lengths"] = mistakes.by_length(labels, guesses, tables[split.name])
     found["truncation"] = mistakes.by_truncation(labels, guesses, tables[split.name])
-    found["mistakes"] = mistakes.confident(split, logits, names, cuts)
+    found["mistakes"] = mistakes.confident(split, logits, names, scores.thresholds)
     return found
 
 

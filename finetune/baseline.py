@@ -5,6 +5,7 @@ Both give logits, so that they are scored as the model is.
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,11 +119,20 @@ def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Ba
         train = words.fit_transform([texts[i] for i in order])
     except ValueError:  # not a word in all of train
         return majority(corpus)
-    truth = corpus.validation.labels
-    tuned_by = train if truth is None else words.transform(corpus.validation.whole())
-    others = [tuned_by, words.transform(corpus.test.whole())]
-    logits = [np.zeros((of.shape[0], len(corpus.labels)), dtype=np.float32) for of in others]
-    for c in range(len(corpus.labels)):
+    truth, test = corpus.validation.labels, words.transform(corpus.test.whole())
+    if truth is not None:
+        tuned_by, logits = _of_each(train, labels, words.transform(corpus.validation.whole()), test)
+        cuts = thresholds.choose(metrics.sigmoid(tuned_by), truth)
+    else:
+        [logits] = _of_each(train, labels, test)
+        cuts = thresholds.shared(metrics.sigmoid(_held_out(train, labels)), labels)
+    return Baseline(logits, len(order), time.perf_counter() - began, cuts)
+
+
+def _of_each(train: Any, labels: NDArray[Any], *others: Any) -> list[NDArray[np.float32]]:
+    """What a regression for each label says of other rows' words. (rows, classes) each"""
+    logits = [np.zeros((of.shape[0], labels.shape[1]), dtype=np.float32) for of in others]
+    for c in range(labels.shape[1]):
         if labels[:, c].min() == labels[:, c].max():
             for column in logits:
                 column[:, c] = -20.0 if labels[0, c] == 0 else 20.0
@@ -131,11 +141,22 @@ def _tfidf_of_each(corpus: Corpus, order: NDArray[np.int64], began: float) -> Ba
         model.fit(train, labels[:, c])
         for column, of in zip(logits, others, strict=True):
             column[:, c] = model.decision_function(of)
-    chances = metrics.sigmoid(logits[0])
-    cuts = (
-        thresholds.shared(chances, labels) if truth is None else thresholds.choose(chances, truth)
-    )
-    return Baseline(logits[1], len(order), time.perf_counter() - began, cuts)
+    return logits
+
+
+def _held_out(train: Any, labels: NDArray[Any]) -> NDArray[np.float32]:
+    """What regressions say of train's own rows that were held out. (rows, classes)
+
+    Of the rows that they were fitted on, they are sure, and a threshold that these choose is far
+    too high.
+    """
+    fold = np.random.default_rng(0).permutation(len(labels)) % thresholds.FOLDS
+    found = np.zeros(labels.shape, dtype=np.float32)
+    for part in np.unique(fold):
+        here, others = fold == part, fold != part
+        if others.any():
+            [found[here]] = _of_each(train[others], labels[others], train[here])
+    return found
 
 
 def tfidf_accuracy(corpus: Corpus) -> float | None:

@@ -102,6 +102,8 @@ def _body(results: Results, choices: recipe.Recipe, saved: str) -> Iterator[str]
     gives = "It gives one of them to every document, whatever it is about, and"
     if advice.has_several(results):
         least = "that label's threshold (`document.thresholds` in config.json)"
+        if results["thresholds"] is None:  # of an older run
+            least = "one half"
         gives = f"It gives a document each label whose probability is at least {least}, or none; it"
     yield (
         f"{gives} was tested on documents of the kind it was trained on, and on no others: check "

@@ -21,14 +21,16 @@ class Outcome:
     Attributes:
         weights: the hash of the saved model's.
         temperature: what its logits were divided by.
-        validation, test: what the saved model says; of several labels a row, with the thresholds
-            that validation chose, or else train. Without validation, it is None.
+        validation, test: what the saved model says; of several labels a row, with thresholds.
+            validation is None where there is no such split.
+        thresholds: of several labels a row, the saved model's. (classes,)
     """
 
     weights: str
     temperature: calibration.Temperature
     validation: Scores | None
     test: Scores
+    thresholds: NDArray[np.float64] | None
 
 
 def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = None) -> Outcome:
@@ -48,7 +50,8 @@ def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = 
     truth = course.corpus.validation.labels
     if truth is None:
         as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
-        return Outcome(weights, as_trained, None, _test(course, judged, _cuts_by_train(course)))
+        cuts, of_test = _cuts_by_train(course, judged)
+        return Outcome(weights, as_trained, None, _test(course, judged, of_test), cuts)
     logits = course.score(course.corpus.validation).logits
     # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
     exact = course.choices.model.head == "native" and precision != "fp32"
@@ -61,18 +64,34 @@ def finish(course: Course, precision: str, judged: NDArray[np.float32] | None = 
     validation = course.tuned(logits)
     if (cuts := validation.thresholds) is not None:
         _save(course, cuts)
-    return Outcome(weights, temperature, validation, _test(course, judged, cuts))
+    return Outcome(weights, temperature, validation, _test(course, judged, cuts), cuts)
 
 
-def _cuts_by_train(course: Course) -> NDArray[np.float64] | None:
-    """One threshold for all labels, where a row may have several. (classes,)"""
+Cuts = NDArray[np.float64] | None
+
+
+def _cuts_by_train(course: Course, judged: NDArray[np.float32] | None) -> tuple[Cuts, Cuts]:
+    """One threshold for all labels, where a row may have several; and that which test is scored by.
+
+    Returns:
+        The saved model's, (classes,), and test's: the same, or where test is train itself, of each
+        row that of the other folds' rows, as its own label decides nothing. (rows, classes)
+    """
+    train, folds = course.corpus.train, course.corpus.folds
     if not course.corpus.multi_label:
-        return None
-    train = course.corpus.train
+        return None, None
     assert train.labels is not None
-    cuts = thresholds.shared(metrics.sigmoid(course.score(train).logits), train.labels)
+    if judged is None or folds is None:
+        cuts = thresholds.shared(metrics.sigmoid(course.score(train).logits), train.labels)
+        _save(course, cuts)
+        return cuts, cuts
+    chances = metrics.sigmoid(judged)
+    cuts, of_test = thresholds.shared(chances, train.labels), np.zeros_like(chances)
+    for part in np.unique(folds):
+        others = folds != part
+        of_test[~others] = thresholds.shared(chances[others], train.labels[others])
     _save(course, cuts)
-    return cuts
+    return cuts, of_test
 
 
 def _save(course: Course, cuts: NDArray[np.float64]) -> None:

@@ -152,8 +152,8 @@ class Corpus:
         """Those that have rows: train, validation if there is one, and test unless taken out."""
         return tuple(split for split in (self.train, self.validation, self.test) if len(split))
 
-    def shares(self) -> list[float] | None:
-        """Of train's rows, those that have each label, where a row may have several; else None.
+    def priors(self) -> list[float] | None:
+        """The share of train's rows that has each label, where a row may have several; else None.
 
         Above 0 and below 1, as half a row more of one more is counted.
         """

@@ -194,7 +194,8 @@ class Course:
         self.log("train", step, line)
 
     def score(self, split: Split, cuts: NDArray[np.float64] | None = None) -> scoring.Scores:
-        """Score a split with the model as it is, and with thresholds that validation chose."""
+        """Score a split with the model as it is, and with thresholds where a row may have several
+        labels."""
         with self.meter("test" if split.name == "test" else "score"):
             return scoring.score(
                 self.parts.model,

@@ -18,7 +18,8 @@ def check(recipe: Recipe, encoder: PretrainedConfig) -> None:
         InputError: for each. Where a config does not tell its layers, only the model can: `freeze`.
     """
     many = getattr(encoder, "num_hidden_layers", None)
-    many = getattr(encoder, "num_hidden_groups", many)  # ALBERT's, whose layers share weights
+    if hasattr(encoder, "num_hidden_groups"):  # ALBERT's layers share weights
+        many = max(encoder.num_hidden_groups, encoder.inner_group_num)
     problems = {}
     for number, stage in enumerate(recipe.by_stage(), 1):
         what = stage.model.freeze

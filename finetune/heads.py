@@ -74,17 +74,27 @@ def start(head: nn.Linear, how: str, seed: int) -> None:
 
 
 @torch.no_grad()
-def start_at_shares(head: nn.Linear, shares: Sequence[float]) -> None:
-    """Its bias: each of several labels is as likely as its share of the rows, whatever the text.
+def start_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
+    """Its bias: each of several labels is as likely as it is in train, whatever the text.
 
     From one half each, the first steps of a run would only learn that most labels are seldom given:
-    of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1).
+    of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1). A head
+    without a bias, as GPT-2's own, stays at one half.
 
     Args:
-        shares: above 0 and below 1. (labels,)
+        priors: above 0 and below 1. (labels,)
     """
     if head.bias is not None:
-        head.bias.copy_(torch.logit(torch.tensor(shares, dtype=torch.float64)))
+        head.bias.copy_(_log_odds(priors))
+
+
+def is_at_priors(head: nn.Linear, priors: Sequence[float]) -> bool:
+    """Whether its bias is as `start_at_priors` leaves it."""
+    return head.bias is not None and torch.equal(head.bias.cpu(), _log_odds(priors))
+
+
+def _log_odds(priors: Sequence[float]) -> torch.Tensor:
+    return torch.logit(torch.tensor(priors, dtype=torch.float64)).float()
 
 
 @torch.no_grad()

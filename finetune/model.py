@@ -59,7 +59,7 @@ def build(
     labels: Sequence[str],
     attention: str,
     seed: int,
-    shares: Sequence[float] | None = None,
+    priors: Sequence[float] | None = None,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -71,7 +71,7 @@ def build(
         attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
             runs eager, unless the recipe asked for it by name.
         seed: of the new weights; the global random state stays as it is.
-        shares: where a row may have several labels, the share of train's rows that have each. Then
+        priors: where a row may have several labels, the share of train's rows that have each. Then
             each logit has a sigmoid of its own, and a new head starts from that share.
 
     Raises:
@@ -84,7 +84,7 @@ def build(
     with quietly(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         model, fresh, head_is_trained = make(
-            source, config, choices, _label_fields(labels, shares is not None), attention
+            source, config, choices, _label_fields(labels, priors is not None), attention
         )
         if choices.dropout is not None:
             for module in model.modules():
@@ -95,8 +95,8 @@ def build(
         heads.start_from_names(model, load_tokenizer(source, choices), labels)
     elif not head_is_trained:
         heads.start(head, choices.head_init, seed)
-    if not head_is_trained and shares is not None:
-        heads.start_at_shares(head, shares)
+    if not head_is_trained and priors is not None:
+        heads.start_at_priors(head, priors)
     freeze(model, choices.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
@@ -174,16 +174,20 @@ def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def first_weights(model: PreTrainedModel, choices: Model) -> str:
+def first_weights(
+    model: PreTrainedModel, choices: Model, priors: Sequence[float] | None = None
+) -> str:
     """The hash of the weights that a run begins with.
 
     Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
-    kernels its last bits, and a run may go on with others.
+    kernels its last bits, and a run may go on with others. A bias that starts at priors counts as
+    zeros, where it once started: train decides it, and checkpoints hold what became of it.
     """
-    weights = model.state_dict()
+    weights, its = model.state_dict(), heads.name_of(model)
     if choices.head_init == "names":
-        its = heads.name_of(model)
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
+    elif priors is not None and heads.is_at_priors(heads.of(model), priors):
+        weights[f"{its}.bias"] = torch.zeros_like(weights[f"{its}.bias"])
     return weights_hash(weights)
 
 

@@ -181,6 +181,13 @@ def loads(results: Results, folder: str = "model") -> str:
     document = '"A document."'
     if results["data"]["reading"]["text_pair"] is not None:
         document = '{"text": "A text.", "text_pair": "Its second text."}'
+    if advice.has_several(results) and results["thresholds"] is None:  # of an older run
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}", top_k=None{code})\n'
+            f"[found] = classify([{document}], truncation=True)\n"
+            '[one["label"] for one in found if one["score"] >= 0.5]'
+        )
     if advice.has_several(results):
         return (
             "from transformers import pipeline\n\n"

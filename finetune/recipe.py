@@ -278,10 +278,10 @@ class Model(Section):
     )
     head_init: Literal["zeros", "normal", "names"] = Field(
         "zeros",
-        description="zeros: every class starts equally likely; normal: std 0.02; names: each class "
+        description="zeros: the text says nothing yet; normal: std 0.02; names: each class "
         "starts from what the encoder makes of its name ('_' read as a space), which serves few "
-        "rows if names tell. Each of several labels a row starts as likely as it is in train, "
-        "in all three",
+        "rows if names tell. In all three, each of several labels a row starts as likely as it is "
+        "in train, one label a row as likely as another",
     )
     dropout: float | None = Field(
         0.0,

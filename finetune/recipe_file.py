@@ -250,7 +250,12 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
     try:
         value = YAML(typ="safe", pure=True).load(text) if text else None
     except (YAMLError, ValueError) as error:
-        if takes_list and text.startswith("[") and isinstance(error, MarkedYAMLError):
+        if (
+            takes_list
+            and text.startswith("[")
+            and "]" not in text
+            and isinstance(error, MarkedYAMLError)
+        ):
             return f"{word}: not valid YAML: {error.problem}"
         value = text  # a path or a sentence that happens not to be YAML
     # A list of words is written as YAML, also where one word may stand for it.

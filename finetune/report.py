@@ -30,8 +30,8 @@
                        classes (of each label tokens, rows_cut, tokens_cut), says (it in words)
     model              source, parameters, trainable_parameters, max_length (tokens kept),
                        custom_code: whether its folder needs trust_remote_code to load
-    train              steps, planned_steps (more, where patience ended it), min_steps (the
-                       least of its stages), rows, tokens and seconds of the loop without scoring,
+    train              steps, planned_steps (more, where patience ended it), min_steps (of
+                       the last stage), rows, tokens and seconds of the loop without scoring,
                        rows_per_second, tokens_per_second,
                        clipped (share of steps), back_offs (of each: diverged_at, rate_scale, why),
                        stages (of each of train.stages: freeze, lr, steps, first_step, epochs; none
@@ -213,10 +213,7 @@ def results(
         "train": {
             "steps": record.steps,
             "planned_steps": all_stages[-1].end,
-            "min_steps": min(
-                (least for stage in all_stages if (least := stage.choices.train.min_steps)),
-                default=None,
-            ),
+            "min_steps": all_stages[-1].choices.train.min_steps,
             "rows": record.rows,
             "tokens": record.tokens,
             "seconds": record.seconds,

@@ -258,7 +258,7 @@ def run(
     stage = stages.at(all_stages, 0 if start.point is None else checkpoint.step_of(start.point))
     builder = stages.Builder(read.source, corpus, tables, reads, plan, accelerator)
     classifier, frozen = builder.build(stage)
-    first_weights = model.first_weights(classifier, recipe.model)
+    first_weights = model.first_weights(classifier, recipe.model, builder.priors(recipe))
     # Of several stages, some may keep states.
     states = "off" if frozen is None and stage.many == 1 else prefix.dtype(recipe, plan)
     saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)

@@ -113,8 +113,10 @@ def _dimension(key: Any, given: Any) -> Dimension | str:
         guess = f"; did you mean {home}?" if home is not None else ""
         if section not in SECTIONS and not guess:
             guess = did_you_mean(section, list(SECTIONS), "the sections are")
-        if name in SECTIONS and isinstance(given, dict) and given:
-            guess = f"; write {', '.join(f'{name}.{inner}: …' for inner in given)}"
+        if name in SECTIONS and isinstance(given, dict) and name not in FIXED:
+            inner = [key for key in given if key in SECTIONS[name].model_fields]
+            meant = [f"{name}.{key}: …" for key in inner if f"{name}.{key}" not in FIXED]
+            guess = f"; write {', '.join(meant)}" if meant else ""
         return f"expected a key of the recipe such as optim.lr{guess}"
     why = FIXED.get(section, FIXED.get(name))
     if why is not None:

@@ -134,6 +134,18 @@ class Builder:
     plan: Hardware
     accelerator: Accelerator
 
+    def priors(self, choices: recipe.Recipe) -> list[float] | None:
+        """What a new head starts at, where a row may have several labels; else None.
+
+        One half each where the loss or the draw of rows makes other shares of the labels, or, as
+        generalised cross-entropy does, learns nothing of rows that it finds unlikely.
+        """
+        found, train = self.corpus.priors(), choices.train
+        as_they_are = train.class_weights is None and train.sampling != "balanced"
+        if found is None or (as_they_are and train.loss != "generalised_cross_entropy"):
+            return found
+        return [0.5] * len(found)
+
     def build(self, stage: Stage) -> Built:
         """A stage's model, with the encoder's own weights; and its frozen start, if it is skipped.
 
@@ -151,7 +163,7 @@ class Builder:
                 self.corpus.labels,
                 self.plan.attention,
                 seed=choices.run.seed,
-                shares=self.corpus.shares(),
+                priors=self.priors(choices),
             ),
         )
         self.reads.note(made.config)

@@ -101,7 +101,7 @@ def vectors(
     longest = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
     reads = reading.Reading.of_recipe(choices.data, longest)
     classifier = models.build(
-        source, choices.model, corpus.labels, plan.attention, seed=0, shares=corpus.shares()
+        source, choices.model, corpus.labels, plan.attention, seed=0, priors=corpus.priors()
     )
     plan = packing.plan(plan, choices, config)
     if plan.packed:

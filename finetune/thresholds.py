@@ -1,4 +1,4 @@
-"""Validation's probabilities → from which probability on each label is given.
+"""Probabilities of labelled rows → from which probability on each label is given.
 
 Where a row may have several labels, one half is a poor threshold for a rare one: an honest
 probability of it seldom gets there, and what serves F1 best lies lower. A threshold that is tuned
@@ -47,7 +47,8 @@ def choose(chances: Floats, labels: NDArray[Any]) -> Floats:
 
 def shared(chances: Floats, labels: NDArray[Any]) -> Floats:
     """One for all classes: from the grid, that of the best mean F1 of the classes that occur. Where
-    it may be chosen on train, as nothing else is there: a class's own would be learnt by heart.
+    it may be chosen on train, as nothing else is there: a class's own would be learnt by heart. Of
+    rows that are learnt by heart, it comes out too high.
 
     Args:
         chances, labels: as of `choose`.

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from finetune import batches, data, loop, recipe, recipe_file
+from finetune import batches, data, loop, recipe, recipe_file, thresholds
+from finetune.predict import Classifier
 from finetune.problems import InputError
 from finetune.sources import load_rows
 from tests.processes import ENVIRONMENT, ROOT
@@ -229,17 +230,78 @@ def test_what_only_validation_could_decide(here, capsys):
         recipe_file.load("tiny.yaml", ["data.test=none"])
 
 
-def test_of_several_labels_without_validation(here):
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def chances_of_train(folder):
+    """What the saved model makes of train, and train's labels: by `predict.Classifier`."""
+    train = data.prepare(*told("few")).train
+    said = Classifier(folder / "model", precision="fp32", threads=1)
+    given = said([*train.texts], probabilities=True)
+    return np.array([[*one["probabilities"].values()] for one in given]), train.labels
+
+
+@pytest.mark.parametrize("words", [(), ("train.class_weights=balanced",)])
+def test_of_several_labels_a_run_begins_at_their_priors(here, words):
+    """But where weights make other shares of them."""
+    write_several(here)
+    run_here("run.dir=run", "data.source=few", "train.max_steps=1", "train.log_every=1", *words)
+    labels = data.prepare(*told("few")).train.labels
+    priors = (labels.sum(axis=0) + 0.5) / (len(labels) + 1)
+    assert min(priors) < 0.25
+    tensors = load_file(here / "run" / "model" / "model.safetensors")
+    started = np.zeros(4) if words else np.log(priors / (1 - priors))
+    # One clipped step away, at a rate of 0.1.
+    assert np.allclose(tensors["classifier.bias"], started, atol=0.1)
+
+
+def write_several(here):
     lines = (here / "data" / "train.jsonl").read_text().splitlines()[:60]
     (here / "few").mkdir()
     with (here / "few" / "train.jsonl").open("w") as out:
         for i, line in enumerate(lines):
             row = json.loads(line)
-            out.write(json.dumps(row | {"label": [row["label"], "d"][: 1 + i % 2]}) + "\n")
+            out.write(json.dumps(row | {"label": [row["label"], "d"][: 1 + (i % 5 == 0)]}) + "\n")
+
+
+def test_of_several_labels_folds_are_scored_by_thresholds_of_others(here):
+    write_several(here)
+    run_here("run.dir=run", "data.source=few", "train.epochs=2", "run.folds=2")
+    whole = results(here / "run" / "all")
+    [saved] = {*whole["thresholds"].values()}
+    lines = lines_of(here / "run" / "all" / "predictions" / "test.jsonl")
+    names = [*whole["thresholds"]]
+    chances = np.array([one["probabilities"] for one in lines])
+    labels = np.array([[int(n in one["label"]) for n in names] for one in lines])
+    assert thresholds.shared(chances, labels)[0] == saved
+    corpus = data.prepare(*told("few"), folds=2)
+    assert corpus.train.labels.tolist() == labels.tolist()
+    for part in range(2):
+        here_, others = corpus.folds == part, corpus.folds != part
+        cuts = thresholds.shared(chances[others], labels[others])
+        for chance, line in zip(chances[here_], np.array(lines)[here_], strict=True):
+            given = [name for name, p, cut in zip(names, chance, cuts, strict=True) if p >= cut]
+            assert line["predicted"] == given
+
+
+def told(source):
+    choices = recipe.Data(source=source)
+    return load_rows(choices), choices
+
+
+def test_of_several_labels_without_validation(here):
+    write_several(here)
     run_here("run.dir=run", "data.source=few", "train.epochs=2")
     found = results(here / "run")
     assert found["validation"]["rows"] == 0
-    assert len({*found["thresholds"].values()}) == 1  # chosen on train, one for all
+    cut = thresholds.shared(*chances_of_train(here / "run"))
+    assert [*found["thresholds"].values()] == cut.tolist()
+    assert cut[0] != 0.5
+    for line in lines_of(here / "run" / "predictions" / "test.jsonl"):
+        pairs = zip(found["thresholds"], line["probabilities"], strict=True)
+        given = [name for name, chance in pairs if chance >= cut[0]]
+        assert line["predicted"] == given
     config = json.loads((here / "run" / "model" / "config.json").read_text())
     assert config["document"]["thresholds"] == [*found["thresholds"].values()]
     assert "A label is given from 0." in (here / "run" / "report.html").read_text()

@@ -96,23 +96,28 @@ def test_zero_head_calls_every_class_equally_likely(encoders, architecture, head
 @each_head
 @pytest.mark.parametrize("head_init", ["zeros", "names"])
 def test_several_labels_start_as_likely_as_they_are(encoders, head, head_init, tmp_path):
-    folder, shares = encoders["bert"], [0.5, 0.01, 0.25]
+    folder, priors = encoders["bert"], [0.5, 0.01, 0.25]
     choices = Model(head=head, head_init=head_init, freeze="none")
     made = [
-        module.build(str(folder), choices, ("football", "phone", "court"), "sdpa", 0, shares=given)
-        for given in (shares, [0.5, 0.5, 0.5])
+        module.build(str(folder), choices, ("football", "phone", "court"), "sdpa", 0, priors=given)
+        for given in (priors, [0.5, 0.5, 0.5])
     ]
     assert made[0].config.problem_type == "multi_label_classification"
     one, other = (model(**batch(folder)).logits for model in made)
-    expected = torch.logit(torch.tensor(shares))
+    expected = torch.logit(torch.tensor(priors))
     torch.testing.assert_close(one - other, expected.expand_as(one))
     if head_init == "zeros":
-        torch.testing.assert_close(one.sigmoid(), torch.tensor(shares).expand_as(one))
+        torch.testing.assert_close(one.sigmoid(), torch.tensor(priors).expand_as(one))
+    # As it was hashed when a bias still started at zero, so that such a run goes on.
+    hashed = module.first_weights(made[0], choices, priors)
     with torch.no_grad():
+        heads.of(made[0]).bias.zero_()
+        assert module.first_weights(made[0], choices, priors) == hashed
         heads.of(made[0]).bias[:] = torch.tensor([1.0, 2.0, 3.0])
+    assert (module.first_weights(made[0], choices, priors) == hashed) == (head_init == "names")
     module.save(made[0], pretrained.load_tokenizer(str(folder), choices), tmp_path)
     trained = module.build(
-        str(tmp_path), choices, ("football", "phone", "court"), "sdpa", 0, shares=shares
+        str(tmp_path), choices, ("football", "phone", "court"), "sdpa", 0, priors=priors
     )
     assert heads.of(trained).bias.tolist() == [1, 2, 3]
 

@@ -99,7 +99,7 @@ modell: {}
         ),
         (
             "data: {source: x}",
-            ("data.labels=[a, b",),
+            ("data.labels=[a, b", "data.text=[CLS] x"),
             "data.labels=[a, b: not valid YAML: expected ',' or ']', but got '<stream end>'",
         ),
         ("data: {source: x}", ("lr",), "lr: expected section.key=value; write optim.lr=VALUE"),
