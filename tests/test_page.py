@@ -196,7 +196,7 @@ def test_runs_of_any_number_of_labels(classes):
             5 * np.eye(classes)[labels] + noise * draw.normal(size=(rows, classes)) * 9
         ).astype(np.float32)
         found[name] = Scores(logits, scoring.values(logits, labels, wanted))
-    outcome = closing.Outcome("hash", Temperature(1.5, "for a test"), **found)
+    outcome = closing.Outcome("hash", Temperature(1.5, "for a test"), **found, thresholds=None)
     made = analysis.analyse(corpus, dict.fromkeys(splits, table), outcome, wanted, None)
     assert (made["confusion"] is None) == (classes > 200)
     data = {
