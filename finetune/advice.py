@@ -351,6 +351,7 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
                 "than that between two models need more test documents (four times as many halve "
                 "it), or scripts/compare.py, which compares row by row."
             )
+    yield from _too_many_labels(results)
     if results["mistakes"]:
         yield "Read the surest mistakes below first: where the label is wrong, mend the data."
 
@@ -372,6 +373,20 @@ def _few(results: Results) -> Iterator[str]:
         yield (
             f"{rows:,} documents are few to cut a test split from: run.folds=5 scores each of them "
             "by a model that has not seen it, and trains on all."
+        )
+
+
+def _too_many_labels(results: Results) -> Iterator[str]:
+    """What labels given to nearly any document tell: that the model can hardly tell them apart."""
+    rows = results["data"]["splits"][results["analysed"]]["rows"]
+    given, there = (
+        sum(one[key] for one in results["classes"]) / rows for key in ("predicted", "support")
+    )
+    if has_several(results) and given > 2 * there:
+        more = "train.min_steps" if results["train"].get("min_steps") else "train.epochs"
+        yield (
+            f"A document is given {given:.1f} labels and has {there:.1f}: the model hardly tells "
+            f"them apart yet, so more recall makes up for less precision; try more {more}."
         )
 
 

@@ -9,6 +9,7 @@ from finetune import calibration, metrics, thresholds
 from finetune.course import Course
 from finetune.processes import main_only
 from finetune.scoring import Scores, values
+from finetune.terminal import say
 from finetune.tokens import TokenTable
 
 PROBED = 4  # rows that show whether a divided head divides the logits
@@ -82,6 +83,7 @@ def _cuts_by_train(course: Course, judged: NDArray[np.float32] | None) -> tuple[
         return None, None
     assert train.labels is not None
     if judged is None or folds is None:
+        say("  choosing on train from which probability on a label is given")
         cuts = thresholds.shared(metrics.sigmoid(course.score(train).logits), train.labels)
         _save(course, cuts)
         return cuts, cuts

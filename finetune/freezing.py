@@ -17,16 +17,17 @@ def check(recipe: Recipe, encoder: PretrainedConfig) -> None:
     Raises:
         InputError: for each. Where a config does not tell its layers, only the model can: `freeze`.
     """
-    many = getattr(encoder, "num_hidden_layers", None)
-    if hasattr(encoder, "num_hidden_groups"):  # ALBERT's layers share weights
+    many, name = getattr(encoder, "num_hidden_layers", None), encoder.model_type
+    if hasattr(encoder, "num_hidden_groups"):  # ALBERT: its layers repeat a few
         many = max(encoder.num_hidden_groups, encoder.inner_group_num)
+        name += ", whose layers share their weights,"
     problems = {}
     for number, stage in enumerate(recipe.by_stage(), 1):
         what = stage.model.freeze
         if isinstance(many, int) and isinstance(what, int) and what > many:
             from_stage = recipe.train.stages and recipe.train.stages[number - 1].freeze is not None
             key = f"train.stages: freeze of stage {number}" if from_stage else "model.freeze"
-            problems[key] = _too_many(key, what, many, encoder.model_type)
+            problems[key] = _too_many(key, what, many, name)
     if problems:
         raise InputError(problems.values())
 

@@ -79,13 +79,19 @@ def start_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
 
     From one half each, the first steps of a run would only learn that most labels are seldom given:
     of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1). A head
-    without a bias, as GPT-2's own, stays at one half.
+    without a bias, as GPT-2's own, stays at one half, which is said.
 
     Args:
         priors: above 0 and below 1. (labels,)
     """
     if head.bias is not None:
         head.bias.copy_(_log_odds(priors))
+    elif any(prior != 0.5 for prior in priors):
+        say_wrapped(
+            "model.head: native: this class's own head has no bias, so each label starts at one "
+            "half; with model.head=linear, at its share of train, which few steps need",
+            mark="  ! ",
+        )
 
 
 def is_at_priors(head: nn.Linear, priors: Sequence[float]) -> bool:

@@ -242,9 +242,17 @@ def chances_of_train(folder):
     return np.array([[*one["probabilities"].values()] for one in given]), train.labels
 
 
-@pytest.mark.parametrize("words", [(), ("train.class_weights=balanced",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("train.class_weights=balanced",),
+        ("train.sampling=balanced",),
+        ("train.loss=generalised_cross_entropy",),
+    ],
+)
 def test_of_several_labels_a_run_begins_at_their_priors(here, words):
-    """But where weights make other shares of them."""
+    """But where weights, the draw or the loss make other shares of them."""
     write_several(here)
     run_here("run.dir=run", "data.source=few", "train.max_steps=1", "train.log_every=1", *words)
     labels = data.prepare(*told("few")).train.labels

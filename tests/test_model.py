@@ -94,7 +94,7 @@ def test_zero_head_calls_every_class_equally_likely(encoders, architecture, head
 
 
 @each_head
-@pytest.mark.parametrize("head_init", ["zeros", "names"])
+@pytest.mark.parametrize("head_init", ["zeros", "normal", "names"])
 def test_several_labels_start_as_likely_as_they_are(encoders, head, head_init, tmp_path):
     folder, priors = encoders["bert"], [0.5, 0.01, 0.25]
     choices = Model(head=head, head_init=head_init, freeze="none")
@@ -160,15 +160,30 @@ def test_a_head_of_names_is_no_part_of_what_a_run_begins_with(encoders, head_ini
     assert module.first_weights(model, choices) != before
 
 
-def test_names_need_a_head_that_reads_documents(encoders, tmp_path):
-    shutil.copytree(encoders["bert"], tmp_path / "gpt")
-    size = AutoConfig.from_pretrained(encoders["bert"]).vocab_size
+@pytest.fixture
+def gpt(bert):
+    """A tiny decoder, whose own head has no bias and reads each token."""
+    size = AutoConfig.from_pretrained(bert).vocab_size
     tiny = GPT2Config(
         vocab_size=size, n_positions=64, n_embd=32, n_layer=2, n_head=2, pad_token_id=0
     )
-    GPT2Model(tiny).save_pretrained(tmp_path / "gpt")
+    GPT2Model(tiny).save_pretrained(bert)
+    return bert
+
+
+def test_a_head_without_a_bias_starts_at_one_half(gpt, capsys):
+    for head, half in (("native", True), ("linear", False)):
+        choices = Model(head=head, head_init="zeros", freeze="none")
+        model = module.build(str(gpt), choices, LABELS, "sdpa", 0, priors=[0.1, 0.2, 0.3])
+        assert torch.equal(logits_of(model, batch(gpt)), torch.zeros(3, 3)) == half
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("! model.head: native: this class's own head has no bias" in said) == half
+        assert len(module.first_weights(model, choices, [0.1, 0.2, 0.3])) == 64
+
+
+def test_names_need_a_head_that_reads_documents(gpt):
     asked = {"head": "native", "head_init": "names"}
-    assert problem(build, tmp_path / "gpt", ("football", "a phone"), **asked) == (
+    assert problem(build, gpt, ("football", "a phone"), **asked) == (
         "model.head_init: names: expected a head that reads one vector of each document, and "
         "GPT2ForSequenceClassification's reads each token; set model.head=linear, or zeros or "
         "normal"
@@ -418,7 +433,10 @@ def test_freeze_finds_shared_layers_and_projection_of_albert(tmp_path):
     assert "embedding_hidden_mapping_in" in frozen
     assert not any("pooler" in name for name, _ in model.named_parameters())
     recipe = Recipe(data=Data(source=""), model=Model(freeze=2))
-    told = "model.freeze: expected at most 1, the number of layers that albert has, got 2"
+    told = (
+        "model.freeze: expected at most 1, the number of layers that albert, whose layers share "
+        "their weights, has, got 2"
+    )
     assert problem(freezing.check, recipe, config).startswith(told)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from finetune import comparison, intervals, metrics, mistakes, run, thresholds
+from finetune import (
+    advice,
+    baseline,
+    comparison,
+    heads,
+    intervals,
+    metrics,
+    mistakes,
+    run,
+    thresholds,
+)
 from finetune.corpus import class_counts, fingerprint
 from finetune.data import prepare
 from finetune.problems import InputError
@@ -319,6 +330,38 @@ def test_a_run(work):
     card = (work / "out" / "model" / "README.md").read_text()
     assert "one or several of these labels" in card
     assert "document.thresholds" in card
+
+
+def test_what_to_do_about_too_many_labels(work):
+    found = results(work / "out")
+    for times, told in ((19, False), (21, True)):  # times, each, in 21 documents
+        for one in found["classes"]:
+            one["predicted"] = times
+        said = " ".join(advice.next_steps(found, []))
+        assert ("A document is given" in said) == told
+    assert "and has 1.4" in said
+    assert "try more train.epochs" in said
+
+
+def test_a_run_that_began_at_one_half_goes_on(work, monkeypatch, capsys):
+    """As all did before a head began at each label's share: its first weights hash as ours do."""
+    with monkeypatch.context() as patch:
+        patch.setattr(heads, "start_at_priors", lambda head, priors: None)
+        run_here("run.dir=older", "train.epochs=1")
+    before = results(work / "older")["hashes"]["first_weights"]
+    run_here("run.dir=older", "run.resume=older", "train.epochs=2")
+    assert results(work / "older")["train"]["steps"] == 20
+    assert results(work / "older")["hashes"]["first_weights"] == before
+
+
+def test_tfidf_without_validation_chooses_on_rows_held_out(work):
+    """A threshold from rows that it was fitted on would be near one half: it knows them."""
+    corpus = read(work / "data")
+    found = baseline.tfidf(replace(corpus, validation=replace(corpus.validation, labels=None)))
+    [cut] = {*found.thresholds.tolist()}
+    assert 0 < cut < 1
+    given = metrics.sigmoid(found.logits) >= cut
+    assert sk.f1_score(corpus.test.labels, given, average="micro") > 0.8
 
 
 def test_the_cards_lines_give_the_predictions(work):
