@@ -10,12 +10,11 @@ Each actor loads the model once. A row that cannot be read gets an `error`, as e
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink
 
-from finetune.predict import Classifier
-from finetune.records import Asked, Maker
 from finetune.rows import values_of
 
 
@@ -52,13 +51,17 @@ class Actor:
         probabilities: bool = False,
         **named: Any,
     ) -> None:
+        # Here, as the processes that only read and write files need no torch.
+        from finetune.predict import Classifier
+        from finetune.records import Asked
+
         self.classifier = Classifier(source, **named)
         self.asked = Asked(tuple(text) or self.classifier.columns, self.classifier.reading.wanted())
         self.keep, self.probabilities = keep, probabilities
 
     def __call__(self, batch: Any) -> Any:
         """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""
-        import pyarrow as pa
+        from finetune.records import Maker
 
         maker = Maker("the batch", self.asked)  # of which file it is, Ray does not say
         columns = [

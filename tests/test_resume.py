@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from finetune import checkpoint, run_folder, state
+from tests.forks import Forks
 from tests.processes import launch
 from tests.runs import (
     assert_same,
@@ -24,7 +25,6 @@ from tests.runs import (
     newest,
     results,
     run_here,
-    start,
     stopped_at,
 )
 
@@ -37,22 +37,24 @@ def test_killed_at_random_moments(documents):
     folder = documents / "killed"
     words = "run.dir=killed", "run.resume=auto", *longer
     killed, moments = 0, set()
-    for i in range(20):
-        process = start(documents, *words)
-        early = i % 4 == 3  # while the model is built, and the folder put back to the checkpoint
-        for line in process.stdout:
-            if line.startswith("On" if early else "Training"):
-                break
-        # Steps are counted, not seconds, so that on no machine the run is over too soon.
-        wanted = newest_step(folder) + (0 if early else draw.randrange(4))
-        while newest_step(folder) < wanted and process.poll() is None:
-            time.sleep(0.0002)
-        time.sleep(draw.random() * (0.3 if early else 0.006))
-        killed += process.poll() is None
-        process.kill()
-        rest = process.stdout.read()
-        assert process.wait() in (0, -signal.SIGKILL), rest
-        moments.add(newest_step(folder))
+    with Forks(documents) as forks:
+        for i in range(20):
+            process = forks.start(*words)
+            early = i % 4 == 3  # while the model is built, and the folder put back
+            for line in process.stdout:
+                if line.startswith("On" if early else "Training"):
+                    break
+            # Steps are counted, not seconds, so that on no machine the run is over too soon.
+            wanted = newest_step(folder) + (0 if early else draw.randrange(4))
+            while newest_step(folder) < wanted and process.is_alive():
+                time.sleep(0.0002)
+            time.sleep(draw.random() * (0.3 if early else 0.006))
+            process.kill()
+            rest = process.stdout.read()
+            ended = process.wait()
+            assert ended in (0, -signal.SIGKILL), rest
+            killed += ended != 0
+            moments.add(newest_step(folder))
     assert killed >= 15
     assert len(moments) >= 5
     finish(documents, *words)
