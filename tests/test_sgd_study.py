@@ -39,6 +39,12 @@ def test_the_arms_run_once_and_make_a_table(sets, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said.count("trec6 sgd seed") == 2
     assert "default 0.03" in said
+    grid = [
+        json.loads((sets / f"out/trec6/sgd-{of}/seed-0.json").read_text()) for of in (0.03, 0.1)
+    ]
+    best = [max(grid, key=lambda one: one[by])["test"] for by in ("validation", "test")]
+    shown = said.splitlines()[-1].split()
+    assert [shown[3], shown[6]] == [f"{100 * test:.1f}" for test in best]
     # What stands there is not run again, and a table needs no run at all.
     assert sgd_study.main([*command, "sgd", "--seeds", "2", "--table"]) == 0
     assert "trec6 sgd seed" not in capsys.readouterr().out
