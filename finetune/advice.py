@@ -60,12 +60,21 @@ def is_tuned(results: Results) -> bool:
     return bool(results["validation"]["labelled"])
 
 
-def _gap(results: Results) -> tuple[str, Mapping[str, Any]]:
-    """What the model and TF-IDF are compared by, in words, and the paired difference."""
-    gaps = results["baselines"]["tfidf"]["model_is_better_by"]
-    if has_several(results):
-        return "micro-F1", gaps["f1_micro"]
-    return "accuracy", gaps["accuracy"]
+GUESS = "always giving the commonest label"
+
+
+def _gap(results: Results) -> tuple[str, str, Mapping[str, Any]]:
+    """What the model is compared to, by what, in words, and the paired difference.
+
+    TF-IDF; or always giving the commonest label, where that does better still.
+    """
+    metric, of = ("f1_micro", "micro-F1") if has_several(results) else ("accuracy", "accuracy")
+    plain, guess = (
+        results["baselines"][name]["model_is_better_by"][metric] for name in ("tfidf", "majority")
+    )
+    if guess["difference"] < plain["difference"]:
+        return GUESS, of, guess
+    return "TF-IDF with logistic regression", of, plain
 
 
 def in_short(results: Results) -> Iterator[str]:
@@ -95,12 +104,12 @@ def weakest(results: Results) -> Mapping[str, Any]:
 
 
 def against_baseline(results: Results) -> str:
-    """Whether the encoder earns its cost, by the paired difference to TF-IDF."""
-    of, gap = _gap(results)
+    """Whether the encoder earns its cost, by the paired difference to the better baseline."""
+    whom, of, gap = _gap(results)
     low, high = (100 * end for end in gap["interval"])
     points = 100 * gap["difference"]
     said = (
-        f"{signed(points)} points of {of} against TF-IDF with logistic regression "
+        f"{signed(points)} points of {of} against {whom} "
         f"(95 % interval {signed(low)} to {signed(high)})"
     )
     if low > 0:
@@ -131,9 +140,16 @@ def _honest(found: Mapping[str, Any], said: str) -> str:
 
 
 def worth(results: Results) -> str:
-    """The paired difference to TF-IDF, for a reader of whole sentences."""
-    of, gap = _gap(results)
+    """The paired difference to the better baseline, for a reader of whole sentences."""
+    whom, of, gap = _gap(results)
     low, high = (100 * end for end in gap["interval"])
+    if whom == GUESS:
+        how = f"better than {whom}" if low > 0 else f"no better than {whom}, as far as can be told"
+        how = f"worse than {whom}" if high < 0 else how
+        return (
+            f"So the model is {how}: compared document by document, the difference lies between "
+            f"{signed(low)} and {signed(high)} points of {of}."
+        )
     if low > 0:
         return (
             f"The encoder earns its cost: compared document by document, it is better by {low:.1f} "
@@ -328,21 +344,8 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
             f"'{one['label']}' taken for '{one['predicted']}' makes up {one['rows']:,} of "
             f"{wrong:,} mistakes: read those below and sharpen what divides the two labels."
         )
-    plain = results["baselines"]
-    if plain is not None and _gap(results)[1]["interval"][0] <= 0:
-        how = "worse" if _gap(results)[1]["interval"][1] < 0 else "not clearly better"
-        yield (
-            f"The encoder is {how} than TF-IDF with logistic regression here, which trains in "
-            "seconds: more data, more epochs or a larger encoder must show their worth."
-        )
-    guess = plain["majority"] if plain is not None else {}
-    main = main_metric(results)
-    if has_several(results) and guess.get(main, 0) > results["test"].get(main, 1):
-        yield (
-            f"Always giving the commonest label has a better {main} "
-            f"({guess[main]:.3f} against {results['test'][main]:.3f}): the model has learnt next "
-            "to nothing; try more train.epochs."
-        )
+    if results["baselines"] is not None:
+        yield from _against_baseline(results)
     if results["test"]["labelled"]:
         pair = results["test"]["intervals"].get("accuracy")
         if pair is not None and pair[1] - pair[0] > 0.05:
@@ -351,7 +354,6 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
                 "than that between two models need more test documents (four times as many halve "
                 "it), or scripts/compare.py, which compares row by row."
             )
-    yield from _too_many_labels(results)
     if results["mistakes"]:
         yield "Read the surest mistakes below first: where the label is wrong, mend the data."
 
@@ -376,14 +378,26 @@ def _few(results: Results) -> Iterator[str]:
         )
 
 
-def _too_many_labels(results: Results) -> Iterator[str]:
-    """What labels given to nearly any document tell: that the model can hardly tell them apart."""
+def _against_baseline(results: Results) -> Iterator[str]:
+    """What to do where the encoder does not earn its cost, or hardly tells labels apart."""
+    whom, of, gap = _gap(results)
     rows = results["data"]["splits"][results["analysed"]]["rows"]
     given, there = (
         sum(one[key] for one in results["classes"]) / rows for key in ("predicted", "support")
     )
+    more = "train.min_steps" if results["train"].get("min_steps") else "train.epochs"
+    how = "worse" if gap["interval"][1] < 0 else "not clearly better"
+    if gap["interval"][0] <= 0 and whom == GUESS:
+        yield (
+            f"The model is {how} than {whom}, by {of}: it has learnt next to nothing; try more "
+            f"{more}, or more documents."
+        )
+    elif gap["interval"][0] <= 0:
+        yield (
+            f"The encoder is {how} than {whom} here, which trains in seconds: more data, more "
+            "epochs or a larger encoder must show their worth."
+        )
     if has_several(results) and given > 2 * there:
-        more = "train.min_steps" if results["train"].get("min_steps") else "train.epochs"
         yield (
             f"A document is given {given:.1f} labels and has {there:.1f}: the model hardly tells "
             f"them apart yet, so more recall makes up for less precision; try more {more}."

@@ -183,7 +183,7 @@ def _scores(results: Results) -> Iterator[str]:
                 + " | ".join(page.score(value) for value in others)
                 + " |"
             )
-        yield f"\nAgainst TF-IDF: {advice.against_baseline(results)}.\n"
+        yield f"\nCompared document by document: {advice.against_baseline(results)}.\n"
     if len(results["classes"]) <= MOST_LABELS:
         yield f"By label, on {results['analysed']}:\n"
         yield "| label | documents | precision | recall | F1 | 95 % interval |"

@@ -205,8 +205,7 @@ class Confusion:
             right, true, given = (sums.sum(axis=1, keepdims=True) for sums in (right, true, given))
         below = {"precision": given, "recall": true, "f1": (true + given) / 2}[kind]
         scores = right / np.maximum(below, 1e-12)
-        there = np.ones_like(true) if self.several else (true + given > 0).astype(np.float64)
-        weights = true if average == "weighted" else there
+        weights = true if average == "weighted" else (true + given > 0).astype(np.float64)
         found: Floats = (scores * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
         return found
 

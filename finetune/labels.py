@@ -16,6 +16,7 @@ from finetune.rows import Label, Rows, natural
 BOOLEANS = ("false", "true")
 KINDS: dict[type, str] = {str: "text", int: "whole numbers", bool: "true and false"}
 # From this many rows on, a label column with half as many values as rows is no set of classes.
+SEPARATORS = (";", "|", ",", "/", " ")  # of several labels in one cell
 SUSPICIOUS_ROWS = 50
 
 
@@ -221,8 +222,17 @@ def _too_many(found: list[str]) -> list[str]:
     return [
         f"train: {len(kinds):,} different labels in {len(found):,} rows (such as "
         f"{some([repr(kind[:40]) for kind in kinds], 3)}): that looks like ids or free text; set "
-        "data.label to the column of the classes, or list them in data.labels"
+        f"data.label to the column of the classes, or list them in data.labels{_several(kinds)}"
     ]
+
+
+def _several(kinds: list[str]) -> str:
+    """A hint, where labels look like several names with something between them."""
+    for mark in SEPARATORS:
+        names = {name.strip() for kind in kinds for name in kind.split(mark)}
+        if 3 * len(names) < 2 * len(kinds) and all(len(name) < 40 for name in names):
+            return f"; where a row may have several labels, set data.label_separator='{mark}'"
+    return ""
 
 
 def _rows(count: int) -> str:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from finetune import batches, charts, loop, recipe, run_folder
 from finetune.record import DivergedError, Record
+from finetune.terminal import say_wrapped
 from finetune.tokens import TokenTable
 
 FILE = "lr_range.json"
@@ -110,6 +111,23 @@ def find(
     return suggest(rates, losses, choices.optim.name, by_heart=by_heart)
 
 
+def announce(rows: int, choices: recipe.Recipe) -> None:
+    """Say that a test begins, how long it may take, and where it can hardly tell anything."""
+    most = _most_steps(rows, choices)
+    low, high = ENDS[choices.optim.name]
+    few = ""
+    if most < STEPS:
+        few = (
+            f"; after these {PASSES} passes over the few rows of train, it can tell no more than "
+            "which rate is far too high"
+        )
+    say_wrapped(
+        f"range test of the learning rate, from {low:g} to {high:g} in {STEPS} steps: up to "
+        f"{most} of them, which are then undone{few}",
+        mark="  ",
+    )
+
+
 def _most_steps(rows: int, choices: recipe.Recipe) -> int:
     """How far a test goes over so many rows."""
     return min(STEPS, PASSES * batches.steps_per_epoch(rows, choices.train.batch_size))
@@ -134,7 +152,7 @@ def _climb(
         return float(low * (high / low) ** (step / (STEPS - 1)))
 
     # Enough epochs for as many steps, and a line for each; drawn as the run's steps will be.
-    length = {"epochs": STEPS, "max_steps": STEPS, "min_steps": None, "log_every": 1}
+    length = {"epochs": STEPS, "max_steps": most, "min_steps": None, "log_every": 1}
     how = {"sampling": loop.sampling(len(table), choices.train)}
     train = choices.train.model_copy(update=length | how)
     try:

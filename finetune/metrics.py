@@ -86,10 +86,10 @@ class Accuracy(_OfLabels):
 class Averaged(_OfLabels):
     """Precision, recall or F1 of each class, averaged over classes.
 
-    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. As in
-    scikit-learn, a class counts where some row has it or is given it (of several labels a row,
-    every class counts): one that is never predicted has precision 0, one that never occurs has
-    recall 0.
+    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. A class
+    counts where some row has it or is given it: one that is never predicted has precision 0, one
+    that never occurs has recall 0. So it is in scikit-learn of single labels; of several a row, it
+    counts a class that the rows say nothing of, too, as 0.
     """
 
     def __init__(self, kind: str, average: str, several: bool = False) -> None:
@@ -99,8 +99,13 @@ class Averaged(_OfLabels):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         measure = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
-        value = measure[self.kind](references, predictions, average=self.average, zero_division=0)
-        return {self.key: float(value)}
+        how: dict[str, Any] = {"average": self.average, "zero_division": 0}
+        if self.several:
+            there = (np.asarray(references) + np.asarray(predictions)).any(axis=0)
+            how["labels"] = np.flatnonzero(there)
+            if not there.any():
+                return {self.key: 0.0}
+        return {self.key: float(measure[self.kind](references, predictions, **how))}
 
 
 class MatthewsCorrelation(_OfLabels):

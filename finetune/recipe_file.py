@@ -239,7 +239,8 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
         if bare is not None and home is not None:
             value = bare[2] if bare[2] is not None else "VALUE"
             return f"{word}: expected section.key=value; write {home}={value}"
-        return f"{word}: expected section.key=value, for example optim.lr=0.03"
+        option = "no such option (--help lists them); " if word.startswith("--") else ""
+        return f"{word}: {option}expected section.key=value, for example optim.lr=0.03"
     section, key, text = match.groups()
     if section not in SECTIONS:
         hint = did_you_mean(section, list(SECTIONS), "the sections are")

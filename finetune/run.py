@@ -275,6 +275,7 @@ def run(
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
     if look is not None:
+        terminal.be_quiet(False)  # from here on, what is done is what was asked for
         look(builder.find_rate(stage, parts))
         return None
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))

@@ -24,6 +24,7 @@ FORMS = "{log: [low, high]}, {uniform: [low, high]}, {int: …}, {log_int: …} 
 # Trials are compared by one metric on the same validation rows, and write where the sweep says.
 FIXED = {
     **dict.fromkeys(("run", "publish", "checkpoint", "cache"), "it decides nothing that is scored"),
+    "run.seed": "it decides by luck alone, and several seeds train the winner (--seeds)",
     **dict.fromkeys(("score.best", "score.metrics"), "trials are compared by it"),
     **dict.fromkeys(
         (
@@ -118,7 +119,7 @@ def _dimension(key: Any, given: Any) -> Dimension | str:
             meant = [f"{name}.{key}: …" for key in inner if f"{name}.{key}" not in FIXED]
             guess = f"; write {', '.join(meant)}" if meant else ""
         return f"expected a key of the recipe such as optim.lr{guess}"
-    why = FIXED.get(section, FIXED.get(name))
+    why = FIXED.get(name, FIXED.get(section))
     if why is not None:
         return f"a sweep cannot vary this, as {why}; set it in the recipe"
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in KINDS:

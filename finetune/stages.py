@@ -201,6 +201,7 @@ class Builder:
         """A peak learning rate for a stage that is about to begin."""
         train = self.corpus.train
         assert train.labels is not None
+        lr_range.announce(len(train), stage.choices)
         return lr_range.find(
             parts.model,
             parts.optimizer,

@@ -24,6 +24,7 @@ from finetune.problems import InputError, writing
 from finetune.recipe import Recipe
 from finetune.space import Dimension
 
+FILE = "study.db"
 PRUNERS = ("median", "hyperband", "off")
 TO_LEARN_FROM = 5  # whole trials before the first is compared with them
 Values = dict[str, Any]
@@ -121,7 +122,7 @@ def study_of(sweep: Sweep) -> optuna.Study:
     if url is None:
         with writing(sweep.folder):
             sweep.folder.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{sweep.folder / 'study.db'}"
+        url = f"sqlite:///{sweep.folder / FILE}"
     try:
         with alone(sweep.folder):
             waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}

@@ -19,6 +19,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from finetune.record import LostError
 from finetune.run import run, run_seeds
 from finetune.signals import Listener
 from finetune.space import Dimension
-from finetune.study import Sweep, Values, alone, study_of
+from finetune.study import FILE, Sweep, Values, alone, study_of
 from finetune.terminal import say
 
 
@@ -68,6 +69,10 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
             raise StoppedError(
                 f"trial {trial.number} {said}; the same command goes on with the sweep"
             ) from None
+        except InputError:
+            hold.let_go()
+            _forget(study, sweep)
+            raise
         hold.let_go()
         say(_line(study.get_trials(deepcopy=False)[trial.number], sweep), even_if_quiet=True)
     return study
@@ -88,6 +93,19 @@ def _next(study: optuna.Study, sweep: Sweep, hold: run_folder.Hold) -> optuna.Tr
             shutil.rmtree(_folder(sweep, trial.number), ignore_errors=True)
             hold.take(_mark(sweep, trial.number))
         return trial
+
+
+def _forget(study: optuna.Study, sweep: Sweep) -> None:
+    """Take away a study whose first trial could not even begin: mended, its recipe is another."""
+    with alone(sweep.folder):
+        if len(study.get_trials(deepcopy=False)) > 1 or _folder(sweep, 0).exists():
+            return
+        optuna.delete_study(study_name=sweep.name, storage=study._storage)
+        shutil.rmtree(sweep.folder / "trials", ignore_errors=True)
+        for name in (FILE, ".lock"):
+            (sweep.folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # where something else is in it
+        sweep.folder.rmdir()
 
 
 def _is_left(one: FrozenTrial, sweep: Sweep, hold: run_folder.Hold) -> bool:
@@ -252,10 +270,11 @@ def best_settings(study: optuna.Study, sweep: Sweep) -> Values:
 def write_best(study: optuna.Study, sweep: Sweep) -> Path:
     """Write best.yaml: the recipe with the best trial's settings, which runs as it stands."""
     choices = space.recipe_of(sweep.file, sweep.words, best_settings(study, sweep))
-    best, many = study.best_trial, len(study.get_trials(deepcopy=False))
+    best, trials = study.best_trial, len(study.get_trials(deepcopy=False))
+    many = f"{trials} trial{'s' * (trials > 1)}"
     file = sweep.folder / "best.yaml"
     head = (
-        f"# The best of {many} trials on {sweep.file.name}, by {sweep.metric} on validation "
+        f"# The best of {many} on {sweep.file.name}, by {sweep.metric} on validation "
         f"({best.value:.4f}, trial {best.number}).\n#\n"
         f"#     accelerate launch finetune/run.py {file}\n"
     )

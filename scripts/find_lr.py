@@ -18,9 +18,17 @@ from finetune.signals import Listener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0],
+        usage="python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]",
+    )
     parser.add_argument("recipe")
-    parser.add_argument("--page", type=Path, default=Path("lr_range.html"), help="where it goes")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=Path("lr_range.html"),
+        help="where the drawing goes (default: %(default)s)",
+    )
     known, words = parser.parse_known_args(arguments)
     with Listener() as listener:
         try:
@@ -31,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError(f"--page: {expected}, got {known.page}")
             terminal.be_quiet(True)
             found = run.range_test(choices, listener)
-            terminal.be_quiet(False)
             from finetune import page  # torch and all: after a typo had its chance
 
             page.write_range(asdict(found), choices.run.name or "", known.page)

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", 1)[0],
         usage="python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [options]",
+        epilog=f"SPACE.yaml holds a line for each key, such as optim.lr, with {space.FORMS}.",
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
@@ -52,6 +53,12 @@ def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> in
             raise InputError(f"--{name}: expected a number above 0, got {value:g}")
     dimensions = space.load(known.space, known.recipe, words)
     base = recipe_file.load(known.recipe, words)
+    if base.run.folds is not None:
+        raise InputError(
+            f"run.folds: expected none in a sweep, got {base.run.folds}: its trials are compared "
+            "on one validation split, and its winner is scored on test; leave it out, and give it "
+            "to the run of best.yaml (run.folds=5), which scores every document"
+        )
     listener.moment = "between two trials"
     from finetune import sweep as sweeping  # torch and all: after a typo had its chance
     from finetune import sweep_report
@@ -70,7 +77,8 @@ def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> in
     winner = None
     others = sweeping.under_way(study)
     if others == 0 and known.seeds > 0:
-        terminal.say(f"\nThe winner, {known.seeds} seeds, scored on test", even_if_quiet=True)
+        many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
+        terminal.say(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
         winner = sweeping.retrain(study, asked, known.seeds, listener)
     found = sweep_report.together(study, asked, winner)
     sweep_report.write(found, asked.folder)

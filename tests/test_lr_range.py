@@ -154,7 +154,10 @@ def test_the_script_looks_at_train_only(here, capsys, monkeypatch):
     GradientState._reset_state()
     assert find_lr.main(["tiny.yaml", "model.dropout=0"]) == 0
     said = capsys.readouterr().out
-    assert re.match(r"optim\.lr: [\d.]+\n  as the rate grew|optim\.lr: 0\.03\n  the default", said)
+    assert said.startswith("  range test of the learning rate, from 0.001 to 3 in 100 steps: up to")
+    assert re.search(r"optim\.lr: [\d.]+\n  as the rate grew|optim\.lr: 0\.03\n  the default", said)
+    page = (here / "lr_range.html").read_text()
+    assert "That is the default, as" in page or "As the rate grew" in page
     assert not any(text.startswith("test ") for texts in seen for text in texts)
     assert '<svg class="chart"' in (here / "lr_range.html").read_text()
     assert not (here / "runs").exists()

@@ -203,6 +203,24 @@ def test_metrics_are_scikit_learns_and_lie_in_their_intervals():
     assert gap["difference"] == pytest.approx(values["f1_macro"] - other)
 
 
+def test_a_label_that_the_rows_say_nothing_of_is_not_averaged():
+    """As of single labels: neither there nor given; one that is wrongly given counts, as 0."""
+    logits, labels = answers()
+    wide = np.c_[labels, np.zeros((300, 2), dtype=np.int8)]
+    nothing = np.full((300, 2), -9, dtype=np.float32)
+    nothing[0, 0] = 9
+    wanted = metrics.load(["f1_macro", "recall_weighted"], "loss", False, several=True)
+    values = metrics.measure(wanted, np.c_[logits, nothing], wide)
+    plain = metrics.measure(wanted, logits, labels)
+    assert values["f1_macro"] == pytest.approx(plain["f1_macro"] * 4 / 5)
+    assert values["recall_weighted"] == pytest.approx(plain["recall_weighted"])
+    table = intervals.Confusion.of(wide, metrics.answers(np.c_[logits, nothing], True), 6)
+    assert all(table.own(name) == pytest.approx(value) for name, value in values.items())
+    none = np.zeros((5, 6), dtype=np.int8)
+    assert metrics.measure(wanted, none - 9.0, none)["f1_macro"] == 0
+    assert intervals.Confusion.of(none, none, 6).own("f1_macro") == 0
+
+
 def test_metrics_of_single_labels_are_refused():
     wanted = metrics.load(["matthews_correlation", "top_3_accuracy"], "loss", False, several=True)
     with pytest.raises(InputError) as caught:
@@ -341,6 +359,16 @@ def test_what_to_do_about_too_many_labels(work):
         assert ("A document is given" in said) == told
     assert "and has 1.4" in said
     assert "try more train.epochs" in said
+    # Better than TF-IDF is no praise where the commonest label alone would do better.
+    of = {name: one["model_is_better_by"]["f1_micro"] for name, one in found["baselines"].items()}
+    of["tfidf"] |= {"difference": 0.25, "interval": [0.2, 0.3]}
+    of["majority"] |= {"difference": -0.13, "interval": [-0.2, -0.1]}
+    assert advice.against_baseline(found) == (
+        "−13.0 points of micro-F1 against always giving the commonest label (95 % interval −20.0 "
+        "to −10.0): worse"
+    )
+    assert "worse than always giving the commonest label: compared" in advice.worth(found)
+    assert "learnt next to nothing; try more train.epochs" in " ".join(advice.next_steps(found, []))
 
 
 def test_a_run_that_began_at_one_half_goes_on(work, monkeypatch, capsys):

@@ -18,7 +18,7 @@ from finetune.record import Record
 from scripts import sweep
 from tests.browser import Browser, chromium
 from tests.processes import ENVIRONMENT, ROOT
-from tests.runs import results, run_here
+from tests.runs import contents, results, run_here
 
 SPACE = "optim.lr: {log: [0.01, 1]}\ntrain.batch_size: {choice: [8, 16]}\n"
 WORDS = "train.epochs=1", "score.every=3", "score.best=loss", "model.dropout=0"
@@ -209,8 +209,8 @@ def test_problems_are_told_at_once(here, capsys):
         f"{at}lr: expected a key of the recipe such as optim.lr; did you mean optim.lr?",
         f"{at}optim.lr: expected two numbers above 0 after log, the lower first, got [0, 2]",
         f"{at}train.batch_size: expected two whole numbers after int, the lower first, got [8, 4]",
-        f"{at}run.seed: a sweep cannot vary this, as it decides nothing that is scored; set it in "
-        "the recipe",
+        f"{at}run.seed: a sweep cannot vary this, as it decides by luck alone, and several seeds "
+        "train the winner (--seeds); set it in the recipe",
         f"{at}score.best: a sweep cannot vary this, as trials are compared by it; set it in the "
         "recipe",
         f"{at}optim.name: expected {forms}, got 3",
@@ -239,6 +239,27 @@ def test_another_space_is_not_mixed_in(here, asked, capsys):
     assert "another recipe (optim.momentum)" in capsys.readouterr().err
     start(*asked, "--storage", "nosuch://x/y", "--dir", "other", code=2)
     assert "error: --storage: nosuch://x/y: no such database: " in capsys.readouterr().err
+
+
+def test_what_stops_the_first_trial_leaves_no_study_behind(here, asked, capsys):
+    """Else the study would hold on to the recipe that was wrong."""
+    start(*asked, "run.folds=3", "--dir", "sw", code=2)
+    assert capsys.readouterr().err.startswith("error: run.folds: expected none in a sweep, got 3")
+    assert not (here / "sw").exists()
+    (here / "few").mkdir()
+    for split in ("train", "test"):
+        (here / "few" / f"{split}.jsonl").symlink_to(here / "data" / f"{split}.jsonl")
+    start(*asked, "data.source=few", "data.validation=none", "--dir", "sw", code=2)
+    assert "there is no validation split (none); set" in capsys.readouterr().err
+    assert not (here / "sw").exists()
+    more = "data.validation=carve", "--trials", "1"
+    start(*asked, "data.source=few", *more, "--dir", "sw")
+    # What is no trial's fault after one is done leaves all as it is.
+    (here / "few" / "train.jsonl").unlink()
+    before = contents(here / "sw" / "trials")
+    start(*asked, "data.source=few", *more[:-1], "2", "--dir", "sw", code=2)
+    assert {path: contents(here / "sw" / "trials")[path] for path in before} == before
+    assert (here / "sw" / "study.db").exists()
 
 
 def test_a_value_that_needs_another_choice_is_no_problem(here):
