@@ -212,7 +212,8 @@ def _misfits(
         return []
     listed = [f"'{name}' ({_rows(count)}, {places[name]})" for name, count in strange.items()]
     what = "data.labels" if given is not None else "the data set's own label names"
-    return [f"train: expected labels among {what} ({some(space, 10)}), got {some(listed)}"]
+    hint = "; data.labels=null takes those that train has" if given is not None else ""
+    return [f"train: expected labels among {what} ({some(space, 10)}), got {some(listed)}{hint}"]
 
 
 def _too_many(found: list[str]) -> list[str]:

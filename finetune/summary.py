@@ -133,11 +133,13 @@ def _planned(stage: stages.Stage) -> str:
         more = f", or as many as {least:,} steps take"
     elif loop.rounds(stage.rows, choices.train) > 1:
         more = ", as rows are few"
-    documents = choices.train.batch_size
-    if loop.sampling(stage.rows, choices.train) == "stratified":  # dealt evenly to an epoch's steps
+    documents, dealt = choices.train.batch_size, ""
+    if loop.sampling(stage.rows, choices.train) == "stratified":
         documents = -(-stage.rows // batches.steps_per_epoch(stage.rows, documents))
+        if documents != choices.train.batch_size:
+            dealt = f" (of {stage.rows:,}, dealt evenly)"
     said = (
-        f"{steps:,} steps of {documents} documents, {passes:.3g} "
+        f"{steps:,} steps of {documents} documents{dealt}, {passes:.3g} "
         f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
     )
     if stage.many == 1:

@@ -475,7 +475,7 @@ def test_labels_that_do_not_fit(refuses: Refuses) -> None:
     refuses(
         ["data.labels=[war, law]"],
         "train: expected labels among data.labels (war, law), got 'art' (20 rows, train.csv: row "
-        "2)",
+        "2); data.labels=null takes those that train has",
     )
 
 

@@ -226,9 +226,10 @@ def test_label_spaces(
          "looks like ids or free text; set data.label to the column of the classes, or list them "
          "in data.labels; where a row may have several labels, set data.label_separator=';'"),
         (many(4), {"labels": ("x", "z")}, "train: expected labels among data.labels (x, z), got "
-         "'y' (2 rows, train.csv: row 2)"),
+         "'y' (2 rows, train.csv: row 2); data.labels=null takes those that train has"),
         (many(4, labels=(1, 2)), {"labels": ("p", "q")}, "train: expected labels among data.labels "
-         "(p, q), got 'number 2' (2 rows, train.csv: row 2)"),
+         "(p, q), got 'number 2' (2 rows, train.csv: row 2); data.labels=null takes those that "
+         "train has"),
         (rows(["a", "b"], [0, 1], label_names=("n", "p")), {"labels": ("1", "2", "3")},
          "data.labels: expected 2 names, one for each of the data set's own (n, p), got 3"),
     ],

@@ -92,7 +92,7 @@ def test_a_recipe_that_names_its_epochs_has_them():
 
 def test_few_rows_by_default(here, capsys):
     run_here("run.dir=run", "data.rows_per_class=4", "train.epochs=auto", "score.every=epoch")
-    assert "48 steps of 6 documents, 24 epochs, as rows are few; sgd" in (
+    assert "48 steps of 6 documents (of 12, dealt evenly), 24 epochs, as rows are few; sgd" in (
         " ".join(capsys.readouterr().out.split())
     )
     assert [line["step"] for line in lines(here / "run", "validation")] == [16, 32, 48]
