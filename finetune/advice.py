@@ -66,15 +66,17 @@ GUESS = "always giving the commonest label"
 def _gap(results: Results) -> tuple[str, str, Mapping[str, Any]]:
     """What the model is compared to, by what, in words, and the paired difference.
 
-    TF-IDF; or always giving the commonest label, where that does better still.
+    TF-IDF; or always giving the commonest label, where that does better still, and the model is not
+    clearly better than it by macro-F1 either: of rare labels, accuracy sees little.
     """
     metric, of = ("f1_micro", "micro-F1") if has_several(results) else ("accuracy", "accuracy")
     plain, guess = (
-        results["baselines"][name]["model_is_better_by"][metric] for name in ("tfidf", "majority")
+        results["baselines"][name]["model_is_better_by"] for name in ("tfidf", "majority")
     )
-    if guess["difference"] < plain["difference"]:
-        return GUESS, of, guess
-    return "TF-IDF with logistic regression", of, plain
+    is_less = guess[metric]["difference"] < plain[metric]["difference"]
+    if is_less and guess["f1_macro"]["interval"][0] <= 0:
+        return GUESS, of, guess[metric]
+    return "TF-IDF with logistic regression", of, plain[metric]
 
 
 def in_short(results: Results) -> Iterator[str]:
@@ -346,6 +348,7 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
         )
     if results["baselines"] is not None:
         yield from _against_baseline(results)
+    yield from _too_many_labels(results)
     if results["test"]["labelled"]:
         pair = results["test"]["intervals"].get("accuracy")
         if pair is not None and pair[1] - pair[0] > 0.05:
@@ -379,29 +382,38 @@ def _few(results: Results) -> Iterator[str]:
 
 
 def _against_baseline(results: Results) -> Iterator[str]:
-    """What to do where the encoder does not earn its cost, or hardly tells labels apart."""
+    """What to do where the encoder does not earn its cost."""
     whom, of, gap = _gap(results)
-    rows = results["data"]["splits"][results["analysed"]]["rows"]
-    given, there = (
-        sum(one[key] for one in results["classes"]) / rows for key in ("predicted", "support")
-    )
-    more = "train.min_steps" if results["train"].get("min_steps") else "train.epochs"
     how = "worse" if gap["interval"][1] < 0 else "not clearly better"
     if gap["interval"][0] <= 0 and whom == GUESS:
         yield (
             f"The model is {how} than {whom}, by {of}: it has learnt next to nothing; try more "
-            f"{more}, or more documents."
+            f"{_length(results)}, or more documents."
         )
     elif gap["interval"][0] <= 0:
         yield (
             f"The encoder is {how} than {whom} here, which trains in seconds: more data, more "
             "epochs or a larger encoder must show their worth."
         )
+
+
+def _too_many_labels(results: Results) -> Iterator[str]:
+    """What labels that are given to nearly every document tell."""
+    rows = results["data"]["splits"][results["analysed"]]["rows"]
+    given, there = (
+        sum(one[key] for one in results["classes"]) / rows for key in ("predicted", "support")
+    )
     if has_several(results) and given > 2 * there:
         yield (
             f"A document is given {given:.1f} labels and has {there:.1f}: the model hardly tells "
-            f"them apart yet, so more recall makes up for less precision; try more {more}."
+            "them apart yet, so more recall makes up for less precision; try more "
+            f"{_length(results)}."
         )
+
+
+def _length(results: Results) -> str:
+    """The key that would train the run for longer."""
+    return "train.min_steps" if results["train"].get("min_steps") else "train.epochs"
 
 
 def _longer(results: Results) -> Iterator[str]:

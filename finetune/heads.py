@@ -88,8 +88,9 @@ def start_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
         head.bias.copy_(_log_odds(priors))
     elif any(prior != 0.5 for prior in priors):
         say_wrapped(
-            "model.head: native: this class's own head has no bias, so each label starts at one "
-            "half; with model.head=linear, at its share of train, which few steps need",
+            "model.head: native: this class's own head has no bias, so a new one starts with each "
+            "label at one half; that of model.head=linear starts at its share of train, which "
+            "matters where steps are few",
             mark="  ! ",
         )
 

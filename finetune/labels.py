@@ -16,7 +16,6 @@ from finetune.rows import Label, Rows, natural
 BOOLEANS = ("false", "true")
 KINDS: dict[type, str] = {str: "text", int: "whole numbers", bool: "true and false"}
 # From this many rows on, a label column with half as many values as rows is no set of classes.
-SEPARATORS = (";", "|", ",", "/", " ")  # of several labels in one cell
 SUSPICIOUS_ROWS = 50
 
 
@@ -228,10 +227,11 @@ def _too_many(found: list[str]) -> list[str]:
 
 
 def _several(kinds: list[str]) -> str:
-    """A hint, where labels look like several names with something between them."""
-    for mark in SEPARATORS:
-        names = {name.strip() for kind in kinds for name in kind.split(mark)}
-        if 3 * len(names) < 2 * len(kinds) and all(len(name) < 40 for name in names):
+    """A hint, where labels look like one or several names with something between them."""
+    for mark in (";", "|", ",", "/"):
+        parts = [[name.strip() for name in kind.split(mark)] for kind in kinds]
+        names = {name for each in parts for name in each}
+        if min(map(len, parts)) == 1 < max(map(len, parts)) and 2 * len(names) <= len(kinds):
             return f"; where a row may have several labels, set data.label_separator='{mark}'"
     return ""
 

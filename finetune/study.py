@@ -6,6 +6,7 @@ What a trial tries is a pure function of the seed, its number and the trials tha
 
 import json
 import os
+import platform
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from finetune.problems import InputError, writing
 from finetune.recipe import Recipe
 from finetune.space import Dimension
 
-FILE = "study.db"
 PRUNERS = ("median", "hyperband", "off")
 TO_LEARN_FROM = 5  # whole trials before the first is compared with them
 Values = dict[str, Any]
@@ -122,20 +122,16 @@ def study_of(sweep: Sweep) -> optuna.Study:
     if url is None:
         with writing(sweep.folder):
             sweep.folder.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{sweep.folder / FILE}"
+        url = f"sqlite:///{sweep.folder / 'study.db'}"
     try:
         with alone(sweep.folder):
             waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
-            study = optuna.create_study(
-                storage=storage,
-                study_name=sweep.name,
-                direction=sweep.direction,
-                sampler=ByNumber(sweep.seed),
-                pruner=_pruner(sweep),
-                load_if_exists=True,
-            )
+            study = _create(sweep, storage)
             known = study.user_attrs.get("identity")
+            if known not in (None, sweep.identity()) and not _is_begun(study, sweep):
+                optuna.delete_study(study_name=sweep.name, storage=storage)
+                study, known = _create(sweep, storage), None
             if known is None:
                 study.set_user_attr("identity", sweep.identity())
     except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
@@ -147,6 +143,44 @@ def study_of(sweep: Sweep) -> optuna.Study:
             "set it back, or give another --dir (and with --storage, another run.name)"
         )
     return study
+
+
+def _create(sweep: Sweep, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=sweep.name,
+        direction=sweep.direction,
+        sampler=ByNumber(sweep.seed),
+        pruner=_pruner(sweep),
+        load_if_exists=True,
+    )
+
+
+def _is_begun(study: optuna.Study, sweep: Sweep) -> bool:
+    """Whether a trial was scored, or a process is at one. Of a first trial that was refused, no.
+
+    Then the study is of nothing yet, and the recipe may be mended.
+    """
+    for one in study.get_trials(deepcopy=False):
+        elsewhere = one.user_attrs.get("at", platform.node()) != platform.node()
+        if one.state.is_finished() or one.intermediate_values or elsewhere:
+            return True
+        hold = run_folder.Hold()
+        try:
+            hold.take(mark_of(sweep, one.number))
+        except InputError:
+            return True
+        hold.let_go()
+    return False
+
+
+def mark_of(sweep: Sweep, number: int, create: bool = True) -> Path:
+    """What the process of a trial holds; beside its folder, which is the run's own to hold."""
+    mark = sweep.folder / "trials" / f".{number:04d}.lock"
+    if create:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return mark
 
 
 def _differing(known: str, sweep: Sweep) -> str:

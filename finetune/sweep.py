@@ -19,7 +19,6 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from finetune.record import LostError
 from finetune.run import run, run_seeds
 from finetune.signals import Listener
 from finetune.space import Dimension
-from finetune.study import FILE, Sweep, Values, alone, study_of
+from finetune.study import Sweep, Values, alone, mark_of, study_of
 from finetune.terminal import say
 
 
@@ -69,10 +68,6 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
             raise StoppedError(
                 f"trial {trial.number} {said}; the same command goes on with the sweep"
             ) from None
-        except InputError:
-            hold.let_go()
-            _forget(study, sweep)
-            raise
         hold.let_go()
         say(_line(study.get_trials(deepcopy=False)[trial.number], sweep), even_if_quiet=True)
     return study
@@ -91,21 +86,8 @@ def _next(study: optuna.Study, sweep: Sweep, hold: run_folder.Hold) -> optuna.Tr
         trial.set_user_attr("at", platform.node())
         with writing(sweep.folder):
             shutil.rmtree(_folder(sweep, trial.number), ignore_errors=True)
-            hold.take(_mark(sweep, trial.number))
+            hold.take(mark_of(sweep, trial.number))
         return trial
-
-
-def _forget(study: optuna.Study, sweep: Sweep) -> None:
-    """Take away a study whose first trial could not even begin: mended, its recipe is another."""
-    with alone(sweep.folder):
-        if len(study.get_trials(deepcopy=False)) > 1 or _folder(sweep, 0).exists():
-            return
-        optuna.delete_study(study_name=sweep.name, storage=study._storage)
-        shutil.rmtree(sweep.folder / "trials", ignore_errors=True)
-        for name in (FILE, ".lock"):
-            (sweep.folder / name).unlink(missing_ok=True)
-    with suppress(OSError):  # where something else is in it
-        sweep.folder.rmdir()
 
 
 def _is_left(one: FrozenTrial, sweep: Sweep, hold: run_folder.Hold) -> bool:
@@ -113,26 +95,17 @@ def _is_left(one: FrozenTrial, sweep: Sweep, hold: run_folder.Hold) -> bool:
 
     Then it is held from here on.
     """
-    mark = _mark(sweep, one.number, create=False)
+    mark = mark_of(sweep, one.number, create=False)
     if not mark.exists():
         # Asked for, and killed before it began; or of a machine with a folder of its own.
         if one.user_attrs.get("at", platform.node()) != platform.node():
             return False
-        mark = _mark(sweep, one.number)
+        mark = mark_of(sweep, one.number)
     try:
         hold.take(mark)
     except InputError:
         return False
     return True
-
-
-def _mark(sweep: Sweep, number: int, create: bool = True) -> Path:
-    """What the process of a trial holds; beside its folder, which is the run's own to hold."""
-    mark = sweep.folder / "trials" / f".{number:04d}.lock"
-    if create:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    return mark
 
 
 def _folder(sweep: Sweep, number: int) -> Path:
@@ -197,7 +170,8 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: Listener, shelf: Shelf) ->
         if sweep.metric not in values or ("f1_micro" in values and not named):
             raise InputError(
                 f"score.best: these documents are scored by other metrics than {sweep.metric}; "
-                f"name one in the recipe: {', '.join(name for name in values if name != 'loss_se')}"
+                "set score.metrics and score.best, of "
+                f"{', '.join(name for name in values if name != 'loss_se')}"
             )
         number = len(_scored(folder))
         if number not in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:

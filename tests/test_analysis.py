@@ -183,6 +183,15 @@ def test_advice(here):
     said = " ".join(advice.next_steps(found, log))
     assert "Validation loss still fell at the last scoring (0.900 to 0.500)" in said
     assert "'a' have fewer than 30 train rows" in said or "fewer than 30 train rows" in said
+    of_guess = found["baselines"]["majority"]["model_is_better_by"]
+    of_guess["accuracy"] = {"difference": -1.0, "interval": [-0.1, 0.1]}
+    of_guess["f1_macro"]["interval"] = [-0.1, 0.1]
+    said = advice.against_baseline(found)
+    assert said.startswith("−100.0 points of accuracy against always giving the commonest label")
+    assert said.endswith("no clear difference")
+    assert "So the model is no better than always giving" in advice.worth(found)
+    assert "learnt next to nothing" in " ".join(advice.next_steps(found, log))
+    of_guess["f1_macro"]["interval"] = [0.1, 0.2]  # rare labels, of which accuracy sees little
     gap = found["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
     for interval, word, sentence in (
         ([0.01, 0.05], "better", "The encoder earns its cost"),

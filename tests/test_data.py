@@ -221,10 +221,14 @@ def test_label_spaces(
          "train: 30 different labels in 60 rows (such as 'id 0', 'id 1', 'id 2' and 27 more): that "
          "looks like ids or free text; set data.label to the column of the classes, or list them "
          "in data.labels"),
-        (many(60, labels=tuple(f"{a}; {b}" for a in "abcdef" for b in "uvwxyz")), {},
-         "train: 36 different labels in 60 rows (such as 'a; u', 'a; v', 'a; w' and 33 more): that "
+        (many(60, labels=("a", *(f"{a}; {b}" for a in "abcdef" for b in "uvwxyz"))), {},
+         "train: 37 different labels in 60 rows (such as 'a', 'a; u', 'a; v' and 34 more): that "
          "looks like ids or free text; set data.label to the column of the classes, or list them "
          "in data.labels; where a row may have several labels, set data.label_separator=';'"),
+        (many(60, labels=tuple(f"2020/{m}/{d}" for m in range(6) for d in range(6))), {},
+         "train: 36 different labels in 60 rows (such as '2020/0/0', '2020/0/1', '2020/0/2' and 33 "
+         "more): that looks like ids or free text; set data.label to the column of the classes, or "
+         "list them in data.labels"),
         (many(4), {"labels": ("x", "z")}, "train: expected labels among data.labels (x, z), got "
          "'y' (2 rows, train.csv: row 2); data.labels=null takes those that train has"),
         (many(4, labels=(1, 2)), {"labels": ("p", "q")}, "train: expected labels among data.labels "

@@ -90,7 +90,7 @@ def test_a_run_begins_as_if_nothing_had_been_tried(here):
     assert_same(here / "told", here / "auto")
 
 
-def test_it_draws_rows_as_the_run_will(here, monkeypatch):
+def test_it_draws_rows_as_the_run_will(here, monkeypatch, capsys):
     """Few rows, of which a run's steps have their share of each label."""
     drawn, deal = set(), batches.epoch_steps
     monkeypatch.setattr(batches, "epoch_steps", lambda *given: drawn.add(given[1]) or deal(*given))
@@ -101,6 +101,11 @@ def test_it_draws_rows_as_the_run_will(here, monkeypatch):
     [test] = results(here / "run")["lr_ranges"]
     assert len(test["losses"]) == 10 * 2
     assert "too few rows" in test["why"]
+    said = capsys.readouterr().out
+    assert "100 %  step 20  loss" in said
+    assert "up to 20 of them, which are then undone; after these 10 passes" in (
+        " ".join(said.split())
+    )
 
 
 def test_taken_up_again_it_keeps_the_rate_that_it_found(here):

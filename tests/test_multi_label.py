@@ -363,6 +363,10 @@ def test_what_to_do_about_too_many_labels(work):
     of = {name: one["model_is_better_by"]["f1_micro"] for name, one in found["baselines"].items()}
     of["tfidf"] |= {"difference": 0.25, "interval": [0.2, 0.3]}
     of["majority"] |= {"difference": -0.13, "interval": [-0.2, -0.1]}
+    assert "against TF-IDF" in advice.against_baseline(found)  # as macro-F1 is clearly better
+    macro = found["baselines"]["majority"]["model_is_better_by"]["f1_macro"]
+    assert macro["interval"][0] > 0
+    macro["interval"] = [-0.01, 0.1]
     assert advice.against_baseline(found) == (
         "−13.0 points of micro-F1 against always giving the commonest label (95 % interval −20.0 "
         "to −10.0): worse"

@@ -18,7 +18,7 @@ from finetune.record import Record
 from scripts import sweep
 from tests.browser import Browser, chromium
 from tests.processes import ENVIRONMENT, ROOT
-from tests.runs import contents, results, run_here
+from tests.runs import results, run_here
 
 SPACE = "optim.lr: {log: [0.01, 1]}\ntrain.batch_size: {choice: [8, 16]}\n"
 WORDS = "train.epochs=1", "score.every=3", "score.best=loss", "model.dropout=0"
@@ -241,25 +241,45 @@ def test_another_space_is_not_mixed_in(here, asked, capsys):
     assert "error: --storage: nosuch://x/y: no such database: " in capsys.readouterr().err
 
 
-def test_what_stops_the_first_trial_leaves_no_study_behind(here, asked, capsys):
-    """Else the study would hold on to the recipe that was wrong."""
+def test_a_recipe_whose_first_trial_was_refused_may_be_mended(here, asked, capsys):
     start(*asked, "run.folds=3", "--dir", "sw", code=2)
     assert capsys.readouterr().err.startswith("error: run.folds: expected none in a sweep, got 3")
     assert not (here / "sw").exists()
     (here / "few").mkdir()
     for split in ("train", "test"):
         (here / "few" / f"{split}.jsonl").symlink_to(here / "data" / f"{split}.jsonl")
-    start(*asked, "data.source=few", "data.validation=none", "--dir", "sw", code=2)
+    few = [*asked, "data.source=few", "--dir", "sw"]
+    start(*few, "data.validation=none", code=2)
     assert "there is no validation split (none); set" in capsys.readouterr().err
-    assert not (here / "sw").exists()
-    more = "data.validation=carve", "--trials", "1"
-    start(*asked, "data.source=few", *more, "--dir", "sw")
-    # What is no trial's fault after one is done leaves all as it is.
-    (here / "few" / "train.jsonl").unlink()
-    before = contents(here / "sw" / "trials")
-    start(*asked, "data.source=few", *more[:-1], "2", "--dir", "sw", code=2)
-    assert {path: contents(here / "sw" / "trials")[path] for path in before} == before
-    assert (here / "sw" / "study.db").exists()
+    # Another sweep has trials in the same database, which stay as they are.
+    carved = "data.validation=carve"
+    start(*few, carved, "run.name=other", "--trials", "2")
+    start(*few, "data.validation=none", code=2)
+    start(*few, carved, "--trials", "1")
+    start(*few, carved, "run.name=other", "--trials", "2")
+    found = study(here / "sw")
+    assert [one["state"] for one in found["trials"]] == ["complete"] * 2
+    assert found["recipe"] == "other"
+    # One that was scored holds on to its recipe.
+    capsys.readouterr()
+    start(*few, "data.validation=none", code=2)
+    assert "with another recipe (data.validation)" in capsys.readouterr().err
+
+
+def test_documents_of_several_labels_want_another_metric(here, asked, capsys):
+    lines = (here / "data" / "train.jsonl").read_text().splitlines()
+    (here / "few").mkdir()
+    with (here / "few" / "train.jsonl").open("w") as out:
+        for i, row in enumerate(map(json.loads, lines)):
+            out.write(json.dumps(row | {"label": [row["label"], "d"][: 1 + (i % 5 == 0)]}) + "\n")
+    few = [word for word in asked if not word.startswith("score.best")]
+    few += ["data.source=few", "data.validation=carve", "--dir", "sw", "--trials", "1"]
+    start(*few, code=2)
+    assert capsys.readouterr().err.endswith(
+        "are scored by other metrics than accuracy; set score.metrics and score.best, of loss, "
+        "f1_micro, f1_macro, accuracy\n"
+    )
+    start(*few, "score.metrics=[f1_micro]", "score.best=f1_micro")
 
 
 def test_a_value_that_needs_another_choice_is_no_problem(here):
