@@ -127,6 +127,12 @@ def study_of(sweep: Sweep) -> optuna.Study:
         with alone(sweep.folder):
             waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
+            others = {*optuna.get_all_study_names(storage)} - {sweep.name}
+            if sweep.storage is None and others:  # whose trials would be written over
+                raise InputError(
+                    f"{sweep.folder}: it holds a sweep of {', '.join(sorted(others))}; give "
+                    "another --dir"
+                )
             study = _create(sweep, storage)
             known = study.user_attrs.get("identity")
             if known not in (None, sweep.identity()) and not _is_begun(study, sweep):

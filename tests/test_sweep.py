@@ -18,7 +18,7 @@ from finetune.record import Record
 from scripts import sweep
 from tests.browser import Browser, chromium
 from tests.processes import ENVIRONMENT, ROOT
-from tests.runs import results, run_here
+from tests.runs import contents, results, run_here
 
 SPACE = "optim.lr: {log: [0.01, 1]}\ntrain.batch_size: {choice: [8, 16]}\n"
 WORDS = "train.epochs=1", "score.every=3", "score.best=loss", "model.dropout=0"
@@ -251,19 +251,26 @@ def test_a_recipe_whose_first_trial_was_refused_may_be_mended(here, asked, capsy
     few = [*asked, "data.source=few", "--dir", "sw"]
     start(*few, "data.validation=none", code=2)
     assert "there is no validation split (none); set" in capsys.readouterr().err
-    # Another sweep has trials in the same database, which stay as they are.
-    carved = "data.validation=carve"
-    start(*few, carved, "run.name=other", "--trials", "2")
-    start(*few, "data.validation=none", code=2)
-    start(*few, carved, "--trials", "1")
-    start(*few, carved, "run.name=other", "--trials", "2")
-    found = study(here / "sw")
-    assert [one["state"] for one in found["trials"]] == ["complete"] * 2
-    assert found["recipe"] == "other"
-    # One that was scored holds on to its recipe.
+    start(*few, "data.validation=carve", "--trials", "1")
     capsys.readouterr()
+    # One that was scored holds on to its recipe, and to its folder.
+    before = contents(here / "sw" / "trials")
     start(*few, "data.validation=none", code=2)
     assert "with another recipe (data.validation)" in capsys.readouterr().err
+    start(*few, "run.name=other", code=2)
+    assert capsys.readouterr().err == ("error: sw: it holds a sweep of tiny; give another --dir\n")
+    assert contents(here / "sw" / "trials") == before
+
+
+def test_studies_of_one_database_leave_each_other_alone(here, asked):
+    shared = "--storage", "sqlite:///shared.db"
+    start(*asked, *shared, "--dir", "one", "--trials", "2")
+    one = study(here / "one")
+    start(*asked, *shared, "--dir", "two", "run.name=two", "data.validation=none", code=2)
+    start(*asked, *shared, "--dir", "two", "run.name=two", "--trials", "1")
+    assert len(study(here / "two")["trials"]) == 1
+    start(*asked, *shared, "--dir", "one", "--trials", "2")
+    assert study(here / "one") == one
 
 
 def test_documents_of_several_labels_want_another_metric(here, asked, capsys):
