@@ -334,7 +334,9 @@ def test_a_range_test_of_stages_is_of_the_first(here, capsys):
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     assert find_lr.main(["tiny.yaml", PROBE]) == 0
-    assert capsys.readouterr().out.startswith("lr of the first of train.stages: ")
+    said = capsys.readouterr().out
+    assert said.startswith("  range test of the learning rate, from 0.001 to 3 in 100 steps: up to")
+    assert "\nlr of the first of train.stages: " in said
 
 
 def test_a_dry_run_does_not_know_rates_that_are_found(here, capsys):
