@@ -10,6 +10,7 @@ from typing import Any
 from finetune.recipe import LEAST_STEPS
 
 FEW = 500  # documents in all, of which a tenth would be too few to tell much
+GUESS = "always giving the commonest label"
 
 Results = Mapping[str, Any]
 Log = Sequence[Mapping[str, Any]]
@@ -58,9 +59,6 @@ def has_several(results: Results) -> bool:
 def is_tuned(results: Results) -> bool:
     """Whether there was a validation split, which picks the model and calibrates it."""
     return bool(results["validation"]["labelled"])
-
-
-GUESS = "always giving the commonest label"
 
 
 def _gap(results: Results) -> tuple[str, str, Mapping[str, Any]]:
@@ -146,8 +144,9 @@ def worth(results: Results) -> str:
     whom, of, gap = _gap(results)
     low, high = (100 * end for end in gap["interval"])
     if whom == GUESS:
-        how = f"better than {whom}" if low > 0 else f"no better than {whom}, as far as can be told"
-        how = f"worse than {whom}" if high < 0 else how
+        how = f"no better than {whom}, as far as can be told"
+        if low > 0 or high < 0:
+            how = f"{'better' if low > 0 else 'worse'} than {whom}"
         return (
             f"So the model is {how}: compared document by document, the difference lies between "
             f"{signed(low)} and {signed(high)} points of {of}."

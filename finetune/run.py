@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,7 @@ def run(
     listener: Listener,
     dry: bool = False,
     watch: "Watch | None" = None,
-    look: "Callable[[Range], None] | None" = None,
+    look: "Callable[[Callable[[], Range]], None] | None" = None,
     judges: Sequence[Path] = (),
     ahead: Callable[[], None] | None = None,
     shelf: "Shelf | None" = None,
@@ -141,8 +142,8 @@ def run(
     Args:
         watch: makes this a trial that only tunes: it is told of each scoring of validation, test is
             taken out before anything could look at it, and the run ends with its last step.
-        look: is told of the range test that the first stage's rate asks for, and no more is done;
-            test is taken out here too.
+        look: is given the range test that the first stage's rate asks for, to make it, and no more
+            is done; test is taken out here too.
         judges: the folders of the folds' runs: trains on all rows, which these runs have scored.
         ahead: refuses what would stop a later run of the same command; the main process calls it.
         shelf: holds the documents of earlier runs of the same command, which this one may share.
@@ -275,8 +276,7 @@ def run(
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
     if look is not None:
-        terminal.be_quiet(False)  # from here on, what is done is what was asked for
-        look(builder.find_rate(stage, parts))
+        look(partial(builder.find_rate, stage, parts))
         return None
     folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
     accelerator.project_configuration.logging_dir = str(folder / "trackers")
@@ -415,7 +415,16 @@ def range_test(recipe: Recipe, listener: Listener) -> "Range":
         InputError, StoppedError: as `run` does.
     """
     found: list[Range] = []
-    run(recipe.with_rate("auto"), listener, look=found.append)
+
+    def look(find: "Callable[[], Range]") -> None:
+        terminal.be_quiet(False)
+        found.append(find())
+
+    terminal.be_quiet(True)  # until the test itself begins
+    try:
+        run(recipe.with_rate("auto"), listener, look=look)
+    finally:
+        terminal.be_quiet(False)
     return found[0]
 
 

@@ -167,17 +167,30 @@ def _is_begun(study: optuna.Study, sweep: Sweep) -> bool:
 
     Then the study is of nothing yet, and the recipe may be mended.
     """
-    for one in study.get_trials(deepcopy=False):
-        elsewhere = one.user_attrs.get("at", platform.node()) != platform.node()
-        if one.state.is_finished() or one.intermediate_values or elsewhere:
-            return True
-        hold = run_folder.Hold()
-        try:
-            hold.take(mark_of(sweep, one.number))
-        except InputError:
-            return True
-        hold.let_go()
-    return False
+    return any(
+        one.state.is_finished()
+        or one.intermediate_values
+        or not is_left(one, sweep, run_folder.Hold())
+        for one in study.get_trials(deepcopy=False)
+    )
+
+
+def is_left(one: FrozenTrial, sweep: Sweep, hold: run_folder.Hold) -> bool:
+    """Whether a trial under way belonged to this machine or its shared folder, and has no process.
+
+    Then it is held from here on.
+    """
+    mark = mark_of(sweep, one.number, create=False)
+    if not mark.exists():
+        # Asked for, and killed before it began; or of a machine with a folder of its own.
+        if one.user_attrs.get("at", platform.node()) != platform.node():
+            return False
+        mark = mark_of(sweep, one.number)
+    try:
+        hold.take(mark)
+    except InputError:
+        return False
+    return True
 
 
 def mark_of(sweep: Sweep, number: int, create: bool = True) -> Path:

@@ -34,7 +34,7 @@ from finetune.record import LostError
 from finetune.run import run, run_seeds
 from finetune.signals import Listener
 from finetune.space import Dimension
-from finetune.study import Sweep, Values, alone, mark_of, study_of
+from finetune.study import Sweep, Values, alone, is_left, mark_of, study_of
 from finetune.terminal import say
 
 
@@ -68,7 +68,8 @@ def go(sweep: Sweep, listener: Listener) -> optuna.Study:
             raise StoppedError(
                 f"trial {trial.number} {said}; the same command goes on with the sweep"
             ) from None
-        hold.let_go()
+        finally:
+            hold.let_go()
         say(_line(study.get_trials(deepcopy=False)[trial.number], sweep), even_if_quiet=True)
     return study
 
@@ -78,7 +79,7 @@ def _next(study: optuna.Study, sweep: Sweep, hold: run_folder.Hold) -> optuna.Tr
     with alone(sweep.folder):
         trials = study.get_trials(deepcopy=False)
         for one in trials:
-            if one.state == TrialState.RUNNING and _is_left(one, sweep, hold):
+            if one.state == TrialState.RUNNING and is_left(one, sweep, hold):
                 return optuna.Trial(study, one._trial_id)
         if sweep.trials is not None and len(trials) >= sweep.trials:
             return None
@@ -88,24 +89,6 @@ def _next(study: optuna.Study, sweep: Sweep, hold: run_folder.Hold) -> optuna.Tr
             shutil.rmtree(_folder(sweep, trial.number), ignore_errors=True)
             hold.take(mark_of(sweep, trial.number))
         return trial
-
-
-def _is_left(one: FrozenTrial, sweep: Sweep, hold: run_folder.Hold) -> bool:
-    """Whether a trial under way belonged to this machine or its shared folder, and has no process.
-
-    Then it is held from here on.
-    """
-    mark = mark_of(sweep, one.number, create=False)
-    if not mark.exists():
-        # Asked for, and killed before it began; or of a machine with a folder of its own.
-        if one.user_attrs.get("at", platform.node()) != platform.node():
-            return False
-        mark = mark_of(sweep, one.number)
-    try:
-        hold.take(mark)
-    except InputError:
-        return False
-    return True
 
 
 def _folder(sweep: Sweep, number: int) -> Path:

@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not known.page.parent.is_dir():
                 expected = "expected a file in a folder that exists"
                 raise InputError(f"--page: {expected}, got {known.page}")
-            terminal.be_quiet(True)
             found = run.range_test(choices, listener)
             from finetune import page  # torch and all: after a typo had its chance
 
