@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from finetune import problems, recipe_file, terminal
-from finetune.problems import InputError, StoppedError
-from finetune.recipe import Recipe
-from finetune.signals import Listener
+from finetune.config import help, loader
+from finetune.config.schema import Recipe
+from finetune.runtime import console, errors
+from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.signals import SignalListener
 
 if TYPE_CHECKING:
-    from finetune.course import Watch
-    from finetune.documents import Shelf
-    from finetune.lr_range import Range
+    from finetune.training.lr_finder import LrRangeTest
+    from finetune.training.prepared_data import DataCache
+    from finetune.training.session import ScoreCallback
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="finetune/run.py",
         description="Fine-tune a pretrained encoder into a document classifier.",
         usage="accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]",
-        epilog=recipe_file.help_text(),
+        epilog=help.recipe_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
@@ -42,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
     parser.add_argument("--json", action="store_true", help="print results.json alone")
     known, words = parser.parse_known_args(arguments)
-    with Listener() as listener:
+    with SignalListener() as listener:
         try:
             if known.json and known.dry_run:
                 raise InputError("--json: a dry run has no results; leave one of the two out")
-            terminal.be_quiet(known.quiet, known.json)
-            recipe = recipe_file.load(known.recipe, words)
+            console.set_quiet(known.quiet, known.json)
+            recipe = loader.load(known.recipe, words)
             if recipe.run.seeds is not None:
                 folder, name = run_seeds(recipe, listener, dry=known.dry_run), "seeds.json"
             elif recipe.run.folds is not None:
@@ -55,29 +56,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 folder, name = run(recipe, listener, dry=known.dry_run), "results.json"
             if known.json and folder is not None:
-                terminal.say_file(folder / name)
+                console.print_file(folder / name)
         except InputError as error:
             listener.over = True
-            return terminal.end(2, *(f"error: {problem}" for problem in error.problems))
+            return console.exit_with(2, *(f"error: {problem}" for problem in error.problems))
         except StoppedError as error:
             listener.over = True
-            return terminal.end(error.exit_code, str(error))
+            return console.exit_with(error.exit_code, str(error))
         except Exception as error:
             listener.over = True
-            mendable = problems.from_os_error(error) if isinstance(error, OSError) else None
+            mendable = errors.from_os_error(error) if isinstance(error, OSError) else None
             if mendable is not None:
-                return terminal.end(2, *(f"error: {problem}" for problem in mendable.problems))
+                return console.exit_with(2, *(f"error: {problem}" for problem in mendable.problems))
             if os.environ.get("WORLD_SIZE", "1") == "1":
                 raise
-            return terminal.end(1, _said_of(error))
-    return terminal.end(0)
+            return console.exit_with(1, _said_of(error))
+    return console.exit_with(0)
 
 
 def _said_of(error: Exception) -> str:
     """What to print of an unexpected error in one of several processes."""
-    from finetune import processes
+    from finetune.runtime import distributed
 
-    if processes.lost_another(error):
+    if distributed.is_lost_peer(error):
         return (
             "error: another process of this run ended without a word: it was killed, or its "
             "machine or network failed; go on from the last checkpoint with run.resume=auto"
@@ -85,41 +86,45 @@ def _said_of(error: Exception) -> str:
     return traceback.format_exc().rstrip()
 
 
-def run_seeds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
+def run_seeds(recipe: Recipe, listener: SignalListener, dry: bool) -> Path | None:
     """A run for each of the recipe's seeds, and their mean and spread; the folder of them all.
 
     Raises:
         InputError: as one run does.
     """
-    from finetune import documents, page, run_folder, seeds, summary
+    from finetune.reporting import console_report, html_report
+    from finetune.runtime import atomic_files
+    from finetune.training import prepared_data
+    from finetune.tuning import seeds
 
-    shelf = documents.Shelf()
-    folders = seeds.run_all(recipe, lambda one: run(one, listener, dry, shelf=shelf))
+    shelf = prepared_data.DataCache()
+    folders = seeds.run_seeds(recipe, lambda one: run(one, listener, dry, shelf=shelf))
     if not folders:
         return None
     home = folders[0].parent
-    if terminal.speaks():
-        found = seeds.together(recipe, folders)
-        run_folder.write_json(home / "seeds.json", found)
-        page.write_seeds(found, home)
-        summary.say_seeds(found, home)
+    if console.speaks():
+        found = seeds.summarize_seeds(recipe, folders)
+        atomic_files.write_json(home / "seeds.json", found)
+        html_report.write_seeds_report(found, home)
+        console_report.print_seeds(found, home)
     return home
 
 
-def run_folds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
+def run_folds(recipe: Recipe, listener: SignalListener, dry: bool) -> Path | None:
     """A run for each fold, and one on all rows, which these score; its folder.
 
     Raises:
         InputError: as one run does.
     """
-    from finetune import folds, publish
+    from finetune.hub import push
+    from finetune.tuning import cross_validation
 
     def check_all() -> None:
         if not dry:
-            publish.check(recipe.publish)
-        folds.check(recipe)
+            push.check_access(recipe.publish)
+        cross_validation.check_folds(recipe)
 
-    return folds.run_all(
+    return cross_validation.run_folds(
         recipe,
         lambda one, judges, first: run(
             one, listener, dry, judges=judges, ahead=check_all if first else None
@@ -129,13 +134,13 @@ def run_folds(recipe: Recipe, listener: Listener, dry: bool) -> Path | None:
 
 def run(
     recipe: Recipe,
-    listener: Listener,
+    listener: SignalListener,
     dry: bool = False,
-    watch: "Watch | None" = None,
-    look: "Callable[[Callable[[], Range]], None] | None" = None,
+    watch: "ScoreCallback | None" = None,
+    look: "Callable[[Callable[[], LrRangeTest]], None] | None" = None,
     judges: Sequence[Path] = (),
     ahead: Callable[[], None] | None = None,
-    shelf: "Shelf | None" = None,
+    shelf: "DataCache | None" = None,
 ) -> Path | None:
     """Everything that a recipe asks for; the run's folder, or None after a dry run.
 
@@ -156,87 +161,87 @@ def run(
     # Heavy imports wait until the recipe is known to be right: a typo is told at once.
     from accelerate.utils import set_seed
 
-    from finetune import (
-        analysis,
-        audit,
-        card,
+    from finetune.compute import accelerator as accelerator_module
+    from finetune.compute import frozen_cache, packing
+    from finetune.config.schema import for_multi_label
+    from finetune.data import checks
+    from finetune.data.corpus import corpus_hash, split_hash
+    from finetune.evaluation import analysis, metrics
+    from finetune.hub import push
+    from finetune.modeling import build, freezing, pretrained
+    from finetune.reporting import console_report, html_report, model_card
+    from finetune.reporting import results as results_module
+    from finetune.runtime import atomic_files, folder_lock
+    from finetune.runtime.cost_meter import CostMeter
+    from finetune.runtime.distributed import run_on_main, run_on_main_first
+    from finetune.tokenization import truncation_audit
+    from finetune.training import (
         checkpoint,
-        closing,
-        devices,
-        documents,
-        folds,
-        freezing,
+        finalize,
         loop,
         losses,
-        lr_range,
-        metrics,
-        model,
-        packing,
-        page,
-        prefix,
-        preflight,
-        pretrained,
-        publish,
-        report,
+        lr_finder,
+        messages,
+        prepared_data,
         resume,
         run_folder,
         stages,
-        state,
-        stopping,
-        summary,
+        stop_consensus,
         trackers,
+        train_state,
     )
-    from finetune.corpus import fingerprint, split_hash
-    from finetune.course import Course
-    from finetune.meter import Meter
-    from finetune.processes import main_first, main_only
-    from finetune.recipe import for_several_labels
-    from finetune.record import DivergedError, Record
+    from finetune.training.session import Session
+    from finetune.training.train_log import DivergedError, TrainLog
+    from finetune.tuning import cross_validation
 
     # This machine, and what must be right before anything is loaded.
-    started, meter = datetime.now().astimezone(), Meter()
-    shelf = documents.Shelf() if shelf is None else shelf
-    plan, accelerator = devices.set_up(recipe)
+    started, meter = datetime.now().astimezone(), CostMeter()
+    shelf = prepared_data.DataCache() if shelf is None else shelf
+    plan, accelerator = accelerator_module.start_accelerator(recipe)
     if ahead is not None:
-        main_only(accelerator, ahead)
-    hold = run_folder.Hold()  # the folder is ours for as long as this lives
-    start = main_only(accelerator, lambda: resume.choose(recipe.run, started, hold))
-    summary.say_notes(start.notes)
-    recipe = main_only(accelerator, lambda: resume.with_recorded_rates(recipe, start))
+        run_on_main(accelerator, ahead)
+    hold = folder_lock.FolderLock()  # the folder is ours for as long as this lives
+    start = run_on_main(accelerator, lambda: resume.locate_start(recipe.run, started, hold))
+    messages.print_notes(start.notes)
+    recipe = run_on_main(accelerator, lambda: resume.with_recorded_rates(recipe, start))
     score_of = recipe.score
-    wanted = main_first(
+    wanted = run_on_main_first(
         accelerator,
-        lambda: metrics.load(score_of.metrics, score_of.best, score_of.trust_remote_code),
+        lambda: metrics.load_metrics(score_of.metrics, score_of.best, score_of.trust_remote_code),
     )
     if not dry and watch is None and look is None:
-        main_only(accelerator, lambda: publish.check(recipe.publish))
+        run_on_main(accelerator, lambda: push.check_access(recipe.publish))
 
     # Documents → labels and splits → tokens.
-    summary.say_source(recipe)
+    console_report.print_source(recipe)
     only_tunes = watch is not None or look is not None
     many = recipe.run.folds if judges else None
-    corpus = documents.split(recipe, accelerator, shelf, folds=many, test=not only_tunes)
-    judged = main_only(accelerator, lambda: folds.logits(judges, corpus)) if judges else None
+    corpus = prepared_data.load_splits(recipe, accelerator, shelf, folds=many, test=not only_tunes)
+    judged = (
+        run_on_main(accelerator, lambda: cross_validation.held_out_logits(judges, corpus))
+        if judges
+        else None
+    )
     if corpus.multi_label:
-        recipe = for_several_labels(recipe)
-        wanted = metrics.load(
+        recipe = for_multi_label(recipe)
+        wanted = metrics.load_metrics(
             recipe.score.metrics,
             recipe.score.best,
             recipe.score.trust_remote_code,
             several=True,
         )
-    summary.say_notes(stopping.check(recipe, corpus, tries=watch is not None))
-    metrics.try_out(wanted, len(corpus.labels), corpus.multi_label)
+    messages.print_notes(stop_consensus.validate_stopping(recipe, corpus, tries=watch is not None))
+    metrics.check_metrics(wanted, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "data.prepare refuses train rows without labels"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
-    read = documents.read(recipe, corpus, accelerator, shelf)
-    freezing.check(recipe, pretrained.encoder_config(read.config))
+    read = prepared_data.tokenize_splits(recipe, corpus, accelerator, shelf)
+    freezing.validate_freezing(recipe, pretrained.encoder_config(read.config))
     tables, reads, max_length = read.tables, read.reads, read.max_length
-    summary.say_data(corpus, tables, max_length)
+    console_report.print_data(corpus, tables, max_length)
     sharded = accelerator.is_fsdp2
     if not sharded:
-        plan = packing.plan(plan, recipe, read.config)
-    choices = audit.of(
+        plan = packing.plan_packing(plan, recipe, read.config)
+    choices = truncation_audit.audit_truncation(
         corpus.train,
         corpus.labels,
         tables["train"],
@@ -247,44 +252,50 @@ def run(
         plan.micro_batch_tokens,
         recipe.train.batch_size,
     )
-    summary.say_audit(choices)
-    summary.say_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
+    console_report.print_audit(choices)
+    console_report.print_plan(recipe, plan, accelerator.num_processes, sharded, tables["train"])
     if dry:
-        summary.say_dry_run(recipe, tables["train"], start)
+        console_report.print_dry_run(recipe, tables["train"], start)
         return None
 
     # The encoder with its new head, the optimizer, the run's folder, and what stands in it.
-    all_stages = stages.of(recipe, len(corpus.train))
+    all_stages = stages.plan_stages(recipe, len(corpus.train))
     steps = all_stages[-1].end
-    stage = stages.at(all_stages, 0 if start.point is None else checkpoint.step_of(start.point))
-    builder = stages.Builder(read.source, corpus, tables, reads, plan, accelerator)
+    stage = stages.stage_at(
+        all_stages, 0 if start.point is None else checkpoint.step_of(start.point)
+    )
+    builder = stages.StageBuilder(read.source, corpus, tables, reads, plan, accelerator)
     classifier, frozen = builder.build(stage)
-    first_weights = model.first_weights(classifier, recipe.model, builder.priors(recipe))
+    first_weights = build.initial_weights_hash(classifier, recipe.model, builder.priors(recipe))
     # Of several stages, some may keep states.
-    states = "off" if frozen is None and stage.many == 1 else prefix.dtype(recipe, plan)
-    saved = run_folder.as_ran(recipe, plan, max_length, states, classifier)
+    states = "off" if frozen is None and stage.many == 1 else frozen_cache.cache_dtype(recipe, plan)
+    saved = run_folder.resolve_recipe(recipe, plan, max_length, states, classifier)
     tokens_hash = resume.tokens_hash(tables)
     ends = [one.end for one in all_stages if not one.is_last]
-    identity = resume.identity(recipe, saved, corpus, tokens_hash, classifier, first_weights, ends)
-    if main_only(accelerator, lambda: resume.nothing_left(start, saved, identity, steps)):
-        summary.say_finished(start.folder)
+    identity = resume.run_identity(
+        recipe, saved, corpus, tokens_hash, classifier, first_weights, ends
+    )
+    if run_on_main(accelerator, lambda: resume.has_nothing_left(start, saved, identity, steps)):
+        messages.print_finished(start.folder)
         return start.folder
     set_seed(recipe.run.seed, device_specific=True)  # dropout differs between processes
     if start.point is not None and stage.number > 1:  # its frozen layers may have been trained
-        so_far = stages.weights_at(start.point, accelerator)
-        state.put_weights(classifier, so_far, accelerator, partly=True)
+        so_far = stages.checkpoint_weights(start.point, accelerator)
+        train_state.load_weights(classifier, so_far, accelerator, partly=True)
     parts = builder.set_up(stage, classifier, frozen)
     del classifier, frozen  # a later stage lets go of them
     if look is not None:
         look(partial(builder.find_rate, stage, parts))
         return None
-    folder = main_only(accelerator, lambda: run_folder.claim(start, recipe.run, saved, hold))
-    accelerator.project_configuration.logging_dir = str(folder / "trackers")
-    main_only(
-        accelerator,
-        lambda: run_folder.write_json(folder / "preflight.json", preflight.as_json(corpus)),
+    folder = run_on_main(
+        accelerator, lambda: run_folder.claim_folder(start, recipe.run, saved, hold)
     )
-    course = Course(
+    accelerator.project_configuration.logging_dir = str(folder / "trackers")
+    run_on_main(
+        accelerator,
+        lambda: atomic_files.write_json(folder / "preflight.json", checks.as_json(corpus)),
+    )
+    course = Session(
         choices=recipe,
         saved=saved,
         accelerator=accelerator,
@@ -298,14 +309,14 @@ def run(
         wanted=wanted,
         folder=folder,
         identity=identity,
-        record=Record(accelerator, recipe.optim.max_grad_norm),
+        record=TrainLog(accelerator, recipe.optim.max_grad_norm),
         meter=meter,
         watch=watch,
     )
     del parts
     if start.point is not None:
         notes = course.go_on_from(start.point)
-        summary.say_resumed(start.point, course.record.steps, steps, notes)
+        messages.print_resumed(start.point, course.record.steps, steps, notes)
     course.find_rate()
     trackers.start(
         accelerator,
@@ -316,7 +327,7 @@ def run(
     )
 
     # Train on train; pick by validation, and calibrate by it; then, once, score test.
-    summary.say_training()
+    messages.print_training()
     course.begin()
     with course.stopping:
         while course.goes_on():
@@ -334,7 +345,7 @@ def run(
                     course.log_train,
                     meter.timed("validate", course.validate),
                     meter.timed("checkpoint", course.pause),
-                    loop.scheduled(len(corpus.train), stage.choices, course.standing.rate_scale),
+                    loop.lr_schedule(len(corpus.train), stage.choices, course.standing.rate_scale),
                     weights,
                     stage.begin,
                 )
@@ -345,14 +356,14 @@ def run(
         trackers.finish(accelerator)
         return course.folder
     with meter("close"):
-        outcome = closing.finish(course, plan.precision, judged)
+        outcome = finalize.finalize(course, plan.precision, judged)
 
     def analyse() -> dict[str, Any]:
         with meter("analyse"):
             told = analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
-        return told | {"lr_ranges": lr_range.read(course.folder)}
+        return told | {"lr_ranges": lr_finder.read_range_tests(course.folder)}
 
-    results = report.results(
+    results = results_module.build_results(
         recipe,
         started,
         accelerator.num_processes,
@@ -366,9 +377,9 @@ def run(
         course.stages,
         course.record,
         course.standing,
-        main_only(accelerator, analyse),
+        run_on_main(accelerator, analyse),
         hashes={
-            "data": fingerprint(corpus),
+            "data": corpus_hash(corpus),
             "test": split_hash(corpus.test),
             "recipe": resume.recipe_hash(saved),
             "tokens": tokens_hash,
@@ -380,7 +391,7 @@ def run(
 
     def write() -> None:
         predictions = course.folder / "predictions" / "test.jsonl"
-        report.write_predictions(
+        results_module.write_predictions(
             predictions,
             corpus.test,
             corpus.labels,
@@ -388,43 +399,43 @@ def run(
             corpus.multi_label,
             outcome.test.thresholds,
         )
-        card.write(results, recipe, read.source, course.folder)
-        run_folder.write_json(course.folder / "results.json", results)
-        page.write(results, course.folder)
+        model_card.write_card(results, recipe, read.source, course.folder)
+        atomic_files.write_json(course.folder / "results.json", results)
+        html_report.write_report(results, course.folder)
 
-    main_only(accelerator, write)
-    summary.say_results(results, course.folder)
+    run_on_main(accelerator, write)
+    console_report.print_results(results, course.folder)
     trackers.finish(accelerator)  # what follows may fail, and the run is over
     if recipe.publish.repo_id is not None:
-        done = main_only(
+        done = run_on_main(
             accelerator,
-            lambda: publish.push(
+            lambda: push.push(
                 course.folder,
                 recipe.publish,
                 trust_remote_code=recipe.model.trust_remote_code,
             ),
         )
-        terminal.say(f"Published: {done.url}", even_if_quiet=True)
+        console.print_line(f"Published: {done.url}", even_if_quiet=True)
     return course.folder
 
 
-def range_test(recipe: Recipe, listener: Listener) -> "Range":
+def range_test(recipe: Recipe, listener: SignalListener) -> "LrRangeTest":
     """The range test of a recipe, of its first stage where it has several, and no more of its run.
 
     Raises:
         InputError, StoppedError: as `run` does.
     """
-    found: list[Range] = []
+    found: list[LrRangeTest] = []
 
-    def look(find: "Callable[[], Range]") -> None:
-        terminal.be_quiet(False)
+    def look(find: "Callable[[], LrRangeTest]") -> None:
+        console.set_quiet(False)
         found.append(find())
 
-    terminal.be_quiet(True)  # until the test itself begins
+    console.set_quiet(True)  # until the test itself begins
     try:
         run(recipe.with_rate("auto"), listener, look=look)
     finally:
-        terminal.be_quiet(False)
+        console.set_quiet(False)
     return found[0]
 
 

@@ -119,7 +119,7 @@ def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
     import bench_size
     import bench_theirs
 
-    from finetune.problems import InputError
+    from finetune.runtime.errors import InputError
 
     kind, _, which = side.partition("-")
     try:

@@ -44,7 +44,7 @@ def main() -> int:
     if known.side is not None:
         print(json.dumps(ALONE[known.side](known.folder)))
         return 0
-    from finetune.problems import InputError
+    from finetune.runtime.errors import InputError
 
     try:
         found = bench(known, words)
@@ -99,9 +99,10 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def write_draw(known: argparse.Namespace, words: Sequence[str], draw: int, folder: Path) -> None:
     """The draw's rows as files: train.jsonl, test.jsonl; and where the encoder stands."""
-    from finetune import data, recipe_file, sources
+    from finetune.config import loader
+    from finetune.data import local_paths, prepare, sources
 
-    choices = recipe_file.load(
+    choices = loader.load(
         known.recipe,
         [
             *(f"data.source={known.data}", "data.config=null", "data.labels=null"),
@@ -109,7 +110,7 @@ def write_draw(known: argparse.Namespace, words: Sequence[str], draw: int, folde
             *(f"data.split_seed={draw}", f"model.source={known.encoder}", *words),
         ],
     )
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+    corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     for split in (corpus.train, corpus.test):
         with (folder / f"{split.name}.jsonl").open("w", encoding="utf-8") as out:
             assert split.labels is not None
@@ -117,7 +118,7 @@ def write_draw(known: argparse.Namespace, words: Sequence[str], draw: int, folde
                 line = {"text": text, "label": corpus.labels[int(label)]}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
     told = {
-        "encoder": sources.model_source(known.encoder),
+        "encoder": local_paths.resolve_model_source(known.encoder),
         "words": [
             *(f"data.source={folder}", "data.config=null", "data.labels=null"),
             *("data.rows_per_class=null", "data.train=train", "data.test=test"),
@@ -200,35 +201,38 @@ def probe(folder: Path) -> Numbers:
     """sklearn's logistic regression as it comes, on frozen mean-pooled states."""
     from sklearn.linear_model import LogisticRegression
 
-    from finetune import suspects
+    from finetune.evaluation import label_errors
 
     choices, corpus = prepared(folder)
-    suspects.vectors(choices, corpus, [corpus.train])  # the libraries plan each new shape once
+    label_errors.pooled_states(
+        choices, corpus, [corpus.train]
+    )  # the libraries plan each new shape once
     began = time.perf_counter()
-    [states] = suspects.vectors(choices, corpus, [corpus.train])
+    [states] = label_errors.pooled_states(choices, corpus, [corpus.train])
     model = LogisticRegression().fit(states, corpus.train.labels)
     seconds = time.perf_counter() - began
-    [states] = suspects.vectors(choices, corpus, [corpus.test])
+    [states] = label_errors.pooled_states(choices, corpus, [corpus.test])
     return {"accuracy": float(model.score(states, corpus.test.labels)), "seconds": seconds}
 
 
 def tfidf(folder: Path) -> Numbers:
     """The one that every report has beside the model."""
-    from finetune import baseline
+    from finetune.evaluation import baselines
 
     _, corpus = prepared(folder)
     assert corpus.test.labels is not None
-    found = baseline.tfidf(corpus)
+    found = baselines.tfidf_baseline(corpus)
     right = found.logits.argmax(axis=1) == corpus.test.labels
     return {"accuracy": float(right.mean()), "seconds": found.seconds}
 
 
 def prepared(folder: Path) -> Any:
     """The recipe of a draw, and its rows."""
-    from finetune import data, recipe_file, sources
+    from finetune.config import loader
+    from finetune.data import prepare, sources
 
-    choices = recipe_file.load(ROOT / "recipes" / "few_shot.yaml", about(folder)["words"])
-    return choices, data.prepare(sources.load_rows(choices.data), choices.data)
+    choices = loader.load(ROOT / "recipes" / "few_shot.yaml", about(folder)["words"])
+    return choices, prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
 
 
 ALONE = {"setfit": setfit, "probe": probe, "tfidf": tfidf}
@@ -236,7 +240,7 @@ ALONE = {"setfit": setfit, "probe": probe, "tfidf": tfidf}
 
 def table(found: Sequence[Numbers]) -> str:
     """A line for each side: accuracy of each draw, mean; seconds of training, and of the whole."""
-    from finetune import terminal
+    from finetune.runtime import console
 
     draws = sorted({one["draw"] for one in found})
     rows = [["test accuracy, %", *(f"draw {d}" for d in draws), "mean", "seconds", "whole"]]
@@ -251,7 +255,7 @@ def table(found: Sequence[Numbers]) -> str:
         ]
         cells = [f"{right[draw]:.1f}" if draw in right else "" for draw in draws]
         rows.append([side, *cells, *(f"{mean:.1f}" for mean in means)])
-    return terminal.table(rows)
+    return console.format_table(rows)
 
 
 if __name__ == "__main__":

@@ -16,25 +16,16 @@ import torch
 from bench_shown import Numbers
 from torch import nn
 
-from finetune import (
-    data,
-    freezing,
-    hardware,
-    loop,
-    model,
-    optim,
-    packing,
-    prefix,
-    pretrained,
-    recipe,
-    recipe_file,
-    scoring,
-    sources,
-    terminal,
-    tokens,
-)
-from finetune.corpus import Corpus
-from finetune.record import Record
+from finetune.compute import frozen_cache, hardware_plan, packing
+from finetune.config import loader, schema
+from finetune.data import local_paths, prepare, sources
+from finetune.data.corpus import Corpus
+from finetune.evaluation import scoring
+from finetune.modeling import build, freezing, pretrained, saved_model
+from finetune.runtime import console
+from finetune.tokenization import token_table
+from finetune.training import loop, optimizer
+from finetune.training.train_log import TrainLog
 
 
 class Mark(NamedTuple):
@@ -45,55 +36,59 @@ class Mark(NamedTuple):
     tokens: int
 
 
-def loaded(known: argparse.Namespace, words: Sequence[str]) -> tuple[recipe.Recipe, Corpus, str]:
+def loaded(known: argparse.Namespace, words: Sequence[str]) -> tuple[schema.Recipe, Corpus, str]:
     """The recipe, its documents, and where the encoder is."""
-    terminal.quiet_libraries()
-    terminal.speak_only_if(False)  # what is printed are the numbers
+    console.quiet_libraries()
+    console.speak_only_if(False)  # what is printed are the numbers
     if known.optimizer is not None:
         words = [*words, f"optim.name={known.optimizer}", "optim.head_scale=1"]
-    choices = recipe_file.load(known.recipe, words)
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
-    return choices, corpus, sources.model_source(choices.model.source)
+    choices = loader.load(known.recipe, words)
+    corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
+    return choices, corpus, local_paths.resolve_model_source(choices.model.source)
 
 
 class Ours:
     """What `finetune/run.py` builds of a recipe."""
 
     def __init__(
-        self, choices: recipe.Recipe, source: str, labels: Sequence[str], passes: float = 1
+        self, choices: schema.Recipe, source: str, labels: Sequence[str], passes: float = 1
     ) -> None:
         from accelerate import Accelerator
 
-        plan = hardware.plan(choices.model, choices.train)
+        plan = hardware_plan.plan_hardware(choices.model, choices.train)
         mixed = "no" if plan.precision == "fp32" else plan.precision
         self.accelerator = Accelerator(mixed_precision=mixed)
-        hardware.set_up(plan)
+        hardware_plan.apply_plan(plan)
         self.tokenizer = pretrained.load_tokenizer(source, choices.model)
         config = pretrained.load_config(source, choices.model)
-        self.length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
+        self.length = token_table.resolve_max_length(
+            choices.data.max_length, pretrained.max_positions(config)
+        )
         self.tokenizer.model_max_length = self.length
-        self.choices, self.plan = choices, packing.plan(plan, choices, config)
-        self.bare = model.build(source, choices.model, labels, self.plan.attention, seed=0)
-        self.prefix = prefix.attach(self.bare, choices, passes)
+        self.choices, self.plan = choices, packing.plan_packing(plan, choices, config)
+        self.bare = build.build_classifier(
+            source, choices.model, labels, self.plan.attention, seed=0
+        )
+        self.prefix = frozen_cache.attach_frozen_prefix(self.bare, choices, passes)
         self.model, self.optimizer = self.accelerator.prepare(
-            self.bare, optim.build(self.bare, choices.optim)
+            self.bare, optimizer.build_optimizer(self.bare, choices.optim)
         )
         self.packs = False
 
-    def encode(self, texts: Sequence[str]) -> tokens.TokenTable:
-        return tokens.encode(texts, self.tokenizer, self.length)
+    def encode(self, texts: Sequence[str]) -> token_table.TokenTable:
+        return token_table.encode(texts, self.tokenizer, self.length)
 
-    def pack(self, table: tokens.TokenTable) -> tokens.TokenTable:
+    def pack(self, table: token_table.TokenTable) -> token_table.TokenTable:
         """The table as the run gives it to the loop."""
         if not self.plan.packed:
             return table
         if not self.packs:
-            packing.attach(self.bare)
+            packing.attach_packed_layers(self.bare)
             self.packs = True
         return packing.PackedTable.of(table, 0 if self.prefix is None else self.prefix.boundary)
 
-    def fit(self, table: tokens.TokenTable, labels: Any, steps: int) -> list[Mark]:
-        record = Record(self.accelerator, self.choices.optim.max_grad_norm)
+    def fit(self, table: token_table.TokenTable, labels: Any, steps: int) -> list[Mark]:
+        record = TrainLog(self.accelerator, self.choices.optim.max_grad_norm)
         marks = [Mark(time.perf_counter(), 0, 0)]
 
         def pause(step: int, scored: bool) -> bool:
@@ -110,11 +105,11 @@ class Ours:
         )  # fmt: skip
         return marks
 
-    def logits(self, table: tokens.TokenTable) -> Any:
+    def logits(self, table: token_table.TokenTable) -> Any:
         return scoring.logits_of(self.model, table, self.accelerator, self.plan.micro_batch_tokens)
 
 
-def with_steps(choices: recipe.Recipe, steps: int) -> recipe.Recipe:
+def with_steps(choices: schema.Recipe, steps: int) -> schema.Recipe:
     """The recipe with a schedule of so many steps, over as many epochs as they need."""
     train = choices.train.model_copy(update={"max_steps": steps, "epochs": steps})
     return choices.model_copy(update={"train": train})
@@ -148,7 +143,7 @@ def ours(known: argparse.Namespace, words: Sequence[str]) -> Numbers:
     found = made.logits(test).argmax(axis=1)
     seconds = time.perf_counter() - began
     if known.folder is not None:  # for `pipeline`
-        model.save(made.bare, made.tokenizer, known.folder / "model")
+        saved_model.save_classifier(made.bare, made.tokenizer, known.folder / "model")
         (known.folder / "found.json").write_text(json.dumps(found.tolist()))
     mean = float(table.lengths.mean())
     paced = pace(marks, known.warmup, mean)
@@ -202,7 +197,7 @@ class Product(NamedTuple):
 def products(net: Any) -> Iterator[Product]:
     """The products with the layers' weights, from below; query, key and value are one."""
     below = net.get_input_embeddings().weight.requires_grad  # whether something there is trained
-    for block in freezing.layers(net.base_model):
+    for block in freezing.encoder_layers(net.base_model):
         for parent in block.modules():
             linear = [part for part in parent.children() if isinstance(part, nn.Linear)]
             for inputs, group in itertools.groupby(linear, lambda part: part.in_features):

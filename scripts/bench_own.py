@@ -10,8 +10,9 @@ import numpy as np
 from bench_ours import Ours, loaded, pace
 from bench_shown import Numbers, peak_memory
 
-from finetune import batches, data, prefix, sources
-from finetune.tokens import TokenTable
+from finetune.compute import frozen_cache, micro_batches
+from finetune.data import prepare, sources
+from finetune.tokenization.token_table import TokenTable
 
 SHORT, LONG = 64, 512  # tokens of the documents whose memory is compared
 PEAK = 3  # steps after which memory grows no more: gradients and momentum stand since the first
@@ -31,11 +32,11 @@ def frozen(known: argparse.Namespace, words: Sequence[str], kept: bool) -> Numbe
                 "these frozen states cannot be kept: dropout is on, or see prefix.attach"
             )
         before = time.perf_counter()
-        tables = prefix.fill(
+        tables = frozen_cache.fill_cache(
             made.prefix, made.model, tables, choices, made.plan, made.accelerator
         )  # as run.py does
         numbers["fill"] = time.perf_counter() - before
-    steps = batches.steps_per_epoch(len(corpus.train), choices.train.batch_size)
+    steps = micro_batches.steps_per_epoch(len(corpus.train), choices.train.batch_size)
     marks = made.fit(made.pack(tables["train"]), corpus.train.labels, known.warmup + steps)
     paced = pace(marks, known.warmup, mean)
     return numbers | paced | {"epoch": paced["seconds"], "tokens_per_row": mean}
@@ -73,12 +74,12 @@ def prepared(
     known: argparse.Namespace, words: Sequence[str], file: Path, made: Ours
 ) -> tuple[Numbers, TokenTable, np.ndarray]:
     """Documents in a file → splits → tokens, with the seconds a row of both."""
-    from finetune import recipe_file
+    from finetune.config import loader
 
     given = [f"data.source={file}", "data.train=auto", "data.validation=carve", "data.test=carve"]
-    choices = recipe_file.load(known.recipe, [*words, *given])
+    choices = loader.load(known.recipe, [*words, *given])
     began = time.perf_counter()
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+    corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     ready = time.perf_counter()
     tables = [made.encode(split.texts) for split in corpus.splits()]
     ended, many = time.perf_counter(), sum(len(table) for table in tables)
@@ -90,10 +91,12 @@ def prepared(
 def planned(made: Ours, table: TokenTable) -> None:
     """Every micro-batch of an epoch, as the loop plans it."""
     size, lengths = made.choices.train.batch_size, table.lengths
-    order = batches.epoch_order(len(table), seed=0, epoch=0)
-    for step in range(batches.steps_per_epoch(len(table), size)):
-        taken = batches.step_rows(order, size, step)
-        batches.process_parts(taken, lengths, 1, 0, made.plan.micro_batch_tokens, False)
+    order = micro_batches.epoch_order(len(table), seed=0, epoch=0)
+    for step in range(micro_batches.steps_per_epoch(len(table), size)):
+        taken = micro_batches.step_rows(order, size, step)
+        micro_batches.process_micro_batches(
+            taken, lengths, 1, 0, made.plan.micro_batch_tokens, False
+        )
 
 
 def timed(call: Callable[[], None]) -> float:

@@ -25,9 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune import inputs, terminal
-from finetune.records import Asked
-from finetune.streams import Reach, records
+from finetune.inference import inputs
+from finetune.inference.records import RequestedColumns
+from finetune.inference.row_streams import ReadProgress, read_records
+from finetune.runtime import console
 
 SCRIPT = Path(__file__).with_name("predict.py")
 
@@ -47,15 +48,15 @@ def main() -> int:
     add("--words", type=int, default=8)
     add("--sizes", type=int, nargs="+", default=[50_000, 1_000_000])
     known = parser.parse_args()
-    terminal.quiet_libraries()
+    console.quiet_libraries()
     {"speed": speed, "memory": memory, "kills": kills}[known.what](known)
     return 0
 
 
 def documents(known: argparse.Namespace, *keep: str) -> Iterator[tuple[str, Any]]:
-    asked = Asked(("text",), keep=keep)
-    for item in inputs.find(inputs.Where(known.data)):
-        for row in records(item, asked, Reach()):
+    asked = RequestedColumns(("text",), keep=keep)
+    for item in inputs.find_inputs(inputs.InputSpec(known.data)):
+        for row in read_records(item, asked, ReadProgress()):
             if row.error is None:
                 yield row.texts[0], *row.beside
 
@@ -64,7 +65,7 @@ def speed(known: argparse.Namespace) -> None:
     import torch
     from transformers import pipeline
 
-    from finetune.predict import Classifier, find_model
+    from finetune.inference.classifier import Classifier, find_model
 
     rows = list(itertools.islice(documents(known, "label"), known.rows))
     texts, truth = [row[0] for row in rows], [row[1] for row in rows]
@@ -96,8 +97,10 @@ def speed(known: argparse.Namespace) -> None:
                 f"{100 * statistics.mean(right):.2f} %",
             )
         )
-    terminal.say(f"{len(texts):,} rows, {known.rounds} rounds, {torch.get_num_threads()} threads")
-    terminal.say(terminal.table(table))
+    console.print_line(
+        f"{len(texts):,} rows, {known.rounds} rounds, {torch.get_num_threads()} threads"
+    )
+    console.print_line(console.format_table(table))
 
 
 def memory(known: argparse.Namespace) -> None:
@@ -111,7 +114,9 @@ def memory(known: argparse.Namespace) -> None:
             began = time.perf_counter()
             peak = _peak([known.model, str(file), "--output", f"{file}.csv", "--quiet"])
             rate = many / (time.perf_counter() - began)
-            terminal.say(f"{many:>9,} rows  peak memory {peak:,.0f} MB  {rate:,.0f} rows/s in all")
+            console.print_line(
+                f"{many:>9,} rows  peak memory {peak:,.0f} MB  {rate:,.0f} rows/s in all"
+            )
 
 
 def _peak(words: list[str]) -> float:
@@ -156,7 +161,7 @@ def kills(known: argparse.Namespace) -> None:
             out.unlink()
         subprocess.run([sys.executable, str(SCRIPT), *words], check=True, capture_output=True)
         assert _hash(out) == never_stopped, "rows were lost, doubled or changed"
-        terminal.say(f"{struck} kills in jobs of {whole:.0f} s: the same {known.rows:,} rows")
+        console.print_line(f"{struck} kills in jobs of {whole:.0f} s: the same {known.rows:,} rows")
 
 
 def _hash(file: Path) -> str:

@@ -18,15 +18,15 @@ KINDS = ("short", "mixed", "long")  # of documents, whose memory is compared
 
 
 def table(found: Found) -> str:
-    from finetune import terminal
+    from finetune.runtime import console
 
     if "kept" in found:
-        return terminal.table(_frozen(found))
+        return console.format_table(_frozen(found))
     if next(iter(found)).startswith("prepare-"):
-        return terminal.table(_prepared(found))
+        return console.format_table(_prepared(found))
     if not any(side.startswith("rows-") for side in found):
-        return terminal.table(_sides(found))
-    return f"{terminal.table(_rows(found))}\n\n{terminal.table(_memory(found))}"
+        return console.format_table(_sides(found))
+    return f"{console.format_table(_rows(found))}\n\n{console.format_table(_memory(found))}"
 
 
 def _sides(found: Found) -> list[list[str]]:

@@ -12,19 +12,14 @@ import numpy as np
 from bench_ours import loaded
 from bench_shown import Numbers
 
-from finetune import (
-    data,
-    preflight,
-    pretrained,
-    reading,
-    recipe_file,
-    sources,
-    token_cache,
-    tokens,
-)
-from finetune.corpus import Corpus
-from finetune.run_folder import write_json
-from finetune.word_triples import spans
+from finetune.config import loader
+from finetune.data import checks, sources
+from finetune.data import prepare as prepare_module
+from finetune.data.corpus import Corpus
+from finetune.data.word_triples import spans
+from finetune.modeling import pretrained
+from finetune.runtime.atomic_files import write_json
+from finetune.tokenization import document_format, token_cache, token_table
 
 REPLACED = 0.3  # of a document's words, by any others
 AT_ONCE = 10_000  # documents that are drawn together
@@ -36,17 +31,21 @@ def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbe
     choices, corpus, source = loaded(known, words)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
     config = pretrained.load_config(source, choices.model)
-    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
-    reads = reading.Reading.of_recipe(choices.data, length)
+    length = token_table.resolve_max_length(
+        choices.data.max_length, pretrained.max_positions(config)
+    )
+    reads = document_format.DocumentFormat.of_recipe(choices.data, length)
     reads.set_up(tokenizer)
 
     def go(file: Path) -> Numbers:
         given = [f"data.source={file}", "data.text=text", "data.label=label", "data.train=auto"]
         carved = ["data.validation=carve", "data.test=carve"]
-        own = recipe_file.load(known.recipe, [*words, *given, *carved])
+        own = loader.load(known.recipe, [*words, *given, *carved])
         began = time.perf_counter()
-        prepared = data.prepare(sources.load_rows(own.data, known.folder), own.data)
-        write_json(known.folder / "preflight.json", preflight.as_json(prepared))
+        prepared = prepare_module.prepare_corpus(
+            sources.load_rows(own.data, known.folder), own.data
+        )
+        write_json(known.folder / "preflight.json", checks.as_json(prepared))
         splits = prepared.splits()
         ready = time.perf_counter()
         tables = [

@@ -16,24 +16,18 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from finetune import (
-    collapse,
-    data,
-    hardware,
-    loop,
-    metrics,
-    model,
-    optim,
-    pretrained,
-    recipe_file,
-    scoring,
-    sources,
-    tokens,
-)
-from finetune.problems import InputError
-from finetune.recipe import Recipe
-from finetune.record import DivergedError, Record
-from finetune.terminal import quiet_libraries, speak_only_if, table
+from finetune.compute import hardware_plan
+from finetune.config import loader
+from finetune.config.schema import Recipe
+from finetune.data import local_paths, prepare, sources
+from finetune.evaluation import metrics, scoring
+from finetune.modeling import build, pretrained
+from finetune.runtime.console import format_table, quiet_libraries, speak_only_if
+from finetune.runtime.errors import InputError
+from finetune.tokenization import token_table
+from finetune.training import divergence, loop
+from finetune.training import optimizer as optimizer_module
+from finetune.training.train_log import DivergedError, TrainLog
 
 RATES = (0.03, 0.3, 1.0, 3.0, 30.0)
 CLIPPING = ("1.0", "null")
@@ -73,7 +67,7 @@ def main() -> int:
     speak_only_if(False)
     try:
         runs = [
-            train(recipe_file.load(known.recipe, [*words, *more(rate, clipping, seed)]))
+            train(loader.load(known.recipe, [*words, *more(rate, clipping, seed)]))
             for clipping in CLIPPING
             for rate in RATES
             for seed in range(known.seeds)
@@ -81,7 +75,7 @@ def main() -> int:
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
-    print(table([HEAD, *(run.row() for run in runs)]))
+    print(format_table([HEAD, *(run.row() for run in runs)]))
     conclude(runs)
     return 0
 
@@ -100,26 +94,33 @@ def more(rate: float, clipping: str, seed: int) -> list[str]:
 
 def train(choices: Recipe) -> Run:
     """One run, in full."""
-    plan = hardware.plan(choices.model, choices.train)
+    plan = hardware_plan.plan_hardware(choices.model, choices.train)
     accelerator = Accelerator(mixed_precision="no" if plan.precision == "fp32" else plan.precision)
-    hardware.set_up(plan)
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
+    hardware_plan.apply_plan(plan)
+    corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     truth, labels = corpus.validation.labels, corpus.train.labels
     assert truth is not None
     assert labels is not None
-    source = sources.model_source(choices.model.source)
+    source = local_paths.resolve_model_source(choices.model.source)
     config = pretrained.load_config(source, choices.model)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
-    length = tokens.max_length(choices.data.max_length, pretrained.max_positions(config))
+    length = token_table.resolve_max_length(
+        choices.data.max_length, pretrained.max_positions(config)
+    )
     tables = [
-        tokens.encode(split.texts, tokenizer, length) for split in (corpus.train, corpus.validation)
+        token_table.encode(split.texts, tokenizer, length)
+        for split in (corpus.train, corpus.validation)
     ]
     seed = choices.run.seed
-    classifier = model.build(source, choices.model, corpus.labels, plan.attention, seed=seed)
+    classifier = build.build_classifier(
+        source, choices.model, corpus.labels, plan.attention, seed=seed
+    )
     set_seed(seed)
-    prepared, optimizer = accelerator.prepare(classifier, optim.build(classifier, choices.optim))
-    wanted = metrics.load(("accuracy",), "accuracy", trust_remote_code=False)
-    guess = collapse.guess_loss(truth, np.bincount(labels) / len(labels))
+    prepared, optimizer = accelerator.prepare(
+        classifier, optimizer_module.build_optimizer(classifier, choices.optim)
+    )
+    wanted = metrics.load_metrics(("accuracy",), "accuracy", trust_remote_code=False)
+    guess = divergence.constant_guess_loss(truth, np.bincount(labels) / len(labels))
     assert isinstance(choices.optim.lr, float)
     run = Run(choices.optim.lr, str(choices.optim.max_grad_norm), seed)
 
@@ -129,8 +130,8 @@ def train(choices: Recipe) -> Run:
         )
         loss, loss_se = scores.values["loss"], scores.values["loss_se"]
         best = guess * min(run.losses, default=1.0) if run.losses else None
-        run.ratios.append(collapse.spread_over_size(scores.logits))
-        run.alarms.append(collapse.has_collapsed(scores.logits, loss, loss_se, guess, best))
+        run.ratios.append(divergence.spread_over_size(scores.logits))
+        run.alarms.append(divergence.has_collapsed(scores.logits, loss, loss_se, guess, best))
         run.losses.append(loss / guess)
         run.accuracy = scores.values["accuracy"]
         one_answer = len(np.unique(scores.logits.argmax(axis=1))) == 1
@@ -139,7 +140,7 @@ def train(choices: Recipe) -> Run:
     try:
         loop.fit(
             prepared, optimizer, tables[0], labels, choices, plan.micro_batch_tokens, accelerator,
-            Record(accelerator, choices.optim.max_grad_norm),
+            TrainLog(accelerator, choices.optim.max_grad_norm),
             log=lambda step, line: None,
             validate=validate,
             pause=lambda step, scored: False,
@@ -165,7 +166,7 @@ def conclude(runs: list[Run]) -> None:
         highest = max(run.ratios[-1] for run in collapsed)
         missed = sum(not any(run.alarms) for run in collapsed)
         print(f"highest at the end of one that collapsed: {highest:.3g}; not seen: {missed}")
-    print(f"thresholds: spread over size {collapse.SAME}, loss over a guess {collapse.WORSE}")
+    print(f"thresholds: spread over size {divergence.SAME}, loss over a guess {divergence.WORSE}")
 
 
 if __name__ == "__main__":

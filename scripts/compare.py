@@ -10,10 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from finetune import comparison
-from finetune.problems import InputError
-from finetune.run_folder import write_whole
-from finetune.terminal import say, say_wrapped
+from finetune.reporting import compare
+from finetune.runtime.atomic_files import write_text
+from finetune.runtime.console import print_line, print_wrapped
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -27,20 +27,20 @@ def main() -> int:
     try:
         if len(known.runs) < 2:
             raise InputError(f"expected two run folders or more, got {known.runs[0]} alone")
-        found = comparison.compare([comparison.read(run) for run in known.runs])
-        write_whole(known.page, comparison.as_page(found))
+        found = compare.compare_runs([compare.read_run(run) for run in known.runs])
+        write_text(known.page, compare.as_page(found))
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
     if known.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    say(f"{found['rows']:,} test documents\n")
-    say(comparison.as_text(found))
-    say()
+    print_line(f"{found['rows']:,} test documents\n")
+    print_line(compare.as_text(found))
+    print_line()
     for pair in found["pairs"]:
-        say_wrapped(comparison.verdict(pair), mark="")
-    say(f"\nReport: {known.page}")
+        print_wrapped(compare.verdict(pair), mark="")
+    print_line(f"\nReport: {known.page}")
     return 0
 
 

@@ -12,8 +12,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from finetune import terminal
-from finetune.problems import InputError
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,18 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
 def export(known: argparse.Namespace) -> None:
     # Heavy imports wait until the command line is known to be right.
     try:
-        import onnx  # noqa: F401
+        import onnx  # noqa: F401 # before torch looks for it, to say what is missing
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install -e '.[onnx]'") from None
     import numpy as np
 
-    from finetune import inputs, onnx_export
-    from finetune.predict import Classifier, find_model
-    from finetune.problems import Collected
-    from finetune.records import Asked
-    from finetune.streams import Reach, records
+    from finetune.inference import inputs, onnx_export
+    from finetune.inference.classifier import Classifier, find_model
+    from finetune.inference.records import RequestedColumns
+    from finetune.inference.row_streams import ReadProgress, read_records
+    from finetune.runtime.errors import Collected
 
     problems = Collected()
     if known.out.exists():
@@ -65,15 +65,20 @@ def export(known: argparse.Namespace) -> None:
     with problems.within():
         source = find_model(known.model)
     with problems.within():
-        items = inputs.find(inputs.Where(known.data, split=known.split))
+        items = inputs.find_inputs(inputs.InputSpec(known.data, split=known.split))
     problems.tell()
-    terminal.quiet_libraries()
+    console.quiet_libraries()
     classifier = Classifier(source, engine="torch", precision="fp32", threads=known.threads)
     keep = (known.label,) if known.label else ()
     wanted = classifier.reading.wanted()
-    asked = Asked(classifier.columns, wanted, "the model's", keep=keep, kept="--label")
-    inputs.check(items, asked)
-    every = (row for item in items for row in records(item, asked, Reach()) if row.error is None)
+    asked = RequestedColumns(classifier.columns, wanted, "the model's", keep=keep, kept="--label")
+    inputs.check_inputs(items, asked)
+    every = (
+        row
+        for item in items
+        for row in read_records(item, asked, ReadProgress())
+        if row.error is None
+    )
     rows = list(itertools.islice(every, known.rows))
     if not rows:
         raise InputError(f"{known.data}: no row that can be read")
@@ -90,7 +95,7 @@ def export(known: argparse.Namespace) -> None:
                 f"{', '.join(unknown[:5])}"
             )
         truth = np.array([index[label] for label in found])
-    checks = onnx_export.export(
+    checks = onnx_export.export_onnx(
         classifier, source, known.out, rows, truth, known.int8, known.threads
     )
     table = [("", "torch's labels", "logits off by", "accuracy", "rows/s", "MB")]
@@ -105,9 +110,9 @@ def export(known: argparse.Namespace) -> None:
         )
         for check in checks
     ]
-    terminal.say(f"{len(rows):,} rows")
-    terminal.say(terminal.table(table))
-    terminal.say(f"\nWritten to {known.out}: {checks[-1].name}")
+    console.print_line(f"{len(rows):,} rows")
+    console.print_line(console.format_table(table))
+    console.print_line(f"\nWritten to {known.out}: {checks[-1].name}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune import data, files, recipe_file, sources, suspects, terminal
-from finetune.problems import InputError
-from finetune.rows import Wanted
+from finetune.config import loader
+from finetune.data import files, prepare, sources
+from finetune.data.rows import ColumnSpec
+from finetune.evaluation import label_errors
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -29,14 +32,16 @@ def main() -> int:
     parser.add_argument("--truth", type=Path, metavar="FILE", help="the rows with right labels")
     known, words = parser.parse_known_args()
     try:
-        suspects.require()
-        terminal.quiet_libraries()
-        choices = recipe_file.load(known.recipe, words)
-        corpus = data.prepare(sources.load_rows(choices.data, choices.cache.folder()), choices.data)
+        label_errors.require_cleanlab()
+        console.quiet_libraries()
+        choices = loader.load(known.recipe, words)
+        corpus = prepare.prepare_corpus(
+            sources.load_rows(choices.data, choices.cache.folder()), choices.data
+        )
         splits = [split for split in (corpus.train, corpus.validation) if len(split)]
         truth = {}
         if known.truth is not None:
-            wanted = Wanted(choices.data.columns(), choices.data.label, needs_label=True)
+            wanted = ColumnSpec(choices.data.columns(), choices.data.label, needs_label=True)
             right = files.read_file(known.truth, wanted)
             numbers = {
                 right.places.within(i): str(label) for i, label in enumerate(right.labels or ())
@@ -47,15 +52,15 @@ def main() -> int:
                     if within not in numbers:
                         raise InputError(f"--truth: {known.truth} has no {within}, as {place} is")
                     truth[place] = numbers[within]
-        found = suspects.judged(choices, corpus, splits)
-        suspects.write(found, known.output)
+        found = label_errors.load_corpus(choices, corpus, splits)
+        label_errors.write_suspects(found, known.output)
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
     likely = sum(one.likely_wrong for one in found)
     print(f"{len(found):,} rows judged, {likely:,} of them likely wrong: {known.output}")
     if truth:
-        wrong = suspects.hits(found, truth)
+        wrong = label_errors.score_against_truth(found, truth)
         total = int(wrong.sum())
         for many in sorted({total, 2000, likely} & set(range(1, len(found) + 1))):
             chance = round(wrong.mean() * many)

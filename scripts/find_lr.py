@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from finetune import recipe_file, run, terminal
-from finetune.problems import InputError, StoppedError
-from finetune.signals import Listener
+from finetune import run
+from finetune.config import loader
+from finetune.runtime import console
+from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.signals import SignalListener
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where the drawing goes (default: %(default)s)",
     )
     known, words = parser.parse_known_args(arguments)
-    with Listener() as listener:
+    with SignalListener() as listener:
         try:
             listener.moment = "in the range test"
-            choices = recipe_file.load(known.recipe, [*words, "run.resume=null"])
+            choices = loader.load(known.recipe, [*words, "run.resume=null"])
             if not known.page.parent.is_dir():
                 expected = "expected a file in a folder that exists"
                 raise InputError(f"--page: {expected}, got {known.page}")
             found = run.range_test(choices, listener)
-            from finetune import page  # torch and all: after a typo had its chance
+            from finetune.reporting import html_report  # torch and all: after a typo had its chance
 
-            page.write_range(asdict(found), choices.run.name or "", known.page)
+            html_report.write_range_report(asdict(found), choices.run.name or "", known.page)
         except InputError as error:
             print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
             return 2
@@ -48,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(str(error).split(";")[0], file=sys.stderr)
             return error.exit_code
     where = "lr of the first of train.stages" if choices.train.stages else "optim.lr"
-    terminal.say(f"{where}: {found.rate:g}")
-    terminal.say_wrapped(found.why, mark="  ")
-    terminal.say(f"Page: {known.page}")
+    console.print_line(f"{where}: {found.rate:g}")
+    console.print_wrapped(found.why, mark="  ")
+    console.print_line(f"Page: {known.page}")
     return 0
 
 

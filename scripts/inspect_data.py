@@ -11,11 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune import data, preflight, recipe_file, sources, summary, terminal
-from finetune.corpus import Corpus
-from finetune.problems import InputError
-from finetune.recipe import Recipe
-from finetune.run_folder import write_json
+from finetune.config import loader
+from finetune.config.schema import Recipe
+from finetune.data import checks, prepare, sources
+from finetune.data.corpus import Corpus
+from finetune.reporting import console_report
+from finetune.runtime import console
+from finetune.runtime.atomic_files import write_json
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -30,19 +33,19 @@ def main() -> int:
     try:
         if known.json is not None and known.json.is_dir():
             raise InputError(f"--json: expected a file, found the folder {known.json}")
-        terminal.quiet_libraries()
-        recipe = recipe_file.load(known.recipe, words)
-        summary.say_source(recipe)
+        console.quiet_libraries()
+        recipe = loader.load(known.recipe, words)
+        console_report.print_source(recipe)
         corpus, stops = look(recipe)
-        found = preflight.as_json(corpus)
+        found = checks.as_json(corpus)
         if known.json is not None:
             write_json(known.json, found, "set --json to")
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
-    summary.say_inspected(corpus, found)
+    console_report.print_inspected(corpus, found)
     if known.json is not None:
-        terminal.say(f"\nAll of it: {known.json}")
+        console.print_line(f"\nAll of it: {known.json}")
     for problem in stops:
         print(f"error: a run stops here: {problem}", file=sys.stderr)
     return 2 if stops else 0
@@ -56,12 +59,12 @@ def look(recipe: Recipe) -> tuple[Corpus, tuple[str, ...]]:
     """
     home = recipe.cache.folder()
     try:
-        return data.prepare(sources.load_rows(recipe.data, home), recipe.data), ()
+        return prepare.prepare_corpus(sources.load_rows(recipe.data, home), recipe.data), ()
     except InputError as stopped:
         mild = recipe.data.never_stopping()
         if mild == recipe.data:
             raise
-        return data.prepare(sources.load_rows(mild, home), mild), stopped.problems
+        return prepare.prepare_corpus(sources.load_rows(mild, home), mild), stopped.problems
 
 
 if __name__ == "__main__":

@@ -19,25 +19,25 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from finetune import problems, terminal
-from finetune.problems import InputError, StoppedError
+from finetune.runtime import console, errors
+from finetune.runtime.errors import InputError, StoppedError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     known = parser().parse_args(arguments)
-    terminal.be_quiet(known.quiet, known.json)
+    console.set_quiet(known.quiet, known.json)
     try:
         with listening():
-            return terminal.end(_run(known))
+            return console.exit_with(_run(known))
     except InputError as error:
-        return terminal.end(2, *(f"error: {problem}" for problem in error.problems))
+        return console.exit_with(2, *(f"error: {problem}" for problem in error.problems))
     except StoppedError as error:
-        return terminal.end(error.exit_code, str(error))
+        return console.exit_with(error.exit_code, str(error))
     except OSError as error:
-        mendable = problems.from_os_error(error)
+        mendable = errors.from_os_error(error)
         if mendable is None:
             raise
-        return terminal.end(2, *(f"error: {problem}" for problem in mendable.problems))
+        return console.exit_with(2, *(f"error: {problem}" for problem in mendable.problems))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,12 +83,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(known: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
-    from finetune import job
-    from finetune.inputs import Where
+    from finetune.inference import batch_job
+    from finetune.inference.inputs import InputSpec
 
-    choices = job.Choices(
+    choices = batch_job.JobOptions(
         model=known.model,
-        where=Where(known.input, known.split, known.config, known.format, known.txt),
+        where=InputSpec(known.input, known.split, known.config, known.format, known.txt),
         out=known.output,
         errors=known.errors,
         text=tuple(known.text),
@@ -105,15 +105,15 @@ def _run(known: argparse.Namespace) -> int:
         revision=known.revision,
         trust_remote_code=known.trust_remote_code,
     )
-    found = job.run(choices)
+    found = batch_job.run_job(choices)
     if found is None:
-        terminal.say(
+        console.print_line(
             f"{known.output} is there already, and no unfinished job of it: left as it is, "
             "whatever model and input it is of; --overwrite answers anew",
             even_if_quiet=True,
         )
         return 0
-    if not terminal.speaks():
+    if not console.speaks():
         return 0
     if known.json:
         print(json.dumps(asdict(found), ensure_ascii=False))
@@ -122,15 +122,15 @@ def _run(known: argparse.Namespace) -> int:
     done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"
     if found.computed < found.rows:
         done += f" ({found.rows - found.computed:,} stood there already)"
-    terminal.say(f"\n{done}", even_if_quiet=True)
+    console.print_line(f"\n{done}", even_if_quiet=True)
     for label, many in found.counts.items():
-        terminal.say(f"  {many:>11,}  {label}")
+        console.print_line(f"  {many:>11,}  {label}")
     for many, what in ((found.abstained, "without a label"), (found.errors, "could not be read")):
         if many:
-            terminal.say(f"  {many:>11,}  {what}", even_if_quiet=True)
-    terminal.say(f"Written to {known.output}", even_if_quiet=True)
+            console.print_line(f"  {many:>11,}  {what}", even_if_quiet=True)
+    console.print_line(f"Written to {known.output}", even_if_quiet=True)
     if found.errors and known.errors:
-        terminal.say(f"Rows that could not be read: {known.errors}", even_if_quiet=True)
+        console.print_line(f"Rows that could not be read: {known.errors}", even_if_quiet=True)
     return 0
 
 

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from finetune import terminal
-from finetune.problems import InputError
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
-    terminal.say(f"{rows:,} rows written to {known.output}")
+    console.print_line(f"{rows:,} rows written to {known.output}")
     return 0
 
 
@@ -57,8 +57,8 @@ def predict(known: argparse.Namespace) -> int:
     Raises:
         InputError: for what can be known to be wrong beforehand.
     """
-    from finetune.predict import find_model
-    from finetune.problems import Collected
+    from finetune.inference.classifier import find_model
+    from finetune.runtime.errors import Collected
 
     # Else Ray would pack an environment of its own for each worker under some tools.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -99,7 +99,7 @@ def predict(known: argparse.Namespace) -> int:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        from finetune.on_ray import Actor, InOrder
+        from finetune.inference.ray_actor import OrderedSink, RayClassifier
 
         named: dict[str, Any] = {
             "source": model,
@@ -112,7 +112,7 @@ def predict(known: argparse.Namespace) -> int:
         source = str(known.input.resolve())
         rows = ray.data.read_parquet(source) if kind == "parquet" else ray.data.read_json(source)
         answered = rows.map_batches(
-            Actor,
+            RayClassifier,
             fn_constructor_kwargs=named,
             batch_size=known.batch,
             batch_format="pyarrow",
@@ -122,7 +122,7 @@ def predict(known: argparse.Namespace) -> int:
         ).materialize()
         target = str(known.output.resolve())
         if kind == "parquet":
-            answered.write_datasink(InOrder(target))
+            answered.write_datasink(OrderedSink(target))
         else:
             answered.write_json(target)
         return int(answered.count())

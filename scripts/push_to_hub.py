@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune import problems
-from finetune.problems import InputError
+from finetune.runtime import errors
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
         return 2
     except OSError as error:
-        mendable = problems.from_os_error(error)
+        mendable = errors.from_os_error(error)
         if mendable is None:
             raise
         print(f"error: {mendable}", file=sys.stderr)
@@ -59,25 +59,30 @@ def main() -> int:
 
 def push(known: argparse.Namespace) -> None:
     # Heavy imports wait until the command line is known to be right.
-    from finetune import publish, recipe
-    from finetune.terminal import say, table
+    from finetune.config import schema
+    from finetune.hub import push as push_module
+    from finetune.runtime.console import format_table, print_line
 
-    choices = recipe.Publish.model_construct(
+    choices = schema.Publish.model_construct(
         repo_id=known.repo_id,
         private=known.private,
         revision=known.revision,
         pull_request=known.pull_request,
     )
     if known.dry_run:
-        plan = publish.plan(known.run, choices, trust_remote_code=known.trust_remote_code)
-        say(f"To {plan.where}:")
-        say(table((one.name, f"{one.size:,} bytes", one.state) for one in plan.changes))
+        plan = push_module.plan_push(known.run, choices, trust_remote_code=known.trust_remote_code)
+        print_line(f"To {plan.where}:")
+        print_line(
+            format_table((one.name, f"{one.size:,} bytes", one.state) for one in plan.changes)
+        )
         return
-    done = publish.push(known.run, choices, trust_remote_code=known.trust_remote_code)
-    say(f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}")
+    done = push_module.push(known.run, choices, trust_remote_code=known.trust_remote_code)
+    print_line(
+        f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}"
+    )
     if known.verify:
-        rows = publish.verify(known.run, choices, done, known.trust_remote_code)
-        say(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
+        rows = push_module.verify(known.run, choices, done, known.trust_remote_code)
+        print_line(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune import page, report
-from finetune.problems import InputError
+from finetune.reporting import html_report, results
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     known = parser.parse_args()
     try:
         for run in known.runs:
-            page.write(report.read(run), run)
+            html_report.write_report(results.read_results(run), run)
             print(run / "report.html")
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)

@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune import baseline, data, recipe_file, report, sources
-from finetune.problems import InputError
+from finetune.config import loader
+from finetune.data import prepare, sources
+from finetune.data.corpus import corpus_hash
+from finetune.evaluation import baselines
+from finetune.reporting import results as results_module
+from finetune.runtime.errors import InputError
 
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
 
@@ -46,10 +50,10 @@ HEAD = (
 
 def row(run: Path) -> str:
     """One run as a row of the table."""
-    results = report.read(run)
-    choices = recipe_file.load(run / "recipe.yaml")
-    corpus = data.prepare(sources.load_rows(choices.data), choices.data)
-    if data.fingerprint(corpus) != results["hashes"]["data"]:
+    results = results_module.read_results(run)
+    choices = loader.load(run / "recipe.yaml")
+    corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
+    if corpus_hash(corpus) != results["hashes"]["data"]:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
     test = results["test"]
     if "accuracy" not in test or "f1_macro" not in test:
@@ -59,7 +63,7 @@ def row(run: Path) -> str:
     if of not in test:
         raise InputError(f"{run}: expected {of} on a labelled test split")
     low, high = test["intervals"][of]
-    plain = baseline.tfidf_accuracy(corpus)
+    plain = baselines.tfidf_accuracy(corpus)
     return (
         f"| [{results['recipe']}](recipes/{results['recipe']}.yaml) "
         f"| {results['data']['splits']['train']['rows']:,} / {test['rows']:,} "

@@ -11,7 +11,7 @@ page, and neither the page nor its server asks anything of another.
 import argparse
 import sys
 
-from finetune.problems import InputError
+from finetune.runtime.errors import InputError
 
 
 def main() -> int:
@@ -27,11 +27,11 @@ def main() -> int:
     known = parser.parse_args()
     try:
         # Heavy imports wait until the command line is known to be right.
-        from finetune import demo
-        from finetune.predict import Classifier
-        from finetune.terminal import quiet_libraries
+        from finetune.inference import demo
+        from finetune.inference.classifier import Classifier
+        from finetune.runtime.console import quiet_libraries
 
-        demo.check()
+        demo.require_gradio()
         quiet_libraries()
         classifier = Classifier(
             known.model,

@@ -29,13 +29,14 @@ from typing import Any
 
 from accelerate.state import AcceleratorState
 
-from finetune import recipe_file, terminal
-from finetune.documents import Shelf
-from finetune.problems import InputError, StoppedError
-from finetune.record import LostError
+from finetune.config import loader
 from finetune.run import run
-from finetune.run_folder import write_json
-from finetune.signals import Listener
+from finetune.runtime import console
+from finetune.runtime.atomic_files import write_json
+from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.signals import SignalListener
+from finetune.training.prepared_data import DataCache
+from finetune.training.train_log import LostError
 
 SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
 ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
@@ -80,10 +81,12 @@ Results = dict[str, Any]
 class Study:
     """Runs by name, each done once."""
 
-    def __init__(self, known: argparse.Namespace, words: Sequence[str], listener: Listener) -> None:
+    def __init__(
+        self, known: argparse.Namespace, words: Sequence[str], listener: SignalListener
+    ) -> None:
         self.data, self.out, self.listener = known.data, known.out, listener
         self.words, self.seeds, self.table_only = words, range(known.seeds), known.table
-        self.recipe, self.shelf = known.out / "recipe.yaml", Shelf()
+        self.recipe, self.shelf = known.out / "recipe.yaml", DataCache()
         if not known.table:
             known.out.mkdir(parents=True, exist_ok=True)
             self.recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
@@ -100,7 +103,7 @@ class Study:
         source = f"data.source={self.data / name}"
         asked = [source, *COMMON, f"run.dir={folder}", "run.overwrite=true", f"run.seed={seed}"]
         AcceleratorState._reset_state(reset_partial_state=True)
-        recipe = recipe_file.load(self.recipe, [*asked, *self.words, *words])
+        recipe = loader.load(self.recipe, [*asked, *self.words, *words])
         try:
             run(recipe, self.listener, shelf=self.shelf)
         except LostError as error:
@@ -180,7 +183,7 @@ def _arm(words: Sequence[str]) -> str:
 
 
 def _rate(folder: Path) -> float | None:
-    rate = recipe_file.load(folder / "recipe.yaml").optim.lr
+    rate = loader.load(folder / "recipe.yaml").optim.lr
     return rate if isinstance(rate, float) else None
 
 
@@ -215,7 +218,7 @@ def report(study: Study, sets: Sequence[str], arms: Sequence[str]) -> str:
         rows.append(
             ("mean gap", "", "", f"{statistics.fmean(gaps):+.1f}", f"lowest {min(gaps):+.1f}")
         )
-    lines = [terminal.table(rows)] if {"sgd", "adamw"} & {*arms} else []
+    lines = [console.format_table(rows)] if {"sgd", "adamw"} & {*arms} else []
     if {"auto", "grid"} & {*arms}:
         rates: list[Sequence[str]] = [(
             "SGD, seed 0", "auto", "its rate", "grid by validation", "at", "gap",
@@ -232,9 +235,9 @@ def report(study: Study, sets: Sequence[str], arms: Sequence[str]) -> str:
                 row += [_said(top), "–" if best is None else f"{best:g}"]
                 row += ["–" if gap is None else f"{gap:+.1f}"]
             rates.append((*row, _said([grid[0.03]] if 0.03 in grid else [])))
-        lines += ["", terminal.table(rates)]
+        lines += ["", console.format_table(rates)]
     if "parts" in arms:
-        lines += ["", terminal.table(_parts(study, sets))]
+        lines += ["", console.format_table(_parts(study, sets))]
     return "\n".join(lines)
 
 
@@ -262,8 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/sgd_study"))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
-    terminal.be_quiet(True, silent=True)  # the runs do not stay
-    with Listener() as listener:
+    console.set_quiet(True, silent=True)  # the runs do not stay
+    with SignalListener() as listener:
         try:
             said = report(Study(known, words, listener), known.sets, known.arms)
         except InputError as error:

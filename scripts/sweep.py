@@ -12,16 +12,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune import recipe_file, space, terminal
-from finetune.problems import InputError, StoppedError
-from finetune.signals import Listener
+from finetune.config import loader
+from finetune.runtime import console
+from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.signals import SignalListener
+from finetune.tuning import search_space
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", 1)[0],
         usage="python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [options]",
-        epilog=f"SPACE.yaml holds a line for each key, such as optim.lr, with {space.FORMS}.",
+        epilog="SPACE.yaml holds a line for each key, such as optim.lr, with "
+        f"{search_space.FORMS}.",
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is tried")
     parser.add_argument("--seeds", type=int, default=3, help="of the winner's runs; 0: none")
     known, words = parser.parse_known_args(arguments)
-    with Listener() as listener:
+    with SignalListener() as listener:
         try:
             return sweep(known, words, listener)
         except InputError as error:
@@ -44,15 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
 
 
-def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> int:
+def sweep(known: argparse.Namespace, words: list[str], listener: SignalListener) -> int:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise InputError("start scripts/sweep.py with python, several times to share the trials")
     for name in ("trials", "minutes"):
         value = getattr(known, name)
         if value is not None and value <= 0:
             raise InputError(f"--{name}: expected a number above 0, got {value:g}")
-    dimensions = space.load(known.space, known.recipe, words)
-    base = recipe_file.load(known.recipe, words)
+    dimensions = search_space.load_space(known.space, known.recipe, words)
+    base = loader.load(known.recipe, words)
     if base.run.folds is not None:
         raise InputError(
             f"run.folds: expected none in a sweep, got {base.run.folds}: its trials are compared "
@@ -60,9 +63,9 @@ def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> in
             "to the run of best.yaml (run.folds=5), which scores every document"
         )
     listener.moment = "between two trials"
-    from finetune import sweep as sweeping  # torch and all: after a typo had its chance
-    from finetune import sweep_report
-    from finetune.study import Sweep
+    from finetune.tuning import sweep as sweep_module  # torch and all: after a typo had its chance
+    from finetune.tuning import sweep_report
+    from finetune.tuning.study import Sweep
 
     wanted = known.trials or (None if known.minutes else 30)
     folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
@@ -70,23 +73,25 @@ def sweep(known: argparse.Namespace, words: list[str], listener: Listener) -> in
         known.recipe, tuple(words), base, dimensions, folder, known.storage, wanted,
         known.minutes, known.pruner, known.seed,
     )  # fmt: skip
-    terminal.say(sweep_report.opening(asked), even_if_quiet=True)
-    terminal.be_quiet(True)
-    study = sweeping.go(asked, listener)
-    best = sweeping.write_best(study, asked)
+    console.print_line(sweep_report.describe_sweep(asked), even_if_quiet=True)
+    console.set_quiet(True)
+    study = sweep_module.run_sweep(asked, listener)
+    best = sweep_module.write_best(study, asked)
     winner = None
-    others = sweeping.under_way(study)
+    others = sweep_module.under_way(study)
     if others == 0 and known.seeds > 0:
         many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
-        terminal.say(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
-        winner = sweeping.retrain(study, asked, known.seeds, listener)
-    found = sweep_report.together(study, asked, winner)
-    sweep_report.write(found, asked.folder)
-    terminal.be_quiet(False)
-    terminal.say(f"\n{sweep_report.as_text(found)}\n")
+        console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
+        winner = sweep_module.retrain(study, asked, known.seeds, listener)
+    found = sweep_report.summarize_sweep(study, asked, winner)
+    sweep_report.write_sweep_report(found, asked.folder)
+    console.set_quiet(False)
+    console.print_line(f"\n{sweep_report.format_sweep(found)}\n")
     if others:
-        terminal.say(f"Other processes are at {others} more; the last of them trains the winner")
-    terminal.say(f"Best: {best}\nReport: {asked.folder / 'report.html'}")
+        console.print_line(
+            f"Other processes are at {others} more; the last of them trains the winner"
+        )
+    console.print_line(f"Best: {best}\nReport: {asked.folder / 'report.html'}")
     return 0
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import settings
 
-from tests.processes import launch
-from tests.runs import RECIPE, finish
-from tests.tiny import WORDS, tiny_encoder
+from tests.support.processes import launch
+from tests.support.runs import RECIPE, finish
+from tests.support.tiny import WORDS, tiny_encoder
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("untimed")

@@ -1,0 +1,1 @@
+"""This machine: its plan, micro-batches, sequence packing, the frozen cache, FSDP."""

@@ -1,0 +1,44 @@
+"""A recipe → this machine's plan for it, and the one `Accelerator` of the run."""
+
+from datetime import timedelta
+
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
+
+from finetune.compute import fsdp, hardware_plan
+from finetune.compute.hardware_plan import Hardware
+from finetune.config.schema import Recipe
+from finetune.runtime import console
+from finetune.training import trackers
+
+
+def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
+    """Join the other processes, where a launcher started several.
+
+    Raises:
+        InputError: where the machine, or what is installed, cannot do what the recipe asks for.
+    """
+    console.quiet_libraries()
+    plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
+    trackers.check(recipe.run.trackers)
+    accelerator = Accelerator(
+        mixed_precision="no" if plan.precision == "fp32" else plan.precision,
+        log_with=list(recipe.run.trackers) or None,
+        project_dir="runs",  # some trackers want one at once; the run's own comes later
+        # The loop divides by the step's rows itself, whatever the environment says.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[
+            # Buffers never change here; to send them at every forward would cost time.
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            # The others wait while the main process downloads.
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            # A sharded layer's weights are other tensors in each forward: no cast of theirs lasts.
+            AutocastKwargs(cache_enabled=not fsdp.is_asked_for()),
+        ],
+    )
+    fsdp.configure_fsdp(accelerator)
+    hardware_plan.check_joined(accelerator)
+    hardware_plan.check_distributed(accelerator)
+    hardware_plan.apply_plan(plan)
+    console.speak_only_if(accelerator.is_main_process)
+    return plan, accelerator

@@ -1,0 +1,176 @@
+"""This machine → precision, attention implementation, micro-batch size, threads; each with why.
+
+Decided by what the hardware can do, never by a stopwatch: every process of a run, and the same
+run on another day, decides alike.
+"""
+
+import ctypes
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+from finetune.config import schema
+from finetune.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How this machine runs the model, and in `reasons` why, a line for each choice."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    name: str
+    precision: Literal["fp32", "bf16", "fp16"]
+    attention: str
+    micro_batch_tokens: int
+    threads: int
+    reasons: tuple[str, ...]
+    packed: bool = False  # rows end to end instead of padded (`packing.py` decides)
+
+    def room_for(self, tokens: int) -> str:
+        """The reason that names how much is computed at once."""
+        several = "s" * (self.threads > 1)
+        return f"{tokens:,} tokens at once, {self.threads} thread{several} in each process"
+
+
+def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
+    """Choose for this machine what the recipe leaves open.
+
+    Raises:
+        InputError: where the recipe asks for what this machine cannot do.
+    """
+    device = _device()
+    cuda_only = {
+        "train.precision: fp16": (train.precision, "bf16, fp32 or auto"),
+        "model.attention: flash_attention_2": (model.attention, "eager, sdpa or auto"),
+    }
+    problems = [
+        f"{what} needs a CUDA device, and this run is on {device}; use {others}"
+        for what, (asked, others) in cuda_only.items()
+        if what.endswith(asked) and device != "cuda"
+    ]
+    if problems:
+        raise InputError(problems)
+    precision, why_precision = _precision(device)
+    if train.precision != "auto":
+        precision, why_precision = train.precision, "the recipe says so"
+    attention, why_attention = _attention(device, precision)
+    if model.attention != "auto":
+        attention, why_attention = model.attention, "the recipe says so"
+    tokens = train.micro_batch_tokens or {"cpu": 512, "mps": 4096, "cuda": 16384}[device]
+    threads = train.threads or all_threads()
+    chosen = Hardware(
+        device=device,
+        name=_name(device),
+        precision=precision,
+        attention=attention,
+        micro_batch_tokens=tokens,
+        threads=threads,
+        reasons=(f"{precision}: {why_precision}", f"attention {attention}: {why_attention}"),
+    )
+    return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.room_for(tokens)))
+
+
+def check_distributed(accelerator: Accelerator) -> None:
+    """Refuse ways of sharing a run that the loop and the saving are not made for.
+
+    Raises:
+        InputError: for DeepSpeed, FSDP's first version, Megatron and their kin.
+    """
+    ways = {
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+    }
+    if accelerator.distributed_type not in ways and not accelerator.is_fsdp2:
+        raise InputError(
+            f"accelerate: expected one process, data-parallel ones, or FSDP2, got "
+            f"{accelerator.distributed_type.value}; pass --num_processes and --multi_gpu, or "
+            "--config_file recipes/accelerate/fsdp2.yaml"
+        )
+
+
+def check_joined(accelerator: Accelerator) -> None:
+    """Refuse a run whose launcher started several processes that did not find each other.
+
+    Raises:
+        InputError: with the way to start them.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != accelerator.num_processes:
+        raise InputError(
+            f"accelerate: {started} processes were started, and each would train alone; on CPUs, "
+            "set ACCELERATE_USE_CPU=true in the environment"
+        )
+
+
+def apply_plan(chosen: Hardware) -> None:
+    """Have this process use the planned threads, and keep memory that it will need again."""
+    torch.set_num_threads(chosen.threads)
+    if chosen.device == "cuda" and chosen.precision != "fp32":
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
+    if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
+        # Else each large tensor's memory goes back to the system and comes anew, page by page:
+        # at 512 tokens a row that took a tenth of a step.
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def _device() -> Literal["cpu", "cuda", "mps"]:
+    # The same test as accelerate's: its Accelerator must come to the same device.
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _precision(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], str]:
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU multiplies bf16 natively"
+        return "fp16", "this GPU has no native bf16"
+    if device == "mps":
+        return "fp32", "mixed precision brings little on this device"
+    if _has("_is_amx_tile_supported"):
+        return "bf16", "this CPU multiplies bf16 natively (AMX)"
+    if _has("_is_avx512_bf16_supported"):
+        return "bf16", "this CPU multiplies bf16 natively (AVX512-BF16)"
+    return "fp32", "this CPU has no native bf16, where bf16 is slower than fp32"
+
+
+def _attention(device: str, precision: str) -> tuple[str, str]:
+    # Without AMX, the bf16 backward of scaled_dot_product_attention on CPU took 9 times as long as
+    # eager attention's.
+    if device == "cpu" and precision == "bf16" and not _has("_is_amx_tile_supported"):
+        return "eager", "the bf16 backward of the fused kernel is slow on this CPU"
+    return "sdpa", "the fused kernel is the fastest here"
+
+
+def _has(probe: str) -> bool:
+    """One of torch's CPU feature tests, False where this torch has no such test."""
+    test = getattr(torch.cpu, probe, None)
+    return bool(test and test())
+
+
+def all_threads() -> int:
+    """The cores of this machine, shared among its processes."""
+    # OMP_NUM_THREADS is no guide: launchers set it to 1 where nobody asked them to.
+    return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cores = _cores()
+    return f"{platform.machine()} {device}, {cores} core{'s' * (cores > 1)}"

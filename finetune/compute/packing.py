@@ -1,0 +1,296 @@
+"""Rows end to end, without padding, through the layers of a BERT-like encoder.
+
+    table.batch(rows) → ids in groups of like length, and their layout
+    model(**batch)    → embeddings by group → layers over all tokens → pooling by group → logits
+
+A model stays what it is: its weights, its state dict, and what it makes of a padded batch. `attach`
+only teaches it to take the batches of a `PackedTable` too. The products with the weights then run
+over the tokens of many rows at once, none of them padding (`packed_layer.py`).
+"""
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN, GELUActivation
+from transformers.modeling_outputs import BaseModelOutput
+
+from finetune.compute.frozen_cache import CachedTable
+from finetune.compute.hardware_plan import Hardware
+from finetune.compute.packed_attention import Group, Layout
+from finetune.compute.packed_layer import PackedLayer, Parts
+from finetune.config import schema
+from finetune.modeling import pretrained
+from finetune.modeling.freezing import encoder_layers
+from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.modeling.pretrained import POSITIONS_AFTER_PADDING
+from finetune.tokenization.token_table import Rows, TokenTable
+
+TOKENS = 4096  # at once, where the recipe says nothing; few more would run faster
+ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
+AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
+MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
+
+# Those whose layers are BERT's, by what they compute; others run padded.
+BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie")
+
+
+def plan_packing(plan: Hardware, choices: schema.Recipe, config: PretrainedConfig) -> Hardware:
+    """The plan, with rows packed where this encoder and these choices allow it, and why (not)."""
+    why_not = _why_not(plan, choices, config)
+    if why_not is not None:
+        return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
+    tokens = choices.train.micro_batch_tokens or TOKENS
+    *reasons, _ = plan.reasons
+    return dataclasses.replace(
+        plan,
+        packed=True,
+        micro_batch_tokens=tokens,
+        reasons=(
+            *reasons,
+            "rows end to end, without padding: this encoder's layers are BERT's",
+            plan.room_for(tokens),
+        ),
+    )
+
+
+def _why_not(plan: Hardware, choices: schema.Recipe, config: PretrainedConfig) -> str | None:
+    if choices.train.packing == "off":
+        return "the recipe says so"
+    if choices.model.head != "linear":
+        return "the architecture's own head takes them so"
+    why_not = why_not_packable(plan.device, config)
+    if why_not is None and choices.model.dropout != 0:
+        return "dropout is on (model.dropout)"
+    return why_not
+
+
+def why_not_packable(device: str, config: PretrainedConfig) -> str | None:
+    """Why the rows of this encoder, which computes no dropout, cannot be packed; None: they can."""
+    inner = getattr(config, "encoder", config)
+    if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
+        return "torch.compile is on"
+    if device != "cpu":
+        return "packing is made for CPUs"
+    if inner.model_type not in BERT_LIKE or getattr(inner, "is_decoder", False):
+        return f"the layers of {inner.model_type} are not BERT's"
+    if not isinstance(ACT2FN[inner.hidden_act], GELUActivation):
+        return f"the encoder's activation is {inner.hidden_act}"
+    limit = pretrained.max_positions(inner)
+    if limit is not None and limit % 32 and inner.model_type not in POSITIONS_AFTER_PADDING:
+        return f"its {limit} positions are no multiple of 32"  # to which lengths are rounded up
+    return None
+
+
+def attach_packed_layers(model: PreTrainedModel) -> None:
+    """Teach a model the batches of a `PackedTable`; it computes the others as before.
+
+    Raises:
+        RuntimeError: where its layers turn out not to be BERT's.
+    """
+    assert isinstance(model, DocumentClassifier)
+    packed = [PackedLayer(_parts(layer)) for layer in encoder_layers(model.encoder)]
+    encode, pool = model.encoder.forward, model.pool
+    model.encoder.forward = partial(_encode, encode, model, packed)
+    model.pool = partial(_pool, pool)  # type: ignore[method-assign]
+    if not _is_sound(model):
+        raise RuntimeError(f"{type(model.encoder).__name__} is not what its config says")
+
+
+def _parts(layer: Any) -> Parts:
+    attention, inner = layer.attention, layer.attention.self
+    return Parts(
+        query=inner.query,
+        key=inner.key,
+        value=inner.value,
+        out=attention.output.dense,
+        first_norm=attention.output.LayerNorm,
+        up=layer.intermediate.dense,
+        down=layer.output.dense,
+        second_norm=layer.output.LayerNorm,
+        heads=inner.num_attention_heads,
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a packed batch has in the place of an attention mask.
+
+    Attributes:
+        masks: of each group, 1 for a real token and 0 for padding, (rows, length) int64.
+        types: of each group, 1 where the second text of a pair stands; None: no pairs.
+        states: what layers below `boundary` make of the packed tokens, where that is known.
+    """
+
+    layout: Layout
+    masks: tuple[Tensor, ...]
+    types: tuple[Tensor, ...] | None = None
+    boundary: int = 0
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PackedTable(TokenTable):
+    """A table whose batches are packed.
+
+    Attributes:
+        states: what frozen layers below `boundary` make of its tokens, or None. (tokens, hidden)
+    """
+
+    boundary: int = 0
+    states: Tensor | None = None
+
+    @classmethod
+    def of(cls, table: TokenTable, boundary: int = 0) -> TokenTable:
+        """The same rows, packed; where whole rows are known already, as they are."""
+        states = None
+        if isinstance(table, CachedTable):
+            if table.summed:
+                return table
+            states = table.states
+        fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
+        return cls(**fields, boundary=boundary if states is not None else 0, states=states)
+
+    def batch(self, rows: Rows, device: torch.device) -> dict[str, Any]:
+        """The inputs of some rows, best given by length: groups of ids (pieces, length) int64."""
+        pieces = self.pieces(rows)
+        lengths = self.starts[pieces + 1] - self.starts[pieces]
+        ids, masks, types = [], [], []
+        for start, end, length in _runs(lengths):
+            some = pieces[start:end]
+            mask = np.arange(length) < lengths[start:end, None]  # (pieces, length)
+            ids.append(torch.from_numpy(self.padded(some, mask)))
+            masks.append(torch.from_numpy(mask.astype(np.int64)))
+            if self.seconds is not None:
+                types.append(torch.from_numpy(self.types(some, mask)))
+        states = None
+        if self.states is not None:
+            states = torch.cat([self.states[self.span(piece)] for piece in pieces])
+        packed = Batch(layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states)
+        return {"input_ids": tuple(ids), "attention_mask": packed}
+
+
+def layout(lengths: Rows) -> Layout:
+    """Where the tokens of rows of these lengths stand."""
+    groups, places, start = [], [], 0
+    for first, last, length in _runs(lengths):
+        mask = np.arange(length) < lengths[first:last, None]  # (rows, length)
+        scores = torch.from_numpy(np.where(mask, 0, MASKED).astype(np.float32))[:, None, None]
+        group = Group(start, last - first, length, None if mask.all() else scores)
+        groups.append(group)
+        places.append(mask.ravel())
+        start = group.end
+    real = np.concatenate(places)
+    tokens = int(real.sum())
+    room = -(-(tokens + 1) // ROUND) * ROUND
+    spread = np.full(len(real), room - 1)
+    spread[real] = np.arange(tokens)
+    gather = np.flatnonzero(real)
+    return Layout(tuple(groups), torch.from_numpy(spread), torch.from_numpy(gather), tokens, room)
+
+
+def _runs(lengths: Rows) -> Iterator[tuple[int, int, int]]:
+    """Rows that follow each other and are padded to one length, for the attention only.
+
+    Few lengths, of which vector instructions leave no rest: for the backward pass fewer.
+    """
+    step = 32 if torch.is_grad_enabled() else 16
+    padded = np.where(lengths > 16, -(-lengths // step) * step, 16)
+    start = 0
+    for length, run in itertools.groupby(int(length) for length in padded):
+        end, most = start + len(list(run)), max(1, AT_ONCE // length**2)
+        for first in range(start, end, most):
+            yield first, min(first + most, end), length
+        start = end
+
+
+def _encode(
+    padded: Callable[..., Any],
+    model: DocumentClassifier,
+    packed: list[PackedLayer],
+    input_ids: Any,
+    attention_mask: Any,
+    **named: Any,
+) -> Any:
+    if not isinstance(attention_mask, Batch):
+        return padded(input_ids=input_ids, attention_mask=attention_mask, **named)
+    batch, device = attention_mask, model.classifier.weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    with torch.autocast(device, enabled=False):
+        layout = _in(dtype, batch.layout)
+        if batch.states is None:
+            types = batch.types or (None,) * len(input_ids)
+            places = torch.cat(
+                [_embed(model, *group) for group in zip(input_ids, types, strict=True)]
+            )
+            states = places.index_select(0, layout.gather)
+        else:
+            states = batch.states
+        states = nn.functional.pad(states, (0, 0, 0, layout.room - layout.tokens))
+        for layer in packed[batch.boundary :]:
+            states = layer(states, layout, dtype)
+    return BaseModelOutput(last_hidden_state=states.float())
+
+
+def _embed(model: DocumentClassifier, ids: Tensor, types: Tensor | None) -> Tensor:
+    """(rows, length) → (rows × length, hidden)"""
+    encoder: Any = model.encoder
+    states: Tensor = encoder.embeddings(input_ids=ids, token_type_ids=types)
+    if hasattr(encoder, "embeddings_project"):  # ELECTRA's
+        states = encoder.embeddings_project(states)
+    return states.flatten(0, 1)
+
+
+def _in(dtype: torch.dtype, layout: Layout) -> Layout:
+    groups = tuple(
+        group if group.mask is None else dataclasses.replace(group, mask=group.mask.to(dtype))
+        for group in layout.groups
+    )
+    return dataclasses.replace(layout, groups=groups)
+
+
+def _pool(pool: Callable[..., Tensor], states: Tensor, attention_mask: Any) -> Tensor:
+    if not isinstance(attention_mask, Batch):
+        return pool(states, attention_mask)
+    layout = attention_mask.layout
+    places: Tensor = _ToGroups.apply(states, layout)  # type: ignore[no-untyped-call]
+    pooled = [
+        pool(places[group.start : group.end].view(group.rows, group.length, -1), mask)
+        for group, mask in zip(layout.groups, attention_mask.masks, strict=True)
+    ]
+    return torch.cat(pooled)
+
+
+class _ToGroups(torch.autograd.Function):
+    """`Layout.to_groups`, whose gradient needs no sums: padding's is zero, as pooling masks it."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return layout.to_groups(states)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return ctx.layout.to_packed(gradient.contiguous()), None
+
+
+@torch.no_grad()
+def _is_sound(model: DocumentClassifier) -> bool:
+    """Whether packed rows get the states of padded ones. Tried on two short rows."""
+    ids = np.array([1, 2, 3, 4, 4, 3, 2], dtype=np.int32)
+    table = TokenTable(ids, np.array([0, 4, 7]), np.array([4, 3]), 0)
+    rows, cpu = np.arange(2), torch.device("cpu")
+
+    def pooled(table: TokenTable) -> Tensor:
+        batch = table.batch(rows, cpu)
+        return model.pool(model.encoder(**batch).last_hidden_state, batch["attention_mask"])
+
+    return torch.allclose(pooled(PackedTable.of(table)), pooled(table), rtol=1e-4, atol=1e-5)

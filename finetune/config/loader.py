@@ -1,0 +1,304 @@
+"""YAML file + `section.key=value` words → a recipe, and back.
+
+    load("recipes/ag_news.yaml", ["optim.lr=0.1", "run.seed=1"])
+
+Defaults < file < words. Every problem is reported at once, each with its file, its key, what was
+expected and what was found.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from finetune.config.help import _expected, format_value
+from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
+from finetune.runtime.errors import InputError, closest_match, did_you_mean
+
+# What other trainers call these, for whoever brings a habit along.
+ELSEWHERE = {
+    "learning_rate": "optim.lr",
+    "lr_scheduler_type": "optim.schedule",
+    "warmup_ratio": "optim.warmup",
+    "warmup_steps": "optim.warmup",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.micro_batch_tokens",
+    "max_seq_length": "data.max_length",
+    "model_name_or_path": "model.source",
+    "base_model": "model.source",
+    "dataset_name": "data.source",
+    "text_column": "data.text",
+    "label_column": "data.label",
+    "metric_for_best_model": "score.best",
+    "eval_steps": "score.every",
+    "eval_strategy": "score.every",
+    "output_dir": "run.dir",
+    "report_to": "run.trackers",
+    "hub_model_id": "publish.repo_id",
+}
+
+
+def load(
+    path: str | Path,
+    words: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    origin_of_settings: str = "",
+) -> Recipe:
+    """Read a recipe file, apply `section.key=value` words, and resolve what defaults leave open.
+
+    Args:
+        settings: `section.key` → value, applied last.
+        origin_of_settings: how messages name where they come from.
+
+    Raises:
+        InputError: with every problem of the file, of the words and of the settings.
+    """
+    tree, problems = _read(Path(path))
+    origin: dict[str, str] = {}
+    for word in _flags_joined(words):
+        problem = _apply(word, tree, origin)
+        if problem is not None:
+            problems.append(problem)
+    for name, value in (settings or {}).items():
+        section, key = name.split(".")
+        tree.setdefault(section, {})[key] = value
+        origin[name] = origin_of_settings
+    for section in tree:
+        if section not in SECTIONS:
+            hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
+            problems.append(f"{path}: {section}: no such section{hint}")
+    known = {name: value for name, value in tree.items() if name in SECTIONS}
+    known.setdefault("data", {})
+    try:
+        recipe = Recipe.model_validate(known)
+    except ValidationError as error:
+        problems += _messages(error, str(path), origin)
+    if problems:
+        raise InputError(problems)
+    return _resolve(recipe, Path(path).stem)
+
+
+def to_yaml(recipe: Recipe, whole: bool = True) -> str:
+    """The recipe as YAML that `load` reads back to an equal recipe; or what is not by default."""
+    tree = recipe.model_dump(mode="json", exclude_defaults=not whole)
+    for key in recipe.score.model_fields_set & {"metrics", "best"}:  # unset, they may mean others
+        tree.setdefault("score", {})[key] = recipe.score.model_dump(mode="json")[key]
+    text = _dump(tree, unicode=True)
+    # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
+    return text if YAML(typ="safe", pure=True).load(text) == tree else _dump(tree, unicode=False)
+
+
+def _dump(tree: dict[str, Any], unicode: bool) -> str:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = unicode
+    yaml.width = 100
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    out = io.StringIO()
+    yaml.dump(tree, out)
+    return out.getvalue()
+
+
+def _resolve(recipe: Recipe, stem: str) -> Recipe:
+    """Fill in what depends on other fields, so that the saved recipe says it in numbers."""
+    lr = recipe.optim.lr if recipe.optim.lr is not None else DEFAULT_LR[recipe.optim.name]
+    freeze = recipe.model.freeze
+    if freeze == "auto":
+        freeze = recipe.optim.freezes()
+    return recipe.model_copy(
+        update={
+            "optim": recipe.optim.model_copy(update={"lr": lr}),
+            "model": recipe.model.model_copy(update={"freeze": freeze}),
+            "run": recipe.run.model_copy(update={"name": recipe.run.name or stem}),
+        }
+    )
+
+
+def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
+    """What a YAML file holds, and which of its keys are set twice.
+
+    Args:
+        what: the file is, for messages.
+
+    Raises:
+        InputError: where it is not there, or is not YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, near, "in that folder stand") if near else ""
+        raise InputError(f"{path}: no such {what} file{hint}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the {what}: {error.strerror}") from None
+    # YAML 1.2: `3e-4` is a number and `no` a word. Repeated keys are found on the node tree, which
+    # keeps them all with their lines.
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True
+    try:
+        problems = [f"{path}: {problem}" for problem in _repeated_keys(yaml.compose(text))]
+        tree = yaml.load(text)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{path}: {line}not valid YAML: {error.problem}") from None
+    except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
+        raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    return tree, problems
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The file as sections of keys, and the problems of its form."""
+    tree, problems = read_yaml(path, "recipe")
+    if tree is None:
+        raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected sections such as 'data:', got {format_value(tree)}")
+    for name, section in list(tree.items()):
+        if name in SECTIONS and not isinstance(section, dict):
+            if section is not None:
+                problems.append(
+                    f"{path}: {name}: expected a section of keys, got {format_value(section)}"
+                )
+            tree[name] = section = {}
+        for key in [key for key in section if not isinstance(key, str)]:
+            problems.append(f"{path}: {name}: expected words as keys, got {format_value(key)}")
+            del section[key]
+    return tree, problems
+
+
+def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, SequenceNode):
+        for number, item in enumerate(node.value, 1):
+            yield from _repeated_keys(item, f"{prefix}{number}.")
+    if not isinstance(node, MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            yield f"{name}: set twice, on lines {lines[name]} and {line}; keep one of them"
+        lines.setdefault(name, line)
+        yield from _repeated_keys(value, f"{name}.")
+
+
+def _flags_joined(words: Sequence[str]) -> list[str]:
+    """`--optim.lr 3` as the one word that it was meant to be."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.fullmatch(r"--?[A-Za-z_.-]+", joined[-1]) and not re.search("^-|=", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | None:
+    """Set one `section.key=value` word in the tree; return the problem where it is none."""
+    match = re.fullmatch(r"([A-Za-z_]+)\.([A-Za-z_]+)=(.*)", word, re.DOTALL)
+    if match is None:
+        flag = re.fullmatch(r"--?([A-Za-z_]+\.[A-Za-z_]+)(?:=(.*))?", word, re.DOTALL)
+        if flag is not None:
+            value = flag[2] if flag[2] is not None else "VALUE"
+            return f"{word}: expected section.key=value; write {flag[1]}={value}"
+        bare = re.fullmatch(r"-*([A-Za-z_-]+)(?:=(.*))?", word, re.DOTALL)
+        home = closest_key(bare[1].replace("-", "_")) if bare is not None else None
+        if bare is not None and home is not None:
+            value = bare[2] if bare[2] is not None else "VALUE"
+            return f"{word}: expected section.key=value; write {home}={value}"
+        option = "no such option (--help lists them); " if word.startswith("--") else ""
+        return f"{word}: {option}expected section.key=value, for example optim.lr=0.03"
+    section, key, text = match.groups()
+    if section not in SECTIONS:
+        hint = did_you_mean(section, list(SECTIONS), "the sections are")
+        return f"{word}: no section '{section}'{hint}"
+    field = SECTIONS[section].model_fields.get(key)
+    kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+    takes_list = any(tuple in (kind, get_origin(kind)) for k in kinds for kind in (k, *get_args(k)))
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text else None
+    except (YAMLError, ValueError) as error:
+        if (
+            takes_list
+            and text.startswith("[")
+            and "]" not in text
+            and isinstance(error, MarkedYAMLError)
+        ):
+            return f"{word}: not valid YAML: {error.problem}"
+        value = text  # a path or a sentence that happens not to be YAML
+    # A list of words is written as YAML, also where one word may stand for it.
+    takes_words = str in kinds and not (takes_list and (... in kinds or isinstance(value, list)))
+    takes_keys = any(get_origin(kind) is dict for kind in kinds)
+    if (isinstance(value, dict) and not takes_keys) or (takes_words and value is not None):
+        value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand
+    tree.setdefault(section, {})
+    tree[section][key] = value
+    origin[f"{section}.{key}"] = "command line"
+    return None
+
+
+def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list[str]:
+    """Each failed key once, in the words of `_expected`."""
+    messages: dict[str, str] = {}
+    for item in error.errors():
+        section, *path = item["loc"] or ("",)  # the whole recipe's conflicts have no place
+        if item["type"] == "conflict":
+            key = f"{section}.{item['ctx']['key']}".removeprefix(".")
+            message = f"expected {item['msg']}"
+        else:
+            name = str(path.pop(0)) if path else ""
+            key, fields = f"{section}.{name}", SECTIONS[str(section)].model_fields
+            hint = _key_hint(name, str(section))
+            if key == "train.stages" and len(path) > 1:
+                name = str(path[1])
+                key, fields = f"{key}: stage {int(path[0]) + 1}: {name}", Stage.model_fields
+                hint = f"; the keys of a stage are: {', '.join(fields)}"
+                path = path[2:]
+            if item["type"] == "missing":
+                message = f"missing; expected {_expected(fields[name])}: {fields[name].description}"
+            elif item["type"] == "extra_forbidden":
+                message = f"no such key{hint}"
+            else:
+                found = item["input"]
+                index = next((part for part in path if isinstance(part, int)), None)
+                at = f" at position {index + 1}" if index is not None else ""
+                expected = _expected(fields[name]).removesuffix(" or null")
+                message = f"expected {expected}, got {format_value(found)}{at}"
+        where = origin.get(key.split(":")[0], file)
+        messages.setdefault(key, f"{where}: {key}: {message}")
+    return list(messages.values())
+
+
+def closest_key(key: str) -> str | None:
+    """`section.key` of a key that stands in exactly one section, or has another name elsewhere."""
+    if key in ELSEWHERE:
+        return ELSEWHERE[key]
+    homes = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]
+    return homes[0] if len(homes) == 1 else None
+
+
+def _key_hint(key: str, section: str) -> str:
+    home = closest_key(key)
+    if home is not None:
+        return f"; did you mean {home}?"
+    guess = closest_match(key, SECTIONS[section].model_fields)
+    if guess is not None:
+        return f"; did you mean {section}.{guess}?"
+    keys = {f"{name}.{k}" for name, part in SECTIONS.items() for k in part.model_fields}
+    guess = closest_match(key, {k.split(".")[1] for k in keys})
+    home = closest_key(guess) if guess is not None else None
+    if home is not None:
+        return f"; did you mean {home}?"
+    return f"; the keys of {section} are: {', '.join(SECTIONS[section].model_fields)}"

@@ -1,0 +1,222 @@
+"""What a run trains, tunes and is tested on: three splits, the label space, the findings.
+
+Also what can be said of them at a glance: counts, hashes.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from finetune.data.rows import Places
+from finetune.data.text_store import Pairs, Texts
+
+SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding
+
+# kind → what is said of one row, and of several
+SAYS = {
+    "undecodable": ("row is not UTF-8", "rows are not UTF-8"),
+    "empty": ("row has no text", "rows have no text"),
+    "null label": ("row has no label", "rows have no label"),
+    "unlabelled": ("row, none with a label", "rows, none with a label"),
+    "trimmed label": (
+        "row has white space around its label",
+        "rows have white space around their label",
+    ),
+    "repeat": ("row repeats an earlier text and label", "rows repeat an earlier text and label"),
+    "conflicting labels": (
+        "row shares its text with another row of another label",
+        "rows share their text with another row of another label",
+    ),
+    "unseen label": (
+        "row has a label that no train row has",
+        "rows have a label that no train row has",
+    ),
+    "leak": ("text also stands in", "texts also stand in"),
+    "one character": ("row is a single character", "rows are a single character"),
+    "broken character": ("row holds U+FFFD", "rows hold U+FFFD"),
+    "mojibake": (
+        "row looks wrongly decoded, as ‘Ã©’ for ‘é’",
+        "rows look wrongly decoded, as ‘Ã©’ for ‘é’",
+    ),
+    "control": ("row holds control characters", "rows hold control characters"),
+    "near repeat": ("row nearly repeats an earlier one", "rows nearly repeat an earlier one"),
+    "near conflict": (
+        "row nearly repeats an earlier one of another label",
+        "rows nearly repeat an earlier one of another label",
+    ),
+    "near leak": ("text also stands, nearly, in", "texts also stand, nearly, in"),
+    "few rows": ("class has few rows", "classes have few rows"),
+    "not sought": ("document: near-duplicates not sought", "documents: near-duplicates not sought"),
+    "crowded": (
+        "document shares its rarest words with many others",
+        "documents share their rarest words with many others",
+    ),
+    "rare class": ("class has no row here", "classes have no row here"),
+    "unused label": ("label has no train row", "labels have no train row"),
+    "unused split": ("split of the source plays no role", "splits of the source play no role"),
+    "limited": ("row left out", "rows left out"),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one role, in the order of the source."""
+
+    name: str  # train, validation or test
+    texts: Sequence[str]
+    # (rows,) int64 class ids; (rows, classes) int8, 1 for each label that a row has, where it may
+    # have several; None where unlabelled (test only)
+    labels: np.ndarray | None
+    places: Places
+    origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
+    seconds: Sequence[str] | None = None  # (rows,) the second text of each pair
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Some of the rows, in the order given."""
+        return dataclasses.replace(
+            self,
+            texts=Texts.of(self.texts).take(rows),
+            seconds=None if self.seconds is None else Texts.of(self.seconds).take(rows),
+            labels=None if self.labels is None else self.labels[rows],
+            places=self.places.take(rows),
+        )
+
+    def without_rows(self) -> "Split":
+        """A split of no row and no label."""
+        places = self.places.take([])
+        return dataclasses.replace(self, texts=[], seconds=None, labels=None, places=places)
+
+    def whole(self) -> Sequence[str]:
+        """Each document as a person reads it: of a pair, both texts."""
+        if self.seconds is None:
+            return self.texts
+        return Pairs(self.texts, self.seconds)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Rows that are not as one would wish, and what was done with them."""
+
+    kind: str  # a key of SAYS
+    split: str  # train, validation, test, or source
+    count: int
+    places: Sequence[str]  # of the rows; names with counts where labels are meant
+    rule: str  # "dropped (data.on_repeat: drop)"
+    other: str = ""  # leak: the split where the texts also stand
+
+    def __str__(self) -> str:
+        return f"{self.what()}: {self.rule}"
+
+    def short(self) -> dict[str, Any]:
+        """What results.json holds of it, with its first places."""
+        return self.whole() | {"places": self.places[:SHOWN]}
+
+    def whole(self) -> dict[str, Any]:
+        """What preflight.json holds of it, with all its places."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"says": str(self)}
+
+    def what(self) -> str:
+        """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
+        says = SAYS[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
+        shown = self.places[: SHOWN_PAIRS if self.kind.startswith("near ") else SHOWN]
+        more = self.count - len(shown)
+        places = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+        return f"{self.split}: {self.count:,} {says}" + (f" ({places})" if self.places else "")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a run trains, tunes and is tested on."""
+
+    labels: tuple[str, ...]  # class id → name
+    train: Split
+    validation: Split  # without a row where nothing is tuned
+    test: Split
+    findings: tuple[Finding, ...]
+    multi_label: bool = False  # whether a row may have several labels, or none
+    # (rows,) which part each row of train was judged in, where test is train itself, as run.folds
+    # has it: each row by a model that had not seen that part
+    folds: np.ndarray | None = None
+    # of each part, `split_hash` of its rows, those included that train has lost to validation
+    fold_hashes: tuple[str, ...] = ()
+
+    def splits(self) -> tuple[Split, ...]:
+        """Those that have rows: train, validation if there is one, and test unless taken out."""
+        return tuple(split for split in (self.train, self.validation, self.test) if len(split))
+
+    def priors(self) -> list[float] | None:
+        """The share of train's rows that has each label, where a row may have several; else None.
+
+        Above 0 and below 1, as half a row more of one more is counted.
+        """
+        if not self.multi_label:
+            return None
+        rows = len(self.train) + 1
+        return [(many + 0.5) / rows for many in class_counts(self.train, self.labels).values()]
+
+    def without_test(self) -> "Corpus":
+        """The same with no row of test, for tuning: what is not there cannot be looked at."""
+        return replace(self, test=self.test.without_rows())
+
+
+def answer_names(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:
+    """The labels of a row, or of an answer, by name: a class id, or 0 and 1 for each class."""
+    ids = np.flatnonzero(answer) if np.ndim(answer) else [answer]
+    return [labels[int(i)] for i in ids]
+
+
+def format_answer(answer: int | np.ndarray, labels: Sequence[str]) -> str:
+    """The labels of a row, or of an answer, in words."""
+    return ", ".join(answer_names(answer, labels)) or "no label"
+
+
+def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
+    """Rows of each label, in the order of the label space; all 0 for an unlabelled split."""
+    ids = np.zeros(0, np.int64) if split.labels is None else split.labels
+    counts = ids.sum(axis=0) if ids.ndim == 2 else np.bincount(ids, minlength=len(labels))
+    return {name: int(count) for name, count in zip(labels, counts, strict=True)}
+
+
+def texts_hash(texts: Iterable[str]) -> str:
+    """SHA-256 of some texts, in order; the same on every machine."""
+    return _of_texts(texts).hexdigest()
+
+
+def split_hash(split: Split) -> str:
+    """SHA-256 of a split's texts and class ids, in order; the same on every machine."""
+    digest = _of_texts(split.texts)
+    for text in split.seconds or ():
+        _add(digest, text)
+    if split.labels is not None:
+        digest.update(split.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def corpus_hash(corpus: Corpus) -> str:
+    """SHA-256 of the label space and of the texts and class ids of the three splits."""
+    digest = hashlib.sha256()
+    hashes = [split_hash(split) for split in (corpus.train, corpus.validation, corpus.test)]
+    for word in (*corpus.labels, *hashes):
+        _add(digest, word)
+    return digest.hexdigest()
+
+
+def _of_texts(texts: Iterable[str]) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for text in texts:
+        _add(digest, text)
+    return digest
+
+
+def _add(digest: "hashlib._Hash", text: str) -> None:
+    encoded = text.encode("utf-8", "surrogatepass")
+    digest.update(len(encoded).to_bytes(8, "little"))  # so that no two lists run together alike
+    digest.update(encoded)

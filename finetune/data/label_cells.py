@@ -1,0 +1,74 @@
+"""Cells of labels → for each row a tuple of labels, where a row may have several of them, or none.
+
+They may stand in three ways: as a list in each cell; as one text with a separator
+(`data.label_separator`); as several columns, each a label, whose cells say yes or no.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from finetune.runtime.errors import shorten
+
+SHOWN = 3  # cells named in a message
+YES_OR_NO = {"1": True, "true": True, "0": False, "false": False}
+
+
+def sets_of(
+    cells: Sequence[Any],
+    label: str | tuple[str, ...],
+    separator: str | None,
+    place: Callable[[int], str],
+) -> tuple[list[Any], list[str]]:
+    """The labels of each row as a tuple, None where they are missing; and what is wrong with cells.
+
+    Args:
+        cells: (rows,); of several columns, each is a tuple of theirs.
+        label: the column's name, or those of several.
+        place: where a row stands.
+    """
+    sets: list[Any] = []
+    wrong: list[str] = []
+    for i, cell in enumerate(cells):
+        if isinstance(label, str):
+            found, problem = _of_cell(cell, separator)
+        else:
+            found, problem = _of_columns(cell, label)
+        sets.append(found)
+        if problem is not None:
+            wrong.append(f"{problem} at {place(i)}")
+    if not wrong:
+        return sets, []
+    if not isinstance(label, str):
+        expected = "data.label: expected 0 or 1, or true or false, in each column"
+    elif separator is not None:
+        expected = f"'{label}' (data.label): expected text, with data.label_separator"
+    else:
+        expected = f"'{label}' (data.label): expected a list of labels, each text, a whole number "
+        expected += "or true or false"
+    return sets, [f"{expected}, got {shorten(wrong, SHOWN)}"]
+
+
+def _of_columns(cell: tuple[Any, ...], columns: Sequence[str]) -> tuple[Any, str | None]:
+    if any(value is None for value in cell):
+        return None, None
+    chosen = []
+    for name, value in zip(columns, cell, strict=True):
+        said = YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else value
+        if said is None or said not in (0, 1):
+            return (), f"{value!r} in '{name}'"
+        if said:
+            chosen.append(name)
+    return tuple(chosen), None
+
+
+def _of_cell(cell: Any, separator: str | None) -> tuple[Any, str | None]:
+    if cell is None:
+        return None, None
+    if separator is not None:
+        if not isinstance(cell, str):
+            return (), repr(cell)[:40]
+        return tuple(part for name in cell.split(separator) if (part := name.strip())), None
+    values = cell if isinstance(cell, list) else [cell]
+    if any(type(value) not in (str, int, bool) for value in values):
+        return (), repr(cell)[:40]
+    return tuple(values), None

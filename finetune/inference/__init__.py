@@ -1,0 +1,1 @@
+"""A saved model and documents → predictions: one text, or a batch job of millions."""

@@ -1,0 +1,102 @@
+"""The classifier as an actor of Ray Data: batches of rows → the same batches with their answers.
+Also Parquet files that hold the rows of a dataset in its order.
+
+    rows = ray.data.read_parquet("news/")
+    rows.map_batches(Actor, fn_constructor_kwargs={"source": "runs/…"}, batch_format="pyarrow", …)
+
+Each actor loads the model once. A row that cannot be read gets an `error`, as everywhere.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ray.data.block import BlockAccessor
+from ray.data.datasource import BlockBasedFileDatasink
+
+from finetune.data.rows import column_values
+
+
+class OrderedSink(BlockBasedFileDatasink):
+    """Parquet files, a file for each task that writes.
+
+    Ray's own `write_parquet` hands a task's blocks to Arrow's `write_dataset` with threads, which
+    may write them in another order (apache/arrow#26818).
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, file_format="parquet")
+
+    def write_block_to_file(self, block: BlockAccessor, file: Any) -> None:
+        pq.write_table(block.to_arrow(), file)
+
+
+class RayClassifier:
+    """One process of Ray's that answers.
+
+    Args:
+        source: the model, as for `Classifier`; every machine must find it there.
+        text: the columns of the documents; empty: those that the model was trained on.
+        keep: the columns that stay; None: all.
+        probabilities: give that of each label, too, in the columns `probabilities.X`.
+        named: the other arguments of `Classifier`.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        text: Sequence[str] = (),
+        keep: Sequence[str] | None = None,
+        probabilities: bool = False,
+        **named: Any,
+    ) -> None:
+        # Here, as the processes that only read and write files need no torch.
+        from finetune.inference.classifier import Classifier
+        from finetune.inference.records import RequestedColumns
+
+        self.classifier = Classifier(source, **named)
+        self.asked = RequestedColumns(
+            tuple(text) or self.classifier.columns, self.classifier.reading.wanted()
+        )
+        self.keep, self.probabilities = keep, probabilities
+
+    def __call__(self, batch: Any) -> Any:
+        """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""
+        from finetune.inference.records import RecordMaker
+
+        maker = RecordMaker("the batch", self.asked)  # of which file it is, Ray does not say
+        columns = [
+            column_values(batch.column(name)) if name in batch.column_names else None
+            for name in self.asked.texts
+        ]
+        rows = [
+            maker.of(
+                "row",
+                number + 1,
+                {
+                    name: values[number]
+                    for name, values in zip(self.asked.texts, columns, strict=True)
+                    if values is not None
+                },
+            )
+            for number in range(batch.num_rows)
+        ]
+        table = self.classifier.encode(rows)
+        answers = list(self.classifier.answers(rows, table, self.probabilities))
+        kinds: dict[str, Any] = {"label": pa.string(), "score": pa.float64()}
+        if self.classifier.rules.several:
+            kinds = {"labels": pa.list_(pa.string()), "scores": pa.list_(pa.float64())}
+        made = {
+            name: pa.array([answer[name] for answer in answers], kind)
+            for name, kind in kinds.items()
+        }
+        if self.probabilities:
+            for label in self.classifier.labels:
+                made[f"probabilities.{label}"] = pa.array(
+                    [answer.get("probabilities", {}).get(label) for answer in answers], pa.float64()
+                )
+        made["error"] = pa.array([answer.get("error") for answer in answers], pa.string())
+        kept = [n for n in batch.column_names if n in (self.keep or batch.column_names)]
+        own = {name: batch.column(name) for name in kept if name not in made}
+        return pa.table(own | made)

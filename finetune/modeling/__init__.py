@@ -1,0 +1,1 @@
+"""A pretrained encoder, pooling and a linear head: built, frozen, saved and loaded."""

@@ -1,0 +1,250 @@
+"""Source + label space → a classifier that is ready to train; classifier ↔ folder.
+
+    model = build(source, recipe.model, labels, attention="sdpa", seed=0)
+    save(model, tokenizer, folder)
+    model, tokenizer = load(folder)
+
+Importing this module registers `DocumentClassifier`, so that the Auto classes and `pipeline` load
+its folders without `trust_remote_code`.
+"""
+
+# transformers says it is typed, but much of it is not.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from finetune.config.schema import Model
+from finetune.modeling import head as head_module
+from finetune.modeling.freezing import freeze, freeze_unreached
+from finetune.modeling.modeling_document_classifier import (
+    DocumentClassifier,
+    DocumentClassifierConfig,
+)
+from finetune.modeling.pretrained import (
+    check_weights,
+    encoder_config,
+    hub_arguments,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+    set_attention,
+    silence_loading,
+)
+from finetune.modeling.saved_model import weights_hash
+from finetune.runtime.errors import InputError
+
+AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    DocumentClassifierConfig, DocumentClassifier, exist_ok=True
+)
+
+
+def build_classifier(
+    source: str,
+    choices: Model,
+    labels: Sequence[str],
+    attention: str,
+    seed: int,
+    priors: Sequence[float] | None = None,
+) -> PreTrainedModel:
+    """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
+
+    Where `source` is a classifier of the same labels, pooled alike, its head goes on being trained.
+
+    Args:
+        source: a folder or a Hub id.
+        labels: the label space; `labels[i]` names the logits' column i.
+        attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
+            runs eager, unless the recipe asked for it by name.
+        seed: of the new weights; the global random state stays as it is.
+        priors: where a row may have several labels, the share of train's rows that have each. Then
+            each logit has a sigmoid of its own, and a new head starts from that share.
+
+    Raises:
+        InputError: where the source has no such encoder, or the recipe's choices do not fit it.
+    """
+    config = read_config(source, choices)
+    if choices.dropout is not None:
+        _set_config_dropout(encoder_config(config), choices.dropout)
+    make = _linear if choices.head == "linear" else _native
+    with silence_loading(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
+        model, fresh, head_is_trained = make(
+            source, config, choices, _label_fields(labels, priors is not None), attention
+        )
+        if choices.dropout is not None:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):  # some classes have a rate of their own
+                    module.p = choices.dropout
+    head = head_module.find_head(model)
+    if not head_is_trained and choices.head_init == "names":
+        head_module.initialize_from_names(model, load_tokenizer(source, choices), labels)
+    elif not head_is_trained:
+        head_module.initialize_head(head, choices.head_init, seed)
+    if not head_is_trained and priors is not None:
+        head_module.initialize_at_priors(head, priors)
+    freeze(model, choices.freeze)
+    for name, parameter in model.named_parameters():
+        if name in fresh:
+            parameter.requires_grad_(True)  # nothing pretrained to keep there
+    head.requires_grad_(True)
+    model.eval()
+    freeze_unreached(model)
+    with silence_loading():
+        set_attention(model, attention, asked=choices.attention != "auto")
+    return model
+
+
+def initial_weights_hash(
+    model: PreTrainedModel, choices: Model, priors: Sequence[float] | None = None
+) -> str:
+    """The hash of the weights that a run begins with.
+
+    Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
+    kernels its last bits, and a run may go on with others. A bias that starts at priors counts as
+    zeros, where it once started: train decides it, and checkpoints hold what became of it.
+    """
+    weights, its = model.state_dict(), head_module.head_name(model)
+    if choices.head_init == "names":
+        weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
+    elif priors is not None and head_module.is_at_priors(head_module.find_head(model), priors):
+        weights[f"{its}.bias"] = torch.zeros_like(weights[f"{its}.bias"])
+    return weights_hash(weights)
+
+
+# What the two makers return: the model, the names of its weights that the source does not have,
+# and whether its head is one that the source trained for the same labels.
+Made = tuple[PreTrainedModel, set[str], bool]
+
+
+def _linear(
+    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
+) -> Made:
+    inner = encoder_config(config)
+    if inner.model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"model.head: 'linear' needs an encoder that transformers has, found "
+            f"'{inner.model_type}' with its own code in '{source}'; set model.head=native"
+        )
+    whole = DocumentClassifierConfig(
+        encoder=inner,
+        pooling=choices.pooling,
+        pooled_norm=choices.pooled_norm,
+        classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
+        **fields,
+    )
+    if isinstance(config, DocumentClassifierConfig):
+        model, info = load_pretrained(
+            DocumentClassifier,
+            source,
+            "model.source",
+            attention,
+            config=whole,
+            **hub_arguments(choices),
+        )
+        fresh = check_weights(model, info, "encoder.", source, "model.source")
+        model.config.encoder.name_or_path = ""
+        same = _is_same_task(config, fields) and all(
+            getattr(config, key) == getattr(choices, key) for key in ("pooling", "pooled_norm")
+        )
+        return model, fresh, same
+    encoder, info = load_pretrained(
+        AutoModel,
+        source,
+        "model.source",
+        attention,
+        config=inner,
+        **hub_arguments(choices),
+    )
+    check_weights(encoder, info, "", source, "model.source", ("pooler",))
+    # The saved config keeps neither the path on this machine nor the labels of an earlier task.
+    encoder.config.name_or_path = ""
+    encoder.config.problem_type = None
+    encoder.config.id2label = None
+    encoder.config.num_labels = 2
+    whole.encoder = encoder.config
+    with torch.device("meta"):  # a shell: an encoder of its own would be thrown away
+        model = DocumentClassifier(whole)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = model.encoder.pooler
+    model.encoder = encoder
+    model.classifier = nn.Linear(encoder.config.hidden_size, len(fields["id2label"]))
+    return model, set(), False
+
+
+def _native(
+    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
+) -> Made:
+    if isinstance(config, DocumentClassifierConfig):
+        raise InputError(
+            f"model.head: 'native' needs an encoder or a native classifier, found a linear one in "
+            f"'{source}'; set model.head=linear, or model.source to the encoder it began with"
+        )
+    own_code = "AutoModelForSequenceClassification" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING and not own_code:
+        raise InputError(
+            f"model.head: 'native' needs an architecture with a classification class, and "
+            f"'{config.model_type}' has none; set model.head=linear"
+        )
+    same = _is_same_task(config, fields)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    model, info = load_pretrained(
+        AutoModelForSequenceClassification,
+        source,
+        "model.source",
+        attention,
+        config=config,
+        **hub_arguments(choices),
+    )
+    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    head = head_module.head_name(model)
+    fresh = check_weights(model, info, prefix, source, "model.source", ("pooler", head))
+    return model, fresh, same and f"{head}.weight" not in fresh
+
+
+def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
+    """Every dropout field. Before building: some modules read a rate once, or become Identity."""
+    for name, value in list(vars(config).items()):
+        is_rate = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        if ("dropout" in name or name.endswith("pdrop")) and is_rate:
+            setattr(config, name, rate)
+
+
+def _own_dropout(config: PretrainedConfig) -> float:
+    """The rate that the architecture has before its own head."""
+    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+        value = getattr(config, name, None)
+        if value is not None:
+            return float(value)
+    return 0.0
+
+
+def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
+    """Whether a source's head gives the same labels, by a softmax or sigmoids alike."""
+    several = "multi_label_classification"
+    alike = (config.problem_type == several) == (fields["problem_type"] == several)
+    return alike and bool(dict(config.id2label or {}) == fields["id2label"])
+
+
+def _label_fields(labels: Sequence[str], several: bool) -> dict[str, Any]:
+    kind = "multi" if several else "single"
+    return {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        # By this, `pipeline` uses a sigmoid or a softmax, whatever an earlier task had.
+        "problem_type": f"{kind}_label_classification",
+    }

@@ -1,0 +1,157 @@
+"""A classifier → the linear layer that makes its logits: where it is, and what it starts with.
+
+head = heads.of(model)
+with heads.given(head) as vectors:  # what it reads of each batch
+    model(**batch)
+"""
+
+# transformers says it is typed, but much of it is not.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from finetune.modeling.pretrained import max_positions
+from finetune.runtime.console import print_wrapped
+from finetune.runtime.errors import InputError, shorten
+
+NAMES_WEIGH = 4.0  # model.head_init: names; a logit of about a half speaks for the nearest name
+
+
+def find_head(model: PreTrainedModel) -> nn.Linear:
+    """The layer that makes the logits: the last linear one with as many outputs as labels.
+
+    Raises:
+        InputError: where there is none.
+    """
+    return _named(model)[1]
+
+
+def head_name(model: PreTrainedModel) -> str:
+    """Where the head stands in the model, such as `classifier`."""
+    return _named(model)[0]
+
+
+def _named(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    size = model.config.num_labels
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == size
+    ]
+    if not layers:
+        raise InputError(
+            f"model.head: 'native' needs a class that ends in a linear layer, found none in "
+            f"{type(model).__name__}; set model.head=linear"
+        )
+    return layers[-1]
+
+
+@contextmanager
+def record_inputs(head: nn.Linear) -> Iterator[list[torch.Tensor]]:
+    """What a head is given of each batch while this lasts, (rows, hidden), call by call."""
+    found: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def initialize_head(head: nn.Linear, how: str, seed: int) -> None:
+    """Zeros, or weights drawn by a seed (normal, std 0.02)."""
+    if how == "normal":
+        head.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))
+    else:
+        head.weight.zero_()
+    if head.bias is not None:
+        head.bias.zero_()
+
+
+@torch.no_grad()
+def initialize_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
+    """Its bias: each of several labels is as likely as it is in train, whatever the text.
+
+    From one half each, the first steps of a run would only learn that most labels are seldom given:
+    of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1). A head
+    without a bias, as GPT-2's own, stays at one half, which is said.
+
+    Args:
+        priors: above 0 and below 1. (labels,)
+    """
+    if head.bias is not None:
+        head.bias.copy_(_log_odds(priors))
+    elif any(prior != 0.5 for prior in priors):
+        print_wrapped(
+            "model.head: native: this class's own head has no bias, so a new one starts with each "
+            "label at one half; that of model.head=linear starts at its share of train, which "
+            "matters where steps are few",
+            mark="  ! ",
+        )
+
+
+def is_at_priors(head: nn.Linear, priors: Sequence[float]) -> bool:
+    """Whether its bias is as `start_at_priors` leaves it."""
+    return head.bias is not None and torch.equal(head.bias.cpu(), _log_odds(priors))
+
+
+def _log_odds(priors: Sequence[float]) -> torch.Tensor:
+    return torch.logit(torch.tensor(priors, dtype=torch.float64)).float()
+
+
+@torch.no_grad()
+def initialize_from_names(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
+) -> None:
+    """Each label's weights: what its name, read as a document, has apart from the other names.
+
+    Raises:
+        InputError: for a name without a token, and a head that reads no documents.
+    """
+    model.eval()
+    head, longest = find_head(model), max_positions(model.config)
+    with record_inputs(head) as vectors:
+        for label in labels:
+            cut = {"truncation": True, "max_length": longest, "return_token_type_ids": False}
+            read = tokenizer(label.replace("_", " "), **cut)
+            if not read["input_ids"]:
+                raise InputError(
+                    f"model.head_init: names: the tokenizer finds no token in the label {label!r}; "
+                    "name it by data.labels, or set model.head_init=zeros"
+                )
+            model(**{key: torch.tensor([value]) for key, value in read.items()})
+    if vectors[0].dim() != 2:  # such as decoders', which pick a token's logits afterwards
+        raise InputError(
+            "model.head_init: names: expected a head that reads one vector of each document, and "
+            f"{type(model).__name__}'s reads each token; set model.head=linear, or zeros or normal"
+        )
+    names = torch.cat(vectors)  # (labels, hidden)
+    _say_what_names_miss(labels, names)
+    apart = names - names.mean(dim=0)
+    # By the names' own length, the logits do not depend on that of the encoder's vectors.
+    head.weight.copy_(NAMES_WEIGH * apart / names.norm(dim=1).mean() ** 2)
+    if head.bias is not None:
+        head.bias.zero_()
+
+
+def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
+    """Warn of names without a word, and of those that the encoder cannot tell apart."""
+    wordless = [repr(name) for name in labels if not any(map(str.isalpha, name))]
+    far = torch.cdist(names, names, compute_mode="donot_use_mm_for_euclid_dist")
+    alike = (far < 1e-4 * names.norm(dim=1).mean()).tril(-1).nonzero().tolist()
+    same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in alike]
+    for which, what in (
+        (wordless, f"no word in {shorten(wordless)}"),
+        (same, f"the encoder reads {shorten(same)} alike"),
+    ):
+        if which:
+            print_wrapped(
+                f"model.head_init: names: {what}, so the head starts with little to tell by; "
+                "data.labels may name the labels in words",
+                mark="  ! ",
+            )

@@ -1,0 +1,149 @@
+"""Token ids → logits: a pretrained encoder, pooling, dropout, and one linear layer.
+
+    states = encoder(ids)                   # (rows, tokens, hidden)
+    pooled = mean of the real tokens' states, or the first token's state, in fp32;
+             where `pooled_norm` says so, scaled to that length
+    logits = classifier(dropout(pooled))    # (rows, classes)
+
+There is no tanh layer between pooling and logits, and no other new weight than `classifier`.
+`config.json` holds the encoder's whole config under `encoder`, the pooling, and the label names.
+
+This file needs torch and transformers only. It travels with the weights, so that
+
+    AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    pipeline("text-classification", model=folder, trust_remote_code=True)
+
+work where the toolkit that trained the model is not installed. Where it is, `import
+finetune.modeling.build`
+makes both work without the flag.
+"""
+
+# transformers says it is typed, but much of it is not.
+# mypy: disable-error-code="no-untyped-call"
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class DocumentClassifierConfig(PretrainedConfig):
+    """The encoder's config with what stands on top of it.
+
+    Args:
+        encoder: the encoder's config, or its `to_dict()`; null: BERT's defaults.
+        pooling: "mean" over the real tokens, or "cls" for the first one.
+        pooled_norm: the Euclidean norm that each pooled vector is scaled to; None: as it comes.
+        classifier_dropout: probability of the dropout before the linear layer.
+        kwargs: `id2label`, `label2id` and the rest of `PretrainedConfig`.
+    """
+
+    model_type = "document-classifier"
+    sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 # carries dtype and attention down
+
+    def __init__(
+        self,
+        encoder: PretrainedConfig | dict[str, Any] | None = None,
+        pooling: str = "mean",
+        pooled_norm: float | None = None,
+        classifier_dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        if pooling not in ("mean", "cls"):
+            raise ValueError(f"pooling: expected mean or cls, got {pooling!r}")
+        if not isinstance(encoder, PretrainedConfig):
+            encoder = AutoConfig.for_model(**(encoder or {"model_type": "bert"}))
+        self.encoder = encoder
+        self.pooling = pooling
+        self.pooled_norm = pooled_norm
+        self.classifier_dropout = classifier_dropout
+        super().__init__(**kwargs)
+
+
+class DocumentClassifier(PreTrainedModel):
+    """One row of logits for each row of token ids."""
+
+    config_class = DocumentClassifierConfig
+    base_model_prefix = "encoder"
+    supports_gradient_checkpointing = True
+    # This class has no attention of its own; the encoder checks again whether it can.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: DocumentClassifierConfig) -> None:
+        super().__init__(config)
+        self.encoder = AutoModel.from_config(config.encoder)
+        if getattr(self.encoder, "pooler", None) is not None:
+            # Its output is not used, and weights without a gradient stop DDP. Not None: some
+            # encoders call it unasked.
+            self.encoder.pooler = nn.Identity()
+        self.takes_types = "token_type_ids" in inspect.signature(self.encoder.forward).parameters
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.encoder.hidden_size, len(config.id2label or ()))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Classify rows of token ids.
+
+        Args:
+            input_ids: (rows, tokens).
+            attention_mask: (rows, tokens), 1 for real tokens and 0 for padding; None: all real.
+            token_type_ids: (rows, tokens); ignored where the encoder takes none.
+            labels: (rows,) class indices; for several labels a row (`problem_type`), 0 and 1
+                (rows, classes).
+            kwargs: go to the encoder.
+
+        Returns:
+            `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`; of several
+            labels, binary and summed over the classes.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.takes_types and token_type_ids is not None:
+            kwargs["token_type_ids"] = token_type_ids
+        kwargs["return_dict"] = True
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        pooled = self.pool(output.last_hidden_state, attention_mask)
+        if self.config.pooled_norm is not None:
+            pooled = self.config.pooled_norm * nn.functional.normalize(pooled, dim=-1)
+        with torch.autocast(pooled.device.type, enabled=False):  # bf16 logits would tie
+            logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
+        loss = None
+        if labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                logits.float(), labels.float(), reduction="sum"
+            ) / len(labels)
+        elif labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=output.get("hidden_states"),
+            attentions=output.get("attentions"),
+        )
+
+    def pool(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token states (rows, tokens, hidden) → one fp32 vector a row (rows, hidden)."""
+        states = states.float()
+        if self.config.pooling == "cls":
+            first = attention_mask.int().argmax(dim=1)  # not 0 where padding stands on the left
+            return states[torch.arange(len(states), device=states.device), first]
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (rows, tokens, 1)
+        return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+# `save_pretrained` copies this file into the folder and names both classes in config.json.
+DocumentClassifierConfig.register_for_auto_class("AutoConfig")
+DocumentClassifier.register_for_auto_class("AutoModelForSequenceClassification")

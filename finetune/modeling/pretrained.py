@@ -1,0 +1,312 @@
+"""A model's folder or Hub id → its config and tokenizer; what can go wrong → one clear message.
+
+Every error that reading a pretrained model may raise becomes an `InputError` here.
+"""
+
+# transformers says it is typed, but much of it is not.
+# mypy: disable-error-code="no-untyped-call"
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from finetune.config.schema import Model
+from finetune.modeling.modeling_document_classifier import (
+    DocumentClassifierConfig,
+)
+from finetune.runtime.errors import InputError, shorten
+
+# Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
+# text reaches (their `create_position_ids_from_input_ids`).
+POSITIONS_AFTER_PADDING = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
+
+
+def load_config(source: str, choices: Model) -> PretrainedConfig:
+    """The encoder's config; of a `DocumentClassifier` folder, the one inside.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Raises:
+        InputError: where there is no config, or none of a text encoder.
+    """
+    return encoder_config(read_config(source, choices))
+
+
+def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer that stands beside the encoder.
+
+    Raises:
+        InputError: where there is none, or one that cannot pad.
+    """
+    missing = (
+        f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
+        "vocab.txt or the like; copy the tokenizer files of the encoder there"
+    )
+    check_folder(source, "model.source")
+    with silence_loading(), explain_load_errors(source, "model.source"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
+            )
+        except ValueError as error:
+            if "backend tokenizer" not in str(error):
+                raise
+            raise InputError(missing) from error
+    # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < BLANK:
+        raise InputError(missing)
+    if tokenizer.pad_token is None:
+        raise InputError(
+            f"model.source: expected a tokenizer that can pad, found none of its tokens for that "
+            f"in '{source}'; set pad_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """How many tokens a text may have, special ones included; None where nothing limits it."""
+    config = encoder_config(config)
+    try:
+        size: object = config.max_position_embeddings
+    except (AttributeError, NotImplementedError):  # XLNet's raises
+        return None
+    if not isinstance(size, int) or size <= 0:
+        return None
+    if config.model_type in POSITIONS_AFTER_PADDING:
+        return size - int(config.pad_token_id) - 1
+    return size
+
+
+def read_config(source: str, choices: Model) -> PretrainedConfig:
+    check_folder(source, "model.source")
+    with silence_loading(), explain_load_errors(source, "model.source"):
+        config = AutoConfig.from_pretrained(source, **hub_arguments(choices))
+    encoder = encoder_config(config)
+    if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
+        raise InputError(
+            f"model.source: expected a text encoder such as BERT, found '{encoder.model_type}' in "
+            f"'{source}'; name another model"
+        )
+    return config  # type: ignore[no-any-return]
+
+
+def hub_arguments(choices: Model) -> dict[str, Any]:
+    return {"revision": choices.revision, "trust_remote_code": choices.trust_remote_code}
+
+
+def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
+    return config.encoder if isinstance(config, DocumentClassifierConfig) else config
+
+
+def check_folder(source: str, key: str) -> None:
+    """InputError where a folder lacks what a model folder has."""
+    folder = Path(source)
+    if not folder.is_dir():
+        if folder.exists() or folder.is_absolute() or source.startswith((".", "~")):
+            found = "a file" if folder.exists() else "nothing"
+            raise InputError(
+                f"{key}: expected a model folder with config.json, found {found} at '{source}'"
+            )
+        return
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        raise InputError(
+            f"{key}: expected a model folder with config.json, found {list_names(names)} in "
+            f"'{source}'; name the folder that save_pretrained wrote"
+        )
+    if not {"model.safetensors", "model.safetensors.index.json"} & set(names):
+        raise InputError(no_safetensors(source, key, [n for n in names if n.endswith(".bin")]))
+
+
+def list_names(names: Sequence[str]) -> str:
+    return shorten(names) if names else "no file"
+
+
+def no_safetensors(source: str, key: str, pickles: Sequence[str]) -> str:
+    return (
+        f"{key}: expected weights in model.safetensors, found {list_names(pickles)} in '{source}'; "
+        "pickles (.bin) can run code when read: load such a model where that is safe, and "
+        "save_pretrained writes safetensors"
+    )
+
+
+@contextmanager
+def explain_load_errors(source: str, key: str) -> Iterator[None]:
+    """Turn what transformers raises about a source into one message."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of many libraries: Rust's, the Hub client's, config checks, …
+        raise InputError(_reason(error, source, key)) from error
+
+
+def _reason(error: Exception, source: str, key: str) -> str:
+    # By name: only hub_*.py and publish.py import the Hub's client.
+    names = {type(cause).__name__ for cause in _causes(error)}
+    if "trust_remote_code" in str(error):
+        return (
+            f"{key}: '{source}' comes with its own Python code, which does not run unasked; read "
+            "it, then set model.trust_remote_code=true"
+        )
+    if isinstance(error, SafetensorError):
+        return (
+            f"{key}: expected weights in model.safetensors, found a damaged file in '{source}' "
+            f"({first_line(error)}); get the model again"
+        )
+    if not Path(source).is_dir():
+        if "GatedRepoError" in names:
+            return (
+                f"{key}: '{source}' is gated on the Hub; accept its terms there, then `hf auth "
+                "login`"
+            )
+        if "RevisionNotFoundError" in names:
+            return f"{key}: '{source}' has no such model.revision on the Hub; name one it has"
+        if names & {"RepositoryNotFoundError", "HFValidationError"}:
+            return (
+                f"{key}: expected a model folder or a Hub id, found neither under '{source}'; "
+                "check its spelling, or `hf auth login` where it is private"
+            )
+        if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
+            return (
+                f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
+                "in the local cache, and no way to the Hub; name a folder, or connect once"
+            )
+        if "safetensors" in str(error):
+            return no_safetensors(source, key, ["other files"])
+    why = f"something there lacks {error}" if isinstance(error, KeyError) else first_line(error)
+    return (
+        f"{key}: cannot read the model in '{source}': {why}; mend its files, or name another model"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message; with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".:")
+
+
+@contextmanager
+def silence_loading() -> Iterator[None]:
+    """Without progress bars and the report on new weights, which `check_weights` reads for us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_pretrained(
+    auto: Any, source: str, key: str, attention: str, **more: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model with fp32 weights from safetensors (never a pickle), and the loading report."""
+    with explain_load_errors(source, key):
+        model, info = auto.from_pretrained(
+            source,
+            # sdpa is the default, and falls back to eager where the architecture has none.
+            attn_implementation="eager" if attention == "eager" else None,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # `check_weights` says it better
+            output_loading_info=True,
+            **more,
+        )
+    return model, info
+
+
+def check_weights(
+    model: PreTrainedModel,
+    info: dict[str, Any],
+    prefix: str,
+    source: str,
+    key: str,
+    may_be_new: Sequence[str] = (),
+) -> set[str]:
+    """The names of the weights that are new; InputError where some under `prefix` are.
+
+    But for the parts that may be new: a head, and a pooler, which language models come without.
+    """
+    shapes = {name: (tuple(found), tuple(want)) for name, found, want in info["mismatched_keys"]}
+    missing = set(info["missing_keys"]) | set(shapes)
+    wrong = sorted(
+        name
+        for name in missing
+        if name.startswith(prefix) and not any(f".{part}." in f".{name}" for part in may_be_new)
+    )
+    if wrong:
+        said = [
+            f"{n} {shapes[n][0]} instead of {shapes[n][1]}" if n in shapes else n for n in wrong
+        ]
+        raise InputError(
+            f"{key}: expected the weights that config.json describes, but in '{source}' "
+            f"{len(wrong)} of {len(model.state_dict())} are missing or of another shape: "
+            f"{shorten(said)}; get the model again, or mend its config.json"
+        )
+    return missing
+
+
+def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
+    """Check what was asked for, and switch on flash attention, which loading left off.
+
+    Off until now because it cannot run on the CPU, where the model is built.
+    """
+    encoder = model.base_model
+    has = {
+        "sdpa": encoder._supports_sdpa,
+        "flash_attention_2": encoder._supports_flash_attn,
+    }.get(attention, True)
+    if not has:
+        if asked:
+            raise InputError(
+                f"model.attention: {type(encoder).__name__} has no '{attention}'; set "
+                "model.attention=auto or eager"
+            )
+        return
+    if attention == "flash_attention_2":
+        try:
+            model.set_attn_implementation(attention)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
+                "model.attention=auto"
+            ) from error

@@ -1,0 +1,141 @@
+"""Classifier ↔ folder: saved, loaded, replaced as a whole."""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from finetune.modeling.pretrained import (
+    check_folder,
+    check_weights,
+    explain_load_errors,
+    load_pretrained,
+    set_attention,
+    silence_loading,
+)
+from finetune.runtime.atomic_files import (
+    link_folder,
+    replace_folder,
+)
+
+Tensors = dict[str, torch.Tensor]
+
+
+def replace_model_folder(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Tensors
+) -> None:
+    """Write a model folder aside, sync it, then put it in the place of the one before.
+
+    Args:
+        weights: the model's, whole, which in the model itself may be sharded.
+
+    Raises:
+        InputError: where it cannot be written; the one before stays.
+    """
+    replace_folder(folder, lambda aside: save_classifier(model, tokenizer, aside, weights))
+
+
+def rewrite_weights(folder: Path, weights: Tensors) -> bool:
+    """Put other values into some weights of a model folder; False where it has none of that name.
+
+    Links to the folder's files keep what they hold.
+
+    Raises:
+        InputError: where it cannot be written; the folder stays as it was.
+    """
+    of_file = {file.name: _names(file) for file in sorted(folder.glob("*.safetensors"))}
+    if not set().union(*of_file.values()) >= weights.keys():
+        return False
+
+    def fill(aside: Path) -> None:
+        link_folder(folder, aside)
+        for file, names in of_file.items():
+            if names & weights.keys():
+                now = load_file(folder / file)
+                now |= {name: weights[name].contiguous() for name in names & weights.keys()}
+                (aside / file).unlink()
+                save_file(now, aside / file, metadata={"format": "pt"})
+
+    replace_folder(folder, fill)
+    return True
+
+
+def _names(file: Path) -> set[str]:
+    with safe_open(file, framework="pt") as tensors:
+        return set(tensors.keys())
+
+
+def save_classifier(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write weights (safetensors), config, tokenizer and, for the linear head, its code.
+
+    Args:
+        weights: the model's by name, where the model itself holds only a shard of them.
+    """
+    with silence_loading():
+        model.save_pretrained(folder, state_dict=weights)
+        tokenizer.save_pretrained(folder)
+
+
+def load_classifier(
+    source: Path | str,
+    attention: str = "sdpa",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A saved classifier, in fp32 on the CPU, in eval mode, and its tokenizer.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Raises:
+        InputError: where the folder is not a whole model folder, or the Hub has no such model.
+    """
+    key = source = str(source)
+    check_folder(source, key)
+    hub: dict[str, Any] = {
+        "local_files_only": Path(source).is_dir(),
+        "trust_remote_code": trust_remote_code,
+        "revision": revision,
+    }
+    with silence_loading():
+        model, info = load_pretrained(
+            AutoModelForSequenceClassification, source, key, attention, **hub
+        )
+        check_weights(model, info, "", source, key)
+        set_attention(model, attention, asked=False)
+        with explain_load_errors(source, key):
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    return model, tokenizer
+
+
+def weightless_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy without weights: sharding changes a model's own class, and what is saved of it."""
+    bare = copy.deepcopy(model)
+    torch.nn.Module.to(bare, "meta")
+    return bare
+
+
+def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of weights by name: the same for the same numbers, on every machine."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Results → results.json, the HTML report, the model card, the console report."""

@@ -1,0 +1,169 @@
+"""What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
+
+import logging
+import os
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+_speaks = True
+_quiet = _silent = False
+_bar: "ProgressBar | None" = None  # the one that is drawn now
+
+
+def speak_only_if(main: bool) -> None:
+    """Of several processes, let only the main one print."""
+    global _speaks
+    _speaks = main
+
+
+def speaks() -> bool:
+    """Whether this process is the main one."""
+    return _speaks
+
+
+def set_quiet(quiet: bool, silent: bool = False) -> None:
+    """Say only what is said `even_if_quiet`, and draw no bar; `silent`: not even that."""
+    global _quiet, _silent
+    _quiet, _silent = quiet or silent, silent
+
+
+def print_line(text: str = "", even_if_quiet: bool = False) -> None:
+    """Print a line at once, above a progress bar where one is drawn."""
+    if not _speaks or _silent or (_quiet and not even_if_quiet):
+        return
+    _print(text)
+
+
+def print_file(file: Path) -> None:
+    """Print what a file holds, however silent all else is."""
+    if _speaks:
+        _print(file.read_text(encoding="utf-8").rstrip("\n"))
+
+
+def _print(text: str) -> None:
+    try:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads any more, as behind `| head`; the run goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_error(*lines: str) -> None:
+    """Print to the error output, where somebody still reads it."""
+    try:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    except OSError:  # as after Ctrl-C in `2>&1 | tee log`; Python's own last flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def print_wrapped(text: str, mark: str) -> None:
+    """Print a sentence in lines of at most 80 columns, marked on its first."""
+    print_line(
+        textwrap.fill(
+            text, 80, break_on_hyphens=False, initial_indent=mark, subsequent_indent=" " * len(mark)
+        )
+    )
+
+
+def quiet_libraries() -> None:
+    """Turn off the bars and the advice that libraries print; their errors still come."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # torch would have another argument, which newer and older releases do not share.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+    # Without a network it would print each of its retries.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def format_table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:
+    """Columns lined up: the first `left` of them to the left, the others to the right."""
+    cells = [[*row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    return "\n".join(" " * indent + line.rstrip() for line in lines)
+
+
+class ProgressBar:
+    """Steps done of all: a bar on a terminal, a line at each tenth in a file or a pipe.
+
+    Args:
+        total: the last step.
+        done: the steps before the first to come.
+        begin: those that an earlier stage did, which do not count as done.
+    """
+
+    def __init__(self, total: int, done: int, shown: bool, begin: int = 0) -> None:
+        close_progress()  # one that a diverged loop left
+        self.total, self.done, self.begin = total, done, begin
+        shown = shown and not _quiet
+        self.lines = shown and not sys.stderr.isatty()
+        self.tenths = self._share(10)
+        self.bar = tqdm(
+            total=total - begin,
+            initial=done - begin,
+            disable=not shown or self.lines,
+            dynamic_ncols=True,
+            bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
+        )
+
+        global _bar
+        _bar = self
+
+    def step(self) -> None:
+        self.done += 1
+        self.bar.update()
+
+    def _share(self, of: int) -> int:
+        return of * (self.done - self.begin) // (self.total - self.begin)
+
+    def show(self, line: Mapping[str, float]) -> None:
+        """Put the numbers of the log's last line beside the bar."""
+        norm = f"{line['grad_norm']:.2f}" if "grad_norm" in line else "overflows fp16"
+        note = (
+            f"loss {line['loss']:.3f} ± {line['loss_se']:.3f}  lr {line['lr']:.3g}  "
+            f"grad {norm}  {line['rows_per_second']:.0f} rows/s"
+        )
+        self.bar.set_postfix_str(note)
+        tenths = self._share(10)
+        if self.lines and tenths > self.tenths:
+            print_line(f"  {self._share(100):3d} %  step {self.done}  {note}")
+            self.tenths = tenths
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def close_progress() -> None:
+    """Close a bar that was cut short, so that what is printed next has a line of its own."""
+    if _bar is not None:
+        _bar.close()
+
+
+def exit_with(code: int, *lines: str) -> int:
+    """Say how a command ended, once for all its processes; the exit code."""
+    close_progress()
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        if lines:
+            print_error(*lines)
+        return code
+    from finetune.runtime import distributed  # takes torch along
+
+    if lines and distributed.claim_first_error():
+        print_error(*lines)
+    return distributed.exit_process(code)

@@ -1,0 +1,204 @@
+"""What a run costs: time by stage and by part of the steps, memory, energy where one can tell.
+
+    meter = Meter()
+    with meter("score"):
+        …
+    meter.cost()  # {"seconds": {"score": 3.1}, "peak_memory": 1_532_000_000, …}
+
+Of this process alone, and since it was started: a run that was taken up again counts anew.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+POWERCAP = Path("/sys/class/powercap")
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class CostMeter:
+    """Counts from when it is made.
+
+    Attributes:
+        seconds: spent in each stage, in the order in which they first came.
+    """
+
+    def __init__(self, powercap: Path = POWERCAP) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stages = ["prepare"]
+        self._since = time.perf_counter()
+        self._counters = [*_rapl(powercap), *_nvml()]
+        self._last = [read() for read, _ in self._counters]
+        self._joules = 0.0
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time inside as a stage's, and not as that of a stage around it."""
+        self.seconds.setdefault(stage, 0.0)
+        self._count()
+        self._stages.append(stage)
+        try:
+            yield
+        finally:
+            self._count()
+            self._stages.pop()
+            self.look()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        stage = self._stages[-1]
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
+
+    def timed(self, stage: str, call: Callable[Given, Result]) -> Callable[Given, Result]:
+        """`call`, with its time counted as a stage's."""
+
+        @wraps(call)
+        def timed(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+            with self(stage):
+                return call(*args, **kwargs)
+
+        return timed
+
+    def look(self) -> None:
+        """Read the energy counters, which start again from 0 when they are full (after an hour)."""
+        now = [read() for read, _ in self._counters]
+        for before, after, (_, full) in zip(self._last, now, self._counters, strict=True):
+            self._joules += after - before + (full if after < before else 0.0)
+        self._last = now
+
+    def cost(self) -> dict[str, Any]:
+        """Seconds by stage (`prepare`: what no stage counts), peak memory in bytes, joules.
+
+        Energy is the machine's, others' work included; null where it has no counter one may read.
+        """
+        self._count()
+        self.look()
+        return {
+            "seconds": dict(self.seconds),
+            "peak_memory": _peak_memory(),
+            "peak_device_memory": (
+                int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+            ),
+            "joules": self._joules if self._counters else None,
+        }
+
+
+class StepTimer:
+    """How long each part of the steps takes: the time since the lap before is the named part's.
+
+    A GPU works behind the host, which only hands it its tasks. There the laps are marks in its own
+    queue, which are read where the host waits for it anyway: at a line of the log.
+
+    Attributes:
+        seconds: of each part, in the order in which they first came; those of laps that are read.
+    """
+
+    MOST_OPEN = 4096  # laps that wait to be read
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        queues = {"cuda": torch.cuda.Event, "mps": torch.mps.event.Event, "xpu": torch.xpu.Event}
+        self._make: Callable[..., Any] = queues.get(device.type, Moment)
+        self._open: list[tuple[str, Any, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        """What came before is no part's."""
+        self._last = self._mark()
+
+    def lap(self, part: str) -> None:
+        now = self._mark()
+        self._open.append((part, self._last, now))
+        self._last = now
+        if len(self._open) == self.MOST_OPEN:
+            self.read()
+
+    def read(self) -> dict[str, float]:
+        """The `seconds` with all laps up to now; waits for the device."""
+        self._last.synchronize()
+        for part, start, end in self._open:
+            took = start.elapsed_time(end) / 1000
+            self.seconds[part] = self.seconds.get(part, 0.0) + took
+        self._open.clear()
+        return self.seconds
+
+    def _mark(self) -> Any:
+        mark = self._make(enable_timing=True)
+        mark.record()
+        return mark
+
+
+class Moment:
+    """A mark in the time of the host, in the manner of `torch.cuda.Event`."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        self.seconds = math.nan
+
+    def record(self) -> None:
+        self.seconds = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """The host need not wait for itself."""
+
+    def elapsed_time(self, later: "Moment") -> float:
+        """Milliseconds."""
+        return 1000 * (later.seconds - self.seconds)
+
+
+# How to read a counter in joules, and at which value it starts again.
+Counter = tuple[Callable[[], float], float]
+
+
+def _rapl(powercap: Path) -> list[Counter]:
+    """The processor packages' counters (Linux; most machines let only root read them)."""
+    found: list[Counter] = []
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        if zone.name.count(":") != 1:
+            continue  # a part of a package, which counts it already
+        file = zone / "energy_uj"
+
+        def read(file: Path = file) -> float:
+            return int(file.read_text()) / 1e6
+
+        try:
+            read()
+            full = int((zone / "max_energy_range_uj").read_text()) / 1e6
+        except (OSError, ValueError):
+            continue
+        found.append((read, full))
+    return found
+
+
+def _nvml() -> list[Counter]:
+    """The GPUs' counters, where NVIDIA's Python binding is installed."""
+    if not torch.cuda.is_available():
+        return []
+    try:
+        import pynvml  # type: ignore[import-not-found, unused-ignore]
+
+        pynvml.nvmlInit()
+        device = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
+    except Exception:  # not installed, or a device without a counter: an error class of its own
+        return []
+    return [(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1e3, 0.0)]
+
+
+def _peak_memory() -> int | None:
+    """The most that the process held at once, in bytes; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -1,0 +1,99 @@
+"""Work that the main process does first, or alone, when several share a run.
+
+What the main process refuses, all refuse: else the others would wait for it until they are killed,
+and their tracebacks would bury its message.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch.nn.parallel import DistributedDataParallel
+
+from finetune.runtime.errors import InputError
+
+Result = TypeVar("Result")
+
+# What gloo and NCCL say where a process that they wait for has gone.
+LOST = (
+    "Connection (closed|reset) by peer|Broken pipe|remote process exited|Connection refused|"
+    "ncclRemoteError|NCCL communicator was aborted"
+)
+
+
+def run_on_main(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
+    """`call()` on the main process; what it returns, or refuses, on all."""
+    said: list[Result | tuple[str, ...] | None] = [None, None]  # result, problems
+    if accelerator.is_main_process:
+        try:
+            said[0] = call()
+        except InputError as error:
+            said[1] = error.problems
+    result, problems = broadcast_object_list(said)
+    if problems is not None:
+        raise InputError(problems)
+    return result  # type: ignore[no-any-return]
+
+
+def run_on_main_first(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
+    """`call()` on the main process, which may fill a cache, then on the others."""
+    kept: list[Result] = []
+    run_on_main(accelerator, lambda: kept.append(call()))
+    return kept[0] if kept else call()
+
+
+def fix_ddp_buckets(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Have DDP deal its buckets of gradients before the first step. All must call this.
+
+    It deals them anew after the first backward, which is another one where a run is taken up. With
+    three processes or more, the floats of that step would then be added in another order.
+
+    Args:
+        inputs: any batch; in eval mode it draws no random numbers. The gradients are the caller's
+            to forget.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model.eval()
+        model(**inputs).logits.sum().backward()
+
+
+def claim_first_error() -> bool:
+    """Whether this process is the first of a run to report an error; the others keep silent.
+
+    When one process fails, the others lose their connection to it, which is no news.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    if not dist.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        # The launcher holds this store, so that it outlives the process that failed.
+        return int(dist.distributed_c10d._get_default_store().add("finetune/errors", 1)) == 1
+    except RuntimeError:
+        return True  # nobody is left to ask
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error only says that another process of the run is gone."""
+    return isinstance(error, RuntimeError) and re.search(LOST, str(error)) is not None
+
+
+def exit_process(code: int) -> int:
+    """End this process at once where it is one of several; else give back the exit code.
+
+    The destructors of process groups wait for each other, and for threads that wait for Python:
+    of several processes, one hangs now and then.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        if code == 0 and dist.is_initialized():
+            dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,1 @@
+"""Documents → token ids: how a document is read, cut or windowed, cached and audited."""

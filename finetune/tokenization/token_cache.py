@@ -1,0 +1,132 @@
+"""Documents → their token table, kept on disk: tokenized once, then mapped into memory.
+
+A kept table is found again by a hash of all that decides its ids: the texts, the tokenizer's whole
+state, the reading, and the version of this format. So a changed text, tokenizer or setting never
+meets an old entry. The ids go to the file while they are made, so that neither they nor a second
+copy of the texts need to fit into memory.
+
+    ~/.cache/finetune-documents/tokens-<hash>/
+        ids.bin              int32, one piece after the other
+        table.safetensors    where pieces and documents begin, and a checksum of the ids
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from finetune.data.corpus import texts_hash
+from finetune.tokenization.document_format import DocumentFormat
+from finetune.tokenization.token_table import Ids, TokenTable
+
+VERSION = 1
+WORTH_IT = 1_000_000  # characters; fewer are tokenized sooner than they are hashed and found
+IDS, TABLE = "ids.bin", "table.safetensors"
+PARTS = ("starts", "full", "first", "kept", "seconds")
+
+
+def encode(
+    reading: DocumentFormat,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path | None,
+) -> TokenTable:
+    """The table of some documents, found in `folder` or made and put there.
+
+    Where the folder cannot be written, or the table is small, it is made in memory.
+
+    Args:
+        folder: None: nothing is kept.
+    """
+    state = _state(tokenizer)
+    long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_IT
+    if folder is None or state is None or not long_enough:
+        return reading.encode(texts, seconds, tokenizer)
+    versions = [VERSION, tokenizers.__version__]
+    hashes = [texts_hash(texts), texts_hash(seconds or ())]
+    decides = [versions, state, _settings(reading), hashes]
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
+    place = folder / f"tokens-{key}"
+    found = _read(place, reading)
+    if found is None:
+        aside = folder / f".tokens-{key}.{os.getpid()}.new"
+        try:
+            _write(aside, reading, texts, seconds, tokenizer)
+            shutil.rmtree(place, ignore_errors=True)  # one that is damaged
+            aside.rename(place)
+        except OSError:  # a full disk or a read-only folder; or another process was faster
+            shutil.rmtree(aside, ignore_errors=True)
+        found = _read(place, reading)
+    return reading.encode(texts, seconds, tokenizer) if found is None else found
+
+
+def _state(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """All that decides what a tokenizer makes of a text; None where that cannot be known."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    whole = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Left over from the last call, and set anew in each.
+    whole.update(truncation=None, padding=None)
+    words = [whole, tokenizer.pad_token_id, tokenizer.model_input_names]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+
+def _settings(reading: DocumentFormat) -> list[Any]:
+    """What of a reading decides the ids and their places."""
+    return [reading.max_length, reading.long, reading.stride, reading.max_windows]
+
+
+def _write(
+    aside: Path,
+    reading: DocumentFormat,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    aside.mkdir(parents=True)
+    checksum = 0
+    with (aside / IDS).open("wb") as out:
+
+        def keep(ids: Ids) -> None:
+            nonlocal checksum
+            content = ids.astype("<i4").tobytes()
+            checksum = zlib.crc32(content, checksum)
+            out.write(content)
+
+        table = reading.encode(texts, seconds, tokenizer, keep)
+        out.flush()
+        os.fsync(out.fileno())
+    arrays = {name: getattr(table, name) for name in PARTS if getattr(table, name) is not None}
+    numbers = np.array([table.pad_id, checksum], dtype=np.int64)
+    save_file(arrays | {"pad_id, checksum": numbers}, aside / TABLE)
+
+
+def _read(place: Path, reading: DocumentFormat) -> TokenTable | None:
+    """The table that stands there, if it is whole."""
+    try:
+        arrays = load_file(place / TABLE)
+        ids: Ids = np.memmap(place / IDS, dtype="<i4", mode="r")
+        pad_id, checksum = arrays.pop("pad_id, checksum").tolist()
+        table = TokenTable(ids=ids, pad_id=pad_id, pool=reading.pool, **arrays)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+    whole = len(ids) == table.starts[-1] and _checksum(ids) == checksum
+    return table if whole else None
+
+
+def _checksum(ids: Ids) -> int:
+    checksum, at_once = 0, 2**22
+    for start in range(0, len(ids), at_once):
+        checksum = zlib.crc32(np.ascontiguousarray(ids[start : start + at_once]).data, checksum)
+    return checksum

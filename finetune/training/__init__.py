@@ -1,0 +1,1 @@
+"""The explicit training loop and what surrounds it: schedule, checkpoints, resume."""

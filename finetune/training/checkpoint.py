@@ -1,0 +1,177 @@
+"""A run's checkpoints and its best model ↔ disk. A folder is whole, or it is not there.
+
+A checkpoint is a folder, `checkpoints/step-00000094`:
+
+    state.safetensors   trainable weights, the optimizer's state, random states (`train_state.py`)
+    state.json          all else that the run must know, in plain values
+    best/               the best model up to there; its weights are hard links to those of `model/`
+    SHA256SUMS          of all of these; `sha256sum -c SHA256SUMS` checks it by hand
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from finetune.modeling.saved_model import Tensors
+from finetune.runtime.atomic_files import (
+    link_folder,
+    list_files,
+    replace_folder,
+)
+from finetune.runtime.errors import InputError, explain_write_errors, shorten
+
+FOLDER = "checkpoints"
+TENSORS, PLAIN, BEST, SUMS = "state.safetensors", "state.json", "best", "SHA256SUMS"
+NAME = re.compile(r"step-(\d{8,})")
+
+Plain = dict[str, Any]
+
+
+def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
+    """Write the checkpoint of a step.
+
+    Raises:
+        InputError: where it cannot be written whole; the ones before stay.
+    """
+    folder = run / FOLDER / f"step-{step:08d}"
+
+    def fill(aside: Path) -> None:
+        save_file(tensors, aside / TENSORS)
+        (aside / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
+        if (run / "model").is_dir():
+            link_folder(run / "model", aside / BEST)
+        sums = {str(file.relative_to(aside)): _sha256(file) for file in list_files(aside)}
+        (aside / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+    with explain_write_errors(folder):
+        folder.parent.mkdir(exist_ok=True)
+    replace_folder(folder, fill, lambda aside: _verify(aside, tensors, plain))
+    return folder
+
+
+def drop_old(run: Path, keep: int, spare: int | None) -> None:
+    """Remove all checkpoints but the newest `keep`, and the newest of at most `spare` steps."""
+    there = list_checkpoints(run)
+    spared = next((point for point in there if spare is not None and step_of(point) <= spare), None)
+    for old in there[keep:]:
+        if old != spared:
+            with suppress(InputError):  # it stays; the run has what it needs
+                _remove(old)
+
+
+def read_checkpoint(folder: Path) -> tuple[Tensors, Plain]:
+    """What `write` wrote.
+
+    Raises:
+        InputError: where a file is missing, or is not as it was written. Files that it does not
+            list, as desktops leave them behind, do not matter.
+    """
+    wrong = []
+    for name, recorded in sorted(_recorded_sums(folder).items()):
+        try:
+            if _sha256(folder / name) != recorded:
+                wrong.append(f"{name} is not as it was written")
+        except FileNotFoundError:
+            wrong.append(f"{name} is missing")
+        except OSError as error:
+            wrong.append(f"{name} cannot be read ({error.strerror})")
+    if wrong:
+        raise InputError(f"checkpoint {folder} is damaged: {shorten(wrong)}")
+    return load_file(folder / TENSORS), read_plain(folder)
+
+
+def read_plain(folder: Path) -> Plain:
+    """The plain values alone, of a checkpoint that is known to be whole."""
+    plain: Plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+    return plain
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run folder, the newest first."""
+    folder = run / FOLDER
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in there if NAME.fullmatch(path.name)), key=step_of, reverse=True)
+
+
+def step_of(folder: Path) -> int:
+    """The steps done when a checkpoint was written."""
+    name = NAME.fullmatch(folder.name)
+    if name is None:
+        raise InputError(f"{folder}: expected a checkpoint, whose name is step- and eight digits")
+    return int(name[1])
+
+
+def drop_after(run: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, which belong to a course that is given up."""
+    for folder in list_checkpoints(run):
+        if step_of(folder) > step:
+            _remove(folder)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a kill left half written or half removed among the checkpoints."""
+    for leftover in (run / FOLDER).glob(".step-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Take a checkpoint away whole: a kill on the way leaves none that looks damaged."""
+    before = folder.with_name(f".{folder.name}.old")
+    with explain_write_errors(folder):
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def restore_best(checkpoint: Path | None, run: Path) -> None:
+    """Put the best model as of a checkpoint in place of the run's; with None, remove the run's."""
+    with explain_write_errors(run / "model"):
+        if checkpoint is None or not (checkpoint / BEST).is_dir():
+            shutil.rmtree(run / "model", ignore_errors=True)
+        else:
+            best, own = checkpoint / BEST, _recorded_sums(checkpoint)
+            replace_folder(
+                run / "model", lambda aside: link_folder(best, aside, {checkpoint / n for n in own})
+            )
+
+
+def _verify(folder: Path, tensors: Tensors, plain: Plain) -> None:
+    """Read back what was written.
+
+    Raises:
+        InputError: where it is something else.
+    """
+    back = load_file(folder / TENSORS)
+    same = back.keys() == tensors.keys() and all(
+        torch.equal(_bytes(back[name]), _bytes(tensors[name])) for name in back
+    )
+    if not same or json.loads((folder / PLAIN).read_text(encoding="utf-8")) != plain:
+        raise InputError(f"{folder}: the disk gave back something else than was written")
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _recorded_sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        pairs = [line.split("  ", 1) for line in lines]
+        sums = {name: sha for sha, name in pairs}
+    except (OSError, ValueError):
+        raise InputError(f"checkpoint {folder} is damaged: {SUMS} cannot be read") from None
+    if not sums.keys() >= {TENSORS, PLAIN}:
+        raise InputError(f"checkpoint {folder} is damaged: {SUMS} is not as it was written")
+    return sums
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,127 @@
+"""Logits + targets → the loss of each row: what training descends.
+
+    loss = row_loss(recipe.train, class_weights(recipe.train.class_weights, labels, names))
+    loss(logits, targets)  # (rows,) float32, in nats
+
+A row's loss depends on that row alone and on weights that are fixed for the whole run. So the
+gradient of a step, which is the sum over its rows divided by their number, is the same however the
+rows are split into micro-batches and over processes.
+
+Where a row may have several labels, each class is a decision of its own (binary cross-entropy), and
+the row's loss is the sum over the classes: -log of the probability of just that set of labels. The
+mean over the classes, which `transformers` takes, is that divided by their number, so its learning
+rates are as many times higher.
+
+What validation and test report as `loss` has no weights, no smoothing and no focus, whatever is
+descended here: it is `metrics.row_losses`, and can be compared between runs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finetune.config import schema
+from finetune.runtime.errors import InputError, did_you_mean
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Floats = NDArray[np.float64]
+
+SURE = 1e-7  # what 1 - p is at least, in the focal factor: its slope at 0 may be infinite
+
+
+def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
+    """The loss that a recipe asks for.
+
+    With p the probability of what is true:
+
+    - cross_entropy: -log p; smoothed, against a target that is spread a little over all classes.
+    - focal: (1 - p)^gamma · -log p, which turns to the rows that are hard (Lin et al. 2017,
+      arXiv 1708.02002).
+    - generalised_cross_entropy: (1 - p^q) / q, which gives up on rows that contradict all else, as
+      wrong labels do (Zhang & Sabuncu 2018, arXiv 1805.07836).
+
+    Args:
+        weights: what the losses of each class are multiplied by: of single labels, that of the true
+            class; of several, that of each class which the row has. (classes,)
+
+    Returns:
+        A function of logits (rows, classes), float32, and targets: class ids (rows,), or 0 and 1
+        (rows, classes). It gives (rows,).
+    """
+    scale = None if weights is None else torch.from_numpy(weights.astype(np.float32))
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        several = targets.ndim == 2
+        nats = _binary(logits, targets, train) if several else _softmax(logits, targets, train)
+        match train.loss:
+            case "focal":
+                missing = (-torch.expm1(-nats)).clamp_min(SURE)  # 1 - p
+                nats = missing**train.focal_gamma * nats
+            case "generalised_cross_entropy":
+                nats = -torch.expm1(-train.gce_q * nats) / train.gce_q
+        if scale is not None:
+            of_classes = scale.to(logits.device)
+            nats = nats * (
+                torch.where(targets > 0, of_classes, 1.0) if several else of_classes[targets]
+            )
+        return nats.sum(dim=1) if several else nats
+
+    return loss
+
+
+def _softmax(logits: Tensor, targets: Tensor, train: schema.Train) -> Tensor:
+    """-log p of the true class. (rows,)"""
+    return F.cross_entropy(logits, targets, reduction="none", label_smoothing=train.label_smoothing)
+
+
+def _binary(logits: Tensor, targets: Tensor, train: schema.Train) -> Tensor:
+    """-log p of each decision. (rows, classes)"""
+    share = train.label_smoothing
+    spread = targets.float() * (1 - share) + share / 2
+    return F.binary_cross_entropy_with_logits(logits, spread, reduction="none")
+
+
+def class_weights(
+    asked: Literal["balanced"] | Mapping[str, float] | None,
+    labels: NDArray[Any],
+    names: Sequence[str],
+) -> Floats | None:
+    """The weight of each class, None where all count alike.
+
+    balanced: n / (k · n_c) for a class with n_c of n rows, so that all k classes weigh the same and
+    the mean over the rows is 1 (as scikit-learn does); of several labels, (n - n_c) / n_c, so that
+    the rows which have a label weigh as much as those which do not.
+
+    Args:
+        asked: train.class_weights; a label that is not named has weight 1.
+        labels: of train: class ids (rows,), or 0 and 1 (rows, classes).
+        names: the label space.
+
+    Raises:
+        InputError: where a name is no label.
+    """
+    if asked is None:
+        return None
+    if asked != "balanced":
+        problems = [
+            f"train.class_weights: no label '{name}'"
+            + did_you_mean(name, list(names), "the labels are")
+            for name in asked
+            if name not in names
+        ]
+        if problems:
+            raise InputError(problems)
+        return np.array([asked.get(name, 1.0) for name in names])
+    rows = len(labels)
+    if labels.ndim == 2:
+        counts = labels.sum(axis=0, dtype=np.float64)
+        there = (counts > 0) & (counts < rows)
+        return np.where(there, (rows - counts) / np.maximum(counts, 1), 1.0)
+    counts = np.bincount(labels, minlength=len(names)).astype(np.float64)
+    there = counts > 0
+    return np.where(there, rows / (there.sum() * np.maximum(counts, 1)), 1.0)

@@ -1,0 +1,70 @@
+"""What training says on the terminal: rates, stages, scores, back-offs, resumes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from finetune.runtime.console import print_line, print_wrapped
+from finetune.training import stages
+from finetune.training.lr_finder import LrRangeTest as LrRange
+
+
+def _rate(lr: float | str | None) -> str:
+    return f"{lr:g}" if isinstance(lr, float) else str(lr)
+
+
+def print_range_test(found: LrRange, stage: stages.Stage) -> None:
+    """What a range test of the learning rate found, before the first step or a later stage's."""
+    if stage.number == 1:
+        print_line()
+    mark = "Rate   " if stage.number == 1 else f"  rate of stage {stage.number}: "
+    print_wrapped(f"{found.rate:g}: {found.why}", mark=mark)
+
+
+def print_training() -> None:
+    """The columns of what follows."""
+    print_line()
+    print_line("Training (loss ± its standard error over the rows since the last line)")
+
+
+def print_stage(stage: stages.Stage) -> None:
+    """A stage that begins, where there are several."""
+    if stage.many > 1:
+        print_wrapped(
+            f"stage {stage.number} of {stage.many}: steps {stage.begin + 1:,} to {stage.end:,}, lr "
+            f"{_rate(stage.choices.optim.lr)}, frozen {stage.choices.model.freeze}",
+            mark="  ",
+        )
+
+
+def print_validation(step: int, values: Mapping[str, float], best: bool) -> None:
+    """One evaluation."""
+    named = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "loss_se")
+    print_wrapped(f"validation at step {step:,}: {named}{', the best so far' * best}", mark="  ")
+
+
+def print_back_off(error: Exception, step: int, scale: float) -> None:
+    """A run that diverged and goes on."""
+    print_wrapped(f"{error}", mark="  ! ")
+    print_wrapped(f"back at step {step:,}, with {scale:g} times the rate", mark="  ! ")
+
+
+def print_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> None:
+    """Where a run is taken up, and what changed since."""
+    print_line()
+    print_wrapped(f"Going on from {point}: step {step:,} of {steps:,}", mark="")
+    print_notes(notes)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """What a person should know of a choice that was made."""
+    for note in notes:
+        print_wrapped(note, mark="  ! ")
+
+
+def print_finished(folder: Path) -> None:
+    """Nothing left to do."""
+    print_wrapped(
+        f"The run in {folder} is finished, its results.json stands; to train on, raise "
+        "train.epochs; to start anew, leave run.resume out",
+        mark="",
+    )

@@ -1,0 +1,139 @@
+"""A recipe → its documents: labels and splits, then tokens. The next run of a command has them too.
+
+    shelf = Shelf()                                    # one for all runs of a command
+    corpus = documents.split(recipe, accelerator, shelf)
+    read = documents.read(recipe, corpus, accelerator, shelf)
+
+Trials of a sweep, seeds and studies differ in how they train, and mostly not in what they train on:
+that is prepared once. A file that changes while a command runs is not read again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from finetune.config.schema import Recipe
+from finetune.data import local_paths, sources
+from finetune.data import prepare as prepare_module
+from finetune.data.corpus import Corpus
+from finetune.modeling import pretrained
+from finetune.runtime.distributed import run_on_main_first
+from finetune.tokenization import token_cache, token_table
+from finetune.tokenization.document_format import DocumentFormat
+from finetune.tokenization.token_table import TokenTable
+
+# What only decides how texts become tokens, and so stands for nothing in what their rows are.
+AS_TOKENS = dict.fromkeys(("max_length", "long", "stride", "max_windows", "pool"))
+Kept = TypeVar("Kept")
+
+
+@dataclass
+class DataCache:
+    """The last of each kind of thing, with what it was made from."""
+
+    _kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
+
+    def get(self, kind: str, origin: object, make: Callable[[], Kept]) -> Kept:
+        """What stands there, if it was made from the same.
+
+        Else it is made and kept, and what was made after its like, and so from it, is let go.
+        """
+        kinds = [*self._kept]
+        if kind not in kinds or self._kept[kind][0] != origin:
+            for later in kinds[kinds.index(kind) :] if kind in kinds else ():
+                del self._kept[later]
+            self._kept[kind] = (origin, make())
+        found: Kept = self._kept[kind][1]
+        return found
+
+
+@dataclass(frozen=True)
+class TokenizedData:
+    """Documents as an encoder reads them.
+
+    Attributes:
+        source: the encoder's folder or Hub id.
+        config: the encoder's.
+        max_length: of a piece, in tokens.
+        reads: how texts become pieces.
+        tables: the tokens of each split, by its name.
+    """
+
+    source: str
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    reads: DocumentFormat
+    tables: Mapping[str, TokenTable]
+
+
+def load_splits(
+    recipe: Recipe,
+    accelerator: Accelerator,
+    shelf: DataCache,
+    folds: int | None = None,
+    test: bool = True,
+) -> Corpus:
+    """Labels and splits.
+
+    Args:
+        folds: as of `prepare.prepare_corpus`.
+        test: whether test stays, or is taken out before anything could look at it.
+
+    Raises:
+        InputError: as `sources.load_rows` and `prepare.prepare_corpus` do.
+    """
+    home = recipe.cache.folder()  # of what would crowd memory
+
+    def prepare() -> Corpus:
+        corpus = prepare_module.prepare_corpus(
+            sources.load_rows(recipe.data, home), recipe.data, folds=folds
+        )
+        return corpus if test else corpus.without_test()
+
+    origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test
+    return shelf.get("rows", origin, lambda: run_on_main_first(accelerator, prepare))
+
+
+def tokenize_splits(
+    recipe: Recipe, corpus: Corpus, accelerator: Accelerator, shelf: DataCache
+) -> TokenizedData:
+    """Tokens, and what makes them.
+
+    Args:
+        corpus: as `split` gave it for the same recipe.
+
+    Raises:
+        InputError: where there is no encoder, or no tokenizer with it.
+    """
+    kept = recipe.cache.folder() if recipe.cache.tokens and recipe.cache.keep else None
+
+    def encode() -> TokenizedData:
+        source = local_paths.resolve_model_source(recipe.model.source)
+        config, tokenizer = run_on_main_first(
+            accelerator,
+            lambda: (
+                pretrained.load_config(source, recipe.model),
+                pretrained.load_tokenizer(source, recipe.model),
+            ),
+        )
+        longest = token_table.resolve_max_length(
+            recipe.data.max_length, pretrained.max_positions(config)
+        )
+        reads = DocumentFormat.of_recipe(recipe.data, longest)
+        reads.set_up(tokenizer)
+        tables = run_on_main_first(
+            accelerator,
+            lambda: {
+                split.name: token_cache.encode(reads, split.texts, split.seconds, tokenizer, kept)
+                for split in corpus.splits()
+            },
+        )
+        return TokenizedData(source, config, tokenizer, longest, reads, tables)
+
+    of = recipe.model
+    origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept
+    return shelf.get("tokens", origin, encode)

@@ -1,0 +1,187 @@
+"""A run's folder: which one, whose it is, what a run writes there, and how."""
+
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from finetune.compute.hardware_plan import Hardware
+from finetune.config import loader, schema
+from finetune.data import local_paths
+from finetune.runtime.atomic_files import write_text
+from finetune.runtime.errors import InputError, explain_write_errors
+from finetune.runtime.folder_lock import FolderLock
+from finetune.training import checkpoint, optimizer
+
+# What a run writes: `run.overwrite` removes these and nothing else.
+OWN_FILES = (
+    "recipe.yaml",
+    "metrics.jsonl",
+    "lr_range.json",
+    "results.json",
+    "report.html",
+    "model",
+    "predictions",
+    "trackers",
+    checkpoint.FOLDER,
+)
+# What a run that was killed may leave of them: half of one, written aside.
+LEFTOVERS = tuple(f".{name}.{end}" for name in OWN_FILES for end in ("new", "old"))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        folder: the run's.
+        point: the checkpoint to go on from; None to start at step 0.
+        replaces: whether the folder holds a run that was stopped with nothing to go on from.
+        finished: whether the folder holds results.
+        notes: what a person should know of the choice.
+    """
+
+    folder: Path
+    point: Path | None = None
+    replaces: bool = False
+    finished: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def choose_folder(choices: schema.Run, started: datetime) -> Path:
+    """Where the run will write: `run.dir`, or a new folder named by the time.
+
+    Raises:
+        InputError: where something stands there that the run may not replace.
+    """
+    if choices.dir is None:
+        return Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder = Path(choices.dir).expanduser()
+    except RuntimeError:
+        raise InputError(f"run.dir: {choices.dir}: no such user") from None
+    standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not standing.is_dir():
+        found = "a file" if standing.is_file() else "no folder"
+        raise InputError(
+            f"run.dir: {standing} is {found}; expected a folder, or a name that is free"
+        )
+    names = {child.name for child in folder.iterdir()} if folder == standing else set()
+    there = sorted(names - set(LEFTOVERS))
+    if there and not choices.overwrite:
+        raise InputError(
+            f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
+            "choose another folder, or set run.overwrite=true to replace the run in it"
+        )
+    return folder
+
+
+def claim_folder(start: Start, choices: schema.Run, saved: schema.Recipe, hold: FolderLock) -> Path:
+    """Create the run's folder, hold it, and save the recipe in it. Returns the folder.
+
+    With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
+    of two runs that chose one name at the same time, the later gets a name of its own.
+
+    Raises:
+        InputError: where it cannot be written, or is another process's, or where the run reads
+            what would be removed.
+    """
+    folder, new = start.folder, start.point is None and not start.replaces
+    with explain_write_errors(folder):
+        if new and choices.dir is None:
+            copy = 1
+            while not _made(folder):
+                copy += 1
+                folder = start.folder.with_name(f"{start.folder.name}-{copy}")
+        folder.mkdir(parents=True, exist_ok=True)
+        hold.take(folder)
+        if new and choices.dir is not None:
+            choose_folder(choices, datetime.now())  # somebody may have come first
+        if start.point is None:
+            # The rates of a run that was stopped early stay as it found them; so do its tests.
+            _remove_earlier_run(folder, saved, spare={"lr_range.json"} if start.replaces else ())
+        checkpoint.remove_leftovers(folder)
+    write_text(folder / "recipe.yaml", loader.to_yaml(saved))
+    return folder
+
+
+def reopen_folder(folder: Path) -> None:
+    """Remove what holds for a finished run only, from the folder of one that goes on."""
+    with explain_write_errors(folder):
+        for name in ("results.json", "report.html"):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "predictions", ignore_errors=True)
+
+
+def _made(folder: Path) -> bool:
+    """Create a folder that is not there yet; False where it is."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_earlier_run(folder: Path, saved: schema.Recipe, spare: Collection[str] = ()) -> None:
+    own = [folder / name for name in (*OWN_FILES, *LEFTOVERS) if name not in spare]
+    for key, source in (("data", saved.data.source), ("model", saved.model.source)):
+        read = Path(source).resolve()
+        for old in own:
+            if old.exists() and old.resolve() in (read, *read.parents):
+                raise InputError(
+                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
+                    "another run.dir"
+                )
+    for old in own:
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+
+
+def resolve_recipe(
+    choices: schema.Recipe, plan: Hardware, max_length: int, states: Any, model: PreTrainedModel
+) -> schema.Recipe:
+    """The recipe with what this machine, the encoder and the Hub decided, to be run again.
+
+    Local sources stand as whole paths, so that it runs from anywhere. It names no run folder: run
+    again, it gets a new one.
+    """
+
+    def whole(source: str) -> str:
+        path = None if source.startswith("package:") else local_paths.resolve_local_path(source)
+        return source if path is None else str(path.absolute())
+
+    encoder: Any = model.base_model.config
+    return choices.model_copy(
+        update={
+            "data": choices.data.model_copy(
+                update={"source": whole(choices.data.source), "max_length": max_length}
+            ),
+            "model": choices.model.model_copy(
+                update={
+                    "source": whole(choices.model.source),
+                    "attention": encoder._attn_implementation or "eager",
+                    "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
+                }
+            ),
+            "cache": choices.cache.model_copy(update={"prefix": states}),
+            "optim": choices.optim.model_copy(
+                update={"head_scale": optimizer.head_scale(model, choices.optim)}
+            ),
+            "train": choices.train.model_copy(
+                update={
+                    "precision": plan.precision,
+                    "micro_batch_tokens": plan.micro_batch_tokens,
+                    "packing": "auto" if plan.packed else "off",
+                    "threads": plan.threads,
+                }
+            ),
+            "run": choices.run.model_copy(update={"dir": None, "overwrite": False, "resume": None}),
+        }
+    )

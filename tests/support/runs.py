@@ -1,0 +1,145 @@
+"""Runs of a tiny recipe: started as a user starts them, stopped, taken up again, and compared."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+
+from finetune import run
+from finetune.training.train_log import TrainLog
+from tests.support.processes import AT_STEP, ENVIRONMENT, RUN
+
+# 12 steps an epoch, 36 in all.
+RECIPE = """
+data: {source: data, max_length: 32}
+model: {source: encoder, dropout: 0.1}
+train: {epochs: 3, batch_size: 8, log_every: 3, precision: fp32, threads: 1}
+optim: {lr: 0.1}
+score: {every: 5}
+checkpoint: {every: 2, keep: 2}
+"""
+
+
+def command(*words, launcher=(sys.executable,), act=()):
+    """A run, or one in which `act`'s rank does something in a step: (step, rank, code)."""
+    return [*launcher, *([AT_STEP, *map(str, act)] if act else [RUN]), "tiny.yaml", *words]
+
+
+def start(folder, *words, launcher=(sys.executable,), act=(), **more):
+    """A run as a process of its own, whose output can be read as it comes."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(
+        command(*words, launcher=launcher, act=act),
+        cwd=folder, env=ENVIRONMENT, text=True, **pipes | more,
+    )  # fmt: skip
+
+
+def end(folder, *words, **more):
+    """A run as a process of its own, awaited: its exit code and its output."""
+    process = start(folder, *words, **more)
+    said = process.communicate(timeout=300)[0]
+    return process.returncode, said
+
+
+def in_step(patch, step, act):
+    """Have the runs of this process do something in the middle of a step."""
+    end_step = TrainLog.end_step
+
+    def with_act(self, *given, **named):
+        if self.steps + 1 == step:
+            act()
+        end_step(self, *given, **named)
+
+    patch.setattr(TrainLog, "end_step", with_act)
+
+
+def finish(folder, *words, launcher=(sys.executable,)):
+    done = subprocess.run(
+        command(*words, launcher=launcher),
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reset_accelerate():
+    """Forget what the last run of this process had: else its precision stays."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def run_here(*words, code=0):
+    """A run in this process, which is far quicker to start."""
+    reset_accelerate()
+    assert run.main(["tiny.yaml", *words]) == code
+
+
+def lines(run_folder, kind=None):
+    """The log, or its lines of one kind, but for how long things took."""
+    found = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    for line in found:
+        line.pop("rows_per_second", None)
+        line.pop("tokens_per_second", None)
+    return [line for line in found if kind in (None, line["kind"])]
+
+
+def results(run_folder):
+    return json.loads((run_folder / "results.json").read_text())
+
+
+def checkpoints(run_folder):
+    return sorted(path.name for path in (run_folder / "checkpoints").iterdir())
+
+
+def newest(run_folder):
+    return run_folder / "checkpoints" / checkpoints(run_folder)[-1]
+
+
+def contents(folder):
+    """Every file of a folder, to see whether anything in it changed."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def assert_same(one, other):
+    """Bit by bit: weights, the optimizer's memory, random states, log, scores, predictions."""
+    for file in ("model/model.safetensors", f"checkpoints/{newest(one).name}/state.safetensors"):
+        ones, others = load_file(one / file), load_file(other / file)
+        assert ones.keys() == others.keys()
+        assert [name for name in ones if not torch.equal(ones[name], others[name])] == []
+    assert plain(newest(one)) == plain(newest(other))
+    assert lines(one) == lines(other)
+    assert (one / "predictions/test.jsonl").read_text() == (
+        other / "predictions/test.jsonl"
+    ).read_text()
+    for key in ("hashes", "validation", "test"):
+        assert results(one)[key] == results(other)[key]
+
+
+def plain(point):
+    """A checkpoint's plain values, but for what no two runs share."""
+    values = json.loads((point / "state.json").read_text())
+    values["standing"].pop("run_id")
+    values["record"] = {k: v for k, v in values["record"].items() if "seconds" not in k}
+    values.pop("metrics_bytes")  # speeds are in the log
+    values["identity"].pop("recipe")  # as are folders in it; results.json has a hash of the rest
+    return values
+
+
+def stopped_at(whole, folder, step):
+    """The run as it stood when it was killed just after a checkpoint, later lines half written."""
+    shutil.copytree(whole, folder)
+    for point in (folder / "checkpoints").iterdir():
+        if point.name > f"step-{step:08d}":
+            shutil.rmtree(point)
+    (folder / "results.json").unlink()
+    shutil.rmtree(folder / "predictions")
+    kept = [line for line in lines(folder) if line["step"] <= step + 1]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    whole_text = (folder / "metrics.jsonl").read_text()
+    own = json.loads((newest(folder) / "state.json").read_text())["metrics_bytes"]
+    (folder / "metrics.jsonl").write_text(whole_text[:own] + text[-20:])
+    return folder

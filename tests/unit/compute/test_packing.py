@@ -1,0 +1,199 @@
+"""Packed rows against padded ones: the same logits, the same gradients, whatever their lengths."""
+
+import dataclasses
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from finetune.compute import hardware_plan, packing
+from finetune.config import schema
+from finetune.modeling import build, pretrained
+from finetune.tokenization import token_table
+from finetune.training import optimizer as optimizer_module
+from tests.support.processes import ENVIRONMENT
+from tests.support.runs import command
+from tests.support.tiny import HIDDEN, POSITIONS, tiny_encoder
+
+CPU = torch.device("cpu")
+LENGTHS = [1, 3, 40, 17, 5, 60, 25, 2, 17]
+
+
+def built(folder, architecture="bert", freeze="none"):
+    encoder = str(tiny_encoder(folder, architecture))
+    of = schema.Model(source=encoder, freeze=freeze)
+    net = build.build_classifier(encoder, of, ["a", "b", "c"], "eager", seed=0)
+    torch.nn.init.normal_(net.classifier.weight)
+    packing.attach_packed_layers(net)
+    return net.train(), pretrained.load_tokenizer(encoder, of)
+
+
+def table_of(lengths, tokenizer):
+    words = ["good", "team", "bad", "small", "goal"]
+    texts = [" ".join(words[i % 5] for i in range(n)) for n in lengths]
+    return token_table.encode(texts, tokenizer, POSITIONS)
+
+
+def outcome(net, table, rows):
+    """Logits, and the gradient of each weight that is trained."""
+    net.zero_grad()
+    logits = net(**table.batch(rows, CPU)).logits
+    F.cross_entropy(logits.float(), torch.from_numpy(rows) % 3).backward()
+    return logits.detach(), {n: p.grad for n, p in net.named_parameters() if p.requires_grad}
+
+
+def assert_alike(one, other, tolerance):
+    torch.testing.assert_close(one[0], other[0], rtol=tolerance, atol=tolerance)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        # A key's bias moves all scores alike: its gradient is nothing but rounding.
+        size = max(float(gradient.abs().max()), 0.01)
+        assert float((gradient - other[1][name]).abs().max()) < tolerance * size, name
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "electra"])
+@pytest.mark.parametrize("freeze", ["none", "embeddings", 1])
+def test_the_gradient_is_that_of_the_padded_batch(tmp_path, architecture, freeze):
+    net, tokenizer = built(tmp_path, architecture, freeze)
+    table = table_of(LENGTHS, tokenizer)
+    rows = np.argsort(-table.lengths, kind="stable")
+    packed = packing.PackedTable.of(table)
+    batch = packed.batch(rows, CPU)["attention_mask"]
+    assert batch.layout.tokens == table.lengths.sum()
+    assert len(batch.layout.groups) == 3
+    assert_alike(outcome(net, packed, rows), outcome(net, table, rows), 1e-5)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("bert"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 80), min_size=1, max_size=12), st.randoms())
+def test_any_lengths_in_any_order(bert, lengths, draw):
+    net, tokenizer = bert
+    table = table_of(lengths, tokenizer)
+    rows = list(range(len(lengths)))
+    draw.shuffle(rows)
+    rows = np.array(rows)
+    packed = packing.PackedTable.of(table)
+    assert_alike(outcome(net, packed, rows), outcome(net, table, rows), 1e-5)
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=40), st.booleans())
+def test_a_layout_holds_each_token_once(lengths, learns):
+    lengths = np.array(lengths)
+    with torch.set_grad_enabled(learns):
+        layout = packing.layout(lengths)
+    assert layout.tokens == lengths.sum()
+    assert layout.tokens < layout.room <= layout.tokens + packing.ROUND
+    assert sum(group.rows for group in layout.groups) == len(lengths)
+    packed = torch.arange(1.0, layout.room + 1)[:, None]
+    packed[layout.tokens :] = 0
+    places = layout.to_groups(packed)
+    assert len(places) == layout.groups[-1].end
+    assert torch.equal(layout.to_packed(places), packed)
+    for group in layout.groups:
+        assert group.rows == 1 or group.rows * group.length**2 <= packing.AT_ONCE
+
+
+def test_in_bf16_it_is_as_near_to_the_truth_as_autocast(bert):
+    net, tokenizer = bert
+    table = table_of(LENGTHS, tokenizer)
+    rows = np.argsort(-table.lengths, kind="stable")
+    _, truth = outcome(net, table, rows)
+    distance = []
+    for each in (table, packing.PackedTable.of(table)):
+        with torch.autocast("cpu", torch.bfloat16):
+            _, found = outcome(net, each, rows)
+        distance.append(sum(float((found[n] - truth[n]).square().sum()) for n in truth) ** 0.5)
+    assert distance[1] < 1.2 * distance[0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("way", ["step", "load"])
+def test_weights_that_changed_are_cast_again(bert, name, way):
+    net, tokenizer = bert
+    table = table_of(LENGTHS, tokenizer)
+    rows = np.arange(len(LENGTHS))
+    packed = packing.PackedTable.of(table)
+    optimizer = optimizer_module.build_optimizer(net, schema.Optim(name=name, lr=0.1))
+    with torch.autocast("cpu", torch.bfloat16):
+        before, _ = outcome(net, packed, rows)
+        if way == "step":
+            optimizer.step()
+        else:
+            net.load_state_dict({key: 2 * value for key, value in net.state_dict().items()})
+        logits, _ = outcome(net, packed, rows)
+        padded, _ = outcome(net, table, rows)
+    assert not torch.allclose(before, logits, atol=0.1)
+    torch.testing.assert_close(logits, padded, rtol=0.1, atol=0.1)
+
+
+def test_scoring_and_padded_batches_are_unchanged(bert):
+    net, tokenizer = bert
+    table = table_of(LENGTHS, tokenizer)
+    rows = np.arange(len(LENGTHS))
+    with torch.no_grad():
+        packed = net(**packing.PackedTable.of(table).batch(rows, CPU)).logits
+        padded = net(**table.batch(rows, CPU)).logits
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
+    assert all(key.startswith(("encoder.", "classifier.")) for key in net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sections", "why"),
+    [
+        ("bert", {}, None),
+        ("distilbert", {}, "the layers of distilbert are not BERT's"),
+        ("bert", {"model": {"head": "native"}}, "the architecture's own head takes them so"),
+        ("bert", {"model": {"dropout": 0.1}}, "dropout is on (model.dropout)"),
+        ("bert", {"train": {"packing": "off"}}, "the recipe says so"),
+    ],
+)
+def test_who_is_packed(tmp_path, architecture, sections, why):
+    encoder = str(tiny_encoder(tmp_path, architecture))
+    of = schema.Recipe(
+        data=schema.Data(source="x"),
+        model=schema.Model(source=encoder, **sections.get("model", {})),
+        train=schema.Train(**sections.get("train", {})),
+    )
+    config = pretrained.load_config(encoder, of.model)
+    plan = dataclasses.replace(hardware_plan.plan_hardware(of.model, of.train), device="cpu")
+    found = packing.plan_packing(plan, of, config)
+    assert found.packed == (why is None)
+    if why is not None:
+        assert found.reasons[-1] == f"rows padded: {why}"
+        assert found.micro_batch_tokens == plan.micro_batch_tokens
+
+
+def test_hidden_size_of_the_states(bert):
+    net, tokenizer = bert
+    batch = packing.PackedTable.of(table_of(LENGTHS, tokenizer)).batch(np.arange(3), CPU)
+    states = net.encoder(**batch).last_hidden_state
+    assert states.shape == (batch["attention_mask"].layout.room, HIDDEN)
+
+
+def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents):
+    """`accelerate launch --dynamo_backend`, here with the backend that needs no compiler."""
+    for name, backend in {"plain": "NO", "compiled": "EAGER"}.items():
+        env = ENVIRONMENT | {"ACCELERATE_DYNAMO_BACKEND": backend}
+        more = ["train.packing=off"] if name == "plain" else []
+        words = f"run.dir={name}-model", "train.epochs=1", "model.dropout=0", *more
+        done = subprocess.run(
+            command(*words), cwd=documents, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    plain, compiled = (
+        load_file(documents / f"{name}-model/model/model.safetensors")
+        for name in ("plain", "compiled")
+    )
+    assert plain.keys() == compiled.keys()
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,240 @@
+"""Recipes: strict, all problems at once, and back again through YAML."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.config import help, loader
+from finetune.config.schema import SECTIONS, Data, Optim, Recipe, Run, Train
+from finetune.runtime.errors import InputError
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write text as r.yaml and load it by that short name."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text, *words):
+        Path("r.yaml").write_text(text, encoding="utf-8")
+        return loader.load("r.yaml", words)
+
+    return load
+
+
+def problems_of(load, text, *words):
+    with pytest.raises(InputError) as caught:
+        load(text, *words)
+    return list(caught.value.problems)
+
+
+def test_defaults_file_words_in_that_order(written):
+    recipe = written("data: {source: x}\noptim: {lr: 0.5, momentum: 0.5}", "optim.lr=0.25")
+    assert (recipe.optim.lr, recipe.optim.momentum, recipe.optim.name) == (0.25, 0.5, "sgd")
+
+
+def test_what_defaults_leave_open_is_resolved(written):
+    sgd = written("data: {source: x}")
+    assert (sgd.optim.lr, sgd.model.freeze, sgd.run.name) == (0.03, "embeddings", "r")
+    adamw = written("data: {source: x}\noptim: {name: adamw}")
+    assert (adamw.optim.lr, adamw.model.freeze) == (2e-4, "none")
+
+
+def test_yaml_is_1_2(written):
+    recipe = written("data: {source: no, text: on}\noptim: {lr: 3e-4}")
+    assert (recipe.data.source, recipe.data.text, recipe.optim.lr) == ("no", "on", 3e-4)
+
+
+def test_every_problem_in_one_report(written):
+    text = """
+data:
+  source: x
+  txt: body
+optim:
+  lr: fast
+  momentum: 0.5
+  momentum: 0.9
+train:
+  epochs: 0
+  lr: 1
+  learning_rate: 1
+model: {freeze: 0, pooling: max}
+score: {metrics: [accuracy, 3]}
+modell: {}
+"""
+    assert problems_of(written, text, "--optim.lr=3", "--seed", "run.seed=-1", "x.y=1") == [
+        "r.yaml: optim.momentum: set twice, on lines 7 and 8; keep one of them",
+        "--optim.lr=3: expected section.key=value; write optim.lr=3",
+        "--seed: expected section.key=value; write run.seed=VALUE",
+        "x.y=1: no section 'x'; the sections are: data, model, train, optim, score, "
+        "checkpoint, cache, run, publish",
+        "r.yaml: modell: no such section; did you mean 'model'?",
+        "r.yaml: data.txt: no such key; did you mean data.text?",
+        "r.yaml: model.pooling: expected mean or cls, got 'max'",
+        "r.yaml: model.freeze: expected auto, none, embeddings or encoder or a whole number of "
+        "at least 1, got 0",
+        "r.yaml: train.epochs: expected a whole number of at least 1 or auto, got 0",
+        "r.yaml: train.lr: no such key; did you mean optim.lr?",
+        "r.yaml: train.learning_rate: no such key; did you mean optim.lr?",
+        "r.yaml: optim.lr: expected a number above 0 or auto, got 'fast'",
+        "r.yaml: score.metrics: expected a list, each a word, got 3 at position 2",
+        "command line: run.seed: expected a whole number of at least 0 and below "
+        "2147483648, got -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "problem"),
+    [
+        ("", (), "r.yaml: the recipe is empty; it needs at least data.source"),
+        ("[1]", (), "r.yaml: expected sections such as 'data:', got [1]"),
+        ("data: 3", ("data.source=x",), "r.yaml: data: expected a section of keys, got 3"),
+        (
+            "data: {source: x",
+            (),
+            "r.yaml: line 1: not valid YAML: expected ',' or '}', but got '<stream end>'",
+        ),
+        (
+            "data: {source: x}",
+            ("data.labels=[a, b", "data.text=[CLS] x"),
+            "data.labels=[a, b: not valid YAML: expected ',' or ']', but got '<stream end>'",
+        ),
+        ("data: {source: x}", ("lr",), "lr: expected section.key=value; write optim.lr=VALUE"),
+        (
+            "data: {source: x}",
+            ("optim.nesterov=true", "optim.momentum=0"),
+            "command line: optim.nesterov: expected momentum above 0, got optim.momentum 0.0",
+        ),
+        (
+            "data: {source: x}\noptim: {name: adamw, momentum: 0.5}",
+            (),
+            "r.yaml: optim.momentum: expected 0.9 with optim.name 'adamw' (it is of sgd)",
+        ),
+        (
+            "data: {source: x, validation_fraction: 0.5, test_fraction: 0.6}",
+            (),
+            "r.yaml: data.validation_fraction: expected together with data.test_fraction below 1, "
+            "got 0.5 + 0.6",
+        ),
+        (
+            "data: {source: x, validation: test, test: test}",
+            (),
+            "r.yaml: data.test: expected another split than data.validation, got 'test' for both; "
+            "test is never used for tuning",
+        ),
+        (
+            "data: {source: x}\nmodel: {head: native, pooling: cls}",
+            (),
+            "r.yaml: model.pooling: expected no choice with model.head 'native', whose class pools "
+            "in its own way, got 'cls'",
+        ),
+        (
+            "data: {source: x}\nscore: {best: f1}",
+            (),
+            "r.yaml: score.best: expected one of score.metrics (accuracy, f1_macro) or loss, got "
+            "'f1'",
+        ),
+        (
+            "data: {source: x, labels: [a, b, a]}",
+            (),
+            "r.yaml: data.labels: expected each name once, got ['a', 'b', 'a']",
+        ),
+        (
+            "data: {source: x, labels: [a, ' ', '']}",
+            (),
+            "r.yaml: data.labels: expected names that are not blank, got ['a', ' ', '']",
+        ),
+    ],
+)
+def test_one_problem(written, text, words, problem):
+    assert problems_of(written, text, *words) == [problem]
+
+
+def test_a_missing_source_says_what_it_is(written):
+    [problem] = problems_of(written, "run: {seed: 1}")
+    assert problem.startswith("r.yaml: data.source: missing; expected a word: Hub id, file (csv")
+
+
+def test_a_missing_file_names_the_nearest(written, tmp_path):
+    written("data: {source: x}")
+    with pytest.raises(InputError) as caught:
+        loader.load("s.yaml")
+    assert str(caught.value) == "s.yaml: no such recipe file; did you mean 'r.yaml'?"
+
+
+def test_words_keep_words(written):
+    recipe = written("data: {source: x}", "data.revision=12", "data.source=./a: b#c", "run.dir=")
+    assert (recipe.data.revision, recipe.data.source, recipe.run.dir) == ("12", "./a: b#c", None)
+
+
+def test_help_names_every_field():
+    text = help.recipe_help()
+    keys = [f"{name}.{key}" for name, part in SECTIONS.items() for key in part.model_fields]
+    assert len(keys) > 50
+    assert [key for key in keys if f"  {key}  (" not in text] == []
+    assert all(
+        field.description for part in SECTIONS.values() for field in part.model_fields.values()
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.builds(
+        Recipe,
+        data=st.builds(
+            Data,
+            source=st.text(min_size=1),
+            text=st.text(),
+            validation_fraction=st.floats(0.01, 0.4),
+            test_fraction=st.floats(0.01, 0.4),
+            train=st.just("train"),
+            validation=st.just("auto"),
+            test=st.just("auto"),
+            labels=st.none()
+            | st.lists(st.text().filter(str.strip), min_size=1, unique=True).map(tuple),
+        ),
+        train=st.builds(Train, epochs=st.integers(1, 10**6)),
+        optim=st.builds(
+            Optim,
+            name=st.just("sgd"),
+            lr=st.floats(1e-12, 1e6),
+            momentum=st.floats(0.01, 0.99),
+            betas=st.just((0.9, 0.999)),
+            eps=st.just(1e-8),
+        ),
+        run=st.builds(Run, name=st.text(min_size=1)),
+    )
+)
+def test_yaml_round_trip(tmp_path_factory, recipe):
+    """What `to_yaml` writes, `load` reads back to the same recipe."""
+    file = tmp_path_factory.mktemp("round") / "r.yaml"
+    file.write_text(loader.to_yaml(recipe), encoding="utf-8")
+    loaded = loader.load(file)
+    resolved = recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(
+                update={
+                    "freeze": "embeddings" if recipe.model.freeze == "auto" else recipe.model.freeze
+                }
+            )
+        }
+    )
+    assert loaded == resolved
+
+
+def test_every_shipped_recipe_loads():
+    files = sorted(RECIPES.glob("*.yaml"))
+    names = {file.stem for file in files}
+    assert names >= {
+        "ag_news", "imdb", "sst2", "trec", "dbpedia", "yelp_polarity", "yelp_full", "banking77",
+        "emotion", "20_newsgroups", "bbc_news", "bbc_windows", "rte",
+    }  # fmt: skip
+    for file in files:
+        loader.load(file)
+        header = file.read_text(encoding="utf-8").split("data:")[0]
+        assert f"accelerate launch finetune/run.py recipes/{file.name}" in header
+        assert "TO BE MEASURED" not in header
+        assert "Measured" in header or "not been run here" in header

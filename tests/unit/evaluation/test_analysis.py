@@ -1,0 +1,212 @@
+"""Weak spots, baselines, cost and advice: by hand, on a few rows."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from finetune.data.corpus import Corpus, Split
+from finetune.data.rows import Places
+from finetune.evaluation import baselines, error_analysis
+from finetune.reporting import narrative
+from finetune.runtime.cost_meter import CostMeter, StepTimer
+from finetune.tokenization.token_table import TokenTable
+from tests.support.runs import results, run_here
+
+NAMES = ("a", "b", "c")
+LABELS = np.array([0, 0, 0, 1, 1, 2])
+GUESSES = np.array([0, 0, 1, 1, 0, 0])
+
+
+def split(texts, labels, name="test"):
+    return Split(name, texts, np.array(labels), Places(name, range(1, len(texts) + 1), "row"), "x")
+
+
+def test_by_class():
+    a, b, c = error_analysis.by_class(LABELS, GUESSES, NAMES)
+    assert (a["support"], a["predicted"], a["precision"], a["recall"]) == (3, 4, 0.5, 2 / 3)
+    assert a["f1"] == pytest.approx(4 / 7)
+    assert (b["precision"], b["recall"]) == (0.5, 0.5)
+    assert (c["support"], c["predicted"], c["precision"], c["f1"]) == (1, 0, 0.0, 0.0)
+    for one in (a, b, c):
+        for kind in ("precision", "recall", "f1"):
+            low, high = one[f"{kind}_interval"]
+            assert low <= one[kind] <= high
+
+
+def test_confusion_and_pairs():
+    assert error_analysis.confusion(LABELS, GUESSES, 3) == [[2, 1, 0], [1, 1, 0], [1, 0, 0]]
+    assert error_analysis.confusion(LABELS, GUESSES, 201) is None
+    pairs = error_analysis.confused_pairs(LABELS, GUESSES, NAMES)
+    assert [(p["label"], p["predicted"], p["rows"]) for p in pairs] == [
+        ("a", "b", 1), ("b", "a", 1), ("c", "a", 1),
+    ]  # fmt: skip
+    assert [p["share"] for p in pairs] == [1 / 3, 1 / 2, 1.0]
+
+
+def test_by_length_and_truncation():
+    full = np.array([3, 3, 5, 8, 13, 21])
+    starts = np.concatenate([[0], np.minimum(full, 10).cumsum()])
+    table = TokenTable(np.zeros(starts[-1], np.int32), starts, full, 0)
+    buckets = error_analysis.by_length(LABELS, GUESSES, table)
+    assert sum(one["rows"] for one in buckets) == 6
+    assert (buckets[0]["shortest"], buckets[-1]["longest"]) == (3, 21)
+    assert all(one["longest"] < two["shortest"] for one, two in pairwise(buckets))
+    assert sum(one["truncated"] for one in buckets) == 2
+    found = error_analysis.by_truncation(LABELS, GUESSES, table)
+    assert (found["truncated"]["rows"], found["truncated"]["accuracy"]) == (2, 0.0)
+    assert (found["whole"]["rows"], found["whole"]["accuracy"]) == (4, 0.75)
+    same = TokenTable(np.zeros(12, np.int32), np.arange(0, 13, 2), np.full(6, 2), 0)
+    assert error_analysis.by_truncation(LABELS, GUESSES, same)["truncated"] is None
+    assert len(error_analysis.by_length(LABELS, GUESSES, same)) == 1
+
+
+def test_the_surest_mistakes_come_first():
+    logits = np.log(np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.5, 0.5]])).astype(np.float32)
+    found = error_analysis.confident(
+        split(["w", "x" * 900, "y", "z"], [1, 0, 1, 1]), logits, ("a", "b")
+    )
+    assert [one["row"] for one in found] == ["test: row 2", "test: row 1", "test: row 4"]
+    assert (found[0]["label"], found[0]["predicted"]) == ("a", "b")
+    assert found[0]["confidence"] == pytest.approx(0.9)
+    assert found[0]["label_probability"] == pytest.approx(0.1)
+    assert found[0]["text"] == "x" * 800 + "…"
+
+
+def corpus(train, labels):
+    parts = [
+        split(train, labels, "train"),
+        split(["won game"], [0]),
+        split(["bank tax", "!"], [1, 0]),
+    ]
+    return Corpus(("sport", "money"), *parts, ())
+
+
+def test_baselines_learn_from_train_alone():
+    train = ["team won game", "cup game won", "team game", "bank price tax", "bank tax"]
+    found = baselines.tfidf_baseline(corpus(train, [0, 0, 0, 1, 1]))
+    assert found.logits.argmax(axis=1).tolist() == [1, 0]
+    np.testing.assert_allclose(np.exp(found.logits).sum(axis=1), 1, rtol=1e-5)
+    assert found.train_rows == 5
+    plain = baselines.majority_baseline(corpus(train, [0, 0, 0, 1, 1]))
+    np.testing.assert_allclose(np.exp(plain.logits), [[0.6, 0.4]] * 2, rtol=1e-6)
+
+
+def test_baselines_of_texts_without_words_and_of_a_part_of_train(monkeypatch):
+    found = baselines.tfidf_baseline(corpus(["!", "?", "."], [0, 1, 0]))
+    assert found.logits.argmax(axis=1).tolist() == [0, 0]
+    monkeypatch.setattr(baselines, "MOST_CHARACTERS", 60)
+    part = baselines.tfidf_baseline(
+        corpus(["team won game"] * 20 + ["bank price tax"] * 20, [0] * 20 + [1] * 20)
+    )
+    assert part.train_rows == 4
+
+
+def test_the_meter_counts_inner_stages_apart(tmp_path, monkeypatch):
+    now = iter([0.0, 1.0, 3.0, 8.0, 9.0, 10.0])
+    monkeypatch.setattr("finetune.runtime.cost_meter.time.perf_counter", lambda: next(now))
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "max_energy_range_uj").write_text("9000000\n")
+    (zone / "energy_uj").write_text("8000000\n")
+    meter = CostMeter(tmp_path)
+    with meter("train"):
+        validate = meter.timed("validate", lambda: (zone / "energy_uj").write_text("1000000\n"))
+        validate()  # the counter is full, and starts again
+    found = meter.cost()
+    assert found["seconds"] == {"train": 3.0, "validate": 5.0, "prepare": 2.0}
+    assert found["joules"] == pytest.approx(2.0)
+    assert found["peak_memory"] > 10**6
+
+
+class Queue:
+    """A device that works behind the host: what it is given takes time when one waits for it."""
+
+    now = 0.0
+    waited = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        Queue.now += 2.0
+        self.at = Queue.now
+
+    def synchronize(self):
+        Queue.waited += 1
+
+    def elapsed_time(self, later):
+        return 1000 * (later.at - self.at)
+
+
+def test_laps_of_a_device_that_works_behind_are_read_late(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Queue)
+    monkeypatch.setattr(StepTimer, "MOST_OPEN", 5)
+    laps = StepTimer(torch.device("cuda"))
+    for part in ("data", "forward", "data", "forward"):
+        laps.lap(part)
+    assert (laps.seconds, Queue.waited) == ({}, 0)
+    laps.start()  # what came between is no part's
+    laps.lap("step")
+    assert (laps.seconds, Queue.waited) == ({"data": 4.0, "forward": 4.0, "step": 2.0}, 1)
+    assert laps.read() == laps.seconds
+    assert sum(laps.seconds.values()) == 10
+
+
+def test_laps_of_the_host(monkeypatch):
+    now = iter([0.0, 1.0, 3.0, 8.0])
+    monkeypatch.setattr("finetune.runtime.cost_meter.time.perf_counter", lambda: next(now))
+    laps = StepTimer(torch.device("cpu"))
+    for part in ("data", "forward", "data"):
+        laps.lap(part)
+    assert laps.read() == {"data": 6.0, "forward": 2.0}
+
+
+def test_without_a_counter_there_is_no_energy(tmp_path):
+    (tmp_path / "intel-rapl:0").mkdir()  # one that may not be read
+    assert CostMeter(tmp_path).cost()["joules"] is None
+
+
+def test_advice(here):
+    run_here("run.dir=run", "train.epochs=1")
+    found = results(here / "run")
+    assert [*narrative.next_steps(found, [])]
+    found["data"]["findings"] = [
+        {"kind": "leak", "split": "test", "count": 7, "other": "train", "rule": "kept"},
+        {"kind": "near leak", "split": "test", "count": 2, "other": "train", "rule": "kept"},
+        {"kind": "near leak", "split": "test", "count": 3, "other": "validation", "rule": "kept"},
+    ]
+    assert next(narrative.next_steps(found, [])).startswith(
+        "Texts of test also stand, or nearly so, in another split (9 in train, 3 in validation), so"
+    )
+    found["data"]["splits"]["train"]["classes"]["a"] = 4
+    log = [{"kind": "validation", "loss": loss} for loss in (0.9, 0.5)]
+    found["validation"]["step"] = log[-1]["step"] = 12
+    said = " ".join(narrative.next_steps(found, log))
+    assert "Validation loss still fell at the last scoring (0.900 to 0.500)" in said
+    assert "'a' have fewer than 30 train rows" in said or "fewer than 30 train rows" in said
+    of_guess = found["baselines"]["majority"]["model_is_better_by"]
+    of_guess["accuracy"] = {"difference": -1.0, "interval": [-0.1, 0.1]}
+    of_guess["f1_macro"]["interval"] = [-0.1, 0.1]
+    said = narrative.against_baseline(found)
+    assert said.startswith("−100.0 points of accuracy against always giving the commonest label")
+    assert said.endswith("no clear difference")
+    assert "So the model is no better than always giving" in narrative.worth(found)
+    assert "learnt next to nothing" in " ".join(narrative.next_steps(found, log))
+    of_guess["f1_macro"]["interval"] = [0.1, 0.2]  # rare labels, of which accuracy sees little
+    gap = found["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    for interval, word, sentence in (
+        ([0.01, 0.05], "better", "The encoder earns its cost"),
+        ([-0.05, -0.01], "worse", "Here the encoder does worse"),
+        ([-0.01, 0.01], "no clear difference", "Whether the encoder earns its cost is open"),
+    ):
+        gap["interval"] = interval
+        assert narrative.against_baseline(found).endswith(word)
+        assert narrative.worth(found).startswith(sentence)
+    for planned, blamed in ((44, True), (45, False)):  # else patience ended it
+        found["train"] |= {"steps": 4, "planned_steps": planned}
+        said = " ".join(narrative.next_steps(found, log))
+        assert ("4 steps train hardly anything: leave train.epochs" in said) == blamed
+    found["abstention"]["threshold"] = None
+    assert "no threshold makes the answers" in narrative.abstention(found)

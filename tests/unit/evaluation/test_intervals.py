@@ -1,0 +1,146 @@
+"""Intervals: against scikit-learn's values, by hand, and by how often they hold the truth."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.evaluation import intervals, metrics
+
+NAMES = [n for n in metrics.OWN if "_" in n and not n.startswith(("top", "log"))]
+CONFUSED = [n for n in NAMES if metrics.load_metrics([n], n, False)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 10**6))
+def test_the_confusion_matrix_gives_scikit_learn_s_values(classes, rows, seed):
+    draw = np.random.default_rng(seed)
+    labels, guesses = draw.integers(0, classes, rows), draw.integers(0, classes, rows)
+    table = intervals.Confusion.of(labels, guesses, classes)
+    logits = np.eye(classes)[guesses]
+    for metric in metrics.load_metrics(CONFUSED, "f1_macro", False):
+        found = metrics.measure([metric], logits, labels)[metric.key]
+        assert table.own(metric.key) == pytest.approx(found, abs=1e-9), metric.key
+
+
+def test_wilson_by_hand():
+    low, high = intervals.wilson_interval(0.5, 4)
+    assert (low, high) == (pytest.approx(0.15003, abs=1e-4), pytest.approx(0.84997, abs=1e-4))
+    assert intervals.wilson_interval(1.0, 17)[1] == 1.0
+    assert intervals.wilson_interval(1.0, 17)[0] == pytest.approx(0.816, abs=1e-3)
+    assert intervals.wilson_interval(0.0, 0) == (0.0, 1.0)
+
+
+def joint(classes, right, sizes):
+    """Probabilities of each cell: true class by given one, some classes easier than others."""
+    draw = np.random.default_rng(5)
+    rows = []
+    for c, size in enumerate(sizes):
+        row = draw.dirichlet(np.ones(classes)) + 0.05
+        row[c] = 0
+        mine = right + 0.08 * (c % 2)
+        row *= (1 - mine) / row.sum()
+        row[c] = mine
+        rows.append(size * row)
+    found = np.array(rows)
+    return (found / found.sum()).ravel()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "matthews_correlation"])
+def test_of_a_thousand_test_splits_95_in_100_hold_the_truth(name):
+    classes, rows, splits = 6, 400, 1000
+    chances = joint(classes, 0.84, [30, 25, 20, 10, 9, 6])
+    true, given_as = np.divmod(np.arange(classes**2), classes)
+    every = intervals.Confusion(true, given_as, np.ones(classes**2, dtype=int), classes)
+    truth = every.value(name, chances[None])[0]
+    draw = np.random.default_rng(0)
+    held = 0
+    for split in range(splits):
+        counts = draw.multinomial(rows, chances)
+        there = counts.nonzero()[0]
+        table = intervals.Confusion(true[there], given_as[there], counts[there], classes)
+        if name == "accuracy":
+            low, high = intervals.wilson_interval(table.own(name), rows)
+        else:
+            low, high = intervals.of_cells(
+                table.counts, lambda cells, table=table: table.value(name, cells), 600, split
+            )
+        held += low <= truth <= high
+    assert 0.93 <= held / splits <= 0.97, held
+
+
+def test_of_a_thousand_test_splits_95_in_100_hold_the_true_loss():
+    """Losses of a classifier: most near 0, some large."""
+    draw = np.random.default_rng(1)
+    losses = draw.gamma(0.6, 0.5, (1000, 300))
+    held = sum(
+        low <= 0.3 <= high
+        for low, high in (intervals.mean_interval(row, 600, i) for i, row in enumerate(losses))
+    )
+    assert 930 <= held <= 970, held
+
+
+def test_of_a_thousand_pairs_95_in_100_hold_the_true_difference():
+    classes, rows, splits = 3, 300, 1000
+    draw = np.random.default_rng(2)
+    held = 0
+    for _ in range(splits):
+        labels = draw.integers(0, classes, rows)
+        hard = draw.random(rows) < 0.3  # for both
+        ones = np.where(hard & (draw.random(rows) < 0.5), (labels + 1) % classes, labels)
+        others = np.where(hard & (draw.random(rows) < 0.7), (labels + 1) % classes, labels)
+        found = intervals.paired_difference("accuracy", labels, ones, others, classes)
+        low, high = found["interval"]
+        held += low <= 0.3 * 0.2 <= high
+    assert 0.93 <= held / splits <= 0.97, held
+
+
+def test_without_a_mistake_the_interval_still_has_a_width():
+    logits, labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]] * 9, np.array([0, 1, 2, 0, 1])
+    wanted = metrics.load_metrics(
+        ["accuracy", "f1_macro", "log_loss", "top_2_accuracy"], "loss", False
+    )
+    found = intervals.metric_intervals(wanted, logits, labels)
+    assert found["f1_macro"] == found["accuracy"] == pytest.approx((0.5655, 1.0), abs=1e-3)
+    assert set(found) == {"loss", "accuracy", "f1_macro", "log_loss", "top_2_accuracy"}
+
+
+def test_one_row_of_many_classes():
+    logits, labels = np.zeros((1, 500), dtype=np.float32), np.array([3])
+    found = intervals.metric_intervals(
+        metrics.load_metrics(CONFUSED, "f1_macro", False), logits, labels
+    )
+    assert all(0 <= low <= high <= 1 for low, high in found.values() if high < 2)
+    assert found["loss"] == (pytest.approx(np.log(500)), pytest.approx(np.log(500)))
+
+
+def test_a_metric_of_evaluate_load_has_none(monkeypatch):
+    class Other:
+        key = "other"
+
+        def compute(self, predictions, references):
+            return {"other": 0.5}
+
+    found = intervals.metric_intervals([Other()], np.eye(3, dtype=np.float32), np.arange(3))
+    assert found["other"] is None
+
+
+def test_of_several_labels_an_interval_holds_its_own_score_though_no_row_is_all_right():
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 2, (150, 5))
+    logits = np.where(truth == 1, 1.0, -1.0)
+    logits[np.arange(150), draw.integers(0, 5, 150)] *= -1  # one label of each row is wrong
+    table = intervals.Confusion.of(truth, (logits > 0).astype(np.int64), 5)
+    for name in ("f1_micro", "f1_macro", "accuracy"):
+        low, high = table.interval(lambda cells, name=name: table.value(name, cells))
+        assert low <= table.own(name) <= high
+        assert (table.own(name) == 0) == (name == "accuracy")
+
+
+def test_two_that_answer_alike_may_still_differ():
+    rows = np.arange(4) % 2
+    found = intervals.paired_difference("accuracy", rows, rows, rows, 2)
+    low, high = found["interval"]
+    assert found["difference"] == 0
+    assert low == -high
+    assert high == pytest.approx(intervals.wilson_interval(0, 4)[1])

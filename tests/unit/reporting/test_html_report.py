@@ -1,0 +1,234 @@
+"""The report of a run whose documents and labels try to break it, in a real browser."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict
+from fnmatch import fnmatch
+from html.parser import HTMLParser
+
+import pytest
+
+from finetune.reporting import charts, html_report
+from finetune.tokenization.document_format import DocumentFormat
+from tests.support.browser import Browser, chromium
+from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support.runs import results, run_here
+from tests.support.tiny import WORDS, tiny_encoder
+
+PLANTED = "<script>window.planted = 1; fetch('http://example.com/x')</script>"
+LABELS = (f"war{PLANTED}", 'art" onmouseover="window.planted = 2', "sea & <b>sand</b>")
+
+needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on documents with scripts in their texts and in their labels, some of them long."""
+    folder = tmp_path_factory.mktemp("hostile")
+    tiny_encoder(folder / "encoder")
+    (folder / "data").mkdir()
+    for split, rows in {"train": 60, "validation": 24, "test": 30}.items():
+        with (folder / "data" / f"{split}.jsonl").open("w") as out:
+            for i in range(rows):
+                words = [WORDS[(i * k) % 60] for k in range(1, 3 + i % 40)]
+                text = f"{split} {i} {PLANTED} {' '.join(words)} <img src=x onerror='planted=3'>"
+                out.write(json.dumps({"text": text, "label": LABELS[i % 3]}) + "\n")
+    (folder / "tiny.yaml").write_text(
+        "data: {source: data, max_length: 32}\nmodel: {source: encoder}\n"
+        "train: {epochs: 2, batch_size: 8, log_every: 2, precision: fp32, threads: 1}\n"
+        "score: {every: 3}\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_here("run.dir=run")
+    return folder / "run"
+
+
+class Reader(HTMLParser):
+    """Every tag with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+
+def test_what_is_planted_stays_text(run):
+    tags = Reader((run / "report.html").read_text(encoding="utf-8")).tags
+    assert len(tags) > 300
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not any(tag in ("img", "b") and attributes for tag, attributes in tags)
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+    links = [a[n] for _, a in tags for n in ("src", "href", "xlink:href", "action") if a.get(n)]
+    assert {link[0] for link in links if link != "data:,"} == {"#"}
+
+
+def test_charts_have_axes_and_text_alternatives(run):
+    text = (run / "report.html").read_text(encoding="utf-8")
+    found = re.findall(r'<svg class="chart".*?</svg>', text, re.DOTALL)
+    assert len(found) >= 8
+    for chart in found:
+        names = re.search(r'aria-labelledby="(\S+) (\S+)"', chart)
+        assert f'<title id="{names[1]}">' in chart
+        assert re.search(rf'<desc id="{names[2]}">[^<]{{5,}}</desc>', chart)
+        assert "nan" not in chart.lower()
+    assert sum('class="axis"' in chart for chart in found) >= 7
+    ids = re.findall(r'\bid="(\S+?)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_it_shows_the_numbers_of_the_results(run):
+    text, found = (run / "report.html").read_text(encoding="utf-8"), results(run)
+    low, high = found["test"]["intervals"]["accuracy"]
+    for number in (found["test"]["accuracy"], found["validation"]["f1_macro"]):
+        assert f"{number:.4f}" in text
+    assert f"{low:.4f} to {high:.4f}" in text
+    assert f"{found['calibration']['test']['after']['ece']:.4f}" in text
+    assert len(found["mistakes"]) == min(20, 30 - round(30 * found["test"]["accuracy"]))
+    assert found["hashes"]["weights"] in text
+    assert html_report.render(found, [], "") != text  # a run that has no log still gives a page
+
+
+def test_it_is_drawn_anew_from_the_run_s_files(run):
+    whole = (run / "report.html").read_text(encoding="utf-8")
+    (run / "report.html").unlink()
+    command = [sys.executable, str(ROOT / "scripts" / "report.py")]
+    settings = {
+        "capture_output": True, "text": True, "env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+    }  # fmt: skip
+    done = subprocess.run([*command, str(run)], **settings)
+    assert done.returncode == 0, done.stderr
+    assert (run / "report.html").read_text(encoding="utf-8") == whole
+    done = subprocess.run([*command, str(run / "model")], **settings)
+    assert (done.returncode, done.stderr) == (
+        2, f"error: {run / 'model'}: expected the folder of a finished run, found no results.json "
+        "in it\n",
+    )  # fmt: skip
+
+
+@needs_chromium
+def test_in_a_real_browser(run):
+    with Browser() as browser:
+        for width, dark in ((1280, False), (360, False), (360, True)):
+            browser.open(run / "report.html", width, dark)
+            assert browser.problems == []
+            assert browser.value("typeof window.planted") == "undefined"
+            wide = browser.value("document.documentElement.scrollWidth")
+            assert wide <= width, (width, wide)
+        assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 20)"
+        # Ours is the only address that was asked for.
+        assert {url.split(":")[0] for url in browser.requests} <= {"file", "data"}
+        assert sum(url.startswith("file:") for url in browser.requests) == 3
+        labels = "[...document.querySelectorAll('#classes .sortable tbody')[0].rows]"
+        assert sorted(browser.value(f"{labels}.map((row) => row.cells[0].textContent)")) == sorted(
+            LABELS
+        )
+        shown = f"{labels}.map((row) => Number(row.cells[5].dataset.value))"
+        head = "document.querySelectorAll('#classes .sortable thead th')[5]"
+        browser.value(f"{head}.querySelector('button').click()")
+        assert browser.value(shown) == sorted(browser.value(shown), reverse=True)
+        browser.value(f"{head}.querySelector('button').click()")
+        assert browser.value(shown) == sorted(browser.value(shown))
+        assert browser.value(f"{head}.getAttribute('aria-sort')") == "ascending"
+        printed = browser.call("Page.printToPDF")["data"]
+        assert len(printed) > 20_000
+        assert browser.problems == []
+
+
+@needs_chromium
+def test_the_browser_would_tell(tmp_path):
+    """What the test above counts on: a page that misbehaves is seen to."""
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<script>console.error('x'); fetch('http://127.0.0.1:9/y').catch(() => 0)</script>"
+    )
+    with Browser() as browser:
+        browser.open(bad)
+        browser.value("1")
+        assert browser.problems
+        assert "http://127.0.0.1:9/y" in browser.requests
+
+
+def test_axes_have_round_ticks():
+    assert charts.Axis(0.931, 0.9685, 0, 100).ticks == pytest.approx([0.93, 0.94, 0.95, 0.96, 0.97])
+    assert charts.Axis(0, 0, 0, 1).ticks[3] == 0
+    axis = charts.Axis(0.014, 1.61, 200, 0, log=True)
+    assert axis.ticks[0] <= 0.014
+    assert axis.ticks[-1] >= 1.61
+    assert 200 >= axis(0.014) > axis(0.1) > axis(1.61) >= 0
+    assert charts.Axis(3, 3, 0, 1, log=True).ticks
+
+
+@pytest.mark.parametrize("classes", [2, 40, 250])
+def test_runs_of_any_number_of_labels(classes):
+    """The page of made-up results, as of a run with many labels and one without a mistake."""
+    import numpy as np
+
+    from finetune.data.corpus import Corpus, Split, class_counts
+    from finetune.data.rows import Places
+    from finetune.evaluation import analysis, metrics, scoring
+    from finetune.evaluation import outcome as outcome_module
+    from finetune.evaluation.calibration import Temperature
+    from finetune.evaluation.scoring import Scores
+    from finetune.tokenization.token_table import TokenTable
+
+    draw = np.random.default_rng(0)
+    names = tuple(f"label {c}" for c in range(classes))
+    rows = 3 * classes
+    labels = np.arange(rows) % classes
+    splits = {
+        name: Split(name, [f"word{c} text" for c in labels], labels, Places("x", range(rows)), "x")
+        for name in ("train", "validation", "test")
+    }
+    corpus = Corpus(names, *splits.values(), ())
+    lengths = draw.integers(3, 50, rows)
+    starts = np.concatenate([[0], np.minimum(lengths, 20).cumsum()])
+    table = TokenTable(np.zeros(starts[-1], np.int32), starts, lengths, 0)
+    wanted = metrics.load_metrics(["accuracy", "f1_macro", "top_3_accuracy"], "accuracy", False)
+    found = {}
+    for name, noise in (("validation", 0.1), ("test", 0.3 if classes > 2 else 0.0)):
+        logits = (
+            5 * np.eye(classes)[labels] + noise * draw.normal(size=(rows, classes)) * 9
+        ).astype(np.float32)
+        found[name] = Scores(logits, scoring.compute_metrics(logits, labels, wanted))
+    outcome = outcome_module.Outcome(
+        "hash", Temperature(1.5, "for a test"), **found, thresholds=None
+    )
+    made = analysis.analyse(corpus, dict.fromkeys(splits, table), outcome, wanted, None)
+    assert (made["confusion"] is None) == (classes > 200)
+    data = {
+        "origin": "x", "rows": rows, "truncated_rows": table.truncated, "cut_tokens": table.cut,
+        "median": 20, "longest": 49, "classes": class_counts(splits["test"], names),
+    }  # fmt: skip
+    whole = made | {
+        "recipe": "many", "started": "2026-01-01T00:00:00", "num_processes": 2, "sharded": False,
+        "data": {"source": "x", "labels": names, "splits": dict.fromkeys(splits, data),
+                 "findings": [], "reading": asdict(DocumentFormat()), "long": []},
+        "model": {"source": "x", "parameters": 1, "trainable_parameters": 1, "max_length": 20,
+                  "custom_code": False},
+        "train": {"steps": 1, "rows": 1, "tokens": 1, "seconds": 1.0, "rows_per_second": 1.0,
+                  "tokens_per_second": 1.0, "clipped": 1.0, "back_offs": []},
+        "hashes": {}, "hardware": {"name": "x", "precision": "fp32", "attention": "eager"},
+        "machine": {"processor": "x", "cores": 1}, "versions": {},
+        "cost": {"seconds": {"train": 1.0}, "peak_memory": 1, "peak_device_memory": None,
+                 "joules": 3600.0},
+    }  # fmt: skip
+    whole["validation"]["step"] = 1
+    text = html_report.render(whole, [], "")
+    assert "1.0 Wh" in text
+    assert ('class="heat"' in text) == (classes <= 30)
+    assert text.count("<tr") > 2 * classes
+
+
+def test_the_templates_are_installed_with_the_package():
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [file.name for file in html_report.PAGES.iterdir()]
+    assert len(files) == 10
+    patterns = packaging["package-data"]["finetune"]
+    assert all(any(fnmatch(f"pages/{name}", p) for p in patterns) for name in files)

@@ -1,0 +1,93 @@
+"""The model card: the Hub's metadata, what it says, and what it must not say."""
+
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from finetune.config import loader
+from finetune.reporting import model_card
+from tests.support.runs import results, run_here
+
+
+@pytest.fixture(scope="module")
+def run(documents):
+    (documents / "encoder" / "README.md").write_text(
+        "---\nlicense: apache-2.0\nlanguage: en\ntags: [x]\n---\n# Some encoder\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(documents)
+        run_here("run.dir=carded", "train.epochs=1", "run.name=tiny <news>|x")
+    return documents / "carded"
+
+
+def test_the_hub_s_metadata(run):
+    read = ModelCard.load(run / "model" / "README.md")
+    data, found = read.data, results(run)
+    assert (data.pipeline_tag, data.library_name) == ("text-classification", "transformers")
+    assert (data.license, data.language) == ("apache-2.0", "en")  # of the encoder's own card
+    assert data.base_model is None  # a folder here is no Hub id
+    assert data.metrics == ["accuracy", "f1"]
+    assert [(one.metric_name, one.metric_value) for one in data.eval_results] == [
+        (name, round(found["test"][name], 6)) for name in ("accuracy", "f1_macro")
+    ]
+    for one in data.eval_results:
+        assert (one.task_type, one.dataset_split) == ("text-classification", "test")
+    # Read back and written again, it is the same: what the Hub's client takes for valid.
+    index = data.to_dict()["model-index"]
+    assert model_index_to_eval_results(index)[1] == data.eval_results
+
+
+def test_a_hub_encoder_and_hub_documents(run):
+    found = results(run)
+    choices = loader.load(
+        run / "recipe.yaml",
+        ["model.source=org/encoder", "data.source=org/news", "data.config=plain",
+         "publish.repo_id=ann/mine", "publish.license=mit", "publish.language=[de, fr]"],
+    )  # fmt: skip
+    data = model_card.metadata(found, choices, "org/encoder")
+    assert (data.base_model, data.datasets, data.license) == ("org/encoder", ["org/news"], "mit")
+    assert data.language == ["de", "fr"]
+    assert data.model_name == "mine"
+    assert data.eval_results[0].dataset_type == "org/news"
+    assert data.eval_results[0].dataset_config == "plain"
+
+
+def test_what_it_says(run):
+    text, found = (run / "model" / "README.md").read_text(encoding="utf-8"), results(run)
+    for part in (
+        "## Intended use",
+        "## Scores",
+        "## How sure it is",
+        "## Limits seen in the data",
+        "## Training data",
+        "## How it was trained",
+        "## How to reproduce",
+        "accelerate launch finetune/run.py recipe.yaml",
+        found["hashes"]["weights"],
+        'model="model", trust_remote_code=True',
+        "epochs: 1",
+    ):
+        assert part in text, part
+    low, high = found["test"]["intervals"]["f1_macro"]
+    assert f"{found['test']['f1_macro']:.4f} | {low:.4f} to {high:.4f}" in text
+    assert "# tiny &lt;news&gt;\\|x" in text
+    loads = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    assert len([line for line in loads.splitlines() if line]) == 3
+
+
+def test_what_it_must_not_say(run, documents):
+    """No document, and no path of this machine."""
+    text = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert str(documents) not in text
+    for mistake in results(run)["mistakes"]:
+        assert mistake["text"] not in text
+
+
+def test_three_lines_load_it(run, monkeypatch):
+    text = (run / "model" / "README.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(run)
+    space = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], space)
+    assert space["classify"]("A document.")[0]["label"] in "abc"
