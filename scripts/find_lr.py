@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from finetune import run
+from finetune import pipeline
 from finetune.config import loader
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, StoppedError
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not known.page.parent.is_dir():
                 expected = "expected a file in a folder that exists"
                 raise InputError(f"--page: {expected}, got {known.page}")
-            found = run.range_test(choices, listener)
+            found = pipeline.range_test(choices, listener)
             from finetune.reporting import html_report  # torch and all: after a typo had its chance
 
             html_report.write_range_report(asdict(found), choices.run.name or "", known.page)

@@ -30,7 +30,7 @@ from typing import Any
 from accelerate.state import AcceleratorState
 
 from finetune.config import loader
-from finetune.run import run
+from finetune.pipeline import run
 from finetune.runtime import console
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.errors import InputError, StoppedError

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune import pipeline
 from finetune.config import loader
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, StoppedError
@@ -75,14 +76,14 @@ def sweep(known: argparse.Namespace, words: list[str], listener: SignalListener)
     )  # fmt: skip
     console.print_line(sweep_report.describe_sweep(asked), even_if_quiet=True)
     console.set_quiet(True)
-    study = sweep_module.run_sweep(asked, listener)
+    study = sweep_module.run_sweep(asked, listener, pipeline.run_trial)
     best = sweep_module.write_best(study, asked)
     winner = None
     others = sweep_module.under_way(study)
     if others == 0 and known.seeds > 0:
         many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
         console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
-        winner = sweep_module.retrain(study, asked, known.seeds, listener)
+        winner = sweep_module.retrain(study, asked, known.seeds, listener, pipeline.run_seeds)
     found = sweep_report.summarize_sweep(study, asked, winner)
     sweep_report.write_sweep_report(found, asked.folder)
     console.set_quiet(False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finetune.reporting import charts, figures, narrative
+from finetune.reporting import charts, narrative
 from finetune.reporting.narrative import format_metric as said_score
 from finetune.reporting.narrative import percent
 

@@ -18,7 +18,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,31 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune.config import loader
-from finetune.config.schema import Publish
-from finetune.run import run, run_seeds
+from finetune.config.schema import Publish, Recipe
 from finetune.runtime import atomic_files, folder_lock
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError, explain_write_errors
 from finetune.runtime.signals import SignalListener
 from finetune.training.prepared_data import DataCache
+from finetune.training.session import ScoreCallback
 from finetune.training.train_log import LostError
 from finetune.tuning import search_space
 from finetune.tuning.search_space import Dimension
 from finetune.tuning.study import StudyLock, Sweep, Values, is_left, mark_of, open_study
+
+RunTrial = Callable[[Recipe, SignalListener, ScoreCallback, DataCache], object]
+RunSeeds = Callable[[Recipe, SignalListener], object]
 
 
 class PrunedError(Exception):
     """A trial that others leave behind."""
 
 
-def run_sweep(sweep: Sweep, listener: SignalListener) -> optuna.Study:
+def run_sweep(sweep: Sweep, listener: SignalListener, run_trial: RunTrial) -> optuna.Study:
     """Work on the study until it has its trials, or the time is up.
+
+    Args:
+        run_trial: `pipeline.run_trial`; this floor knows none above it.
 
     Raises:
         InputError: for what no other trial would do better, such as data that cannot be read.
@@ -64,7 +70,7 @@ def run_sweep(sweep: Sweep, listener: SignalListener) -> optuna.Study:
         if trial is None:
             break
         try:
-            _run(trial, sweep, listener, shelf)
+            _run(trial, sweep, listener, shelf, run_trial)
         except StoppedError as error:
             said = str(error).split(";")[0]
             raise StoppedError(
@@ -111,7 +117,13 @@ def _suggest(trial: optuna.Trial, dimensions: Sequence[Dimension]) -> Values:
     return settings
 
 
-def _run(trial: optuna.Trial, sweep: Sweep, listener: SignalListener, shelf: DataCache) -> None:
+def _run(
+    trial: optuna.Trial,
+    sweep: Sweep,
+    listener: SignalListener,
+    shelf: DataCache,
+    run_trial: RunTrial,
+) -> None:
     """One trial, and its end in the study.
 
     Raises:
@@ -167,7 +179,7 @@ def _run(trial: optuna.Trial, sweep: Sweep, listener: SignalListener, shelf: Dat
     # Trials may compute in different precisions, of which a process has one at a time.
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        run(choices, listener, watch=watch, shelf=shelf)
+        run_trial(choices, listener, watch, shelf)
     except PrunedError as error:
         end(TrialState.PRUNED, str(error))
     except LostError as error:
@@ -247,7 +259,11 @@ def under_way(study: optuna.Study) -> int:
 
 
 def retrain(
-    study: optuna.Study, sweep: Sweep, seeds: int, listener: SignalListener
+    study: optuna.Study,
+    sweep: Sweep,
+    seeds: int,
+    listener: SignalListener,
+    run_seeds: RunSeeds,
 ) -> dict[str, Any] | None:
     """Train the winner with several seeds and score each on test; what `seeds.json` holds.
 
@@ -283,7 +299,7 @@ def retrain(
     )  # fmt: skip
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
-        run_seeds(choices, listener, dry=False)
+        run_seeds(choices, listener)
     except StoppedError as error:
         raise StoppedError(f"{str(error).split(';')[0]}; the same command goes on") from None
     found: dict[str, Any] = json.loads((home / "seeds.json").read_text(encoding="utf-8"))
