@@ -22,7 +22,7 @@ def run_seeds(recipe: Recipe, listener: SignalListener, dry: bool = False) -> Pa
     Raises:
         InputError: as one run does.
     """
-    from finetune.reporting import console_report, html_report
+    from finetune.reporting import console_report, html_report, seeds_report
     from finetune.runtime import atomic_files
     from finetune.training import prepared_data
     from finetune.tuning import seeds
@@ -33,7 +33,7 @@ def run_seeds(recipe: Recipe, listener: SignalListener, dry: bool = False) -> Pa
         return None
     home = folders[0].parent
     if console.speaks():
-        found = seeds.summarize_seeds(recipe, folders)
+        found = seeds_report.summarize_seeds(recipe, folders)
         atomic_files.write_json(home / "seeds.json", found)
         html_report.write_seeds_report(found, home)
         console_report.print_seeds(found, home)

@@ -11,7 +11,7 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader
 from finetune.config.schema import Recipe
 from finetune.data.corpus import Corpus, class_counts
-from finetune.reporting import narrative
+from finetune.reporting import narrative, seeds_report
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
@@ -20,7 +20,6 @@ from finetune.training.messages import (
     _rate,
 )
 from finetune.training.run_folder import Start
-from finetune.tuning import seeds
 
 MOST_CLASSES = 12  # that are listed one by one
 
@@ -245,7 +244,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def print_seeds(found: Mapping[str, Any], folder: Path) -> None:
     """The scores of several seeds together."""
-    print_line(f"\n{seeds.format_seeds(found)}")
+    print_line(f"\n{seeds_report.format_seeds(found)}")
     split = "test" if found["test"] else "validation"
     name = found["main"]
     one = found[split].get(name) or found[split]["loss"]

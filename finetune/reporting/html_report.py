@@ -73,8 +73,7 @@ def render(results: Results, log: Log, recipe: str = "") -> str:
 
 
 def write_seeds_report(found: Results, folder: Path) -> None:
-    """Draw the page of a recipe's runs with several seeds, from what `seeds.summarize_seeds` "
-    "found."""
+    """Draw the page of a recipe's runs with several seeds, from `seeds.json`."""
     split = "test" if found["test"] else "validation"
     names, main = [name for name in found[split] if name != "loss"], found["main"]
     one = found[split].get(main) or found[split]["loss"]

@@ -140,7 +140,7 @@ def _prediction_lines(
             line["label"] = _said(split.labels[i], labels)
         line["predicted"] = _said(guess, labels)
         chances = to_probabilities(logits[i : i + 1], several)[0]
-        line["to_probabilities"] = [round(float(chance), 6) for chance in chances]
+        line["probabilities"] = [round(float(chance), 6) for chance in chances]
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -230,7 +230,7 @@ def build_results(
         "cost": dict(cost),
         "hardware": dataclasses.asdict(plan),
         "machine": machine(),
-        "library_versions": library_versions(),
+        "versions": library_versions(),
     }
 
 
