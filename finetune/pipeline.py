@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.config.schema import Recipe
 from finetune.runtime import console
@@ -101,6 +101,7 @@ def run(
     from finetune.modeling import build, freezing, pretrained
     from finetune.reporting import console_report, html_report, model_card
     from finetune.reporting import results as results_module
+    from finetune.reporting.results_model import Hashes
     from finetune.runtime import atomic_files, folder_lock
     from finetune.runtime.cost_meter import CostMeter
     from finetune.runtime.distributed import run_on_main, run_on_main_first
@@ -288,35 +289,34 @@ def run(
     with meter("close"):
         outcome = finalize.finalize(course, plan.precision, judged)
 
-    def analyse() -> dict[str, Any]:
-        with meter("analyse"):
-            told = analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy)
-        return told | {"lr_ranges": lr_finder.read_range_tests(course.folder)}
-
+    with meter("analyse"):
+        analysed = run_on_main(
+            accelerator,
+            lambda: analysis.analyse(corpus, tables, outcome, wanted, recipe.score.target_accuracy),
+        )
     results = results_module.build_results(
         recipe,
-        started,
-        accelerator.num_processes,
-        sharded,
-        course.parts.plan,
-        corpus,
-        tables,
-        reads,
-        choices,
-        course.parts.bare,
-        course.stages,
-        course.record,
-        course.standing,
-        run_on_main(accelerator, analyse),
-        hashes={
-            "data": corpus_hash(corpus),
-            "test": split_hash(corpus.test),
-            "recipe": resume.recipe_hash(saved),
-            "tokens": tokens_hash,
-            "first_weights": first_weights,
-            "weights": outcome.weights,
-        },
-        cost=meter.cost() | {"steps": course.record.laps.read()},
+        results_module.Execution.of(started, accelerator, course.parts.plan),
+        results_module.data_section(recipe, corpus, tables, reads, choices),
+        results_module.model_section(recipe, course.parts.bare, reads),
+        results_module.train_section(
+            recipe,
+            course.stages,
+            course.record,
+            course.standing.best["step"],
+            course.standing.back_offs,
+            run_on_main(accelerator, lambda: lr_finder.read_range_tests(course.folder)),
+        ),
+        analysed,
+        Hashes(
+            data=corpus_hash(corpus),
+            test=split_hash(corpus.test),
+            recipe=resume.recipe_hash(saved),
+            tokens=tokens_hash,
+            first_weights=first_weights,
+            weights=outcome.weights,
+        ),
+        results_module.cost_section(meter, course.record),
     )
 
     def write() -> None:
@@ -330,7 +330,7 @@ def run(
             outcome.test.thresholds,
         )
         model_card.write_card(results, recipe, read.source, course.folder)
-        atomic_files.write_json(course.folder / "results.json", results)
+        results_module.write_results(results, course.folder)
         html_report.write_report(results, course.folder)
 
     run_on_main(accelerator, write)

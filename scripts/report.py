@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune.reporting import html_report, results
+from finetune.reporting import html_report, results_model
 from finetune.runtime.errors import InputError
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     known = parser.parse_args()
     try:
         for run in known.runs:
-            html_report.write_report(results.read_results(run), run)
+            html_report.write_report(results_model.read_results(run), run)
             print(run / "report.html")
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)

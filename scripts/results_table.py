@@ -16,7 +16,7 @@ from finetune.config import loader
 from finetune.data import prepare, sources
 from finetune.data.corpus import corpus_hash
 from finetune.evaluation import baselines
-from finetune.reporting import results as results_module
+from finetune.reporting import results_model as results_module
 from finetune.runtime.errors import InputError
 
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
@@ -50,7 +50,7 @@ HEAD = (
 
 def row(run: Path) -> str:
     """One run as a row of the table."""
-    results = results_module.read_results(run)
+    results = results_module.read_results(run).as_json()
     choices = loader.load(run / "recipe.yaml")
     corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     if corpus_hash(corpus) != results["hashes"]["data"]:

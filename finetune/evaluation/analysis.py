@@ -3,7 +3,7 @@
 Everything here is counted from logits and labels: no model, no device.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from finetune.evaluation import (
     calibration,
     error_analysis,
     intervals,
-    metrics,
-    probabilities,
 )
+from finetune.evaluation.analysis_model import Analysis
+from finetune.evaluation.metrics import Metric, predict_labels
 from finetune.evaluation.outcome import Outcome
+from finetune.evaluation.probabilities import softmax
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.tokenization.token_table import TokenTable
 
@@ -27,10 +28,10 @@ def analyse(
     corpus: Corpus,
     tables: Mapping[str, TokenTable],
     outcome: Outcome,
-    wanted: Sequence[metrics.Metric],
+    metrics: Sequence[Metric],
     target: float | None,
-) -> dict[str, Any]:
-    """The keys of `results.json` from `validation` to `mistakes`, as `results.py` lists them.
+) -> Analysis:
+    """Scores, calibration, and where the model fails.
 
     Args:
         tables: the tokens of each split, by its name.
@@ -38,87 +39,86 @@ def analyse(
             None: half of validation's mistakes.
     """
     validation, test = outcome.validation, outcome.test
-    found: dict[str, Any] = {
-        "validation": _nothing()
-        if validation is None
-        else _scored(corpus.validation, validation, wanted),
-        "test": _scored(corpus.test, test, wanted),
-    }
-    several, cuts = corpus.multi_label, outcome.thresholds
-    labelled = corpus.test.labels is not None
-    split = corpus.test if labelled else corpus.validation
-    scores = test if labelled else validation
+    is_scored = corpus.test.labels is not None
+    split = corpus.test if is_scored else corpus.validation
+    scores = test if is_scored else validation
     assert scores is not None
     assert split.labels is not None
-    logits = scores.logits
-    labels, names = split.labels, corpus.labels
-    guesses = metrics.predict_labels(logits, several, scores.thresholds)
-    found["thresholds"] = None if cuts is None else dict(zip(names, cuts.tolist(), strict=True))
-    found["baselines"] = _baselines(corpus, guesses, wanted) if labelled else None
-    found["calibration"] = _calibration(corpus, outcome)
-    # Of several labels, thresholds decide each for itself: there is no one answer to hold back.
-    untold = several or validation is None
-    found["abstention"] = None if untold else _abstention(corpus, outcome, target)
-    found["analysed"] = split.name
-    found["classes"] = error_analysis.by_class(labels, guesses, names)
-    found["confusion"] = error_analysis.confusion(labels, guesses, len(names))
-    found["confused_pairs"] = error_analysis.confused_pairs(labels, guesses, names)
-    found["lengths"] = error_analysis.by_length(labels, guesses, tables[split.name])
-    found["truncation"] = error_analysis.by_truncation(labels, guesses, tables[split.name])
-    found["mistakes"] = error_analysis.confident(split, logits, names, scores.thresholds)
-    return found
+    labels, names, table = split.labels, corpus.labels, tables[split.name]
+    predictions = predict_labels(scores.logits, corpus.multi_label, scores.thresholds)
+    found: dict[str, Any] = {
+        "validation": _split_scores(corpus.validation, validation, metrics),
+        "test": _split_scores(corpus.test, test, metrics),
+        "baselines": _baselines(corpus, predictions, metrics) if is_scored else None,
+        "thresholds": _by_label(outcome.thresholds, names),
+        "calibration": _calibration(corpus, outcome),
+        "abstention": _abstention(corpus, outcome, target),
+        "analysed": split.name,
+        "classes": error_analysis.by_class(labels, predictions, names),
+        "confusion": error_analysis.confusion(labels, predictions, len(names)),
+        "confused_pairs": error_analysis.confused_pairs(labels, predictions, names),
+        "lengths": error_analysis.by_length(labels, predictions, table),
+        "truncation": error_analysis.by_truncation(labels, predictions, table),
+        "mistakes": error_analysis.confident(split, scores.logits, names, scores.thresholds),
+    }
+    return Analysis.model_validate(found)
 
 
-def _nothing() -> dict[str, Any]:
-    """What is said of a split that is not there."""
-    return {"rows": 0, "labelled": False}
+def _by_label(
+    thresholds: NDArray[np.float64] | None, names: Sequence[str]
+) -> dict[str, float] | None:
+    return None if thresholds is None else dict(zip(names, thresholds.tolist(), strict=True))
 
 
-def _scored(split: Split, scores: Scores, wanted: Sequence[metrics.Metric]) -> dict[str, Any]:
+def _split_scores(split: Split, scores: Scores | None, metrics: Sequence[Metric]) -> dict[str, Any]:
+    if scores is None:  # there is no such split
+        return {"rows": 0, "labelled": False}
     if split.labels is None:
         return {"rows": len(split), "labelled": False}
-    return (
-        {"rows": len(split), "labelled": True}
-        | scores.values
-        | {
-            "intervals": intervals.metric_intervals(
-                wanted, scores.logits, split.labels, scores.thresholds
-            )
-        }
-    )
+    of_metrics = intervals.metric_intervals(metrics, scores.logits, split.labels, scores.thresholds)
+    return {"rows": len(split), "labelled": True, "intervals": of_metrics} | scores.values
 
 
 def _baselines(
-    corpus: Corpus, guesses: NDArray[Any], wanted: Sequence[metrics.Metric]
+    corpus: Corpus, predictions: NDArray[Any], metrics: Sequence[Metric]
 ) -> dict[str, Any]:
     """The scores of classifiers that know no language, and how much better the model is."""
-    labels, classes = corpus.test.labels, len(corpus.labels)
+    labels = corpus.test.labels
     assert labels is not None
-    found = {}
-    for name, plain in (
-        ("majority", baselines.majority_baseline(corpus)),
-        ("tfidf", baselines.tfidf_baseline(corpus)),
+    majority = baselines.majority_baseline(corpus)
+    commonest = corpus.labels[int(majority.logits[0].argmax())]
+    found: dict[str, Any] = {}
+    for name, baseline, label in (
+        ("majority", majority, commonest),
+        ("tfidf", baselines.tfidf_baseline(corpus), None),
     ):
-        theirs = metrics.predict_labels(plain.logits, corpus.multi_label, plain.thresholds)
+        theirs = predict_labels(baseline.logits, corpus.multi_label, baseline.thresholds)
         gaps = {
-            of: intervals.paired_difference(of, labels, guesses, theirs, classes)
+            of: intervals.paired_difference(of, labels, predictions, theirs, len(corpus.labels))
             for of in ("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label)
         }
-        found[name] = compute_metrics(plain.logits, labels, wanted, plain.thresholds) | {
-            "intervals": intervals.metric_intervals(wanted, plain.logits, labels, plain.thresholds),
-            "model_is_better_by": gaps,
-            "train_rows": plain.train_rows,
-            "seconds": plain.seconds,
+        found[name] = compute_metrics(baseline.logits, labels, metrics, baseline.thresholds) | {
+            "intervals": intervals.metric_intervals(
+                metrics, baseline.logits, labels, baseline.thresholds
+            ),
+            "paired_difference": gaps,
+            "label": label,
+            "train_rows": baseline.train_rows,
+            "seconds": baseline.seconds,
         }
-    commonest = corpus.labels[int(baselines.majority_baseline(corpus).logits[0].argmax())]
-    found["majority"]["label"] = commonest
     return found
+
+
+def _scored_splits(corpus: Corpus, outcome: Outcome) -> Iterator[tuple[Split, Scores | None]]:
+    """Validation and test, each with its scores where it has labels."""
+    for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
+        yield split, None if split.labels is None else scores
 
 
 def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
     temperature = outcome.temperature.value
     found: dict[str, Any] = {"temperature": temperature, "why": outcome.temperature.why}
-    for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
+    for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
         if scores is not None and split.labels is not None:
             after = scores.logits.astype(np.float64)
@@ -129,20 +129,26 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any]:
+def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any] | None:
+    """Which share of the rows can be answered at a wanted accuracy.
+
+    None where rows may have several labels (a threshold decides on each label by itself, so there
+    is no one answer to hold back), and without validation.
+    """
+    if corpus.multi_label or outcome.validation is None:
+        return None
     truth = corpus.validation.labels
     assert truth is not None
-    assert outcome.validation is not None
-    chances = probabilities.softmax(outcome.validation.logits)
-    right = float((chances.argmax(axis=1) == truth).mean())
-    asked = 1 - (1 - right) / 2 if target is None else target
-    chosen = calibration.threshold(chances, truth, asked)
-    found: dict[str, Any] = {"target": asked, "threshold": chosen}
-    for split, scores in ((corpus.validation, outcome.validation), (corpus.test, outcome.test)):
+    probabilities = softmax(outcome.validation.logits)
+    accuracy = float((probabilities.argmax(axis=1) == truth).mean())
+    asked = 1 - (1 - accuracy) / 2 if target is None else target
+    threshold = calibration.threshold(probabilities, truth, asked)
+    found: dict[str, Any] = {"target": asked, "threshold": threshold}
+    for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
-        if split.labels is not None:
-            chances = probabilities.softmax(scores.logits)
-            found[split.name] = {"curve": calibration.risk_coverage(chances, split.labels)}
-            if chosen is not None:
-                found[split.name] |= calibration.answered_at(chances, split.labels, chosen)
+        if scores is not None and split.labels is not None:
+            probabilities = softmax(scores.logits)
+            found[split.name] = {"curve": calibration.risk_coverage(probabilities, split.labels)}
+            if threshold is not None:
+                found[split.name] |= calibration.answered_at(probabilities, split.labels, threshold)
     return found

@@ -1,4 +1,4 @@
-"""What came of a run: its model's scores, temperature and thresholds."""
+"""The outcome of a run: its saved model's logits and scores, temperature and thresholds."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,13 @@ from finetune.evaluation.scoring import Scores
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        weights: the hash of the saved model's.
+        weights: SHA-256 of the saved model's weights.
         temperature: what its logits were divided by.
-        validation, test: what the saved model says; of several labels a row, with thresholds.
-            validation is None where there is no such split.
-        thresholds: of several labels a row, the saved model's. (classes,)
+        validation, test: the saved model's scores. validation is None where there is no such split.
+        thresholds: multi-label: the saved model's, else None. (classes,)
     """
 
     weights: str

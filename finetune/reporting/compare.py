@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 
 from finetune.evaluation import intervals, metrics
 from finetune.reporting import charts, html_report, narrative
-from finetune.reporting import results as results_module
+from finetune.reporting import results_model as results_module
 from finetune.reporting.narrative import percent, signed
 from finetune.runtime.console import format_table
 from finetune.runtime.errors import InputError
@@ -52,7 +52,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: where it is none, is of an earlier version, or has no labelled test split.
     """
-    results = results_module.read_results(folder)
+    results = results_module.read_results(folder).as_json()
     if not results["test"]["labelled"]:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
     ids = {name: i for i, name in enumerate(results["data"]["labels"])}

@@ -11,7 +11,7 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader
 from finetune.config.schema import Recipe
 from finetune.data.corpus import Corpus, class_counts
-from finetune.reporting import narrative, seeds_report
+from finetune.reporting import narrative, results_model, seeds_report
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
@@ -190,8 +190,9 @@ FILES = (
 )
 
 
-def print_results(results: Mapping[str, Any], folder: Path) -> None:
+def print_results(run_results: results_model.Results, folder: Path) -> None:
     """The scores, what is behind them, where everything is; last of all the score."""
+    results = run_results.as_json()
     train, test = results["train"], results["test"]
     print_line(
         f"\nTrained {train['steps']:,} steps in {train['seconds']:.0f} s, "

@@ -153,7 +153,7 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
     """The charts of how a run went: loss, validation's scores, rate, gradient, speed, time."""
     train = [line for line in log if line["kind"] == "train"]
     tuned = [line for line in log if line["kind"] == "validation"]
-    best = results["validation"]["step"]
+    best = results["train"]["best_step"]
     later = enumerate(results["train"].get("stages", [])[1:], 2)
     begins = [(one["first_step"], f"stage {number}") for number, one in later]
     if train:
@@ -188,7 +188,7 @@ def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
             ),
         }
     several = len(results["train"].get("stages", [])) > 1
-    for test in results.get("lr_ranges", []):
+    for test in results["train"].get("lr_ranges", []):
         before = f"stage {test['stage']}" if several else "training"
         yield {
             "caption": "Range test of the learning rate",

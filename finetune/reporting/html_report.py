@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from finetune.reporting import charts, figures, narrative
+from finetune.reporting import charts, figures, narrative, results_model
 from finetune.reporting.narrative import format_metric, percent
 from finetune.runtime import atomic_files
 
@@ -27,11 +27,11 @@ Results = Mapping[str, Any]
 Log = narrative.Log
 
 
-def write_report(results: Results, folder: Path) -> None:
+def write_report(results: results_model.Results, folder: Path) -> None:
     """Draw a run's page, with what else stands in its folder: metrics.jsonl and recipe.yaml."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
-    page = render(atomic_files.finite_json(results), [json.loads(line) for line in lines], recipe)
+    page = render(results.as_json(), [json.loads(line) for line in lines], recipe)
     atomic_files.write_text(folder / "report.html", page)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from finetune.config import loader, schema
-from finetune.reporting import html_report, narrative
+from finetune.reporting import html_report, narrative, results_model
 from finetune.reporting.narrative import percent
 from finetune.runtime import atomic_files
 
@@ -22,10 +22,12 @@ MOST_LABELS = 60  # that are listed one by one
 Results = Mapping[str, Any]
 
 
-def write_card(results: Results, choices: schema.Recipe, source: str, folder: Path) -> None:
+def write_card(
+    results: results_model.Results, choices: schema.Recipe, source: str, folder: Path
+) -> None:
     """Put the card into the model folder of a run's folder."""
     saved = loader.to_yaml(_without_paths(loader.load(folder / "recipe.yaml")), whole=False)
-    text = build_card(atomic_files.finite_json(results), choices, source, saved)
+    text = build_card(results.as_json(), choices, source, saved)
     atomic_files.write_text(folder / "model" / "README.md", text)
 
 
@@ -124,7 +126,7 @@ def _body(results: Results, choices: schema.Recipe, saved: str) -> Iterator[str]
     if narrative.is_tuned(results):
         picked = (
             f"the best model by `{choices.score.best}` on validation, of step "
-            f"{results['validation']['step']:,.0f}"
+            f"{results['train']['best_step']:,.0f}"
         )
     yield (
         f"{train['steps']:,} steps on {train['rows']:,} documents in "

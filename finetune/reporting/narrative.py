@@ -69,7 +69,7 @@ def _gap(results: Results) -> tuple[str, str, Mapping[str, Any]]:
     """
     metric, of = ("f1_micro", "micro-F1") if is_multi_label(results) else ("accuracy", "accuracy")
     plain, guess = (
-        results["baselines"][name]["model_is_better_by"] for name in ("tfidf", "majority")
+        results["baselines"][name]["paired_difference"] for name in ("tfidf", "majority")
     )
     is_less = guess[metric]["difference"] < plain[metric]["difference"]
     if is_less and guess["f1_macro"]["interval"][0] <= 0:
@@ -315,7 +315,7 @@ def next_steps(results: Results, log: Log) -> Iterator[str]:
     yield from _few(results)
     yield from _longer(results)
     validation = [line for line in log if line["kind"] == "validation"]
-    if len(validation) > 1 and results["validation"]["step"] == validation[-1]["step"]:
+    if len(validation) > 1 and results["train"]["best_step"] == validation[-1]["step"]:
         first, last = validation[-2]["loss"], validation[-1]["loss"]
         if last < 0.97 * first:
             yield (

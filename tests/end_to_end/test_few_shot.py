@@ -174,7 +174,8 @@ def test_a_run_without_validation(here, capsys):
     assert "validation: none, as 10 % of 60 rows would be 6" in said
     assert "rows 6" in said
     found = results(here / "run")
-    assert found["validation"] == {"rows": 0, "labelled": False, "step": found["train"]["steps"]}
+    assert (found["validation"]["rows"], found["validation"]["labelled"]) == (0, False)
+    assert found["train"]["best_step"] == found["train"]["steps"]
     assert found["calibration"]["temperature"] == 1
     assert found["calibration"]["validation"] is None
     assert found["abstention"] is None
@@ -212,7 +213,7 @@ def test_made_shorter_than_it_had_come(here, validated):
     def shorter(steps):
         run_here("run.resume=run", *words, f"train.max_steps={steps}")
         found = results(here / "run")
-        return found["train"]["steps"], found["validation"]["step"]
+        return found["train"]["steps"], found["train"]["best_step"]
 
     state = stopped(3, "run.dir=run")
     assert shorter(2) == (3, 3)

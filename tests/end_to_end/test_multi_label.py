@@ -362,11 +362,11 @@ def test_what_to_do_about_too_many_labels(work):
     assert "and has 1.4" in said
     assert "try more train.epochs" in said
     # Better than TF-IDF is no praise where the commonest label alone would do better.
-    of = {name: one["model_is_better_by"]["f1_micro"] for name, one in found["baselines"].items()}
+    of = {name: one["paired_difference"]["f1_micro"] for name, one in found["baselines"].items()}
     of["tfidf"] |= {"difference": 0.25, "interval": [0.2, 0.3]}
     of["majority"] |= {"difference": -0.13, "interval": [-0.2, -0.1]}
     assert "against TF-IDF" in narrative.against_baseline(found)  # as macro-F1 is clearly better
-    macro = found["baselines"]["majority"]["model_is_better_by"]["f1_macro"]
+    macro = found["baselines"]["majority"]["paired_difference"]["f1_macro"]
     assert macro["interval"][0] > 0
     macro["interval"] = [-0.01, 0.1]
     assert narrative.against_baseline(found) == (

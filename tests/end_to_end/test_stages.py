@@ -159,7 +159,7 @@ def test_a_best_model_of_an_earlier_stage(here, monkeypatch):
     words = "train.stages=[{epochs: 1}, {freeze: encoder, epochs: 2}]", *KEPT
     run_here("run.dir=run", "optim.lr=0.3", *words)
     found, [first, *_] = results(here / "run"), lines(here / "run", "validation")
-    assert found["validation"]["step"] == first["step"] == 5
+    assert found["train"]["best_step"] == first["step"] == 5
     assert found["validation"]["accuracy"] == first["accuracy"]
     temperature = found["calibration"]["temperature"]
     assert temperature == 1
@@ -227,7 +227,7 @@ def test_each_stage_finds_its_rate(here, capsys):
     """Before its own first step; taken up again at any step, the run is the same."""
     run_here("run.dir=whole", *AUTO, "checkpoint.keep=99")
     said = capsys.readouterr().out
-    one, two = results(here / "whole")["lr_ranges"]
+    one, two = results(here / "whole")["train"]["lr_ranges"]
     assert (one["stage"], two["stage"]) == (1, 2)
     assert one["losses"] != two["losses"]
     assert f"Rate   {one['rate']:g}: " in said
@@ -247,7 +247,7 @@ def test_each_stage_finds_its_rate(here, capsys):
                 patch.setattr(lr_finder, "find", None)
             run_here(f"run.resume=run{step}", *AUTO, "checkpoint.keep=99")
         assert_same(here / "whole", folder)
-        assert results(folder)["lr_ranges"] == [one, two]
+        assert results(folder)["train"]["lr_ranges"] == [one, two]
     # A rate that is named in the place of one to be found is another run's.
     stopped_at(here / "whole", here / "other", 8)
     other = AUTO[0], AUTO[1].replace("{epochs: 2}", "{epochs: 2, lr: 0.0001}")
@@ -285,7 +285,7 @@ def test_range_tests_outlive_a_kill_without_checkpoints(here):
         run_here(f"run.dir=run{step}", "run.resume=auto", *never)
         one, other = results(here / "whole"), results(here / f"run{step}")
         assert one["hashes"] == other["hashes"]
-        assert one["lr_ranges"] == other["lr_ranges"]
+        assert one["train"]["lr_ranges"] == other["train"]["lr_ranges"]
 
 
 def test_finished_by_patience_it_stays_finished(here, capsys):
@@ -322,7 +322,7 @@ def test_a_rate_that_only_a_later_stage_finds(here):
         in_step(patch, 14, lose)
         run_here("run.dir=run", *words)
     assert len(found) == 1
-    [test] = results(here / "run")["lr_ranges"]
+    [test] = results(here / "run")["train"]["lr_ranges"]
     assert (test["stage"], test["rate"]) == (2, found[0].rate)
     [line] = [line for line in lines(here / "run", "train") if line["step"] == 13]
     assert lines(here / "run", "back_off")[0]["step"] == 12

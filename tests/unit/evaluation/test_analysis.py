@@ -182,11 +182,11 @@ def test_advice(here):
     )
     found["data"]["splits"]["train"]["classes"]["a"] = 4
     log = [{"kind": "validation", "loss": loss} for loss in (0.9, 0.5)]
-    found["validation"]["step"] = log[-1]["step"] = 12
+    found["train"]["best_step"] = log[-1]["step"] = 12
     said = " ".join(narrative.next_steps(found, log))
     assert "Validation loss still fell at the last scoring (0.900 to 0.500)" in said
     assert "'a' have fewer than 30 train rows" in said or "fewer than 30 train rows" in said
-    of_guess = found["baselines"]["majority"]["model_is_better_by"]
+    of_guess = found["baselines"]["majority"]["paired_difference"]
     of_guess["accuracy"] = {"difference": -1.0, "interval": [-0.1, 0.1]}
     of_guess["f1_macro"]["interval"] = [-0.1, 0.1]
     said = narrative.against_baseline(found)
@@ -195,7 +195,7 @@ def test_advice(here):
     assert "So the model is no better than always giving" in narrative.worth(found)
     assert "learnt next to nothing" in " ".join(narrative.next_steps(found, log))
     of_guess["f1_macro"]["interval"] = [0.1, 0.2]  # rare labels, of which accuracy sees little
-    gap = found["baselines"]["tfidf"]["model_is_better_by"]["accuracy"]
+    gap = found["baselines"]["tfidf"]["paired_difference"]["accuracy"]
     for interval, word, sentence in (
         ([0.01, 0.05], "better", "The encoder earns its cost"),
         ([-0.05, -0.01], "worse", "Here the encoder does worse"),

@@ -29,7 +29,7 @@ def runs(documents):
 
 def made(name, guesses, labels):
     found = {
-        "schema": 4, "recipe": "r", "data": {"labels": ["a", "b"], "source": "x"},
+        "schema": 5, "recipe": "r", "data": {"labels": ["a", "b"], "source": "x"},
         "hashes": {"test": "h"}, "model": {"source": "m"}, "train": {"seconds": 1.0},
         "test": {"loss": 0.1}, "calibration": {"test": {"after": {"ece": 0.01}}},
     }  # fmt: skip
@@ -102,8 +102,8 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
         compare_module.read_run(tmp_path)
     shutil.copytree(runs / "seed-0", tmp_path / "old")
     file = tmp_path / "old" / "results.json"
-    file.write_text(file.read_text().replace('"schema": 4', '"schema": 3'))
+    file.write_text(file.read_text().replace('"schema": 5', '"schema": 3'))
     with pytest.raises(
-        InputError, match=r"expected schema 4, found 3; run the recipe\.yaml beside it again"
+        InputError, match=r"expected schema 5, found 3; run the recipe\.yaml beside it again"
     ):
         compare_module.read_run(tmp_path / "old")

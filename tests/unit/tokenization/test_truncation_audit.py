@@ -116,8 +116,8 @@ def test_a_run_says_what_each_way_would_cut(here, capsys):
              "train.epochs=1", "score.every=epoch")  # fmt: skip
     data = results(here / "run")["data"]
     assert data["reading"] == json.loads((here / "run/model/config.json").read_text())["document"]
-    [now] = [one for one in data["long"] if one["chosen"]]
-    assert now["says"] == "windows of 8"
+    [now] = [one for one in data["truncation_audit"] if one["chosen"]]
+    assert (now["windows"], now["max_length"]) == (True, 8)
     assert now["rows_cut"] == data["splits"]["train"]["truncated_rows"] > 0
     assert now["tokens_cut"] == data["splits"]["train"]["cut_tokens"]
     page = (here / "run/report.html").read_text()

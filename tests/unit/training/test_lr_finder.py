@@ -83,13 +83,13 @@ def test_a_run_begins_as_if_nothing_had_been_tried(here):
     """Dropout, momentum and all: bit by bit the run that was told the rate."""
     run_here("run.dir=auto", *AUTO)
     found = results(here / "auto")
-    [test] = found["lr_ranges"]
+    [test] = found["train"]["lr_ranges"]
     rate = test["rate"]
     assert [test] == json.loads((here / "auto/lr_range.json").read_text())
     assert loader.load(here / "auto/recipe.yaml").optim.lr == rate
     assert "Range test of the learning rate" in (here / "auto/report.html").read_text()
     run_here("run.dir=told", f"optim.lr={rate}", "optim.warmup=0")
-    assert results(here / "told")["lr_ranges"] == []
+    assert results(here / "told")["train"]["lr_ranges"] == []
     assert_same(here / "told", here / "auto")
 
 
@@ -103,7 +103,7 @@ def test_it_draws_rows_as_the_run_will(here, monkeypatch, capsys):
     run_here("run.dir=run", *AUTO, *few)
     assert drawn == {"stratified"}
     # So few that they would be learnt by heart.
-    [test] = results(here / "run")["lr_ranges"]
+    [test] = results(here / "run")["train"]["lr_ranges"]
     assert len(test["losses"]) == 10 * 2
     assert "too few rows" in test["why"]
     said = capsys.readouterr().out
@@ -150,7 +150,7 @@ def died_the_second_time():
 def test_two_processes_find_the_same(here):
     finish(here, "run.dir=two", *AUTO, "model.dropout=0", launcher=launch(2))
     run_here("run.dir=one", *AUTO, "model.dropout=0")
-    two, one = (results(here / name)["lr_ranges"][0] for name in ("two", "one"))
+    two, one = (results(here / name)["train"]["lr_ranges"][0] for name in ("two", "one"))
     assert two["rate"] == one["rate"]
     assert np.allclose(two["losses"][:30], one["losses"][:30], rtol=1e-4)
 

@@ -45,7 +45,7 @@ def test_the_best_is_kept_and_scored(here, whole):
     run_here("run.dir=run", "score.best=accuracy", "checkpoint.every=5", "checkpoint.keep=99")
     found = results(here / "run")
     assert found["validation"]["accuracy"] == best["accuracy"]
-    assert found["validation"]["step"] == best["step"]
+    assert found["train"]["best_step"] == best["step"]
     kept = load_file(here / "run" / "model" / "model.safetensors")
     point = here / "run" / "checkpoints" / f"step-{best['step']:08d}" / "state.safetensors"
     then = load_file(point)

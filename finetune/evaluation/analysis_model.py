@@ -1,0 +1,252 @@
+"""What an analysis of a run's model holds: scores, calibration, weak spots. The types of its keys.
+
+`analysis.py` fills them in; `results.json` holds them beside the sections of `results_model.py`.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _finite_or_none(value: Any) -> Any:
+    """JSON has no word for nan and infinity: null stands for both."""
+    if isinstance(value, (list, tuple)):
+        return None if any(_finite_or_none(end) is None for end in value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Interval = tuple[float, float]  # low and high end, 95 %
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+MetricInterval = Annotated[Interval | None, BeforeValidator(_finite_or_none)]
+
+
+class Section(BaseModel):
+    """A part of `results.json`: it cannot be changed, and knows every key that it may have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class MetricValues(Section):
+    """Metrics by name, each a key of its own, with their intervals."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
+
+    loss: Number = Field(None, description="mean cross-entropy of the rows, in nats")
+    loss_se: Number = Field(None, description="standard error of the loss")
+    intervals: dict[str, MetricInterval] = Field(
+        {},
+        description="95 % interval of the loss and of each metric, over documents; null for a "
+        "metric of `evaluate.load`",
+    )
+
+    def metric(self, name: str) -> float | None:
+        """The value of `loss` or of a metric; None where it is not a finite number.
+
+        Raises:
+            KeyError: where no such metric was measured.
+        """
+        if name == "loss":
+            return self.loss
+        return (self.model_extra or {})[name]  # type: ignore[no-any-return]
+
+    def has(self, name: str) -> bool:
+        return name == "loss" or name in (self.model_extra or {})
+
+
+class SplitScores(MetricValues):
+    """The saved model's scores on a split."""
+
+    rows: int = Field(description="rows of the split")
+    labelled: bool = Field(description="whether the split has labels; without, it has no scores")
+
+
+class PairedDifference(Section):
+    difference: float = Field(description="the model's score minus the baseline's")
+    interval: Interval = Field(description="its 95 % interval, paired by row")
+
+
+class BaselineScores(MetricValues):
+    """The scores of a classifier without pretraining."""
+
+    label: str | None = Field(
+        None, description="majority: the label that train has most often; else null"
+    )
+    train_rows: int = Field(description="train rows that it was fitted on")
+    seconds: float = Field(description="time that fitting and predicting took")
+    paired_difference: dict[str, PairedDifference] = Field(
+        description="by how much the model is better, by accuracy and f1_macro (multi-label: also "
+        "f1_micro)"
+    )
+
+
+class Baselines(Section):
+    majority: BaselineScores = Field(description="always predicts the label that train has most")
+    tfidf: BaselineScores = Field(
+        description="TF-IDF of words and word pairs under a logistic regression"
+    )
+
+
+class ReliabilityBin(Section):
+    low: float = Field(description="lowest probability of the bin")
+    high: float = Field(description="highest probability of the bin")
+    rows: int = Field(description="rows in the bin (multi-label: decisions)")
+    confidence: float = Field(description="mean probability of the predictions")
+    accuracy: float = Field(description="share of the predictions that are right")
+
+
+class CalibrationQuality(Section):
+    ece: float = Field(description="expected calibration error over 15 bins of probability")
+    ece_by_chance: float = Field(
+        description="the error that perfectly calibrated probabilities would show on so many rows"
+    )
+    log_loss: Number = Field(description="mean cross-entropy, in nats")
+    bins: list[ReliabilityBin] = Field(description="the bins that hold rows")
+
+
+class CalibrationChange(Section):
+    before: CalibrationQuality = Field(description="as trained")
+    after: CalibrationQuality = Field(description="as saved, divided by the temperature")
+
+
+class Calibration(Section):
+    temperature: float = Field(description="what the saved head's logits were divided by; 1: kept")
+    why: str = Field(description="why that temperature was chosen")
+    validation: CalibrationChange | None = Field(description="null without labels or rows")
+    test: CalibrationChange | None = Field(description="null without labels")
+
+    def on(self, split: str) -> CalibrationChange:
+        """The calibration on a split that has labels."""
+        found = self.test if split == "test" else self.validation
+        assert found is not None
+        return found
+
+
+class CoveragePoint(Section):
+    coverage: float = Field(description="share of the rows that are answered")
+    accuracy: float = Field(description="accuracy on those")
+    rows: int = Field(description="how many rows those are")
+
+
+class Coverage(Section):
+    curve: list[CoveragePoint] = Field(description="accuracy over coverage, for every threshold")
+    rows: int | None = Field(None, description="rows answered at the chosen threshold")
+    coverage: float | None = Field(None, description="their share of all rows")
+    accuracy: float | None = Field(None, description="accuracy on those rows")
+
+
+class Abstention(Section):
+    target: float = Field(description="accuracy that answers should have")
+    threshold: float | None = Field(
+        description="probability below which to abstain, chosen on validation; null: none reaches "
+        "the target"
+    )
+    validation: Coverage | None = Field(description="null without labels")
+    test: Coverage | None = Field(description="null without labels")
+
+    def on(self, split: str) -> Coverage:
+        """The coverage on a split that has labels."""
+        found = self.test if split == "test" else self.validation
+        assert found is not None
+        return found
+
+
+class ClassScores(Section):
+    label: str = Field(description="name of the label")
+    support: int = Field(description="rows that have the label")
+    predicted: int = Field(description="rows that are given the label")
+    precision: float = Field(description="share of the rows given the label that have it")
+    precision_interval: Interval = Field(description="95 % interval (Wilson)")
+    recall: float = Field(description="share of the rows with the label that are given it")
+    recall_interval: Interval = Field(description="95 % interval (Wilson)")
+    f1: float = Field(description="harmonic mean of precision and recall")
+    f1_interval: Interval = Field(description="95 % interval (bootstrap)")
+
+
+class ConfusedPair(Section):
+    label: str = Field(description="the true label")
+    predicted: str = Field(description="the label that was predicted in its place")
+    rows: int = Field(description="how often")
+    share: float = Field(description="share of the rows with the true label")
+
+
+class Accuracy(Section):
+    rows: int = Field(description="rows of the group")
+    accuracy: float = Field(description="share of them that is right (multi-label: all labels)")
+    accuracy_interval: Interval = Field(description="95 % interval (Wilson)")
+
+
+class LengthBucket(Accuracy):
+    shortest: int = Field(description="tokens of the shortest whole text in the bucket")
+    longest: int = Field(description="tokens of the longest whole text in the bucket")
+    truncated: int = Field(description="rows of the bucket that lost tokens")
+
+
+class TruncationAccuracy(Section):
+    truncated: Accuracy | None = Field(description="rows that lost tokens; null: there are none")
+    whole: Accuracy | None = Field(description="rows read as a whole; null: there are none")
+
+
+class Mistake(Section):
+    row: str = Field(description="where the row comes from")
+    label: str = Field(description="true label")
+    predicted: str = Field(description="predicted label")
+    confidence: float = Field(
+        description="probability of the prediction (multi-label: of the decision)"
+    )
+    label_probability: float = Field(description="probability of the true label")
+    text: str = Field(description="first 800 characters of the text")
+    decision: str | None = Field(
+        None, description="multi-label: the decision that was most surely wrong; else null"
+    )
+
+
+class Analysis(Section):
+    """How good a model is, how far to believe it, and where it fails."""
+
+    validation: SplitScores = Field(description="scores of the saved model on validation")
+    test: SplitScores = Field(description="scores of the saved model on test, which is scored once")
+    baselines: Baselines | None = Field(
+        description="scores on test without an encoder; null where test has no labels"
+    )
+    thresholds: dict[str, float] | None = Field(
+        description="multi-label: the probability from which on each label is given, chosen on "
+        "validation, or else on train; else null"
+    )
+    calibration: Calibration = Field(
+        description="how well probabilities are calibrated (multi-label: of the decisions on each "
+        "row and label)"
+    )
+    abstention: Abstention | None = Field(
+        description="accuracy over coverage where the model abstains below a threshold; null: "
+        "multi-label, or no validation split"
+    )
+    analysed: str = Field(
+        description="the split that the next keys describe: test, or validation where test has no "
+        "labels"
+    )
+    classes: list[ClassScores] = Field(description="scores of each label, in the labels' order")
+    confusion: list[list[int]] | None = Field(
+        description="confusion matrix: rows by true label (first index) and predicted label; null "
+        "above 200 labels, and multi-label"
+    )
+    confused_pairs: list[ConfusedPair] = Field(
+        description="the most frequent confusions (multi-label: a label is missed where another is "
+        "wrongly given)"
+    )
+    lengths: list[LengthBucket] = Field(
+        description="accuracy by length, from shortest to longest texts"
+    )
+    truncation: TruncationAccuracy = Field(description="accuracy of truncated and of whole texts")
+    mistakes: list[Mistake] = Field(description="wrong predictions of the highest confidence")
+
+    @property
+    def scores(self) -> SplitScores:
+        """The scores of the analysed split."""
+        return self.test if self.analysed == "test" else self.validation
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics that were measured, without the loss."""
+        return [name for name in self.scores.intervals if name != "loss"]
