@@ -14,7 +14,6 @@ from pathlib import Path
 if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from finetune import pipeline
 from finetune.config import help, loader
 from finetune.runtime import console, errors
 from finetune.runtime.errors import InputError, StoppedError
@@ -41,17 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError("--json: a dry run has no results; leave one of the two out")
             console.set_quiet(known.quiet, known.json)
             recipe = loader.load(known.recipe, words)
+            # Heavy imports wait until the recipe is known to be right: a typo is told at once.
+            from finetune import pipeline
+
+            if known.dry_run:
+                pipeline.dry_run(recipe, listener)
+                return console.exit_with(0)
             if recipe.run.seeds is not None:
-                folder, name = pipeline.run_seeds(recipe, listener, dry=known.dry_run), "seeds.json"
+                file = pipeline.run_seeds(recipe, listener) / "seeds.json"
             elif recipe.run.folds is not None:
-                folder, name = (
-                    pipeline.run_folds(recipe, listener, dry=known.dry_run),
-                    "results.json",
-                )
+                file = pipeline.run_folds(recipe, listener) / "results.json"
             else:
-                folder, name = pipeline.run(recipe, listener, dry=known.dry_run), "results.json"
-            if known.json and folder is not None:
-                console.print_file(folder / name)
+                file = pipeline.run(recipe, listener) / "results.json"
+            if known.json:
+                console.print_file(file)
         except InputError as error:
             listener.over = True
             return console.exit_with(2, *(f"error: {problem}" for problem in error.problems))

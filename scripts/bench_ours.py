@@ -25,6 +25,7 @@ from finetune.modeling import build, freezing, pretrained, saved_model
 from finetune.runtime import console
 from finetune.tokenization import token_table
 from finetune.training import loop, optimizer
+from finetune.training.schedule import Schedule
 from finetune.training.train_log import TrainLog
 
 
@@ -88,21 +89,25 @@ class Ours:
         return packing.PackedTable.of(table, 0 if self.prefix is None else self.prefix.boundary)
 
     def fit(self, table: token_table.TokenTable, labels: Any, steps: int) -> list[Mark]:
-        record = TrainLog(self.accelerator, self.choices.optim.max_grad_norm)
+        log = TrainLog(self.accelerator, self.choices.optim.max_grad_norm)
         marks = [Mark(time.perf_counter(), 0, 0)]
 
-        def pause(step: int, scored: bool) -> bool:
-            marks.append(Mark(time.perf_counter(), record.rows, record.tokens))
+        def after_step(step: int, scored: bool) -> bool:
+            marks.append(Mark(time.perf_counter(), log.rows, log.tokens))
             return False
 
+        recipe = with_steps(self.choices, steps)
+        rows = loop.TrainingRows(table, labels, self.plan.micro_batch_tokens)
         loop.fit(
-            self.model, self.optimizer, table, labels,
-            with_steps(self.choices, steps), self.plan.micro_batch_tokens,
-            self.accelerator, record,
-            log=lambda step, line: None,
-            validate=lambda step: None,
-            pause=pause,
-        )  # fmt: skip
+            self.model,
+            self.optimizer,
+            rows,
+            Schedule.of(recipe, len(table)),
+            recipe,
+            self.accelerator,
+            log,
+            loop.Callbacks(after_step=after_step),
+        )
         return marks
 
     def logits(self, table: token_table.TokenTable) -> Any:

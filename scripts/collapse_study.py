@@ -27,6 +27,7 @@ from finetune.runtime.errors import InputError
 from finetune.tokenization import token_table
 from finetune.training import divergence, loop
 from finetune.training import optimizer as optimizer_module
+from finetune.training.schedule import Schedule
 from finetune.training.train_log import DivergedError, TrainLog
 
 RATES = (0.03, 0.3, 1.0, 3.0, 30.0)
@@ -139,12 +140,15 @@ def train(choices: Recipe) -> Run:
 
     try:
         loop.fit(
-            prepared, optimizer, tables[0], labels, choices, plan.micro_batch_tokens, accelerator,
+            prepared,
+            optimizer,
+            loop.TrainingRows(tables[0], labels, plan.micro_batch_tokens),
+            Schedule.of(choices, len(tables[0])),
+            choices,
+            accelerator,
             TrainLog(accelerator, choices.optim.max_grad_norm),
-            log=lambda step, line: None,
-            validate=validate,
-            pause=lambda step, scored: False,
-        )  # fmt: skip
+            loop.Callbacks(validate=validate),
+        )
     except DivergedError:
         run.end = "not finite"
     if not run.ratios:

@@ -105,7 +105,7 @@ class Study:
         AcceleratorState._reset_state(reset_partial_state=True)
         recipe = loader.load(self.recipe, [*asked, *self.words, *words])
         try:
-            run(recipe, self.listener, shelf=self.shelf)
+            run(recipe, self.listener, self.shelf)
         except LostError as error:
             found = {"validation": 0.0, "test": 0.0, "seconds": 0.0, "lost": str(error)}
         else:

@@ -9,7 +9,6 @@ from finetune.compute import fsdp, hardware_plan
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.runtime import console
-from finetune.training import trackers
 
 
 def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
@@ -20,7 +19,6 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
     """
     console.quiet_libraries()
     plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
-    trackers.check(recipe.run.trackers)
     accelerator = Accelerator(
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(recipe.run.trackers) or None,

@@ -108,20 +108,15 @@ def build_classifier(
     return model
 
 
-def initial_weights_hash(
-    model: PreTrainedModel, choices: Model, priors: Sequence[float] | None = None
-) -> str:
+def initial_weights_hash(model: PreTrainedModel, choices: Model) -> str:
     """The hash of the weights that a run begins with.
 
     Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
-    kernels its last bits, and a run may go on with others. A bias that starts at priors counts as
-    zeros, where it once started: train decides it, and checkpoints hold what became of it.
+    kernels its last bits, and a run may go on with others.
     """
     weights, its = model.state_dict(), head_module.head_name(model)
     if choices.head_init == "names":
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
-    elif priors is not None and head_module.is_at_priors(head_module.find_head(model), priors):
-        weights[f"{its}.bias"] = torch.zeros_like(weights[f"{its}.bias"])
     return weights_hash(weights)
 
 

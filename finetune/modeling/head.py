@@ -95,11 +95,6 @@ def initialize_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
         )
 
 
-def is_at_priors(head: nn.Linear, priors: Sequence[float]) -> bool:
-    """Whether its bias is as `start_at_priors` leaves it."""
-    return head.bias is not None and torch.equal(head.bias.cpu(), _log_odds(priors))
-
-
 def _log_odds(priors: Sequence[float]) -> torch.Tensor:
     return torch.logit(torch.tensor(priors, dtype=torch.float64)).float()
 

@@ -15,7 +15,7 @@ from finetune.reporting import narrative, results_model, seeds_report
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
-from finetune.training import loop, optimizer, stages
+from finetune.training import schedule, stages
 from finetune.training.messages import (
     _rate,
 )
@@ -131,16 +131,16 @@ def print_plan(
 
 def _planned(stage: stages.Stage) -> str:
     """A stage's steps and rate; of several, what it freezes too."""
-    choices, steps = stage.choices, stage.end - stage.begin
+    choices, steps = stage.recipe, stage.end - stage.begin
     of, least, passes = choices.optim, choices.train.min_steps, stage.passes
-    more, whole = "", loop.resolve_epochs(stage.rows, choices.train)
+    more, whole = "", schedule.resolve_epochs(stage.rows, choices.train)
     if least == steps > whole * micro_batches.steps_per_epoch(stage.rows, choices.train.batch_size):
         passes = whole
         more = f", or as many as {least:,} steps take"
-    elif loop.epochs_per_round(stage.rows, choices.train) > 1:
+    elif schedule.epochs_per_round(stage.rows, choices.train) > 1:
         more = ", as rows are few"
     documents, dealt = choices.train.batch_size, ""
-    if loop.resolve_sampling(stage.rows, choices.train) == "stratified":
+    if schedule.resolve_sampling(stage.rows, choices.train) == "stratified":
         documents = -(-stage.rows // micro_batches.steps_per_epoch(stage.rows, documents))
         if documents != choices.train.batch_size:
             dealt = f" (of {stage.rows:,}, dealt evenly)"
@@ -148,7 +148,7 @@ def _planned(stage: stages.Stage) -> str:
         f"{steps:,} steps of {documents} documents{dealt}, {passes:.3g} "
         f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
     )
-    if stage.many == 1:
+    if stage.count == 1:
         return said
     return f"stage {stage.number}: {said}, frozen {choices.model.freeze}"
 
@@ -161,13 +161,13 @@ def print_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
     print_line("\nLearning rate")
     for stage in found:
         steps = stage.end - stage.begin
-        if stage.choices.optim.lr == "auto":
+        if stage.recipe.optim.lr == "auto":
             of = f" of stage {stage.number}" if len(found) > 1 else ""
             print_line(f"  a range test on train rows finds it before the first step{of}")
             continue
         for step in sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))}):
             done = stage.begin + step + 1
-            rate = optimizer.learning_rate(step, steps, per_epoch, stage.choices.optim)
+            rate = schedule.learning_rate(step, steps, per_epoch, stage.recipe.optim)
             rows.append([f"{stage.number}", f"{done:,}", f"{done / per_epoch:.2f}", f"{rate:.3e}"])
     if len(rows) > 1:
         print_line(format_table(row[len(found) == 1 :] for row in rows))

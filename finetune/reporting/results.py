@@ -183,7 +183,7 @@ def train_section(
     return TrainSection(
         steps=log.steps,
         planned_steps=last.end,
-        min_steps=last.choices.train.min_steps,
+        min_steps=last.recipe.train.min_steps,
         best_step=int(best_step),
         rows=log.rows,
         tokens=log.tokens,
@@ -204,7 +204,7 @@ def cost_section(meter: CostMeter, log: TrainLog) -> Cost:
     cost = meter.cost()
     return Cost(
         seconds=cost["seconds"],
-        steps=log.laps.read(),
+        steps=log.timer.read(),
         peak_memory=cost["peak_memory"],
         peak_device_memory=cost["peak_device_memory"],
     )

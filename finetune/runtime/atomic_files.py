@@ -93,10 +93,8 @@ def fsync_path(path: Path) -> None:
         os.close(handle)
 
 
-def replace_folder(
-    folder: Path, fill: Callable[[Path], None], check: Callable[[Path], None] | None = None
-) -> None:
-    """Fill a folder aside, sync it, check it, and put it in the place of the one before."""
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder aside, sync it, and put it in the place of the one before."""
     aside, before = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for leftover in (aside, before):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -106,8 +104,6 @@ def replace_folder(
             fill(aside)
             for path in (*list_files(aside), *(p for p in aside.rglob("*") if p.is_dir()), aside):
                 fsync_path(path)
-            if check is not None:
-                check(aside)
             if folder.exists():
                 folder.rename(before)
             try:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from finetune.modeling.saved_model import Tensors
@@ -33,6 +32,8 @@ NAME = re.compile(r"step-(\d{8,})")
 
 Plain = dict[str, Any]
 
+FORMAT = 2  # of what `write_checkpoint` writes; raised when a key changes its meaning
+
 
 def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
     """Write the checkpoint of a step.
@@ -44,7 +45,7 @@ def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Pa
 
     def fill(aside: Path) -> None:
         save_file(tensors, aside / TENSORS)
-        (aside / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
+        (aside / PLAIN).write_text(json.dumps({"format": FORMAT} | plain), encoding="utf-8")
         if (run / "model").is_dir():
             link_folder(run / "model", aside / BEST)
         sums = {str(file.relative_to(aside)): _sha256(file) for file in list_files(aside)}
@@ -52,7 +53,7 @@ def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Pa
 
     with explain_write_errors(folder):
         folder.parent.mkdir(exist_ok=True)
-    replace_folder(folder, fill, lambda aside: _verify(aside, tensors, plain))
+    replace_folder(folder, fill)
     return folder
 
 
@@ -84,7 +85,36 @@ def read_checkpoint(folder: Path) -> tuple[Tensors, Plain]:
             wrong.append(f"{name} cannot be read ({error.strerror})")
     if wrong:
         raise InputError(f"checkpoint {folder} is damaged: {shorten(wrong)}")
-    return load_file(folder / TENSORS), read_plain(folder)
+    plain = read_plain(folder)
+    if plain.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint {folder}: expected format {FORMAT}, found {plain.get('format')}: another "
+            "version of this program wrote it; go on with that version, or start a new run"
+        )
+    return load_file(folder / TENSORS), plain
+
+
+class CheckpointReader:
+    """Reads a checkpoint, whole and verified, once: taking up a run asks for it several times."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._content: tuple[Tensors, Plain] = {}, {}
+
+    def read(self, folder: Path) -> tuple[Tensors, Plain]:
+        """What `read_checkpoint` gives, from memory where it was read before.
+
+        Raises:
+            InputError: where the checkpoint is damaged.
+        """
+        if folder != self._folder:
+            self.release()
+            self._content, self._folder = read_checkpoint(folder), folder
+        return self._content
+
+    def release(self) -> None:
+        """Let go of what was read: it is in use by now, or was not needed."""
+        self._folder, self._content = None, ({}, {})
 
 
 def read_plain(folder: Path) -> Plain:
@@ -140,24 +170,6 @@ def restore_best(checkpoint: Path | None, run: Path) -> None:
             replace_folder(
                 run / "model", lambda aside: link_folder(best, aside, {checkpoint / n for n in own})
             )
-
-
-def _verify(folder: Path, tensors: Tensors, plain: Plain) -> None:
-    """Read back what was written.
-
-    Raises:
-        InputError: where it is something else.
-    """
-    back = load_file(folder / TENSORS)
-    same = back.keys() == tensors.keys() and all(
-        torch.equal(_bytes(back[name]), _bytes(tensors[name])) for name in back
-    )
-    if not same or json.loads((folder / PLAIN).read_text(encoding="utf-8")) != plain:
-        raise InputError(f"{folder}: the disk gave back something else than was written")
-
-
-def _bytes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _recorded_sums(folder: Path) -> dict[str, str]:

@@ -14,105 +14,110 @@ from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.modeling import head as head_module
 from finetune.modeling import saved_model
 from finetune.runtime.console import print_line
-from finetune.runtime.distributed import run_on_main
 from finetune.tokenization.token_table import TokenTable
 from finetune.training.session import Session
 
 PROBED = 4  # rows that show whether a divided head divides the logits
 
 
-def finalize(course: Session, precision: str, judged: NDArray[np.float32] | None = None) -> Outcome:
+def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> Outcome:
     """Calibrate the best model on validation, fold that into its folder, and score test with it.
 
-    Without validation there is nothing to calibrate on; only from which probability on each of
-    several labels is given has to be chosen, as few get to one half in the steps of few rows.
+    Without validation there is nothing to calibrate on; only the probability from which a
+    multi-label model predicts a label has to be chosen, as few reach one half in the steps of few
+    rows.
 
-    Checkpoints hold the model as it was trained, so a run that is taken up again calibrates anew.
+    Checkpoints hold the model as it was trained, so a run that is resumed calibrates anew.
 
     Args:
-        precision: of the matrix products.
-        judged: logits of test, where it is train itself: of runs that had not seen the row
+        held_out: logits of test, where it is train itself: of runs that had not seen the row
             (`cross_validation.py`). (rows, classes)
     """
-    weights = course.bring_back_best()
-    truth = course.corpus.validation.labels
-    if truth is None:
+    weights = session.restore_best()
+    corpus, validator = session.data.corpus, session.validator
+    labels = corpus.validation.labels
+    if labels is None:
         as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
-        cuts, of_test = _cuts_by_train(course, judged)
-        return Outcome(weights, as_trained, None, _test(course, judged, of_test), cuts)
-    logits = course.score(course.corpus.validation).logits
+        chosen, for_test = _choose_thresholds_on_train(session, held_out)
+        test = _score_test(session, held_out, for_test)
+        return Outcome(weights, as_trained, None, test, chosen)
+    logits = validator.score(session.parts, corpus.validation).logits
     # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
-    exact = course.choices.model.head == "native" and precision != "fp32"
-    temperature = run_on_main(
-        course.accelerator, lambda: _fold(course, calibration.fit_temperature(logits, truth, exact))
+    exact = session.recipe.model.head == "native" and session.data.plan.precision != "fp32"
+    temperature = session.env.on_main(
+        lambda: _apply_temperature(session, calibration.fit_temperature(logits, labels, exact))
     )
     if temperature.value != 1:
-        weights = course.bring_back_best()
+        weights = session.restore_best()
         logits = (logits / temperature.value).astype(np.float32)
-    validation = course.tuned(logits)
-    if (cuts := validation.thresholds) is not None:
-        _save(course, cuts)
-    return Outcome(weights, temperature, validation, _test(course, judged, cuts), cuts)
+    validation = validator.with_thresholds(logits)
+    if validation.thresholds is not None:
+        _save_thresholds(session, validation.thresholds)
+    test = _score_test(session, held_out, validation.thresholds)
+    return Outcome(weights, temperature, validation, test, validation.thresholds)
 
 
-Cuts = NDArray[np.float64] | None
+Thresholds = NDArray[np.float64] | None
 
 
-def _cuts_by_train(course: Session, judged: NDArray[np.float32] | None) -> tuple[Cuts, Cuts]:
-    """One threshold for all labels, where a row may have several; and that which test is scored by.
+def _choose_thresholds_on_train(
+    session: Session, held_out: NDArray[np.float32] | None
+) -> tuple[Thresholds, Thresholds]:
+    """One threshold for all labels of a multi-label model; and those that test is scored by.
 
     Returns:
         The saved model's, (classes,), and test's: the same, or where test is train itself, of each
         row that of the other folds' rows, as its own label decides nothing. (rows, classes)
     """
-    train, folds = course.corpus.train, course.corpus.folds
-    if not course.corpus.multi_label:
+    train, folds = session.data.corpus.train, session.data.corpus.folds
+    if not session.data.corpus.multi_label:
         return None, None
     assert train.labels is not None
-    if judged is None or folds is None:
-        print_line("  choosing on train from which probability on a label is given")
-        cuts = thresholds.choose_shared(
-            probabilities.sigmoid(course.score(train).logits), train.labels
-        )
-        _save(course, cuts)
-        return cuts, cuts
-    chances = probabilities.sigmoid(judged)
-    cuts, of_test = thresholds.choose_shared(chances, train.labels), np.zeros_like(chances)
-    for part in np.unique(folds):
-        others = folds != part
-        of_test[~others] = thresholds.choose_shared(chances[others], train.labels[others])
-    _save(course, cuts)
-    return cuts, of_test
+    if held_out is None or folds is None:
+        print_line("  choosing on train the probability from which a label is predicted")
+        logits = session.validator.score(session.parts, train).logits
+        chosen = thresholds.choose_shared(probabilities.sigmoid(logits), train.labels)
+        _save_thresholds(session, chosen)
+        return chosen, chosen
+    likely = probabilities.sigmoid(held_out)
+    chosen, for_test = thresholds.choose_shared(likely, train.labels), np.zeros_like(likely)
+    for fold in np.unique(folds):
+        others = folds != fold
+        for_test[~others] = thresholds.choose_shared(likely[others], train.labels[others])
+    _save_thresholds(session, chosen)
+    return chosen, for_test
 
 
-def _save(course: Session, cuts: NDArray[np.float64]) -> None:
-    run_on_main(
-        course.accelerator, lambda: thresholds.save_thresholds(course.folder / "model", cuts)
-    )
+def _save_thresholds(session: Session, chosen: NDArray[np.float64]) -> None:
+    session.env.on_main(lambda: thresholds.save_thresholds(session.folder / "model", chosen))
 
 
-def _test(
-    course: Session, judged: NDArray[np.float32] | None, cuts: NDArray[np.float64] | None = None
+def _score_test(
+    session: Session, held_out: NDArray[np.float32] | None, chosen: Thresholds
 ) -> Scores:
-    """The scores of test: of the model that is saved, or what others said who had not seen it."""
-    test = course.corpus.test
-    if judged is None:
-        return course.score(test, cuts)
+    """The scores of test: of the saved model, or of the folds' models that had not seen the row."""
+    test = session.data.corpus.test
+    if held_out is None:
+        return session.validator.score(session.parts, test, chosen)
     assert test.labels is not None
-    return Scores(judged, compute_metrics(judged, test.labels, course.wanted, cuts), cuts)
+    values = compute_metrics(held_out, test.labels, session.data.metrics, chosen)
+    return Scores(held_out, values, chosen)
 
 
-def _fold(course: Session, chosen: calibration.Temperature) -> calibration.Temperature:
+def _apply_temperature(
+    session: Session, chosen: calibration.Temperature
+) -> calibration.Temperature:
+    """Divide the saved head by the temperature; 1 where its class does not allow that."""
     if chosen.value == 1:
         return chosen
-    table = course.parts.tables["validation"]
+    table = session.parts.tables["validation"]
     rows = np.arange(min(PROBED, len(table)))
     if fold_temperature(
-        course.folder / "model",
-        course.parts.bare,
+        session.folder / "model",
+        session.parts.bare,
         chosen.value,
         lambda device: TokenTable.batch(table, rows, device),  # ids, whatever else is kept of them
-        course.choices.model.trust_remote_code,
+        session.recipe.model.trust_remote_code,
     ):
         return chosen
     return calibration.Temperature(1.0, "this class does not end in its linear layer")

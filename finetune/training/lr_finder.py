@@ -1,6 +1,6 @@
 """A model about to be trained → a learning rate for it, found by a range test on train rows.
 
-    found = find(model, optimizer, table, labels, choices, budget, accelerator)
+    found = find(model, optimizer, table, labels, recipe, budget, accelerator)
 
 The rate grows step by step over orders of magnitude, from one at which nothing moves to one at
 which all is lost (Smith 2017, arXiv 1506.01186), while the loss of each step's rows, taken before
@@ -9,6 +9,7 @@ turns is where it is too high. Weights, the optimizer's memory and random states
 training starts as if nothing had been tried. Validation and test are not looked at.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -19,14 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
 from finetune.config import schema
 from finetune.runtime import atomic_files
 from finetune.runtime.console import print_wrapped
-from finetune.tokenization.token_table import TokenTable
-from finetune.training import loop
+from finetune.training.loop import Callbacks, TrainingRows, fit
+from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.train_log import DivergedError, TrainLog
 
 FILE = "lr_range.json"
@@ -67,12 +67,9 @@ class LrRangeTest:
 def run_range_test(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    table: TokenTable,
-    labels: NDArray[Any],
-    choices: schema.Recipe,
-    micro_batch_tokens: int,
+    rows: TrainingRows,
+    recipe: schema.Recipe,
     accelerator: Accelerator,
-    weights: NDArray[np.float64] | None = None,
 ) -> LrRangeTest:
     """Try growing rates on train rows, put everything back, and suggest one.
 
@@ -80,7 +77,6 @@ def run_range_test(
 
     Args:
         model, optimizer: prepared by the accelerator; left as they are found.
-        table, labels, weights: as of `loop.fit`.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in parameters]
@@ -93,9 +89,7 @@ def run_range_test(
     }
     try:
         with torch.random.fork_rng():  # of every device
-            rates, losses = _climb(
-                model, optimizer, table, labels, choices, micro_batch_tokens, accelerator, weights
-            )
+            rates, losses = _climb(model, optimizer, rows, recipe, accelerator)
     finally:
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
@@ -109,14 +103,14 @@ def run_range_test(
             group["lr"] = rate
         if scaler is not None and scale is not None:
             scaler.load_state_dict(scale)
-    by_heart = len(losses) == _most_steps(len(table), choices) < STEPS
-    return suggest_rate(rates, losses, choices.optim.name, by_heart=by_heart)
+    by_heart = len(losses) == _most_steps(len(rows.table), recipe) < STEPS
+    return suggest_rate(rates, losses, recipe.optim.name, by_heart=by_heart)
 
 
-def announce_range_test(rows: int, choices: schema.Recipe) -> None:
+def announce_range_test(rows: int, recipe: schema.Recipe) -> None:
     """Say that a test begins, how long it may take, and where it can hardly tell anything."""
-    most = _most_steps(rows, choices)
-    low, high = ENDS[choices.optim.name]
+    most = _most_steps(rows, recipe)
+    low, high = ENDS[recipe.optim.name]
     few = ""
     if most < STEPS:
         few = (
@@ -130,43 +124,46 @@ def announce_range_test(rows: int, choices: schema.Recipe) -> None:
     )
 
 
-def _most_steps(rows: int, choices: schema.Recipe) -> int:
+def _most_steps(rows: int, recipe: schema.Recipe) -> int:
     """How far a test goes over so many rows."""
-    return min(STEPS, PASSES * micro_batches.steps_per_epoch(rows, choices.train.batch_size))
+    return min(STEPS, PASSES * micro_batches.steps_per_epoch(rows, recipe.train.batch_size))
 
 
 def _climb(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    table: TokenTable,
-    labels: NDArray[Any],
-    choices: schema.Recipe,
-    micro_batch_tokens: int,
+    rows: TrainingRows,
+    recipe: schema.Recipe,
     accelerator: Accelerator,
-    weights: NDArray[np.float64] | None,
 ) -> tuple[list[float], list[float]]:
     """Rates and losses of the steps, until the loss has risen clearly. (steps,) each"""
-    low, high = ENDS[choices.optim.name]
+    low, high = ENDS[recipe.optim.name]
     losses: list[float] = []
-    most = _most_steps(len(table), choices)
+    most = _most_steps(len(rows.table), recipe)
 
     def rate_at(step: int) -> float:
         return float(low * (high / low) ** (step / (STEPS - 1)))
 
     # Enough epochs for as many steps, and a line for each; drawn as the run's steps will be.
     length = {"epochs": STEPS, "max_steps": most, "min_steps": None, "log_every": 1}
-    how = {"sampling": loop.resolve_sampling(len(table), choices.train)}
-    train = choices.train.model_copy(update=length | how)
+    how = {"sampling": resolve_sampling(len(rows.table), recipe.train)}
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=length | how)})
+    schedule = Schedule.of(recipe, len(rows.table))
+    callbacks = Callbacks(
+        log=lambda step, line: losses.append(line["loss"]),
+        after_step=lambda step, scored: step == most or _is_lost(smooth(losses)),
+    )
     try:
-        loop.fit(
-            model, optimizer, table, labels, choices.model_copy(update={"train": train}),
-            micro_batch_tokens, accelerator, TrainLog(accelerator, choices.optim.max_grad_norm),
-            log=lambda step, line: losses.append(line["loss"]),
-            validate=lambda step: None,
-            pause=lambda step, scored: step == most or _is_lost(smooth(losses)),
-            rate_at=rate_at,
-            weights=weights,
-        )  # fmt: skip
+        fit(
+            model,
+            optimizer,
+            rows,
+            dataclasses.replace(schedule, rate=rate_at),
+            recipe,
+            accelerator,
+            TrainLog(accelerator, recipe.optim.max_grad_norm),
+            callbacks,
+        )
     except DivergedError:
         losses.append(math.inf)
     return [rate_at(step) for step in range(len(losses))], losses
@@ -197,9 +194,8 @@ def read_range_tests(folder: Path) -> list[dict[str, Any]]:
     file = folder / FILE
     if not file.is_file():
         return []
-    found: Any = json.loads(file.read_text(encoding="utf-8"))
-    # Before stages could have tests of their own, the file held the one test.
-    return found if isinstance(found, list) else [{"stage": 1} | found]
+    tests: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    return tests
 
 
 def suggest_rate(

@@ -28,10 +28,11 @@ def print_training() -> None:
 
 def print_stage(stage: stages.Stage) -> None:
     """A stage that begins, where there are several."""
-    if stage.many > 1:
+    if stage.count > 1:
         print_wrapped(
-            f"stage {stage.number} of {stage.many}: steps {stage.begin + 1:,} to {stage.end:,}, lr "
-            f"{_rate(stage.choices.optim.lr)}, frozen {stage.choices.model.freeze}",
+            f"stage {stage.number} of {stage.count}: steps {stage.begin + 1:,} to {stage.end:,}, "
+            "lr "
+            f"{_rate(stage.recipe.optim.lr)}, frozen {stage.recipe.model.freeze}",
             mark="  ",
         )
 

@@ -8,22 +8,27 @@ Trials of a sweep, seeds and studies differ in how they train, and mostly not in
 that is prepared once. A file that changes while a command runs is not read again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.data import local_paths, sources
 from finetune.data import prepare as prepare_module
 from finetune.data.corpus import Corpus
+from finetune.evaluation.metrics import Metric
 from finetune.modeling import pretrained
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization import token_cache, token_table
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
+from finetune.tokenization.truncation_audit import ReadingOption
 
 # What only decides how texts become tokens, and so stands for nothing in what their rows are.
 AS_TOKENS = dict.fromkeys(("max_length", "long", "stride", "max_windows", "pool"))
@@ -137,3 +142,24 @@ def tokenize_splits(
     of = recipe.model
     origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept
     return shelf.get("tokens", origin, encode)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """All that a run knows before it loads any weights.
+
+    Attributes:
+        recipe: as these documents need it: multi-label metrics, recorded learning rates.
+        metrics: what is measured on each split.
+        plan: this machine's, with what this encoder allows.
+        class_weights: of each class in the loss; None: all alike. (classes,)
+        audit: what each way of reading long documents would cut and cost.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    tokens: TokenizedData
+    metrics: Sequence[Metric]
+    plan: Hardware
+    class_weights: NDArray[np.float64] | None
+    audit: Sequence[ReadingOption]

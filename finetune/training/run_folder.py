@@ -6,17 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel
-
-from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader, schema
-from finetune.data import local_paths
 from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
-from finetune.training import checkpoint, optimizer
+from finetune.training import checkpoint
 
 # What a run writes: `run.overwrite` removes these and nothing else.
 OWN_FILES = (
@@ -106,8 +101,13 @@ def claim_folder(start: Start, choices: schema.Run, saved: schema.Recipe, hold: 
             # The rates of a run that was stopped early stay as it found them; so do its tests.
             _remove_earlier_run(folder, saved, spare={"lr_range.json"} if start.replaces else ())
         checkpoint.remove_leftovers(folder)
-    write_text(folder / "recipe.yaml", loader.to_yaml(saved))
+    write_recipe(folder, saved)
     return folder
+
+
+def write_recipe(folder: Path, resolved: schema.Recipe) -> None:
+    """Save the recipe that runs this again."""
+    write_text(folder / "recipe.yaml", loader.to_yaml(resolved))
 
 
 def reopen_folder(folder: Path) -> None:
@@ -142,46 +142,3 @@ def _remove_earlier_run(folder: Path, saved: schema.Recipe, spare: Collection[st
             shutil.rmtree(old)
         else:
             old.unlink(missing_ok=True)
-
-
-def resolve_recipe(
-    choices: schema.Recipe, plan: Hardware, max_length: int, states: Any, model: PreTrainedModel
-) -> schema.Recipe:
-    """The recipe with what this machine, the encoder and the Hub decided, to be run again.
-
-    Local sources stand as whole paths, so that it runs from anywhere. It names no run folder: run
-    again, it gets a new one.
-    """
-
-    def whole(source: str) -> str:
-        path = None if source.startswith("package:") else local_paths.resolve_local_path(source)
-        return source if path is None else str(path.absolute())
-
-    encoder: Any = model.base_model.config
-    return choices.model_copy(
-        update={
-            "data": choices.data.model_copy(
-                update={"source": whole(choices.data.source), "max_length": max_length}
-            ),
-            "model": choices.model.model_copy(
-                update={
-                    "source": whole(choices.model.source),
-                    "attention": encoder._attn_implementation or "eager",
-                    "revision": getattr(encoder, "_commit_hash", None) or choices.model.revision,
-                }
-            ),
-            "cache": choices.cache.model_copy(update={"prefix": states}),
-            "optim": choices.optim.model_copy(
-                update={"head_scale": optimizer.head_scale(model, choices.optim)}
-            ),
-            "train": choices.train.model_copy(
-                update={
-                    "precision": plan.precision,
-                    "micro_batch_tokens": plan.micro_batch_tokens,
-                    "packing": "auto" if plan.packed else "off",
-                    "threads": plan.threads,
-                }
-            ),
-            "run": choices.run.model_copy(update={"dir": None, "overwrite": False, "resume": None}),
-        }
-    )

@@ -1,11 +1,11 @@
 """`train.stages` → the stages of a run: which steps, what each trains, and what it trains with.
 
-    stages = of(recipe, rows)                  # one, where the recipe names none
-    builder = Builder(source, corpus, tables, reads, plan, accelerator)
+    stages = plan_stages(recipe, rows)         # one, where the recipe names none
+    builder = StageBuilder(data, accelerator)
     built = builder.build(stages[0])           # the model, frozen as the stage says
-    parts = builder.set_up(stages[0], *built)  # spread over the processes, with its optimizer
-    loop.fit(parts.model, parts.optimizer, …, stages[0].choices, begin=stages[0].begin)
-    parts = builder.go_on(stages[1], weights)  # a new model, with the weights so far
+    parts = builder.set_up(stages[0], *built)  # on every process, with its optimizer
+    loop.fit(parts.model, parts.optimizer, builder.training_rows(parts), …)
+    parts = builder.continue_with(stages[1], weights)  # a new model, with the weights so far
 
 Each stage has a model of its own, built as that of a run without stages. So nothing of what an
 earlier one did to its model (frozen layers that are skipped, gradients that processes wait for) can
@@ -14,25 +14,27 @@ stay behind: weights are all that goes on.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from finetune.compute import frozen_cache, fsdp, memory, micro_batches, packing
+from finetune.compute import frozen_cache, fsdp, memory, packing
+from finetune.compute.frozen_cache import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
+from finetune.compute.micro_batches import steps_per_epoch
 from finetune.config import schema
-from finetune.data.corpus import Corpus
-from finetune.modeling import build as build_module
-from finetune.modeling import saved_model
+from finetune.modeling import build, saved_model
 from finetune.modeling.saved_model import Tensors
-from finetune.runtime.distributed import run_on_main, run_on_main_first
-from finetune.tokenization.document_format import DocumentFormat
+from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization.token_table import TokenTable
-from finetune.training import checkpoint, loop, losses, lr_finder, train_state
-from finetune.training import optimizer as optimizer_module
+from finetune.training import lr_finder, train_state
+from finetune.training.loop import TrainingRows
+from finetune.training.optimizer import build_optimizer
+from finetune.training.prepared_data import PreparedData
+from finetune.training.schedule import total_steps
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ class Stage:
     """Some steps of a run.
 
     Attributes:
-        number: counted from 1, of so `many`.
-        choices: the recipe as the stage has it.
+        number: counted from 1, of so many (`count`).
+        recipe: as the stage has it.
         begin, end: its steps, counted through all stages: begin … end - 1.
         rows: of train.
         passes: over them.
     """
 
     number: int
-    many: int
-    choices: schema.Recipe
+    count: int
+    recipe: schema.Recipe
     begin: int
     end: int
     rows: int
@@ -57,28 +59,28 @@ class Stage:
 
     @property
     def is_last(self) -> bool:
-        return self.number == self.many
+        return self.number == self.count
 
     def as_json(self) -> dict[str, Any]:
         """What results.json says of it."""
         return {
-            "freeze": self.choices.model.freeze,
-            "lr": self.choices.optim.lr,
+            "freeze": self.recipe.model.freeze,
+            "lr": self.recipe.optim.lr,
             "steps": self.end - self.begin,
             "first_step": self.begin + 1,
             "epochs": self.passes,
         }
 
 
-def plan_stages(choices: schema.Recipe, rows: int) -> tuple[Stage, ...]:
+def plan_stages(recipe: schema.Recipe, rows: int) -> tuple[Stage, ...]:
     """The stages of a recipe, in order, for so many train rows; one where it names none."""
-    recipes, begin, found = choices.by_stage(), 0, []
+    recipes, begin, planned = recipe.by_stage(), 0, []
     for number, one in enumerate(recipes, 1):
-        steps = loop.total_steps(rows, one.train)
-        passes = steps / micro_batches.steps_per_epoch(rows, one.train.batch_size)
-        found.append(Stage(number, len(recipes), one, begin, begin + steps, rows, passes))
+        steps = total_steps(rows, one.train)
+        passes = steps / steps_per_epoch(rows, one.train.batch_size)
+        planned.append(Stage(number, len(recipes), one, begin, begin + steps, rows, passes))
         begin += steps
-    return tuple(found)
+    return tuple(planned)
 
 
 def stage_at(stages: Sequence[Stage], done: int) -> Stage:
@@ -106,36 +108,27 @@ class StageParts:
     plain: Mapping[str, TokenTable]
 
 
-Built = tuple[PreTrainedModel, frozen_cache.FrozenPrefix | None]
+Built = tuple[PreTrainedModel, FrozenPrefix | None]
 
 
 @dataclass(frozen=True)
 class StageBuilder:
-    """Makes each stage's parts.
+    """Makes each stage's parts."""
 
-    Attributes:
-        source: the encoder's folder or Hub id.
-        tables: the tokens of each split, by its name.
-    """
-
-    source: str
-    corpus: Corpus
-    tables: Mapping[str, TokenTable]
-    reads: DocumentFormat
-    plan: Hardware
+    data: PreparedData
     accelerator: Accelerator
 
-    def priors(self, choices: schema.Recipe) -> list[float] | None:
-        """What a new head starts at, where a row may have several labels; else None.
+    def priors(self, recipe: schema.Recipe) -> list[float] | None:
+        """What a new multi-label head starts at; None where each row has one label.
 
         One half each where the loss or the draw of rows makes other shares of the labels, or, as
         generalised cross-entropy does, learns nothing of rows that it finds unlikely.
         """
-        found, train = self.corpus.priors(), choices.train
-        as_they_are = train.class_weights is None and train.sampling != "balanced"
-        if found is None or (as_they_are and train.loss != "generalised_cross_entropy"):
-            return found
-        return [0.5] * len(found)
+        shares, train = self.data.corpus.priors(), recipe.train
+        is_unweighted = train.class_weights is None and train.sampling != "balanced"
+        if shares is None or (is_unweighted and train.loss != "generalised_cross_entropy"):
+            return shares
+        return [0.5] * len(shares)
 
     def build(self, stage: Stage) -> Built:
         """A stage's model, with the encoder's own weights; and its frozen start, if it is skipped.
@@ -143,48 +136,45 @@ class StageBuilder:
         Raises:
             InputError: as `build.build_classifier` does.
         """
-        choices, how = stage.choices, stage.choices.model
+        recipe, how = stage.recipe, stage.recipe.model
         if stage.number > 1 and how.head_init == "names":
             how = how.model_copy(update={"head_init": "zeros"})  # trained weights take its place
-        made = run_on_main_first(
+        model = run_on_main_first(
             self.accelerator,
-            lambda: build_module.build_classifier(
-                self.source,
+            lambda: build.build_classifier(
+                self.data.tokens.source,
                 how,
-                self.corpus.labels,
-                self.plan.attention,
-                seed=choices.run.seed,
-                priors=self.priors(choices),
+                self.data.corpus.labels,
+                self.data.plan.attention,
+                seed=recipe.run.seed,
+                priors=self.priors(recipe),
             ),
         )
-        self.reads.note(made.config)
+        self.data.tokens.reads.note(model.config)
         # A sharded layer that is skipped would still be put together for nothing.
         sharded = self.accelerator.is_fsdp2
-        return made, None if sharded else frozen_cache.attach_frozen_prefix(
-            made, choices, stage.passes
-        )
+        frozen = None if sharded else attach_frozen_prefix(model, recipe, stage.passes)
+        return model, frozen
 
     def set_up(
-        self, stage: Stage, made: PreTrainedModel, frozen: frozen_cache.FrozenPrefix | None
+        self, stage: Stage, built: PreTrainedModel, frozen: FrozenPrefix | None
     ) -> StageParts:
-        """What `build` made, spread over the processes, with all else that the stage needs.
+        """What `build` made, on every process, with all else that the stage needs.
 
         Raises:
             InputError: where frozen layers' states cannot be written, or a row does not fit.
         """
-        choices, accelerator, tables = stage.choices, self.accelerator, {**self.tables}
-        bare = made
+        recipe, accelerator = stage.recipe, self.accelerator
+        plain: Mapping[str, TokenTable] = self.data.tokens.tables
+        tables, bare = {**plain}, built
         if accelerator.is_fsdp2:
-            bare = saved_model.weightless_copy(made)
-            fsdp.shard_model(accelerator, made)
-        prepared, optimizer = accelerator.prepare(
-            made, optimizer_module.build_optimizer(made, choices.optim)
-        )
-        plan = memory.fit_micro_batches(self.plan, prepared, tables["train"], accelerator)
+            bare = saved_model.weightless_copy(built)
+            fsdp.shard_model(accelerator, built)
+        model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim))
+        plan = memory.fit_micro_batches(self.data.plan, model, tables["train"], accelerator)
         if frozen is not None:
             again = {name: t for name, t in tables.items() if name != "test"}  # scored once
-            tables |= frozen_cache.fill_cache(frozen, prepared, again, choices, plan, accelerator)
-        plain = self.tables
+            tables |= frozen_cache.fill_cache(frozen, model, again, recipe, plan, accelerator)
         if plan.packed:
             packing.attach_packed_layers(bare)
             boundary = 0 if frozen is None else frozen.boundary
@@ -192,27 +182,30 @@ class StageBuilder:
                 {name: packing.PackedTable.of(table, boundary) for name, table in each.items()}
                 for each in (tables, plain)
             )
-        return StageParts(prepared, bare, optimizer, plan, tables, plain)
+        return StageParts(model, bare, optimizer, plan, tables, plain)
+
+    def training_rows(self, parts: StageParts) -> TrainingRows:
+        """Train, as the loop takes it."""
+        labels = self.data.corpus.train.labels
+        assert labels is not None, "train rows without labels are refused"
+        return TrainingRows(
+            parts.tables["train"], labels, parts.plan.micro_batch_tokens, self.data.class_weights
+        )
 
     def find_rate(self, stage: Stage, parts: StageParts) -> lr_finder.LrRangeTest:
         """A peak learning rate for a stage that is about to begin."""
-        train = self.corpus.train
-        assert train.labels is not None
-        lr_finder.announce_range_test(len(train), stage.choices)
+        rows = self.training_rows(parts)
+        lr_finder.announce_range_test(len(rows.table), stage.recipe)
         return lr_finder.run_range_test(
-            parts.model,
-            parts.optimizer,
-            parts.tables["train"],
-            train.labels,
-            stage.choices,
-            parts.plan.micro_batch_tokens,
-            self.accelerator,
-            losses.class_weights(
-                stage.choices.train.class_weights, train.labels, self.corpus.labels
-            ),
+            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
         )
 
-    def go_on(self, stage: Stage, weights: Tensors) -> StageParts:
+    def first_batch(self, parts: StageParts) -> dict[str, torch.Tensor]:
+        """The inputs of train's first row."""
+        row = np.zeros(1, dtype=np.int64)
+        return parts.tables["train"].batch(row, self.accelerator.device)
+
+    def continue_with(self, stage: Stage, weights: Tensors) -> StageParts:
         """The parts of a later stage.
 
         Args:
@@ -222,20 +215,6 @@ class StageBuilder:
             InputError: as `set_up` does.
         """
         self.accelerator.free_memory()  # of the stage before
-        made, frozen = self.build(stage)
-        train_state.load_weights(made, weights, self.accelerator, partly=True)
-        return self.set_up(stage, made, frozen)
-
-
-def checkpoint_weights(point: Path, accelerator: Accelerator) -> Tensors:
-    """All that training had changed when a checkpoint was written, for the main process.
-
-    Raises:
-        InputError: where the checkpoint is damaged.
-    """
-    found: Tensors = {}
-    run_on_main(
-        accelerator,
-        lambda: found.update(train_state.weights_in(checkpoint.read_checkpoint(point)[0])),
-    )
-    return found
+        built, frozen = self.build(stage)
+        train_state.load_weights(built, weights, self.accelerator, partly=True)
+        return self.set_up(stage, built, frozen)

@@ -13,11 +13,11 @@ from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
 
-def validate_stopping(choices: schema.Recipe, corpus: Corpus, tries: bool) -> list[str]:
+def validate_stopping(choices: schema.Recipe, corpus: Corpus, is_trial: bool) -> list[str]:
     """Refuse what only validation could decide where there is none; what it does in part, as notes.
 
     Args:
-        tries: whether this is a trial of several, which are compared by it.
+        is_trial: whether this is a trial of several, which are compared by it.
 
     Raises:
         InputError: names what asked for it.
@@ -25,7 +25,7 @@ def validate_stopping(choices: schema.Recipe, corpus: Corpus, tries: bool) -> li
     if len(corpus.validation):
         return []
     none = f"there is no validation split ({corpus.validation.origin}); set data.validation=carve"
-    if tries:
+    if is_trial:
         raise InputError(f"data.validation: trials are compared by validation, and {none}")
     asked = {
         "score.patience": (choices.score.patience, "nothing tells when to stop"),

@@ -11,7 +11,7 @@ from finetune.config.schema import Recipe
 from finetune.runtime.errors import InputError, explain_write_errors
 
 
-def check(names: Sequence[str]) -> None:
+def validate_trackers(names: Sequence[str]) -> None:
     """Refuse a tracker that is not installed.
 
     Raises:

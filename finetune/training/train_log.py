@@ -74,14 +74,14 @@ class TrainLog:
         steps, rows, tokens: all that has been done, over all processes.
         clipped: the steps whose gradient was longer than the limit.
         seconds: spent in the loop, without the time `paused`.
-        laps: which part of the steps took how much of it, since this process was started.
+        timer: which part of the steps took how much of it, since this process was started.
     """
 
     def __init__(self, accelerator: Accelerator, max_norm: float | None) -> None:
         self.accelerator, self.max_norm = accelerator, max_norm or math.inf
         self.steps = self.rows = self.tokens = self.clipped = 0
         self.seconds = 0.0
-        self.laps = StepTimer(accelerator.device)
+        self.timer = StepTimer(accelerator.device)
         self.start()
         self._begin_window()
 
@@ -90,40 +90,31 @@ class TrainLog:
         # MPS has no float64; a window's sums are short enough for float32 there.
         exact = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(2, dtype=exact, device=device)  # of losses, of their squares
-        self._norms: list[torch.Tensor] = []  # of each step: the model's, what is clipped. (2,)
+        self._norms: list[torch.Tensor] = []  # of each step's gradient, before clipping: scalars
         self._before: tuple[float, ...] = (self.seconds, self.rows, self.tokens)
 
     def start(self) -> None:
         """The loop begins here, or goes on."""
         self._since = time.perf_counter()
-        self.laps.start()
+        self.timer.start()
 
-    def lap(self, part: str) -> None:
-        """The time since the lap before was a step's `part`."""
-        self.laps.lap(part)
+    def mark(self, part: str) -> None:
+        """The time since the last mark went into this part of a step."""
+        self.timer.lap(part)
 
     def add(self, losses: torch.Tensor) -> None:
         """Losses of some rows, as this process computed them. (rows,)"""
         losses = losses.detach().to(self._sums.dtype)
         self._sums += torch.stack([losses.sum(), losses.square().sum()])
 
-    def end_step(
-        self, norm: torch.Tensor, rows: int, tokens: int, longest: torch.Tensor | None = None
-    ) -> None:
+    def end_step(self, norm: torch.Tensor, rows: int, tokens: int) -> None:
         """A step's gradient norm before clipping, and its rows and tokens over all processes.
-
-        Args:
-            longest: of the blocks' norms, where each is held to the limit by itself.
 
         Raises:
             DivergedError: on a CPU at once, elsewhere (where a look costs a sync) at the next line.
         """
         self.steps, self.rows, self.tokens = self.steps + 1, self.rows + rows, self.tokens + tokens
-        both = [
-            n.full_tensor() if isinstance(n, DTensor) else n
-            for n in (norm, norm if longest is None else longest)
-        ]
-        self._norms.append(torch.stack(both))
+        self._norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         if self.accelerator.device.type == "cpu":
             self._stop_if_not_finite()
 
@@ -138,28 +129,27 @@ class TrainLog:
         self._stop_if_not_finite()
         total, squares = self.accelerator.reduce(self._sums).tolist()  # waits for the device
         # fp16 skips a step that overflows and lowers its scale; such a step has no norm.
-        pairs = [pair for pair in torch.stack(self._norms).tolist() if math.isfinite(pair[0])]
-        norms = [norm for norm, _ in pairs]
+        norms = [norm for norm in torch.stack(self._norms).tolist() if math.isfinite(norm)]
         if not math.isfinite(total) or (not norms and not self._seeks_scale()):
             raise DivergedError.at(self.steps, "mean loss", total)
-        self.laps.read()
+        self.timer.read()
         self._clock()
         seconds, rows, tokens = (
             now - then
             for now, then in zip((self.seconds, self.rows, self.tokens), self._before, strict=True)
         )
         variance = max(0.0, squares - total * total / rows) / max(1, rows - 1)
-        clipped = sum(longest > self.max_norm for _, longest in pairs)
+        clipped = sum(norm > self.max_norm for norm in norms)
         skipped = len(self._norms) - len(norms)
         self.clipped += clipped
         self._begin_window()
-        of_norms = {}
+        gradient = {}
         if norms:
-            of_norms = {"grad_norm": sum(norms) / len(norms), "clipped": clipped / len(norms)}
+            gradient = {"grad_norm": sum(norms) / len(norms), "clipped": clipped / len(norms)}
         return {
             "loss": total / rows,
             "loss_se": math.sqrt(variance / rows),
-            **of_norms,
+            **gradient,
             "skipped": skipped,
             "rows_per_second": rows / seconds,
             "tokens_per_second": tokens / seconds,
@@ -176,7 +166,7 @@ class TrainLog:
         self._stop_if_not_finite()
         plain = {name: getattr(self, name) for name in COUNTS}
         plain |= {f"{name}_before": value for name, value in zip(SPEEDS, self._before, strict=True)}
-        norms = torch.stack(self._norms) if self._norms else torch.zeros(0, 2)
+        norms = torch.stack(self._norms) if self._norms else torch.zeros(0)
         return plain, {"sums": self._sums, "norms": norms}
 
     def load(self, plain: dict[str, float], tensors: dict[str, torch.Tensor]) -> None:
@@ -185,10 +175,7 @@ class TrainLog:
             setattr(self, name, plain[name])
         self._before = tuple(plain[f"{name}_before"] for name in SPEEDS)
         self._sums = tensors["sums"].to(self._sums)
-        norms = tensors["norms"].to(self._sums.device)
-        if norms.ndim == 1:  # before blocks could be clipped
-            norms = norms[:, None].expand(-1, 2)
-        self._norms = list(norms)
+        self._norms = list(tensors["norms"].to(self._sums.device))
         self._since = time.perf_counter()
 
     @contextmanager
@@ -212,9 +199,9 @@ class TrainLog:
         scaler = self.accelerator.scaler
         if not self._norms or (scaler is not None and scaler.is_enabled()):
             return  # single steps that overflow are fp16's way; `line` looks at them together
-        finite = torch.isfinite(torch.stack(self._norms)[:, 0])
+        finite = torch.isfinite(torch.stack(self._norms))
         if finite.all():
             return
         first = int((~finite).nonzero()[0])
         step = self.steps - len(self._norms) + first + 1
-        raise DivergedError.at(step, "loss or its gradient's norm", self._norms[first][0].item())
+        raise DivergedError.at(step, "loss or its gradient's norm", self._norms[first].item())

@@ -26,7 +26,7 @@ WEIGHTS = "model/"  # what the names of weights begin with among a state's tenso
 def capture(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    record: TrainLog,
+    log: TrainLog,
     accelerator: Accelerator,
     trained: Collection[str],
 ) -> tuple[Tensors, Plain]:
@@ -39,7 +39,7 @@ def capture(
     Raises:
         DivergedError: where a loss or a gradient was not finite: no state to go on from.
     """
-    counts, own = record.state()
+    counts, own = log.state()
     tensors = {
         f"{WEIGHTS}{name}": whole(value) for name, value in _changed(model, accelerator, trained)
     }
@@ -58,7 +58,7 @@ def capture(
         tensors |= {f"process/{rank}/{name}": value for name, value in parts.items()}
     scaler = accelerator.scaler
     return tensors, {
-        "record": counts,
+        "log": counts,
         "processes": [plain for _, plain in everyone],
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
@@ -67,7 +67,7 @@ def capture(
 def restore(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    record: TrainLog,
+    log: TrainLog,
     accelerator: Accelerator,
     trained: Collection[str],
     tensors: Tensors,
@@ -113,7 +113,7 @@ def restore(
         mine = sums[rank]
     else:
         mine = torch.stack(sums).sum(0) if rank == 0 else torch.zeros_like(sums[0])
-    record.load(plain["record"], {"sums": mine, "norms": tensors["process/0/norms"]})
+    log.load(plain["log"], {"sums": mine, "norms": tensors["process/0/norms"]})
 
 
 def gather_weights(model: torch.nn.Module, accelerator: Accelerator) -> Tensors:

@@ -71,10 +71,8 @@ def check_folds(choices: Recipe) -> None:
         _check_judged([folder for folder in folders if (folder / RESULTS).is_file()], corpus)
 
 
-def run_folds(
-    choices: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path | None]
-) -> Path | None:
-    """Run the folds, then all rows; that last run's folder, of a dry run None.
+def run_folds(choices: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path]) -> Path:
+    """Run the folds, then all rows; that last run's folder.
 
     Args:
         run: is also given the folders of the folds' runs, where these have judged all rows, and
@@ -88,18 +86,17 @@ def run_folds(
     try:
         for number, one in enumerate(folds, 1):
             print_line("\n" * (number > 1) + f"Fold {number} of {len(folds)}\n")
-            folder = run(one, (), number == 1)
-            if folder is None:
-                return None
-            folders.append(folder)
+            folders.append(run(one, (), number == 1))
         print_line("\nAll rows, scored by the folds\n")
         return run(whole, folders, False)
     except StoppedError as error:
         raise error.within(Path(str(whole.run.dir)).parent) from None
 
 
-def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32]:
+def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32] | None:
     """What each row of test was given by the run that had not seen it. (rows, classes)
+
+    None without such runs.
 
     Probabilities as logits: of single labels, their logarithms; of several, log odds.
 
@@ -110,6 +107,8 @@ def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float
     Raises:
         InputError: where a fold judged other rows than its part.
     """
+    if not folders:
+        return None
     _check_judged(folders, corpus)
     chances: dict[str, list[float]] = {}
     for folder in folders:

@@ -49,8 +49,8 @@ def seed_recipes(choices: Recipe) -> list[Recipe]:
     ]
 
 
-def run_seeds(choices: Recipe, run: Callable[[Recipe], Path | None]) -> list[Path]:
-    """Run each seed's recipe; the folders, of a dry run none.
+def run_seeds(choices: Recipe, run: Callable[[Recipe], Path]) -> list[Path]:
+    """Run each seed's recipe; returns the folders.
 
     Raises:
         InputError, StoppedError: as one run does.
@@ -60,10 +60,7 @@ def run_seeds(choices: Recipe, run: Callable[[Recipe], Path | None]) -> list[Pat
     for number, one in enumerate(found, 1):
         print_line("\n" * (number > 1) + f"Seed {one.run.seed}, {number} of {len(found)}\n")
         try:
-            folder = run(one)
+            folders.append(run(one))
         except StoppedError as error:
             raise error.within(Path(str(one.run.dir)).parent) from None
-        if folder is None:
-            break
-        folders.append(folder)
     return folders

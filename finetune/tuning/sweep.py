@@ -33,8 +33,8 @@ from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError, explain_write_errors
 from finetune.runtime.signals import SignalListener
 from finetune.training.prepared_data import DataCache
-from finetune.training.session import ScoreCallback
 from finetune.training.train_log import LostError
+from finetune.training.validator import ScoreCallback
 from finetune.tuning import search_space
 from finetune.tuning.search_space import Dimension
 from finetune.tuning.study import StudyLock, Sweep, Values, is_left, mark_of, open_study

@@ -144,7 +144,7 @@ def test_patience_outlives_a_stop(here, monkeypatch):
     with monkeypatch.context() as patch:
         in_step(patch, stop - 2, lambda: send("SIGTERM"))
         run_here("run.dir=run", *words, code=75)
-    assert plain(newest(here / "run"))["standing"]["waited"] == 1
+    assert plain(newest(here / "run"))["state"]["waited"] == 1
     run_here("run.resume=run", *words)
     assert results(here / "run")["hashes"] == results(here / "whole")["hashes"]
     assert lines(here / "run") == lines(here / "whole")

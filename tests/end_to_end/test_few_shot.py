@@ -21,7 +21,7 @@ from finetune.data.sources import load_rows
 from finetune.evaluation import thresholds
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
-from finetune.training import loop
+from finetune.training import schedule
 from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import assert_same, in_step, lines, newest, results, run_here, stopped_at
 
@@ -65,22 +65,22 @@ def test_few_rows_make_enough_steps(rows, batch_size):
     train = schema.Train(batch_size=batch_size)
     per_epoch, steps = (
         micro_batches.steps_per_epoch(rows, batch_size),
-        loop.total_steps(rows, train),
+        schedule.total_steps(rows, train),
     )
-    assert steps == per_epoch * loop.resolve_epochs(rows, train)
+    assert steps == per_epoch * schedule.resolve_epochs(rows, train)
     if 3 * per_epoch >= schema.LEAST_STEPS:
-        assert (loop.resolve_epochs(rows, train), loop.resolve_sampling(rows, train)) == (
+        assert (schedule.resolve_epochs(rows, train), schedule.resolve_sampling(rows, train)) == (
             3,
             "uniform",
         )
     else:
         assert schema.LEAST_STEPS <= steps < schema.LEAST_STEPS + 3 * per_epoch
-        assert loop.resolve_sampling(rows, train) == "stratified"
-        per_round = per_epoch * loop.epochs_per_round(rows, train)
-        scored = [
-            n for n in range(1, steps + 1) if loop.is_evaluation(n, steps, per_round, "epoch")
-        ]
-        assert len(scored) == 3
+        assert schedule.resolve_sampling(rows, train) == "stratified"
+        per_round = per_epoch * schedule.epochs_per_round(rows, train)
+        recipe = schema.Recipe(data=schema.Data(source="x"), train=train)
+        planned = schedule.Schedule.of(recipe, rows)
+        assert planned.evaluate_every == per_round
+        assert sum(planned.is_evaluated(done) for done in range(1, steps + 1)) == 3
 
 
 def test_fewer_steps_may_be_enough():
@@ -89,15 +89,18 @@ def test_fewer_steps_may_be_enough():
     for rows, steps, how in (
         (32, 15, "stratified"), (64, 18, "stratified"), (256, 24, "uniform"), (999, 96, "uniform")
     ):  # fmt: skip
-        assert (loop.total_steps(rows, train), loop.resolve_sampling(rows, train)) == (steps, how)
-    assert loop.total_steps(1000, schema.Train(min_steps=100)) == 100
+        assert (schedule.total_steps(rows, train), schedule.resolve_sampling(rows, train)) == (
+            steps,
+            how,
+        )
+    assert schedule.total_steps(1000, schema.Train(min_steps=100)) == 100
 
 
 def test_a_recipe_that_names_its_epochs_has_them():
     train = schema.Train(epochs=1)
-    assert (loop.total_steps(32, train), loop.resolve_sampling(32, train)) == (1, "uniform")
-    assert loop.total_steps(32, schema.Train(max_steps=5)) == 5
-    assert loop.total_steps(32, schema.Train(min_steps=60)) == 60
+    assert (schedule.total_steps(32, train), schedule.resolve_sampling(32, train)) == (1, "uniform")
+    assert schedule.total_steps(32, schema.Train(max_steps=5)) == 5
+    assert schedule.total_steps(32, schema.Train(min_steps=60)) == 60
 
 
 def test_few_rows_by_default(here, capsys):

@@ -26,7 +26,6 @@ from finetune.evaluation import (
     probabilities,
     thresholds,
 )
-from finetune.modeling import head as head_module
 from finetune.reporting import compare, narrative
 from finetune.runtime.errors import InputError
 from tests.support.runs import run_here
@@ -377,17 +376,6 @@ def test_what_to_do_about_too_many_labels(work):
     assert "learnt next to nothing; try more train.epochs" in " ".join(
         narrative.next_steps(found, [])
     )
-
-
-def test_a_run_that_began_at_one_half_goes_on(work, monkeypatch, capsys):
-    """As all did before a head began at each label's share: its first weights hash as ours do."""
-    with monkeypatch.context() as patch:
-        patch.setattr(head_module, "start_at_priors", lambda head, priors: None)
-        run_here("run.dir=older", "train.epochs=1")
-    before = results(work / "older")["hashes"]["first_weights"]
-    run_here("run.dir=older", "run.resume=older", "train.epochs=2")
-    assert results(work / "older")["train"]["steps"] == 20
-    assert results(work / "older")["hashes"]["first_weights"] == before
 
 
 def test_tfidf_without_validation_chooses_on_rows_held_out(work):

@@ -122,8 +122,8 @@ def assert_same(one, other):
 def plain(point):
     """A checkpoint's plain values, but for what no two runs share."""
     values = json.loads((point / "state.json").read_text())
-    values["standing"].pop("run_id")
-    values["record"] = {k: v for k, v in values["record"].items() if "seconds" not in k}
+    values["state"].pop("run_id")
+    values["log"] = {k: v for k, v in values["log"].items() if "seconds" not in k}
     values.pop("metrics_bytes")  # speeds are in the log
     values["identity"].pop("recipe")  # as are folders in it; results.json has a hash of the rest
     return values

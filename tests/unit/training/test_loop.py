@@ -15,7 +15,7 @@ from finetune.config import schema
 from finetune.modeling import build as build_module
 from finetune.modeling import pretrained
 from finetune.tokenization import token_table
-from finetune.training import loop
+from finetune.training import loop, schedule
 from finetune.training import optimizer as optimizer_module
 from finetune.training.train_log import DivergedError, TrainLog
 from tests.support.tiny import tiny_encoder
@@ -62,15 +62,16 @@ def train(encoder, of, micro_batch_tokens, until=None):
     loop.fit(
         prepared,
         optimizer,
-        table,
-        LABELS,
+        loop.TrainingRows(table, LABELS, micro_batch_tokens),
+        schedule.Schedule.of(of, len(table)),
         of,
-        micro_batch_tokens,
         accelerator,
         record,
-        lambda step, line: log.append({"step": step} | line),
-        evaluated.append,
-        lambda step, scored: step == until,
+        loop.Callbacks(
+            log=lambda step, line: log.append({"step": step} | line),
+            validate=evaluated.append,
+            after_step=lambda step, scored: step == until,
+        ),
     )
     return classifier, log, record, evaluated
 
@@ -92,7 +93,7 @@ def textbook(encoder, of):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = optimizer_module.learning_rate(
+            group["lr"] = schedule.learning_rate(
                 step, of.train.epochs * per_epoch, per_epoch, of.optim
             )
         optimizer.step()
@@ -143,9 +144,9 @@ def test_the_same_recipe_twice_gives_the_same_weights(encoder):
     assert distance(*models) == 0
 
 
-def test_rates_and_clipping_by_layer(encoder):
-    """One step of plain descent by hand: each block clipped by itself, each at its own rate."""
-    scaled = {"head_scale": 5.0, "layer_decay": 0.5, "clip": "block", "max_grad_norm": 0.02}
+def test_rates_by_layer_and_clipping(encoder):
+    """One step of plain descent by hand: the whole gradient clipped, each layer at its own rate."""
+    scaled = {"head_scale": 5.0, "layer_decay": 0.5, "max_grad_norm": 0.02}
     of = choices(optim={"momentum": 0.0, "warmup": 0.0, **scaled}, train={"max_steps": 1})
     of = of.model_copy(update={"model": schema.Model(freeze="none", head_init="normal")})
     before, table = build(encoder, of)
@@ -153,32 +154,29 @@ def test_rates_and_clipping_by_layer(encoder):
     rows = micro_batches.step_rows(micro_batches.epoch_order(len(TEXTS), 0, 0), 4, 0)
     logits = before(**table.batch(rows, torch.device("cpu"))).logits
     F.cross_entropy(logits, torch.from_numpy(LABELS[rows])).backward()
-    after = train(encoder, of, 10**6)[0].state_dict()
+    trained = {n: p for n, p in before.named_parameters() if p.grad is not None}
+    norm = float(torch.stack([p.grad.norm() for p in trained.values()]).norm())
+    assert norm > 0.02  # else nothing would be clipped
+    model, [line], record, _ = train(encoder, of, 10**6)
+    assert line["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert (line["clipped"], record.clipped) == (1.0, 1)
     scales = {"classifier": 5.0, "layer.1": 1.0, "layer.0": 0.5, "embeddings": 0.25}
-    seen = 0
+    seen, after = 0, model.state_dict()
     for block, scale in scales.items():
-        part = {n: p for n, p in before.named_parameters() if block in n and p.grad is not None}
-        norm = torch.stack([p.grad.norm() for p in part.values()]).norm()
+        part = {n: p for n, p in trained.items() if block in n}
         for name, p in part.items():
-            expected = p - 0.1 * scale * p.grad * min(1.0, 0.02 / (float(norm) + 1e-6))
+            expected = p - 0.1 * scale * p.grad * 0.02 / (norm + 1e-6)
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-7)
         seen += len(part)
-    assert seen == sum(p.grad is not None for p in before.parameters())
+    assert seen == len(trained)
 
 
-def test_clipped_by_block_counts_what_is_clipped(encoder, monkeypatch):
-    """The whole model's gradient is longer than any block's, and held to nothing."""
-    scaled = {"clip": "block", "max_grad_norm": 0.9, "lr": 0.001}
-    of = choices(optim=scaled, train={"epochs": 4})
-    of = of.model_copy(update={"model": schema.Model(freeze="none", head_init="normal")})
-    longest, clip = [], optimizer_module.clip_blocks
-    monkeypatch.setattr(
-        optimizer_module, "clip_blocks", lambda *a: longest.append(clip(*a)) or longest[-1]
-    )
+def test_the_log_counts_what_is_clipped(encoder):
+    of = choices(optim={"max_grad_norm": 0.9, "lr": 0.001}, train={"epochs": 4})
     _, log, record, _ = train(encoder, of, 10**6)
-    assert record.clipped == sum(float(norm) > 0.9 for norm in longest)
-    assert all(line["grad_norm"] > float(norm) for line, norm in zip(log, longest, strict=True))
-    assert record.clipped < sum(line["grad_norm"] > 0.9 for line in log)
+    norms = [line["grad_norm"] for line in log]
+    assert min(norms) < 0.9 < max(norms)
+    assert record.clipped == sum(norm > 0.9 for norm in norms)
 
 
 def test_evaluations_and_log_lines(encoder):

@@ -74,11 +74,6 @@ def test_where_nothing_is_learnt_the_default_stays():
     assert len(found.rates) == len(found.losses) == 3
 
 
-def test_a_file_from_before_stages_had_tests(tmp_path):
-    (tmp_path / lr_finder.FILE).write_text('{"rate": 0.1}')
-    assert lr_finder.read_range_tests(tmp_path) == [{"stage": 1, "rate": 0.1}]
-
-
 def test_a_run_begins_as_if_nothing_had_been_tried(here):
     """Dropout, momentum and all: bit by bit the run that was told the rate."""
     run_here("run.dir=auto", *AUTO)

@@ -1,49 +1,11 @@
-"""The schedule as a pure function, and which parameters decay."""
-
-import math
+"""Which parameters decay, and how fast the head learns."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from finetune.config.schema import Optim
 from finetune.training import optimizer
-
-
-def rates(steps, per_epoch, **choices):
-    of = Optim(**{"lr": 1.0, **choices})
-    return [optimizer.learning_rate(step, steps, per_epoch, of) for step in range(steps)]
-
-
-def test_linear_decay_by_hand():
-    assert rates(5, 5, warmup=0.0) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
-    assert rates(6, 6, warmup=0.3) == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
-
-
-def test_each_schedule():
-    assert rates(4, 4, warmup=0.0, schedule="constant") == [1, 1, 1, 1]
-    cosine = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
-    assert rates(4, 4, warmup=0.0, schedule="cosine") == pytest.approx(cosine)
-    assert rates(6, 2, warmup=0.0, every="epoch") == pytest.approx(
-        [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3]
-    )
-
-
-@given(
-    st.integers(1, 500),
-    st.integers(1, 100),
-    st.floats(0, 0.99),
-    st.sampled_from(["linear", "cosine", "constant"]),
-    st.sampled_from(["step", "epoch"]),
-)
-def test_rates_rise_then_fall_and_every_step_learns(steps, per_epoch, warmup, schedule, every):
-    found = rates(steps, per_epoch, warmup=warmup, schedule=schedule, every=every)
-    peak = found.index(max(found))
-    assert all(0 < rate <= 1 for rate in found)
-    assert found[: peak + 1] == sorted(found[: peak + 1])
-    assert found[peak:] == sorted(found[peak:], reverse=True)
 
 
 def test_decay_spares_biases_and_norms():

@@ -1,0 +1,61 @@
+"""This process of a run: its machine's plan, the one `Accelerator`, signals, the folder's lock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from accelerate import Accelerator
+
+from finetune.compute.accelerator import start_accelerator
+from finetune.compute.hardware_plan import Hardware
+from finetune.config.schema import Recipe
+from finetune.runtime.cost_meter import CostMeter
+from finetune.runtime.distributed import run_on_main, run_on_main_first
+from finetune.runtime.folder_lock import FolderLock
+from finetune.runtime.signals import SignalListener
+from finetune.training import trackers
+from finetune.training.checkpoint import CheckpointReader
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class RunEnvironment:
+    """What a run has before it knows its data.
+
+    Attributes:
+        started: local time.
+        plan: precision, attention and micro-batches that suit this machine.
+        listener: hears signals.
+        lock: keeps the run's folder from other processes, for as long as this lives.
+        checkpoints: reads each checkpoint once.
+    """
+
+    started: datetime
+    meter: CostMeter
+    plan: Hardware
+    accelerator: Accelerator
+    listener: SignalListener
+    lock: FolderLock = field(default_factory=FolderLock)
+    checkpoints: CheckpointReader = field(default_factory=CheckpointReader)
+
+    @classmethod
+    def start(cls, recipe: Recipe, listener: SignalListener) -> "RunEnvironment":
+        """Join the other processes, where a launcher started several.
+
+        Raises:
+            InputError: where the machine, or what is installed, cannot do what the recipe asks for.
+        """
+        started, meter = datetime.now().astimezone(), CostMeter()
+        trackers.validate_trackers(recipe.run.trackers)
+        plan, accelerator = start_accelerator(recipe)
+        return cls(started, meter, plan, accelerator, listener)
+
+    def on_main(self, call: Callable[[], Result]) -> Result:
+        """`call()` on the main process; its result, or what it refuses, on all."""
+        return run_on_main(self.accelerator, call)
+
+    def on_main_first(self, call: Callable[[], Result]) -> Result:
+        """`call()` on the main process, which may fill a cache, then on the others."""
+        return run_on_main_first(self.accelerator, call)
