@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.data.formats.source import ReadProgress
 from finetune.inference import inputs
-from finetune.inference.records import RequestedColumns
-from finetune.inference.row_streams import ReadProgress, read_records
+from finetune.inference.records import RequestedColumns, read_records
 from finetune.runtime import console
 
 SCRIPT = Path(__file__).with_name("predict.py")

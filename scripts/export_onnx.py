@@ -52,10 +52,10 @@ def export(known: argparse.Namespace) -> None:
         raise InputError(f"{error.name} is not installed; pip install -e '.[onnx]'") from None
     import numpy as np
 
+    from finetune.data.formats.source import ReadProgress
     from finetune.inference import inputs, onnx_export
     from finetune.inference.classifier import Classifier, find_model
-    from finetune.inference.records import RequestedColumns
-    from finetune.inference.row_streams import ReadProgress, read_records
+    from finetune.inference.records import RequestedColumns, read_records
     from finetune.runtime.errors import Collected
 
     problems = Collected()

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from finetune.config import loader
-from finetune.data import files, prepare, sources
-from finetune.data.rows import ColumnSpec
+from finetune.data import prepare, read_rows, sources
+from finetune.data.columns import ColumnSpec
 from finetune.evaluation import label_errors
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
@@ -42,13 +42,13 @@ def main() -> int:
         truth = {}
         if known.truth is not None:
             wanted = ColumnSpec(choices.data.columns(), choices.data.label, needs_label=True)
-            right = files.read_file(known.truth, wanted)
+            right = read_rows.read_file(known.truth, wanted)
             numbers = {
-                right.places.within(i): str(label) for i, label in enumerate(right.labels or ())
+                right.places.short(i): str(label) for i, label in enumerate(right.labels or ())
             }
             for split in splits:
                 for i in range(len(split)):
-                    place, within = split.places.place(i), split.places.within(i)
+                    place, within = split.places.place(i), split.places.short(i)
                     if within not in numbers:
                         raise InputError(f"--truth: {known.truth} has no {within}, as {place} is")
                     truth[place] = numbers[within]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finetune.config import schema
 from finetune.data.corpus import Corpus, Finding, Split, class_counts
 from finetune.data.overlap import Alike, Matches
-from finetune.data.rows import Likened, Places
+from finetune.data.places import PairPlaces, Places
 from finetune.data.text_store import Texts
 from finetune.runtime.errors import InputError, shorten
 
@@ -173,7 +173,7 @@ def _in_texts(corpus: Corpus, whole: Mapping[str, Sequence[str]]) -> Iterator[Fi
             places = split.places.take(np.array(found))
             if kind == "broken character":
                 for others in told:
-                    places = places.but(others)
+                    places = places.without(others)
             if len(places):
                 yield Finding(kind, split.name, len(places), places, "kept")
 
@@ -204,9 +204,9 @@ def _clash(found: Matches, of: Split, within: Split) -> NDArray[np.bool_]:
     return np.asarray(other.any(axis=1) if other.ndim == 2 else other)
 
 
-def _likened(found: Matches, of: Split, within: Split) -> Likened:
+def _likened(found: Matches, of: Split, within: Split) -> PairPlaces:
     ones, others = of.places.take(found.rows), within.places.take(found.others)
-    return Likened(ones, others, found.overlaps)
+    return PairPlaces(ones, others, found.overlaps)
 
 
 def _rows(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.data.rows import Places
+from finetune.data.places import Places
 from finetune.data.text_store import Pairs, Texts
 
 SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding

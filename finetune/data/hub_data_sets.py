@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune.config import schema
-from finetune.data.files import AT_ONCE
+from finetune.data.columns import ColumnSpec
+from finetune.data.formats.source import DataSource
 from finetune.data.local_paths import resolve_local_path
-from finetune.data.rows import ColumnSpec, Rows, table_rows
+from finetune.data.read_rows import read_rows
+from finetune.data.rows import Rows
 from finetune.runtime.errors import InputError
 
 
@@ -69,28 +71,14 @@ def hub_tables(data: schema.Data) -> dict[str, Any]:
     return _by_split(loaded)
 
 
-def _by_split(found: Any) -> dict[str, Any]:
-    splits = found if isinstance(found, dict) else {"train": found}
+def _by_split(loaded: Any) -> dict[str, Any]:
+    splits = loaded if isinstance(loaded, dict) else {"train": loaded}
     return {str(name): split for name, split in splits.items()}
 
 
 def dataset_reader(dataset: Any, where: str, name: str) -> Callable[[ColumnSpec], Rows]:
-    """Reads one split's table; `where` it stands is for messages, `name` for the places of rows."""
-
-    def read(wanted: ColumnSpec) -> Rows:
-        import datasets
-
-        columns = [name for name in wanted.columns() if name in dataset.column_names]
-        feature = dataset.features.get(wanted.labels()[0])
-        feature = getattr(feature, "feature", feature)  # of a list of labels
-        names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-        if {column for _, column in wanted.asked()} <= {*columns}:
-            tables = dataset.select_columns(columns).with_format("arrow").iter(AT_ONCE)
-        else:
-            tables, columns = (), dataset.column_names  # they make the message
-        return table_rows(tables, columns, where, name, wanted, names)
-
-    return read
+    """Reads one split's table; messages begin with `where`, places of rows with `name`."""
+    return lambda spec: read_rows(DataSource(where, "table", table=dataset), name, spec)
 
 
 def _hub_problem(data: schema.Data, error: Exception) -> str:

@@ -13,7 +13,7 @@ SHOWN = 3  # cells named in a message
 YES_OR_NO = {"1": True, "true": True, "0": False, "false": False}
 
 
-def sets_of(
+def split_label_cells(
     cells: Sequence[Any],
     label: str | tuple[str, ...],
     separator: str | None,
@@ -30,10 +30,10 @@ def sets_of(
     wrong: list[str] = []
     for i, cell in enumerate(cells):
         if isinstance(label, str):
-            found, problem = _of_cell(cell, separator)
+            labels, problem = _labels_of_cell(cell, separator)
         else:
-            found, problem = _of_columns(cell, label)
-        sets.append(found)
+            labels, problem = _labels_of_columns(cell, label)
+        sets.append(labels)
         if problem is not None:
             wrong.append(f"{problem} at {place(i)}")
     if not wrong:
@@ -48,20 +48,20 @@ def sets_of(
     return sets, [f"{expected}, got {shorten(wrong, SHOWN)}"]
 
 
-def _of_columns(cell: tuple[Any, ...], columns: Sequence[str]) -> tuple[Any, str | None]:
+def _labels_of_columns(cell: tuple[Any, ...], columns: Sequence[str]) -> tuple[Any, str | None]:
     if any(value is None for value in cell):
         return None, None
     chosen = []
     for name, value in zip(columns, cell, strict=True):
-        said = YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else value
-        if said is None or said not in (0, 1):
+        is_set = YES_OR_NO.get(value.strip().lower()) if isinstance(value, str) else value
+        if is_set is None or is_set not in (0, 1):
             return (), f"{value!r} in '{name}'"
-        if said:
+        if is_set:
             chosen.append(name)
     return tuple(chosen), None
 
 
-def _of_cell(cell: Any, separator: str | None) -> tuple[Any, str | None]:
+def _labels_of_cell(cell: Any, separator: str | None) -> tuple[Any, str | None]:
     if cell is None:
         return None, None
     if separator is not None:

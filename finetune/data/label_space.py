@@ -10,7 +10,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.rows import Label, Rows, natural_order
+from finetune.data.cells import natural_order
+from finetune.data.rows import Label, Rows
 from finetune.runtime.errors import InputError, shorten
 
 BOOLEANS = ("false", "true")
@@ -118,7 +119,7 @@ def name_label_sets(
             texts=rows.texts.take([]),
             labels=[label for labels in sets for label in labels],
             places=rows.places.take(owners[role]),
-            several=False,
+            multi_label=False,
         )
     kept = set(train_rows.tolist())
     train = np.array([k for k, own in enumerate(owners["train"]) if own in kept], dtype=np.int64)

@@ -10,8 +10,8 @@ import os
 import re
 from pathlib import Path
 
-from finetune.data.files import suffix_of
-from finetune.data.rows import natural_order
+from finetune.data.cells import natural_order
+from finetune.data.formats.registry import suffix_of
 from finetune.runtime.errors import InputError, closest_match, shorten
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

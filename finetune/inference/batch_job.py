@@ -21,13 +21,13 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from finetune.compute import hardware_plan
+from finetune.data.formats.source import DataSource
 from finetune.inference import inputs, outputs
 from finetune.inference.chunks import WINDOW, Chunk, Pace, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier, find_model
 from finetune.inference.inputs import InputSpec
 from finetune.inference.outputs import Columns
 from finetune.inference.records import RequestedColumns
-from finetune.inference.row_streams import InputItem
 from finetune.inference.shards import Footer, ShardStore
 from finetune.runtime import console
 from finetune.runtime.distributed import run_on_main, run_on_main_first
@@ -95,7 +95,7 @@ def run_job(choices: JobOptions) -> JobSummary | None:
         )
     with problems.within():
         find_model(choices.model)
-    items: list[InputItem] = []
+    items: list[DataSource] = []
     with problems.within():
         items = run_on_main_first(accelerator, lambda: inputs.find_inputs(choices.where))
     problems += _overwritten(choices, items)
@@ -109,7 +109,7 @@ def run_job(choices: JobOptions) -> JobSummary | None:
         if not parts.folder.exists():
             return None
     classifier = run_on_main_first(accelerator, lambda: _classifier(choices, accelerator))
-    asked = replace(asked, wanted=classifier.reading.wanted())
+    asked = replace(asked, spec=classifier.reading.wanted())
     if not choices.text:
         asked = replace(asked, texts=classifier.columns, option="the model's")
     if asked.id is None and all(item.kind == "document" for item in items):
@@ -141,7 +141,7 @@ def run_job(choices: JobOptions) -> JobSummary | None:
 
 def _compute(
     choices: JobOptions,
-    items: Sequence[InputItem],
+    items: Sequence[DataSource],
     asked: RequestedColumns,
     names: Sequence[str],
     classifier: Classifier,
@@ -299,7 +299,7 @@ def _check_file(file: Path | None) -> None:
         raise InputError(f"{file}: expected a file, found a folder")
 
 
-def _overwritten(choices: JobOptions, items: Sequence[InputItem]) -> Iterator[str]:
+def _overwritten(choices: JobOptions, items: Sequence[DataSource]) -> Iterator[str]:
     """What would be lost if the output were written."""
     read = {item.path.resolve() for item in items if item.path is not None}
     for option, file in (("--output", choices.out), ("--errors", choices.errors)):
@@ -328,7 +328,7 @@ def _classifier(choices: JobOptions, accelerator: Accelerator) -> Classifier:
 
 def _say_start(
     choices: JobOptions,
-    items: Sequence[InputItem],
+    items: Sequence[DataSource],
     classifier: Classifier,
     accelerator: Accelerator,
 ) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from finetune.inference.records import Record, RequestedColumns
-from finetune.inference.row_streams import InputItem, ReadProgress, read_records
+from finetune.data.formats.source import DataSource, ReadProgress
+from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.runtime import console
 
 Thing = TypeVar("Thing")
@@ -50,7 +50,7 @@ class Chunk:
         return digest.hexdigest()
 
 
-def read_chunks(items: Sequence[InputItem], asked: RequestedColumns, most: int) -> Iterator[Chunk]:
+def read_chunks(items: Sequence[DataSource], asked: RequestedColumns, most: int) -> Iterator[Chunk]:
     """The rows of all items in windows: the same ones each time, so that a job can be taken up."""
     rows: list[Record] = []
     index, first, characters = 0, 1, 0

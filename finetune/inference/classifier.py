@@ -76,7 +76,7 @@ class Classifier:
             self.rules = DecisionRules.of(config, self.reading, folder)
             self.engine = engines.torch_engine(model, device, precision, threads, tokens)
         self.labels = self.rules.labels
-        self.columns = self.reading.wanted().texts()
+        self.columns = self.reading.wanted().text_columns()
         self.identity = self._identity()
 
     def __call__(self, documents: Sequence[Document], probabilities: bool = False) -> list[Answer]:
@@ -96,7 +96,9 @@ class Classifier:
         """
         if isinstance(documents, str):
             documents = [documents]
-        check = RecordMaker("documents", RequestedColumns(self.columns, self.reading.wanted())).of
+        check = RecordMaker(
+            "documents", RequestedColumns(self.columns, self.reading.wanted())
+        ).from_cells
         named = [
             {self.columns[0]: row} if isinstance(row, str) and len(self.columns) == 1 else row
             for row in documents

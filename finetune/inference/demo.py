@@ -80,9 +80,9 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     """
     rules, columns = classifier.rules, classifier.columns
     cells = dict(zip(columns, texts, strict=True))
-    row = RecordMaker("this page", RequestedColumns(columns, classifier.reading.wanted())).of(
-        "document", 1, cells
-    )
+    row = RecordMaker(
+        "this page", RequestedColumns(columns, classifier.reading.wanted())
+    ).from_cells("document", 1, cells)
     if row.error is not None:
         raise InputError(row.error)
     table = classifier.encode([row])

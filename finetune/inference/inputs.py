@@ -1,27 +1,36 @@
 """INPUT of a prediction → the files, pipes or tables whose rows follow each other.
 
-    find(Where("news/*.jsonl.gz"))    # a file, a folder, a glob, a Hub data set, or "-"
-    check(items, asked)               # columns that are not there, before the model loads
+    find_inputs(InputSpec("news/*.jsonl.gz"))  # a file, folder, glob, Hub data set, or "-"
+    check_inputs(sources, requested)           # columns that are missing, before the model loads
 
-How the rows of one of them are read stands in `row_streams.py`.
+How rows are parsed stands in `data/formats/`, how they become records in `records.py`.
 """
 
 import glob
 import re
 import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from finetune.data.files import SUFFIXES, stem_of, suffix_of
+from finetune.data.cells import natural_order
+from finetune.data.columns import find_column_problems
+from finetune.data.formats.registry import (
+    FORMATS,
+    KIND_OF,
+    SUFFIXES,
+    peek_columns,
+    stem_of,
+    suffix_of,
+)
+from finetune.data.formats.source import DataSource
 from finetune.data.hub_data_sets import load_tables
 from finetune.data.local_paths import resolve_local_path
-from finetune.data.rows import natural_order
 from finetune.data.sources import SHARD
 from finetune.inference.records import RequestedColumns
-from finetune.inference.row_streams import FORMATS, InputItem, Kind, columns_of, kind_of_pipe
-from finetune.runtime.errors import InputError, closest_match, did_you_mean, shorten
+from finetune.runtime.errors import InputError, did_you_mean, shorten
 
 Txt = Literal["lines", "documents"]
 
@@ -45,18 +54,20 @@ class InputSpec:
     txt: Txt | None = None
 
 
-def find_inputs(where: InputSpec) -> list[InputItem]:
+def find_inputs(where: InputSpec) -> list[DataSource]:
     """What is to be read, in order.
 
     Raises:
         InputError: where nothing of the kind is there.
     """
     if where.source == "-":
-        kind = FORMATS[where.format] if where.format else kind_of_pipe()
-        if kind == "parquet":
-            raise InputError("-: a Parquet file is read from its end, which a pipe has last; "
-                             "write it to a file first")  # fmt: skip
-        return [InputItem("standard input", kind)]
+        kind = _kind_of(where.format) if where.format else _guess_kind_of_pipe()
+        if not FORMATS[kind].streams:
+            raise InputError(
+                f"-: a {kind} file is read from its end, which a pipe has last; write it to a file "
+                "first"
+            )
+        return [DataSource("standard input", kind)]
     if glob.has_magic(where.source) and not Path(where.source).exists():
         # Not Path.glob, which knows no absolute patterns.
         pattern = str(Path(where.source).expanduser())
@@ -64,61 +75,52 @@ def find_inputs(where: InputSpec) -> list[InputItem]:
         paths = [path for path in paths if path.is_file()]
         if not paths:
             raise InputError(f"{where.source}: no file is called so")
-        return _of_files(where.source, paths, where, txt="documents")
+        return _from_files(where.source, paths, where, txt="documents")
     path = resolve_local_path(where.source, "INPUT")
     if path is None:
-        return _tables(where)
+        return _from_tables(where)
     if path.is_dir():
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            return _tables(where)
-        inside = [file for file in path.rglob("*") if file.is_file() and not _hidden(file, path)]
-        return _of_files(str(path), inside, where, txt="documents")
+            return _from_tables(where)
+        inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
+        return _from_files(str(path), inside, where, txt="documents")
     if not (path.is_file() or stat.S_ISFIFO(path.stat().st_mode)):
         raise InputError(f"{path}: neither a file nor a folder")
-    return _of_files(str(path), [path], where, txt="lines")
+    return _from_files(str(path), [path], where, txt="lines")
 
 
-def check_inputs(items: Sequence[InputItem], asked: RequestedColumns) -> None:
+def check_inputs(sources: Sequence[DataSource], requested: RequestedColumns) -> None:
     """Look at what the files say of themselves at their beginning.
 
     Raises:
         InputError: for each file that cannot be read, or lacks a column that is asked for.
     """
     problems: list[str] = []
-    for item in items:
+    for source in sources:
         try:
-            found = columns_of(item)
+            columns = peek_columns(source, requested.all_columns())
         except InputError as error:
             problems += error.problems
             continue
-        if item.kind in ("txt", "document"):
-            if asked.keep:
-                problems.append(f"{item.name}: a .txt file has no columns ({asked.kept})")
-            if len(asked.texts) > 1:
+        if not FORMATS[source.kind].has_columns:
+            if requested.keep:
+                problems.append(f"{source.name}: a .txt file has no columns ({requested.kept})")
+            if len(requested.texts) > 1:
                 problems.append(
-                    f"{item.name}: a .txt file has no columns, and the model reads several: "
-                    f"{', '.join(asked.texts)}"
+                    f"{source.name}: a .txt file has no columns, and the model reads several: "
+                    f"{', '.join(requested.texts)}"
                 )
-        if found is None:
-            continue
-        for option, column in asked.named():
-            if column in found:
-                continue
-            names = shorten([f"'{name}'" for name in found], 10)
-            guess = closest_match(column, found)
-            hint = f"; did you mean '{guess}'?" if guess is not None else ""
-            problems.append(
-                f"{item.name}: no column '{column}' ({option}){hint} (columns: {names})"
-            )
+        if columns is not None:
+            problems += find_column_problems(source.name, columns, requested.required())
     if problems:
         raise InputError(problems)
 
 
-def _of_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) -> list[InputItem]:
+def _from_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) -> list[DataSource]:
     """The data files among some, in natural order."""
     txt = where.txt or txt
     if where.format is not None:
-        return [_item(path, FORMATS[where.format], txt) for path in _sorted(paths)]
+        return [_make_source(path, _kind_of(where.format), txt) for path in _sorted(paths)]
     data = [path for path in _sorted(paths) if suffix_of(path)]
     if not data:
         found = shorten([path.name for path in _sorted(paths)], 5) or "no file"
@@ -135,14 +137,26 @@ def _of_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) -> l
                 f"{name}: --split: no file is called '{where.split}'"
                 f"{did_you_mean(where.split, names, 'there are')}"
             )
-    kinds: dict[str, Kind] = {suffix: FORMATS[suffix[1:]] for suffix in SUFFIXES}
-    return [_item(path, kinds[suffix_of(path)], txt) for path in data]
+    return [_make_source(path, KIND_OF[suffix_of(path)], txt) for path in data]
 
 
-def _item(path: Path, kind: Kind, txt: Txt) -> InputItem:
+def _make_source(path: Path, kind: str, txt: Txt) -> DataSource:
     if kind == "txt" and txt == "documents":
         kind = "document"
-    return InputItem(str(path), kind, path=path)
+    return DataSource(str(path), kind, path=path)
+
+
+def _kind_of(word: str) -> str:
+    """The key of `FORMATS` that --format means: "ndjson" is "jsonl"."""
+    return word if word in FORMATS else KIND_OF[f".{word}"]
+
+
+def _guess_kind_of_pipe() -> str:
+    """Whether standard input begins like JSON; else its lines are documents."""
+    head = sys.stdin.buffer.peek(1)[:99] if hasattr(sys.stdin.buffer, "peek") else b""
+    if re.match(rb"\s*\[\s*\{", head):
+        return "json"
+    return "jsonl" if head.startswith(b"{") else "txt"
 
 
 def _split_of(path: Path) -> str:
@@ -154,12 +168,12 @@ def _sorted(paths: Sequence[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: [natural_order(part) for part in path.parts])
 
 
-def _hidden(file: Path, folder: Path) -> bool:
+def _is_hidden(file: Path, folder: Path) -> bool:
     """Of files that systems and tools leave beside data: `.DS_Store`, `__MACOSX`, `_SUCCESS`."""
     return any(re.match(r"\.|__|_SUCCESS", part) for part in file.relative_to(folder).parts)
 
 
-def _tables(where: InputSpec) -> list[InputItem]:
+def _from_tables(where: InputSpec) -> list[DataSource]:
     splits: dict[str, Any] = load_tables(where.source, where.config)
     if where.split is None and len(splits) > 1:
         raise InputError(
@@ -171,4 +185,4 @@ def _tables(where: InputSpec) -> list[InputItem]:
             f"INPUT: '{where.source}' has no split '{name}' (--split)"
             f"{did_you_mean(name, list(splits), 'it has')}"
         )
-    return [InputItem(f"{where.source} {name}", "table", table=splits[name])]
+    return [DataSource(f"{where.source} {name}", "table", table=splits[name])]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink
 
-from finetune.data.rows import column_values
+from finetune.data.cells import arrow_values
 
 
 class OrderedSink(BlockBasedFileDatasink):
@@ -67,11 +67,11 @@ class RayClassifier:
 
         maker = RecordMaker("the batch", self.asked)  # of which file it is, Ray does not say
         columns = [
-            column_values(batch.column(name)) if name in batch.column_names else None
+            arrow_values(batch.column(name)) if name in batch.column_names else None
             for name in self.asked.texts
         ]
         rows = [
-            maker.of(
+            maker.from_cells(
                 "row",
                 number + 1,
                 {

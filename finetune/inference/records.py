@@ -1,15 +1,22 @@
 """A row's cells → a `Record`: what makes up its document, and what is wrong with it.
 
-The same for every format, so that a row is refused for the same reasons wherever it stands.
+The same for every format, so that a row is refused for the same reasons wherever it stands. A row
+that is not right (bytes that are not UTF-8, a missing value, a wrong type, a broken line) is a
+`Record` too, whose `error` says what is wrong and where; it stops nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from finetune.data.rows import ColumnSpec, describe_value
+from finetune.data.cells import describe_value
+from finetune.data.columns import ColumnSpec, find_column_problems
+from finetune.data.formats.file_row import RowProblem
+from finetune.data.formats.registry import open_rows
+from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.text_store import SURROGATES, replace_surrogates
+from finetune.runtime.errors import InputError
 
 MISSING = object()
 TEXT = ColumnSpec(("text",), "")
@@ -20,15 +27,15 @@ class RequestedColumns:
     """The columns to read.
 
     Attributes:
-        texts: what the data calls the columns of `wanted.texts()`.
-        wanted: how they make up a document: the text, and perhaps the second text of a pair.
+        texts: what the data calls the text columns of `spec`.
+        spec: how they make up a document: the text, and perhaps the second text of a pair.
         option: what names them, for messages.
         id, keep: those that go to the output as they are.
         kept: what names the columns of `keep`, for messages.
     """
 
     texts: tuple[str, ...]
-    wanted: ColumnSpec = TEXT
+    spec: ColumnSpec = TEXT
     option: str = "--text"
     id: str | None = None
     keep: tuple[str, ...] = ()
@@ -36,10 +43,15 @@ class RequestedColumns:
 
     @property
     def beside(self) -> tuple[str, ...]:
+        """Those that go to the output as they are."""
         return ((self.id,) if self.id is not None else ()) + self.keep
 
-    def named(self) -> list[tuple[str, str]]:
-        """Each column with the option that asks for it."""
+    def all_columns(self) -> tuple[str, ...]:
+        """Those of texts, then those that go to the output."""
+        return (*self.texts, *self.beside)
+
+    def required(self) -> list[tuple[str, str]]:
+        """Each column after the option that asks for it."""
         pairs = [(self.option, column) for column in self.texts]
         pairs += [("--id", self.id)] if self.id is not None else []
         return pairs + [(self.kept, column) for column in self.keep]
@@ -50,7 +62,7 @@ class Record(NamedTuple):
 
     Attributes:
         texts: its document, and of a pair the second text; none where something is wrong.
-        beside: what goes beside its answer.
+        beside: what goes to the output beside its prediction.
         error: what is wrong with it.
     """
 
@@ -59,55 +71,84 @@ class Record(NamedTuple):
     error: str | None = None
 
 
+def read_records(
+    source: DataSource, requested: RequestedColumns, progress: ReadProgress
+) -> Iterator[Record]:
+    """The rows of one source, in its order, however many there are.
+
+    Raises:
+        InputError: for what is wrong with the source as a whole, be it in its middle.
+    """
+    make = RecordMaker(source.name, requested)
+    with open_rows(source, requested.all_columns(), progress) as reader:
+        if reader.columns is not None:  # of a pipe, nobody could look at them before
+            problems = find_column_problems(source.name, reader.columns, requested.required())
+            if problems:
+                raise InputError(problems)
+        for unit, number, row in reader.rows():
+            if isinstance(row, str):
+                place = f"{source.name}: {unit} {number}" if unit else source.name
+                yield make.from_text(row, place)
+            elif isinstance(row, RowProblem):
+                yield make.refuse(unit, number, row)
+            else:
+                yield make.from_cells(unit, number, row)
+
+
 class RecordMaker:
-    """Cells → `Record`, with whatever is wrong with them said."""
+    """Cells → `Record`, with whatever is wrong with them described."""
 
-    def __init__(self, name: str, asked: RequestedColumns) -> None:
-        self.name, self.asked = name, asked
-        self.nothing: tuple[Any, ...] = (None,) * len(asked.beside)
+    def __init__(self, name: str, requested: RequestedColumns) -> None:
+        self.name, self.requested = name, requested
+        self._no_values: tuple[Any, ...] = (None,) * len(requested.beside)
 
-    def of(self, unit: str, number: int, cells: Mapping[str, Any]) -> Record:
-        wanted, columns = self.asked.wanted, self.asked.texts
-        many = len(wanted.text)
+    def from_cells(self, unit: str, number: int, cells: Mapping[str, Any]) -> Record:
+        """Of a row with columns."""
+        spec, columns = self.requested.spec, self.requested.texts
+        count = len(spec.text)
         texts = [cells.get(column, MISSING) for column in columns]
-        beside = tuple([_plain(cells.get(column)) for column in self.asked.beside])
-        if many > 1 and any(isinstance(text, str) for text in texts[:many]):
+        beside = tuple([_to_json_value(cells.get(column)) for column in self.requested.beside])
+        if count > 1 and any(isinstance(text, str) for text in texts[:count]):
             # A document goes without one of several columns, in training too.
-            texts[:many] = ["" if text in (None, MISSING) else text for text in texts[:many]]
-        wrong = [
-            f"'{column}' {why}"
+            texts[:count] = ["" if text in (None, MISSING) else text for text in texts[:count]]
+        problems = [
+            f"'{column}' {problem}"
             for column, text in zip(columns, texts, strict=True)
-            if (why := _wrong(text)) is not None
+            if (problem := _describe_problem(text)) is not None
         ]
-        if not wrong:
-            found = [wanted.joined(texts[:many]) or "", *texts[many:]]
-            # Not the joined text, in which a template's own words stand.
-            wrong += [] if any(map(str.strip, texts[:many])) else [_empty(columns[:many])]
-            wrong += [_empty(columns[many:])] if texts[many:] and not found[1].strip() else []
-        if wrong:
-            return Record((), beside, f"{self.name}: {unit} {number}: {'; '.join(wrong)}")
-        return Record(tuple(found), beside)
+        document: tuple[str, ...] = ()
+        if not problems:
+            document = (spec.join_texts(texts[:count]) or "", *texts[count:])
+            if not any(map(str.strip, texts[:count])):  # of the cells: a template has words too
+                problems.append(_describe_empty(columns[:count]))
+            if texts[count:] and not document[1].strip():
+                problems.append(_describe_empty(columns[count:]))
+        if problems:
+            return Record((), beside, f"{self.name}: {unit} {number}: {'; '.join(problems)}")
+        return Record(document, beside)
 
-    def of_text(self, unit: str, text: str, place: str) -> Record:
-        """Of what has no columns."""
-        why = _wrong(text) or (None if text.strip() else "is empty")
-        beside = self.nothing
-        if self.asked.id is not None:
+    def from_text(self, text: str, place: str) -> Record:
+        """Of a text without columns."""
+        problem = _describe_problem(text) or (None if text.strip() else "is empty")
+        beside = self._no_values
+        if self.requested.id is not None:
             beside = (place, *beside[1:])
-        if why is not None:
-            return Record((), beside, f"{place}: the text {why}")
-        return Record((self.asked.wanted.joined((text,)) or "",), beside)
+        if problem is not None:
+            return Record((), beside, f"{place}: the text {problem}")
+        return Record((self.requested.spec.join_texts((text,)) or "",), beside)
 
-    def broken(self, unit: str, number: int, why: str) -> Record:
-        return Record((), self.nothing, f"{self.name}: {unit} {number}: {why}")
+    def refuse(self, unit: str, number: int, problem: RowProblem) -> Record:
+        """Of a row that could not be read."""
+        error = f"expected {problem.expected}, got {problem.got}"
+        return Record((), self._no_values, f"{self.name}: {unit} {number}: {error}")
 
 
-def _empty(columns: Sequence[str]) -> str:
+def _describe_empty(columns: Sequence[str]) -> str:
     names = "' and '".join(columns)
     return f"'{names}' {'are' if len(columns) > 1 else 'is'} empty"
 
 
-def _wrong(text: object) -> str | None:
+def _describe_problem(text: object) -> str | None:
     if text is MISSING:
         return "is missing"
     if text is None:
@@ -119,7 +160,7 @@ def _wrong(text: object) -> str | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """A kept value as JSON has it: what it has no word for stands as text."""
     if value is None or isinstance(value, (bool, int)):
         return value

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from finetune.config import schema
-from finetune.data.rows import ColumnSpec
+from finetune.data.columns import ColumnSpec
 from finetune.runtime.errors import InputError
 from finetune.tokenization import token_table
 

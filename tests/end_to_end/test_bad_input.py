@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from transformers import AutoConfig, AutoModel
 
 from finetune import run
-from finetune.data.files import SUFFIXES
+from finetune.data.formats.registry import SUFFIXES
 from tests.support.tiny import HIDDEN, LAYERS, POSITIONS, WORDS, tiny_encoder, tiny_tokenizer
 
 RUN = Path(run.__file__)
@@ -357,20 +357,19 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         pytest.param(
             {"data/train.csv": None,
              "data/train.jsonl": '{"text": "a", "label": "b"}\n{"text": "c\n[1]\n'},
-            ["data/train.jsonl: expected a JSON object on each line, got line 2 (Unterminated "
-             "string starting at at column 10), line 3 (a list [1])"],
+            ["data/train.jsonl: expected a JSON object on each line, got invalid JSON "
+             "(Unterminated string starting at at column 10) at line 2, a list [1] at line 3"],
             id="malformed JSON lines",
         ),
         pytest.param(
             {"data/train.csv": "text,label\na,b\na,b,c\n"},
-            ["data/train.csv: expected 2 cells in each row, as in the header, got another number "
-             "in row 2 (3)"],
+            ["data/train.csv: expected 2 cells in each row, as in the header, got 3 at row 2"],
             id="ragged row",
         ),
         pytest.param(
             {"data/train.csv": 'text,label\na,b\n"a"x,b\n'},
-            ["data/train.csv: row 2: ',' expected after '\"'; a cell that starts with a quote "
-             "must end with one, and quotes within it are doubled"],
+            ["data/train.csv: expected quoted cells that end with a quote and double the quotes "
+             "within, got ',' expected after '\"' at row 2"],
             id="open quote",
         ),
         pytest.param(

@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.config import schema
+from finetune.data.formats.source import DataSource
 from finetune.inference import batch_job, chunks, engines
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
 from finetune.inference.records import RequestedColumns
-from finetune.inference.row_streams import InputItem
 from finetune.modeling import build, pretrained, saved_model
 from finetune.modeling import head as head_module
 from finetune.runtime.errors import InputError
@@ -244,8 +244,9 @@ SAID = [
     "line 5: 'text' should be text, and is a list [\"a\", \"b\"]",
     "line 6: 'text' is not UTF-8",
     "line 7: 'text' is empty",
-    "line 8: not valid JSON (Unterminated string starting at at column 10)",
-    "line 9: should be an object, and is a list [\"no object\"]",
+    "line 8: expected a JSON object on each line, got invalid JSON (Unterminated string starting "
+    "at at column 10)",
+    "line 9: expected a JSON object on each line, got a list [\"no object\"]",
     "line 10: 'text' is not UTF-8",
     None,
 ]  # fmt: skip
@@ -278,16 +279,16 @@ def test_bad_rows_of_tables(here):
     (here / "bad.csv").write_bytes(b"\n".join(lines) + b"\n")
     run("model", "bad.csv", "--output", "out.jsonl", "--keep", "n")
     found = predicted(here / "out.jsonl")
-    quote = "; a cell that starts with a quote must end with one"
+    quotes = "expected quoted cells that end with a quote and double the quotes within, got"
     assert [row.get("error", row["n"]) for row in found] == [
         "0",
-        "bad.csv: row 2: 3 cells instead of 2",
-        f"bad.csv: row 3: ',' expected after '\"'{quote}",
+        "bad.csv: row 2: expected 2 cells in each row, as in the header, got 3",
+        f"bad.csv: row 3: {quotes} ',' expected after '\"'",
         "bad.csv: row 4: 'text' is not UTF-8",
         "bad.csv: row 5: 'text' is empty",
         "5",
         "6",
-        f"bad.csv: row 8: unexpected end of data{quote}",
+        f"bad.csv: row 8: {quotes} unexpected end of data",
         "8",
     ]
     (here / "quotes.tsv").write_text('text\tn\n"the match\t0\nit was "good"\t1\n')
@@ -704,7 +705,7 @@ def test_windows_are_made_ahead_and_no_further(tmp_path):
 
     def noted():
         for window in chunks.read_chunks(
-            [InputItem("a", "jsonl", file)], RequestedColumns(("text",)), 10
+            [DataSource("a", "jsonl", file)], RequestedColumns(("text",)), 10
         ):
             made.append(window.index)
             yield window
@@ -726,7 +727,7 @@ def test_long_documents_make_small_windows(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "WINDOW_CHARACTERS", 500)
     file = write(tmp_path / "a.csv")
     found = list(
-        chunks.read_chunks([InputItem("a", "csv", file)], RequestedColumns(("text",)), 10**6)
+        chunks.read_chunks([DataSource("a", "csv", file)], RequestedColumns(("text",)), 10**6)
     )
     sizes = [sum(len(row.texts[0]) for row in window.rows) for window in found]
     assert len(found) > 20

@@ -12,7 +12,7 @@ import pytest
 from finetune.config import schema
 from finetune.data import checks, near_duplicates
 from finetune.data.corpus import Corpus, Split
-from finetune.data.rows import Places
+from finetune.data.places import Places
 from finetune.data.text_store import Texts
 from finetune.runtime.atomic_files import write_json
 from tests.support.processes import ENVIRONMENT, ROOT

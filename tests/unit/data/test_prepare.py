@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from finetune.config.schema import Data
 from finetune.data.checks import LOOKS
 from finetune.data.corpus import Corpus, class_counts, corpus_hash, split_hash
+from finetune.data.places import Places
 from finetune.data.prepare import prepare_corpus
-from finetune.data.rows import Label, Places, Rows
+from finetune.data.rows import Label, Rows
 from finetune.data.sources import load_rows
 from finetune.data.splitting import STAYS, carve
 from finetune.data.text_store import Texts

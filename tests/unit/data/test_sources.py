@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.config.schema import Data
-from finetune.data.files import suffix_of
+from finetune.data.cells import natural_order
+from finetune.data.formats.registry import suffix_of
 from finetune.data.local_paths import resolve_local_path, resolve_model_source
-from finetune.data.rows import natural_order
 from finetune.data.sources import load_rows, roles
 from finetune.runtime.errors import InputError
 
@@ -242,8 +242,9 @@ def test_hub_failures(monkeypatch: pytest.MonkeyPatch, error: Exception, message
 def test_offline_hub(tmp_path: Path) -> None:
     """The real library, offline: only at its import does it look at the variable."""
     code = (
-        "import sys; from finetune.sources import load_rows; from finetune.recipe import Data\n"
-        "from finetune.problems import InputError\n"
+        "import sys; from finetune.data.sources import load_rows\n"
+        "from finetune.config.schema import Data\n"
+        "from finetune.runtime.errors import InputError\n"
         "assert 'datasets' not in sys.modules\n"
         "try: load_rows(Data(source='nobody/nothing'))\n"
         "except InputError as error: print(error)"
@@ -279,9 +280,9 @@ def test_offline_hub(tmp_path: Path) -> None:
         ("a.csv", b"text;label\na;b\n", "expected cells separated by commas, got semicolons"),
         ("a.csv", b"text,text,label\n", "2 columns are called 'text' (data.text)"),
         ("a.csv", b"text,label\na,b\nc\n\nd,e,f\n", "expected 2 cells in each row, as in the "
-         "header, got another number in row 2 (1), row 3 (3)"),
-        ("a.csv", b'text,label\na,b\n"c,d\n', "row 2: unexpected end of data; a cell that starts "
-         "with a quote must end with one, and quotes within it are doubled"),
+         "header, got 1 at row 2, 3 at row 3"),
+        ("a.csv", b'text,label\na,b\n"c,d\n', "expected quoted cells that end with a quote and "
+         "double the quotes within, got unexpected end of data at row 2"),
         ("a.csv", "text,label\na,b\n".encode("utf-16"),
          "expected UTF-8, got UTF-16; save it as UTF-8"),
         ("a.csv", b"PK\x03\x04xxxx", "expected text, got a zip archive or a spreadsheet"),
@@ -290,7 +291,8 @@ def test_offline_hub(tmp_path: Path) -> None:
          "not a whole gzip file (Compressed file ended before the end-of-stream marker was "
          "reached)"),
         ("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": \n[1]\n', "expected a JSON object on "
-         "each line, got line 2 (Expecting value at column 9), line 3 (a list [1])"),
+         "each line, got invalid JSON (Expecting value at column 9) at line 2, a list [1] at line "
+         "3"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"}\n',
          "no column 'label' (data.label) (columns: 'text')"),
         ("a.jsonl", b'{"text": 3, "label": 1.5}\n{"text": null, "label": ["b", "c"]}\n'
@@ -303,7 +305,7 @@ def test_offline_hub(tmp_path: Path) -> None:
          "list of labels, got 1.5 at line 1, an object {\"c\": 1} at line 2"),
         ("a.json", b'{"a": [], "b": []}', "expected an array of objects, or an object with one "
          "such array, got lists under 'a', 'b'"),
-        ("a.json", b"[1, {}]", "expected an array of objects, got 1 at row 1"),
+        ("a.json", b"[1, {}]", "expected an object in each row, got 1 at row 1"),
         ("a.json", b'[{"text": "a",}]',
          "line 1: not valid JSON (Illegal trailing comma before end of object at column 14)"
          if sys.version_info >= (3, 13) else "line 1: not valid JSON (Expecting property name "
@@ -353,8 +355,8 @@ def test_problems_of_all_files_at_once(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", TEXTS, None)
     (tmp_path / "test.jsonl").write_text("{")
     assert problems(tmp_path) == [
-        f"{tmp_path}/test.jsonl: expected a JSON object on each line, got line 1 (Expecting "
-        "property name enclosed in double quotes at column 2)",
+        f"{tmp_path}/test.jsonl: expected a JSON object on each line, got invalid JSON "
+        "(Expecting property name enclosed in double quotes at column 2) at line 1",
         f"{tmp_path}/train.csv: no column 'label' (data.label) (columns: 'id', 'text')",
     ]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finetune.data.corpus import Corpus, Split
-from finetune.data.rows import Places
+from finetune.data.places import Places
 from finetune.evaluation import baselines, error_analysis
 from finetune.reporting import narrative
 from finetune.runtime.cost_meter import CostMeter, StepTimer

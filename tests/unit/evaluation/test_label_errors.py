@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finetune.data.corpus import Split
-from finetune.data.rows import Places
+from finetune.data.places import Places
 from finetune.evaluation import label_errors
 from finetune.runtime.errors import InputError
 from tests.support.processes import ROOT

@@ -171,7 +171,7 @@ def test_runs_of_any_number_of_labels(classes):
     import numpy as np
 
     from finetune.data.corpus import Corpus, Split, class_counts
-    from finetune.data.rows import Places
+    from finetune.data.places import Places
     from finetune.evaluation import analysis, metrics, scoring
     from finetune.evaluation import outcome as outcome_module
     from finetune.evaluation.calibration import Temperature

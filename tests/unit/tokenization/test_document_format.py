@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from finetune.compute import micro_batches
 from finetune.compute.packing import PackedTable, attach_packed_layers
 from finetune.config import schema
-from finetune.data.rows import ColumnSpec
+from finetune.data.columns import ColumnSpec
 from finetune.modeling.build import DocumentClassifier
 from finetune.runtime.errors import InputError
 from finetune.tokenization import token_cache, token_table
@@ -237,7 +237,7 @@ def test_pairs_and_templates_from_files(here):
     ],
 )
 def test_columns_are_joined(cells, template, joined):
-    assert ColumnSpec(("x", "y"), "label", template=template).joined(cells) == joined
+    assert ColumnSpec(("x", "y"), "label", template=template).join_texts(cells) == joined
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""The columns that a recipe asks for, what they hold while they are read, and which are missing."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune.data.cells import clip
+from finetune.data.text_store import Column, Store
+from finetune.runtime.errors import InputError, closest_match, shorten
+
+
+class LabelColumn(list[Any]):
+    """A column of labels while it is read: of equal ones, one object is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def append(self, cell: Any) -> None:
+        if isinstance(cell, str | int):
+            cell = self._known.setdefault((type(cell), cell), cell)  # 1 is True, and another label
+        super().append(cell)
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """The columns to read, and whether the split is of use without the label."""
+
+    text: tuple[str, ...]  # data.text, or those of data.template
+    label: str | tuple[str, ...]  # data.label; several: each is a label, its cells say yes or no
+    needs_label: bool = False
+    second: str | None = None  # data.text_pair
+    template: str | None = None  # data.template
+    separator: str | None = None  # data.label_separator
+    store: Store = field(default_factory=Store, compare=False)  # where the texts go
+
+    def empty_columns(self, present: Sequence[str]) -> "Cells":
+        """An empty column for each of these that there is."""
+        return {
+            name: Column(self.store) if name in self.text_columns() else LabelColumn()
+            for name in self.all_columns()
+            if name in present
+        }
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that hold text."""
+        return self.text if self.second is None else (*self.text, self.second)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold labels."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    def all_columns(self) -> tuple[str, ...]:
+        """Those of texts, then those of labels."""
+        return (*self.text_columns(), *self.label_columns())
+
+    def required(self) -> list[tuple[str, str]]:
+        """Each column that there must be, after the key of the recipe which asks for it."""
+        of_text = "data.text" if self.template is None else "data.template"
+        required = [(of_text, column) for column in self.text]
+        if self.second is not None:
+            required.append(("data.text_pair", self.second))
+        if self.needs_label:
+            required += [("data.label", column) for column in self.label_columns()]
+        return required
+
+    def join_texts(self, cells: Sequence[str | None]) -> str | None:
+        """The cells of the text columns as one document; None where all are missing.
+
+        Where one of several is missing, the document goes without.
+        """
+        if all(cell is None for cell in cells):
+            return None
+        if self.template is None:
+            return cells[0] if len(cells) == 1 else "\n\n".join(cell for cell in cells if cell)
+        if not any(cell and cell.strip() for cell in cells):
+            return ""  # not the template's own words
+        by_name = dict(zip(self.text, cells, strict=True))
+        parts = string.Formatter().parse(self.template)
+        return "".join(
+            before + (by_name[name] or "" if name is not None else "")
+            for before, name, _, _ in parts
+        )
+
+
+Cells = dict[str, Column | LabelColumn]
+
+
+def require_columns(
+    where: str, columns: Sequence[str], spec: ColumnSpec, has_header: bool = False
+) -> None:
+    """
+    Args:
+        columns: those that there are.
+        has_header: whether they are the first line of a file, which may be none.
+
+    Raises:
+        InputError: for each column of `spec` that is not there, or is there twice.
+    """
+    required = spec.required()
+    if not spec.needs_label and {*spec.label_columns()} & {*columns}:
+        # Some of several: not without all.
+        required += [("data.label", column) for column in spec.label_columns()]
+    problems = find_column_problems(where, columns, required, has_header)
+    if problems:
+        raise InputError(problems)
+
+
+def find_column_problems(
+    where: str,
+    columns: Sequence[str],
+    required: Sequence[tuple[str, str]],
+    has_header: bool = False,
+) -> list[str]:
+    """What is said of each required column that is not there, or is there twice.
+
+    Args:
+        columns, has_header: as of `require_columns`.
+        required: each after the key or option that asks for it.
+    """
+    problems = [
+        f"{where}: {columns.count(column)} columns are called '{column}' ({key})"
+        for key, column in dict.fromkeys(required)
+        if columns.count(column) > 1
+    ]
+    if problems:
+        return problems
+    names = shorten([f"'{clip(name)}'" for name in columns], 10)
+    for key, column in required:
+        if column in columns:
+            continue
+        guess = closest_match(column, columns)
+        problem = f"{where}: no column '{column}' ({key})"
+        if guess is not None:
+            problem += f"; did you mean '{guess}'?"
+        problem += f" (columns: {names})"
+        # A header that holds one of the columns is a header.
+        if has_header and guess is None and not {name for _, name in required} & {*columns}:
+            problem += "; the first line must name the columns"
+        problems.append(problem)
+    return problems

@@ -1,0 +1,105 @@
+"""Every format that data may have. To add one, write its reader and one entry in `FORMATS`.
+
+with open_rows(DataSource("a.csv", "csv", Path("a.csv")), ["text"]) as reader:
+    for unit, number, cells in reader.rows(): ...
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.data.formats.arrow import ParquetReader, TableReader
+from finetune.data.formats.delimited import CsvReader, TsvReader
+from finetune.data.formats.file_row import RowReader
+from finetune.data.formats.json_text import JsonLinesReader, JsonReader
+from finetune.data.formats.plain_text import DocumentReader, LineReader
+from finetune.data.formats.source import DataSource, ReadProgress, explain_read_errors
+
+PEEKED_ROWS = 100  # that may lack a column before it is taken for a typo
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one kind of data is read.
+
+    Attributes:
+        open: makes its reader, of the source, the columns asked for, the progress to note, and
+            the stack that closes what is opened.
+        endings: of its files.
+        has_columns: whether its rows have named columns.
+        has_types: whether a cell may be other than text; else an empty one is missing.
+        streams: whether it can be read through a pipe.
+    """
+
+    open: Callable[[DataSource, Sequence[str], ReadProgress, ExitStack], RowReader]
+    endings: tuple[str, ...] = ()
+    has_columns: bool = True
+    has_types: bool = True
+    streams: bool = True
+
+
+FORMATS: dict[str, Format] = {
+    "csv": Format(CsvReader, (".csv",), has_types=False),
+    "tsv": Format(TsvReader, (".tsv",), has_types=False),
+    "json": Format(JsonReader, (".json",)),
+    "jsonl": Format(JsonLinesReader, (".jsonl", ".ndjson")),
+    "parquet": Format(ParquetReader, (".parquet",), streams=False),
+    "txt": Format(LineReader, (".txt",), has_columns=False),
+    "document": Format(DocumentReader, has_columns=False),
+    "table": Format(TableReader, streams=False),
+}
+KIND_OF = {ending: kind for kind, format in FORMATS.items() for ending in format.endings}
+SUFFIXES = tuple(KIND_OF)
+
+
+def suffix_of(path: Path) -> str:
+    """`.csv` of `x.csv` and of `x.CSV.gz`; empty where the ending is none of SUFFIXES."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem_of(path: Path) -> str:
+    """The file name without its data ending: `train` of `train.jsonl.gz`."""
+    gz = ".gz" if path.name.lower().endswith(".gz") else ""
+    return path.name[: len(path.name) - len(suffix_of(path) + gz)] or path.name
+
+
+@contextmanager
+def open_rows(
+    source: DataSource, requested: Sequence[str] = (), progress: ReadProgress | None = None
+) -> Iterator[RowReader]:
+    """A source's reader, for as long as the block lasts.
+
+    Args:
+        requested: the columns to read; rows may hold others too.
+        progress: notes how far it is read.
+
+    Raises:
+        InputError: for what is wrong with the source as a whole.
+    """
+    with ExitStack() as stack:
+        with explain_read_errors(source):
+            make = FORMATS[source.kind].open
+            reader = make(source, requested, progress or ReadProgress(), stack)
+        yield reader
+
+
+def peek_columns(source: DataSource, requested: Sequence[str] = ()) -> list[str] | None:
+    """The columns that a source's beginning names; None where it does not say.
+
+    A pipe is not touched: what was read of it would be gone.
+    """
+    from_a_pipe = source.table is None and not source.can_reopen
+    if from_a_pipe or not FORMATS[source.kind].has_columns:
+        return None
+    with open_rows(source, requested) as reader:
+        if reader.columns is not None:
+            return list(reader.columns)
+        names: dict[str, None] = {}
+        for count, row in enumerate(reader.rows(), start=1):
+            if isinstance(row.cells, dict):
+                names.update(dict.fromkeys(row.cells))
+            if count == PEEKED_ROWS:
+                break
+        return list(names) or None

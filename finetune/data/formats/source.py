@@ -1,0 +1,133 @@
+"""A file, a pipe or a table → its bytes, unpacked; how far they are read."""
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from finetune.runtime.errors import InputError
+
+BOM = b"\xef\xbb\xbf"
+# Beginnings of files that are no UTF-8 text → what to say of them.
+NOT_TEXT = {
+    b"\xff\xfe": "expected UTF-8, got UTF-16; save it as UTF-8",
+    b"\xfe\xff": "expected UTF-8, got UTF-16; save it as UTF-8",
+    b"PK\x03\x04": "expected text, got a zip archive or a spreadsheet",
+    b"PAR1": "expected text, got a Parquet file; call it .parquet",
+}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One thing to read: a file, standard input (no path), or a table of `datasets`.
+
+    Attributes:
+        name: what messages call it.
+        kind: a key of `registry.FORMATS`.
+    """
+
+    name: str
+    kind: str
+    path: Path | None = None
+    table: Any = None
+
+    @property
+    def can_reopen(self) -> bool:
+        """Whether it can be read twice, as a pipe cannot."""
+        return self.path is not None and self.path.is_file()
+
+
+class ReadProgress:
+    """How far a source is read: the share of its bytes or rows; None where nobody can know."""
+
+    def __init__(self) -> None:
+        self.stream: BinaryIO | None = None
+        self.size = 0
+        self.done = 0
+
+    def share(self) -> float | None:
+        if not self.size:
+            return None
+        if self.stream is not None and not self.stream.closed:
+            self.done = self.stream.tell()
+        return min(1.0, self.done / self.size)
+
+
+@contextmanager
+def explain_read_errors(source: DataSource) -> Iterator[None]:
+    """What the system or gzip says of a source as a whole becomes an `InputError`."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{source.name}: not a whole gzip file ({error})") from None
+    except OSError as error:
+        raise InputError(f"{source.name}: cannot read: {error.strerror or error}") from None
+
+
+def open_bytes(
+    source: DataSource, progress: ReadProgress, stack: ExitStack, may_be_empty: bool = False
+) -> BinaryIO:
+    """The bytes of a file or of standard input, unpacked where they are gzip. `stack` closes them.
+
+    Raises:
+        InputError: where they are none (unless they may be), or plainly no UTF-8 text.
+    """
+    if source.path is None:
+        raw = cast(Any, sys.stdin.buffer)  # with what was peeked at already
+    else:
+        raw = cast(Any, stack.enter_context(source.path.open("rb")))
+        if source.path.is_file():
+            progress.stream, progress.size = raw, source.path.stat().st_size
+    stream = raw
+    if is_gzip(source.path) or raw.peek(2)[:2] == b"\x1f\x8b":
+        stream = cast(Any, gzip.GzipFile(fileobj=raw))
+    head = stream.peek(4)[:4]
+    if head in (b"", BOM) and not may_be_empty:
+        raise InputError(f"{source.name}: the file is empty")
+    for beginning, problem in NOT_TEXT.items():
+        if head.startswith(beginning):
+            raise InputError(f"{source.name}: {problem}")
+    return cast(BinaryIO, stream)
+
+
+def is_gzip(path: Path | None) -> bool:
+    """Whether a file's name says that it is packed."""
+    return path is not None and path.name.lower().endswith(".gz")
+
+
+def decode(content: bytes) -> str:
+    """Bytes as text: what is not UTF-8 becomes lone surrogates, which tell where it was."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def decode_stream(stream: BinaryIO) -> io.TextIOWrapper:
+    """A stream as text, without its byte order mark; line ends stay as they are."""
+    return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+
+
+class _Rejoined(io.RawIOBase):
+    """Bytes that were read ahead, then the rest of their stream."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._head:
+            content, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        else:
+            content = self._rest.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def rejoin(head: bytes, rest: BinaryIO) -> BinaryIO:
+    """A stream from its beginning, of which `head` was read already."""
+    return cast(BinaryIO, io.BufferedReader(_Rejoined(head, rest), 2**16))
