@@ -50,14 +50,14 @@ class Checkpointer:
             scored: whether validation was scored after this step.
             last: whether this was the run's last step.
         """
-        choices = self.recipe.checkpoint
+        settings = self.recipe.checkpoint
         age = time.monotonic() - self._saved_at
-        is_old = choices.minutes is not None and age > 60 * choices.minutes
+        is_old = settings.minutes is not None and age > 60 * settings.minutes
         signal, due = self.stopping.agreed(is_old and self.env.accelerator.is_main_process, last)
-        if choices.every != "never":
+        if settings.every != "never":
             # That of the last step shows that a run is finished, and serves one made longer.
             due |= last or (
-                scored if choices.every == "evaluation" else step % int(choices.every) == 0
+                scored if settings.every == "evaluation" else step % int(settings.every) == 0
             )
         return signal, due or signal != 0
 

@@ -1,4 +1,4 @@
-"""Scores of validation → whether the model has collapsed: the same answer to every document.
+"""Scores of validation → whether the model has collapsed: the same prediction for every document.
 
 SGD at too high a rate drives an encoder to where its output no longer depends on its input. Only
 the head's bias learns from there on: the loss stays finite, wanders above that of a guess, and the
@@ -21,31 +21,31 @@ SAME = 0.01  # spread over size
 WORSE = 1.05  # what is worse than a guess by less may be a slow start
 
 
-def spread_over_size(logits: NDArray[np.floating[Any]], several: bool = False) -> float:
+def spread_over_size(logits: NDArray[np.floating[Any]], multi_label: bool = False) -> float:
     """How much logits differ between documents, relative to how large they are.
 
     Args:
         logits: (rows, classes)
-        several: whether a row may have several labels.
+        multi_label: whether a row may have several labels.
     """
     wide = logits.astype(np.float64)
     # Softmax sees no more than the differences between a row's logits; a sigmoid sees each alone.
-    centred = wide if several else wide - wide.mean(axis=1, keepdims=True)
+    centred = wide if multi_label else wide - wide.mean(axis=1, keepdims=True)
     size = float(np.abs(centred.mean(axis=0)).max())
     spread = float(centred.std(axis=0).max())
     return spread / size if size > 0 else math.inf
 
 
-def answers_alike(logits: NDArray[np.floating[Any]], several: bool = False) -> bool:
+def predictions_are_alike(logits: NDArray[np.floating[Any]], multi_label: bool = False) -> bool:
     """Whether the logits do not depend on the document. logits: (rows, classes)"""
-    return len(logits) >= LEAST_ROWS and spread_over_size(logits, several) < SAME
+    return len(logits) >= LEAST_ROWS and spread_over_size(logits, multi_label) < SAME
 
 
 def constant_guess_loss(labels: NDArray[Any], train_shares: NDArray[np.float64]) -> float:
     """The loss of the worse of two guesses: all classes equally likely, or as likely as in train.
 
     Args:
-        labels: the true classes (rows,); of several labels, 0 and 1 (rows, classes).
+        labels: the true classes (rows,); multi-label: 0 and 1 (rows, classes).
         train_shares: the share of train's rows that have each class. (classes,)
     """
     if labels.ndim == 2:
@@ -68,9 +68,9 @@ def has_collapsed(
     loss_se: float,
     guess: float,
     best_loss: float | None,
-    several: bool = False,
+    multi_label: bool = False,
 ) -> bool:
-    """Whether answers are alike, and worse than a guess or than the run's own before.
+    """Whether predictions are alike, and worse than a guess or than the run's own before.
 
     Args:
         loss, loss_se: the mean over the documents and its standard error.
@@ -78,4 +78,4 @@ def has_collapsed(
         best_loss: of the best scoring before; None at the first.
     """
     bar = guess if best_loss is None else min(guess, best_loss)
-    return answers_alike(logits, several) and is_worse(loss, loss_se, bar)
+    return predictions_are_alike(logits, multi_label) and is_worse(loss, loss_se, bar)

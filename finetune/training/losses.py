@@ -47,7 +47,7 @@ def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
 
     Args:
         weights: what the losses of each class are multiplied by: of single labels, that of the true
-            class; of several, that of each class which the row has. (classes,)
+            class; multi-label: that of each class which the row has. (classes,)
 
     Returns:
         A function of logits (rows, classes), float32, and targets: class ids (rows,), or 0 and 1
@@ -56,8 +56,8 @@ def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
     scale = None if weights is None else torch.from_numpy(weights.astype(np.float32))
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        several = targets.ndim == 2
-        nats = _binary(logits, targets, train) if several else _softmax(logits, targets, train)
+        multi_label = targets.ndim == 2
+        nats = _binary(logits, targets, train) if multi_label else _softmax(logits, targets, train)
         match train.loss:
             case "focal":
                 missing = (-torch.expm1(-nats)).clamp_min(SURE)  # 1 - p
@@ -67,9 +67,9 @@ def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
         if scale is not None:
             of_classes = scale.to(logits.device)
             nats = nats * (
-                torch.where(targets > 0, of_classes, 1.0) if several else of_classes[targets]
+                torch.where(targets > 0, of_classes, 1.0) if multi_label else of_classes[targets]
             )
-        return nats.sum(dim=1) if several else nats
+        return nats.sum(dim=1) if multi_label else nats
 
     return loss
 
@@ -87,36 +87,36 @@ def _binary(logits: Tensor, targets: Tensor, train: schema.Train) -> Tensor:
 
 
 def class_weights(
-    asked: Literal["balanced"] | Mapping[str, float] | None,
+    setting: Literal["balanced"] | Mapping[str, float] | None,
     labels: NDArray[Any],
     names: Sequence[str],
 ) -> Floats | None:
     """The weight of each class, None where all count alike.
 
     balanced: n / (k · n_c) for a class with n_c of n rows, so that all k classes weigh the same and
-    the mean over the rows is 1 (as scikit-learn does); of several labels, (n - n_c) / n_c, so that
+    the mean over the rows is 1 (as scikit-learn does); multi-label: (n - n_c) / n_c, so that
     the rows which have a label weigh as much as those which do not.
 
     Args:
-        asked: train.class_weights; a label that is not named has weight 1.
+        setting: train.class_weights; a label that is not named has weight 1.
         labels: of train: class ids (rows,), or 0 and 1 (rows, classes).
         names: the label space.
 
     Raises:
         InputError: where a name is no label.
     """
-    if asked is None:
+    if setting is None:
         return None
-    if asked != "balanced":
+    if setting != "balanced":
         problems = [
             f"train.class_weights: no label '{name}'"
             + did_you_mean(name, list(names), "the labels are")
-            for name in asked
+            for name in setting
             if name not in names
         ]
         if problems:
             raise InputError(problems)
-        return np.array([asked.get(name, 1.0) for name in names])
+        return np.array([setting.get(name, 1.0) for name in names])
     rows = len(labels)
     if labels.ndim == 2:
         counts = labels.sum(axis=0, dtype=np.float64)

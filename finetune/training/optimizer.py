@@ -12,7 +12,7 @@ ADAMW_HEAD = 10.0
 FEW_LABELS = 8
 
 
-def build_optimizer(model: torch.nn.Module, choices: schema.Optim) -> torch.optim.Optimizer:
+def build_optimizer(model: torch.nn.Module, optim: schema.Optim) -> torch.optim.Optimizer:
     """SGD or AdamW over the trainable parameters, in groups.
 
     Each group has a `scale`, by which the loop multiplies the step's rate: the head's, or that of
@@ -20,9 +20,9 @@ def build_optimizer(model: torch.nn.Module, choices: schema.Optim) -> torch.opti
     norms, which have one dimension: it would pull a norm's scale to 0, where it regularises nothing
     (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
     """
-    scale = head_scale(model, choices)
+    scale = head_scale(model, optim)
     depths: dict[torch.nn.Parameter, int] = {}
-    if (scale, choices.layer_decay) != (1.0, 1.0):
+    if (scale, optim.layer_decay) != (1.0, 1.0):
         assert isinstance(model, PreTrainedModel)
         depths = freezing.parameter_depths(model)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
@@ -30,27 +30,27 @@ def build_optimizer(model: torch.nn.Module, choices: schema.Optim) -> torch.opti
         if not parameter.requires_grad:
             continue
         depth, decays = depths.get(parameter, 0), parameter.ndim > 1
-        own = choices.layer_decay ** (depth - 1) if depth else scale
+        own = optim.layer_decay ** (depth - 1) if depth else scale
         group = groups.setdefault(
             (own, decays),
             {
                 "params": [],
-                "weight_decay": choices.weight_decay if decays else 0.0,
+                "weight_decay": optim.weight_decay if decays else 0.0,
                 "scale": own,
             },
         )
         group["params"].append(parameter)
     # The loop sets each step's rate; `auto` is not known yet.
-    rate = choices.lr if isinstance(choices.lr, float) else schema.DEFAULT_LR[choices.name]
-    if choices.name == "adamw":
-        first, second = choices.betas
-        return torch.optim.AdamW(groups.values(), lr=rate, betas=(first, second), eps=choices.eps)
+    rate = optim.lr if isinstance(optim.lr, float) else schema.DEFAULT_LR[optim.name]
+    if optim.name == "adamw":
+        first, second = optim.betas
+        return torch.optim.AdamW(groups.values(), lr=rate, betas=(first, second), eps=optim.eps)
     return torch.optim.SGD(
-        groups.values(), lr=rate, momentum=choices.momentum, nesterov=choices.nesterov
+        groups.values(), lr=rate, momentum=optim.momentum, nesterov=optim.nesterov
     )
 
 
-def head_scale(model: torch.nn.Module, choices: schema.Optim) -> float:
+def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:
     """What the head's rate is multiplied by, where the recipe leaves that open too.
 
     A head starts at zero, and has further to go than what is pretrained. AdamW's steps are as long
@@ -59,11 +59,11 @@ def head_scale(model: torch.nn.Module, choices: schema.Optim) -> float:
     softmax that starts even makes little of the others. Measured by scripts/sgd_study.py.
     """
     config: Any = getattr(model, "config", None)
-    if choices.head_scale is not None:
-        return choices.head_scale
+    if optim.head_scale is not None:
+        return optim.head_scale
     if config is None:
         return 1.0
-    if choices.name == "adamw":
+    if optim.name == "adamw":
         return ADAMW_HEAD
     if config.problem_type == "multi_label_classification":
         return 1.0

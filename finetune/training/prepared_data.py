@@ -1,8 +1,8 @@
 """A recipe → its documents: labels and splits, then tokens. The next run of a command has them too.
 
-    shelf = Shelf()                                    # one for all runs of a command
-    corpus = documents.split(recipe, accelerator, shelf)
-    read = documents.read(recipe, corpus, accelerator, shelf)
+    cache = DataCache()                                    # one for all runs of a command
+    corpus = load_splits(recipe, accelerator, cache)
+    read = tokenize_splits(recipe, corpus, accelerator, cache)
 
 Trials of a sweep, seeds and studies differ in how they train, and mostly not in what they train on:
 that is prepared once. A file that changes while a command runs is not read again.
@@ -32,7 +32,7 @@ from finetune.tokenization.truncation_audit import ReadingOption
 
 # What only decides how texts become tokens, and so stands for nothing in what their rows are.
 AS_TOKENS = dict.fromkeys(("max_length", "long", "stride", "max_windows", "pool"))
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class DataCache:
 
     _kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
 
-    def get(self, kind: str, origin: object, make: Callable[[], Kept]) -> Kept:
+    def get(self, kind: str, origin: object, make: Callable[[], Value]) -> Value:
         """What stands there, if it was made from the same.
 
         Else it is made and kept, and what was made after its like, and so from it, is let go.
@@ -51,7 +51,7 @@ class DataCache:
             for later in kinds[kinds.index(kind) :] if kind in kinds else ():
                 del self._kept[later]
             self._kept[kind] = (origin, make())
-        found: Kept = self._kept[kind][1]
+        found: Value = self._kept[kind][1]
         return found
 
 
@@ -78,7 +78,7 @@ class TokenizedData:
 def load_splits(
     recipe: Recipe,
     accelerator: Accelerator,
-    shelf: DataCache,
+    cache: DataCache,
     folds: int | None = None,
     test: bool = True,
 ) -> Corpus:
@@ -100,11 +100,11 @@ def load_splits(
         return corpus if test else corpus.without_test()
 
     origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test
-    return shelf.get("rows", origin, lambda: run_on_main_first(accelerator, prepare))
+    return cache.get("rows", origin, lambda: run_on_main_first(accelerator, prepare))
 
 
 def tokenize_splits(
-    recipe: Recipe, corpus: Corpus, accelerator: Accelerator, shelf: DataCache
+    recipe: Recipe, corpus: Corpus, accelerator: Accelerator, cache: DataCache
 ) -> TokenizedData:
     """Tokens, and what makes them.
 
@@ -141,7 +141,7 @@ def tokenize_splits(
 
     of = recipe.model
     origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept
-    return shelf.get("tokens", origin, encode)
+    return cache.get("tokens", origin, encode)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from finetune.training.run_identity import (
 
 
 def locate_start(
-    choices: schema.Run, started: datetime, lock: FolderLock, checkpoints: CheckpointReader
+    run: schema.Run, started: datetime, lock: FolderLock, checkpoints: CheckpointReader
 ) -> Start:
     """The folder that `run.dir` and `run.resume` mean, and the newest good checkpoint in it.
 
@@ -43,19 +43,19 @@ def locate_start(
         InputError: where there is none though one was named, or none of those there is good, or
             something else stands there.
     """
-    if choices.resume is None:
-        return Start(run_folder.choose_folder(choices, started))
-    if choices.resume == "auto":
-        folder = _unfinished(choices) if choices.dir is None else Path(choices.dir).expanduser()
+    if run.resume is None:
+        return Start(run_folder.choose_folder(run, started))
+    if run.resume == "auto":
+        folder = _unfinished(run) if run.dir is None else Path(run.dir).expanduser()
         if folder is None or not (folder / "recipe.yaml").is_file():
-            return Start(run_folder.choose_folder(choices, started))
+            return Start(run_folder.choose_folder(run, started))
         points = checkpoint.list_checkpoints(folder)
     else:
-        folder, points = _named(Path(choices.resume).expanduser())
-        if choices.dir is not None and Path(choices.dir).expanduser().resolve() != folder.resolve():
+        folder, points = _named(Path(run.resume).expanduser())
+        if run.dir is not None and Path(run.dir).expanduser().resolve() != folder.resolve():
             raise InputError(
-                f"run.resume: {choices.resume} is of the run in {folder}, and run.dir is "
-                f"{choices.dir}; leave run.dir out"
+                f"run.resume: {run.resume} is of the run in {folder}, and run.dir is "
+                f"{run.dir}; leave run.dir out"
             )
     lock.take(folder)
     # An earlier checkpoint that is named asks for what came after it to be done again.
@@ -70,20 +70,20 @@ def locate_start(
             continue
         notes = tuple(f"{damage}; the one before is used" for damage in damages)
         return Start(folder, point, finished=finished, notes=notes)
-    if finished and choices.resume == "auto":
+    if finished and run.resume == "auto":
         return Start(folder, finished=True, notes=tuple(damages))
     if damages:  # they may be mended, and hours of work stand beside them: nothing is removed
         raise InputError(damages)
-    if choices.resume != "auto":
+    if run.resume != "auto":
         raise InputError(
             f"run.resume: {folder} has no checkpoint; expected step-… in its {checkpoint.FOLDER}/"
         )
     return Start(folder, replaces=True, notes=(f"{folder} starts from the beginning",))
 
 
-def _unfinished(choices: schema.Run) -> Path | None:
+def _unfinished(run: schema.Run) -> Path | None:
     """The newest run of the recipe's name that has a checkpoint, no results, and no process."""
-    home = Path("runs") / (choices.name or "run")
+    home = Path("runs") / (run.name or "run")
     folders = home.iterdir() if home.is_dir() else ()
     open_ones = [
         folder
@@ -119,43 +119,43 @@ def _named(path: Path) -> tuple[Path, list[Path]]:
     return path, checkpoint.list_checkpoints(path)
 
 
-def with_recorded_rates(choices: schema.Recipe, start: Start) -> schema.Recipe:
+def with_recorded_rates(recipe: schema.Recipe, start: Start) -> schema.Recipe:
     """The recipe; where a rate is `auto`, with the one that the run which goes on has found.
 
     Raises:
         InputError: where what was recorded cannot be read.
     """
-    if all(one.optim.lr != "auto" for one in choices.by_stage()):
-        return choices
+    if all(one.optim.lr != "auto" for one in recipe.by_stage()):
+        return recipe
     if start.point is not None:
-        return _with_rates(choices, checkpoint.read_plain(start.point)["identity"]["recipe"])
+        return _with_rates(recipe, checkpoint.read_plain(start.point)["identity"]["recipe"])
     if start.replaces or start.finished:
-        return _with_rates(choices, _as_saved(start.folder))
-    return choices
+        return _with_rates(recipe, _read_recipe(start.folder))
+    return recipe
 
 
-def _as_saved(folder: Path) -> dict[str, Any]:
+def _read_recipe(folder: Path) -> dict[str, Any]:
     return loader.load(folder / "recipe.yaml").model_dump(mode="json")
 
 
-def _with_rates(choices: schema.Recipe, then: Mapping[str, Any]) -> schema.Recipe:
+def _with_rates(recipe: schema.Recipe, then: Mapping[str, Any]) -> schema.Recipe:
     """A recipe; where a rate is `auto`, with that of another which was written down."""
     found = zip(
-        choices.by_stage(), recipe_rates(then), strict=False
+        recipe.by_stage(), recipe_rates(then), strict=False
     )  # of other stages, `check` tells
     for number, (one, rate) in enumerate(found, 1):
         if one.optim.lr == "auto" and rate != "auto":
-            choices = choices.with_rate(rate, number)
-    return choices
+            recipe = recipe.with_rate(rate, number)
+    return recipe
 
 
 def has_nothing_left(
-    start: Start, saved: schema.Recipe, now: Mapping[str, Any], steps: int
+    start: Start, resolved: schema.Recipe, now: Mapping[str, Any], steps: int
 ) -> bool:
     """Whether a finished run, taken up again, has nothing more to do. Nothing is written here.
 
     Args:
-        saved: the recipe as it is to run.
+        resolved: the recipe as it is to run.
         now: the identity of that run.
         steps: of the whole run.
 
@@ -166,12 +166,12 @@ def has_nothing_left(
         plain = checkpoint.read_plain(start.point)
         compare_identities(plain["identity"], now, start.point)
     elif start.replaces or start.finished:
-        _check_replaced(start, saved, now["derived"])
+        _check_replaced(start, resolved, now["derived"])
     if not start.finished:
         return False
     # Not only the last checkpoint's steps and rates: there may be none of the end.
     done = json.loads((start.folder / "results.json").read_text(encoding="utf-8"))
-    ran = _with_rates(saved, _as_saved(start.folder))
+    ran = _with_rates(resolved, _read_recipe(start.folder))
     if done["hashes"]["recipe"] == recipe_hash(ran) or done["train"]["steps"] >= steps:
         return True
     if start.point is None:
@@ -180,16 +180,16 @@ def has_nothing_left(
             f"recipe asks for {steps:,}, and there is no checkpoint to go on from; leave "
             "run.resume out, and choose another run.dir"
         )
-    asked = saved.score.patience
+    asked = resolved.score.patience
     return asked is not None and bool(plain["state"]["waited"] >= asked)
 
 
-def _check_replaced(start: Start, saved: schema.Recipe, derived: Sequence[str]) -> None:
+def _check_replaced(start: Start, resolved: schema.Recipe, derived: Sequence[str]) -> None:
     """Refuse another run than the one in a folder, which left no checkpoint to compare."""
-    folder, then = start.folder, flat_keys(_as_saved(start.folder))
+    folder, then = start.folder, flat_keys(_read_recipe(start.folder))
     # A finished run is not run again: what is in its sources, its results have hashes of.
     spared = REPORTING | BY_CONTENT if start.finished else set()
-    now = flat_keys(saved.model_dump(mode="json"))
+    now = flat_keys(resolved.model_dump(mode="json"))
     differs = [
         f"{key} is {format_key(now[key])}, and was {format_key(then[key])}"
         for key in now

@@ -48,27 +48,27 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-def choose_folder(choices: schema.Run, started: datetime) -> Path:
+def choose_folder(run: schema.Run, started: datetime) -> Path:
     """Where the run will write: `run.dir`, or a new folder named by the time.
 
     Raises:
         InputError: where something stands there that the run may not replace.
     """
-    if choices.dir is None:
-        return Path("runs") / (choices.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
+    if run.dir is None:
+        return Path("runs") / (run.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
     try:
-        folder = Path(choices.dir).expanduser()
+        folder = Path(run.dir).expanduser()
     except RuntimeError:
-        raise InputError(f"run.dir: {choices.dir}: no such user") from None
-    standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not standing.is_dir():
-        found = "a file" if standing.is_file() else "no folder"
+        raise InputError(f"run.dir: {run.dir}: no such user") from None
+    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        found = "a file" if existing.is_file() else "no folder"
         raise InputError(
-            f"run.dir: {standing} is {found}; expected a folder, or a name that is free"
+            f"run.dir: {existing} is {found}; expected a folder, or a name that is free"
         )
-    names = {child.name for child in folder.iterdir()} if folder == standing else set()
+    names = {child.name for child in folder.iterdir()} if folder == existing else set()
     there = sorted(names - set(LEFTOVERS))
-    if there and not choices.overwrite:
+    if there and not run.overwrite:
         raise InputError(
             f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
             "choose another folder, or set run.overwrite=true to replace the run in it"
@@ -76,8 +76,8 @@ def choose_folder(choices: schema.Run, started: datetime) -> Path:
     return folder
 
 
-def claim_folder(start: Start, choices: schema.Run, saved: schema.Recipe, hold: FolderLock) -> Path:
-    """Create the run's folder, hold it, and save the recipe in it. Returns the folder.
+def claim_folder(start: Start, run: schema.Run, resolved: schema.Recipe, lock: FolderLock) -> Path:
+    """Create the run's folder, lock it, and save the recipe in it. Returns the folder.
 
     With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
     of two runs that chose one name at the same time, the later gets a name of its own.
@@ -88,20 +88,20 @@ def claim_folder(start: Start, choices: schema.Run, saved: schema.Recipe, hold: 
     """
     folder, new = start.folder, start.point is None and not start.replaces
     with explain_write_errors(folder):
-        if new and choices.dir is None:
+        if new and run.dir is None:
             copy = 1
-            while not _made(folder):
+            while not _create_new(folder):
                 copy += 1
                 folder = start.folder.with_name(f"{start.folder.name}-{copy}")
         folder.mkdir(parents=True, exist_ok=True)
-        hold.take(folder)
-        if new and choices.dir is not None:
-            choose_folder(choices, datetime.now())  # somebody may have come first
+        lock.take(folder)
+        if new and run.dir is not None:
+            choose_folder(run, datetime.now())  # somebody may have come first
         if start.point is None:
             # The rates of a run that was stopped early stay as it found them; so do its tests.
-            _remove_earlier_run(folder, saved, spare={"lr_range.json"} if start.replaces else ())
+            _remove_earlier_run(folder, resolved, spare={"lr_range.json"} if start.replaces else ())
         checkpoint.remove_leftovers(folder)
-    write_recipe(folder, saved)
+    write_recipe(folder, resolved)
     return folder
 
 
@@ -118,7 +118,7 @@ def reopen_folder(folder: Path) -> None:
         shutil.rmtree(folder / "predictions", ignore_errors=True)
 
 
-def _made(folder: Path) -> bool:
+def _create_new(folder: Path) -> bool:
     """Create a folder that is not there yet; False where it is."""
     try:
         folder.mkdir(parents=True)
@@ -127,9 +127,9 @@ def _made(folder: Path) -> bool:
     return True
 
 
-def _remove_earlier_run(folder: Path, saved: schema.Recipe, spare: Collection[str] = ()) -> None:
+def _remove_earlier_run(folder: Path, resolved: schema.Recipe, spare: Collection[str] = ()) -> None:
     own = [folder / name for name in (*OWN_FILES, *LEFTOVERS) if name not in spare]
-    for key, source in (("data", saved.data.source), ("model", saved.model.source)):
+    for key, source in (("data", resolved.data.source), ("model", resolved.model.source)):
         read = Path(source).resolve()
         for old in own:
             if old.exists() and old.resolve() in (read, *read.parents):

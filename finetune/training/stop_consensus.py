@@ -13,7 +13,7 @@ from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
 
-def validate_stopping(choices: schema.Recipe, corpus: Corpus, is_trial: bool) -> list[str]:
+def validate_stopping(recipe: schema.Recipe, corpus: Corpus, is_trial: bool) -> list[str]:
     """Refuse what only validation could decide where there is none; what it does in part, as notes.
 
     Args:
@@ -27,18 +27,18 @@ def validate_stopping(choices: schema.Recipe, corpus: Corpus, is_trial: bool) ->
     none = f"there is no validation split ({corpus.validation.origin}); set data.validation=carve"
     if is_trial:
         raise InputError(f"data.validation: trials are compared by validation, and {none}")
-    asked = {
-        "score.patience": (choices.score.patience, "nothing tells when to stop"),
-        "score.target_accuracy": (choices.score.target_accuracy, "no threshold can be chosen"),
+    settings = {
+        "score.patience": (recipe.score.patience, "nothing tells when to stop"),
+        "score.target_accuracy": (recipe.score.target_accuracy, "no threshold can be chosen"),
     }
     problems = [
         f"{key}: {none}, or leave {key} out, as {why}"
-        for key, (value, why) in asked.items()
+        for key, (value, why) in settings.items()
         if value is not None
     ]
     if problems:
         raise InputError(problems)
-    if choices.train.on_divergence == "back_off":
+    if recipe.train.on_divergence == "back_off":
         return [
             "train.on_divergence: back_off sees losses that are not finite only: without "
             "validation, nothing tells whether the model has collapsed"
@@ -49,7 +49,7 @@ def validate_stopping(choices: schema.Recipe, corpus: Corpus, is_trial: bool) ->
 class StopConsensus:
     """While it is entered, signals wait for the step under way.
 
-    The processes' wishes are put together in the background while a step is computed, and looked
+    The processes' requests are put together in the background while a step is computed, and looked
     at after the next: that costs no step any time, and all stop one step later than asked.
     """
 
@@ -59,7 +59,7 @@ class StopConsensus:
         self._alone = accelerator.num_processes == 1
         # A group of its own, on the CPU: it neither waits for the GPU nor for the gradients.
         self._group = None if self._alone else dist.new_group(backend="gloo")
-        self._wishes = torch.zeros(2, dtype=torch.int64)
+        self._requests = torch.zeros(2, dtype=torch.int64)
         self._answer: Any = None
 
     def __enter__(self) -> Self:
@@ -96,12 +96,12 @@ class StopConsensus:
         else:
             if self._answer is not None:
                 self._answer.wait()
-            answer, self._wishes = self._wishes, mine
+            answer, self._requests = self._requests, mine
             self._answer = dist.all_reduce(
-                self._wishes, op=dist.ReduceOp.MAX, group=self._group, async_op=True
+                self._requests, op=dist.ReduceOp.MAX, group=self._group, async_op=True
             )
             if last:
                 self._answer.wait()
-                answer = torch.maximum(answer, self._wishes)
+                answer = torch.maximum(answer, self._requests)
         number, due = answer.tolist()
         return int(number), bool(due)

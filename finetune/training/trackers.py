@@ -32,7 +32,7 @@ def finish(accelerator: Accelerator) -> None:
         tracker.finish()
 
 
-def start(accelerator: Accelerator, choices: Recipe, folder: Path, run_id: str, step: int) -> None:
+def start(accelerator: Accelerator, recipe: Recipe, folder: Path, run_id: str, step: int) -> None:
     """Open the trackers that the recipe names, with the recipe as their settings.
 
     Args:
@@ -44,10 +44,10 @@ def start(accelerator: Accelerator, choices: Recipe, folder: Path, run_id: str, 
     """
     settings = {
         f"{section}.{key}": value if isinstance(value, (int, float, str, bool)) else str(value)
-        for section, keys in choices.model_dump(mode="json").items()
+        for section, keys in recipe.model_dump(mode="json").items()
         for key, value in keys.items()
     }
-    taken_up: dict[str, dict[str, Any]] = {
+    on_resume: dict[str, dict[str, Any]] = {
         "tensorboard": {"purge_step": step + 1},
         "trackio": {"name": run_id, "resume": "allow"},
         "wandb": {"id": run_id, "resume": "allow"},
@@ -55,11 +55,11 @@ def start(accelerator: Accelerator, choices: Recipe, folder: Path, run_id: str, 
     with explain_write_errors(folder):
         try:
             accelerator.init_trackers(
-                choices.run.name or "run",
+                recipe.run.name or "run",
                 config=settings,
                 init_kwargs={
-                    name: taken_up[name]
-                    for name in choices.run.trackers
+                    name: on_resume[name]
+                    for name in recipe.run.trackers
                     if step > 0 or name != "tensorboard"
                 },
             )

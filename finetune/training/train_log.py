@@ -44,7 +44,7 @@ class DivergedError(InputError):
     @classmethod
     def collapsed(cls, step: int, label: str) -> "DivergedError":
         return cls(
-            f"step {step}: the model has collapsed: it answers '{label}' to every validation "
+            f"step {step}: the model has collapsed: it predicts '{label}' for every validation "
             "document, with the same logits, and would not recover",
             step,
             "lower optim.lr, or set train.on_divergence=back_off",

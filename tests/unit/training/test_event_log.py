@@ -1,0 +1,24 @@
+"""metrics.jsonl: a line an event, cut back to what a checkpoint remembers."""
+
+import json
+import math
+
+from accelerate import Accelerator
+
+from finetune.training.event_log import EventLog
+
+
+def test_lines_are_added_and_cut(tmp_path):
+    events = EventLog(tmp_path, Accelerator(cpu=True))
+    assert events.synced_size() == 0
+    events.write("train", 1, {"loss": 0.5, "grad_norm": math.nan})
+    size = events.synced_size()
+    events.stage = 2
+    events.write("validation", 1, {"accuracy": 1.0})
+    first, second = map(json.loads, events.file.read_text().splitlines())
+    assert first == {"kind": "train", "step": 1, "loss": 0.5, "grad_norm": None}
+    assert second == {"kind": "validation", "step": 1, "accuracy": 1.0, "stage": 2}
+    assert events.truncate(size)
+    assert len(events.file.read_text().splitlines()) == 1
+    assert not events.truncate(size + 1)
+    events.close()
