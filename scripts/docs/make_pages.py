@@ -1,0 +1,119 @@
+"""The code → what it decides in docs/: recipe.md, the keys in outputs.md, lines in textbook.md.
+
+    python scripts/docs/make_pages.py [--check]
+
+`make docs` runs this. With --check nothing is written; the exit code is 1 if a page is out of date.
+"""
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from finetune.config.help import _expected, format_value
+from finetune.config.schema import SECTIONS, Section, Stage
+from finetune.reporting import results
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+# `code` ([loop.py](../finetune/training/loop.py#L12))
+QUOTED = re.compile(r"`(?P<code>[^`]+)` \(\[(?P<name>[\w.]+)\]\((?P<path>[\w./]+)#L\d+\)\)")
+KEYS = "<!-- keys: scripts/docs/make_pages.py -->", "<!-- end of keys -->"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    known = parser.parse_args()
+    outdated = {
+        file: text for file, text in pages().items() if file.read_text(encoding="utf-8") != text
+    }
+    for file, text in outdated.items():
+        if known.check:
+            print(f"{file.name} is out of date: run make docs")
+        else:
+            file.write_text(text, encoding="utf-8")
+    return int(known.check and bool(outdated))
+
+
+def pages() -> dict[Path, str]:
+    """Each page, whole, as the code decides it."""
+    outputs = (DOCS / "outputs.md").read_text(encoding="utf-8")
+    before, rest = outputs.split(KEYS[0])
+    return {
+        DOCS / "recipe.md": recipe_page(),
+        DOCS / "outputs.md": f"{before}{KEYS[0]}\n{results_keys()}\n{KEYS[1]}"
+        + rest.split(KEYS[1])[1],
+        DOCS / "textbook.md": with_lines((DOCS / "textbook.md").read_text(encoding="utf-8")),
+    }
+
+
+def with_lines(page: str) -> str:
+    """The page with each anchor at the line where the quoted code is.
+
+    Raises:
+        ValueError: naming the code, where no line has it or several have.
+    """
+
+    def found(row: re.Match[str]) -> str:
+        code, path = row["code"], row["path"]
+        lines = (DOCS / path).read_text(encoding="utf-8").splitlines()
+        numbers = [number for number, line in enumerate(lines, 1) if code in line]
+        if len(numbers) != 1:
+            raise ValueError(
+                f"textbook.md: `{code}` is in {len(numbers)} lines of {path}, not in one"
+            )
+        return f"`{code}` ([{row['name']}]({path}#L{numbers[0]}))"
+
+    return QUOTED.sub(found, page)
+
+
+def recipe_page() -> str:
+    """Every key of the recipe, in a table for each section."""
+    parts = [
+        "# The recipe",
+        "<!-- written by scripts/docs/make_pages.py from finetune/config/schema.py -->",
+        "A recipe is a YAML file of sections. Each section is a mapping of the keys below. Only "
+        "`data.source` is required. On the command line, `section.key=value` overrides a key. "
+        "`python finetune/run.py --help` prints the same list.",
+    ]
+    for name, section in SECTIONS.items():
+        parts += [f"## {name}", inspect.getdoc(section) or "", table(section)]
+    parts += ["## Each of train.stages", inspect.getdoc(Stage) or "", table(Stage)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(section: type[Section]) -> str:
+    rows = [
+        f"| `{key}` | {cell(_expected(field))} "
+        f"| {'required' if field.is_required() else f'`{format_value(field.default)}`'} "
+        f"| {cell(field.description or '')} |"
+        for key, field in section.model_fields.items()
+    ]
+    return "\n".join(["| key | takes | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def cell(text: str) -> str:
+    """Text that Markdown leaves as it is in a cell of a table, but for `code` in it."""
+    outside = re.split(r"(`[^`]*`)", text)
+    outside[::2] = [re.sub(r"([|<>*]|(?<!\w)_)", r"\\\1", part) for part in outside[::2]]
+    return "".join(outside)
+
+
+def results_keys() -> str:
+    """Every key of results.json."""
+    block = (results.__doc__ or "").split("\n\n    ", 1)[1]
+    keys: list[list[str]] = []
+    for line in inspect.cleandoc(block).splitlines():
+        if found := re.match(r"(\S+)\s{2,}(.*)", line):
+            keys.append([found[1], found[2]])
+        else:
+            keys[-1].append(line.strip())
+    rows = [f"| `{key}` | {cell(' '.join(text))} |" for key, *text in keys]
+    return "\n".join(["| key | meaning |", "|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

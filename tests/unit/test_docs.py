@@ -1,0 +1,211 @@
+"""What README, CONTRIBUTING and docs/ say of the code is so."""
+
+import re
+import textwrap
+
+import pytest
+from ruamel.yaml import YAML
+
+from finetune.config import loader
+from finetune.tuning import search_space
+from scripts.docs import make_pages
+from tests.support.pages import NAMES, ROOT, anchors, blocks, links, read, without_code, words
+
+
+def test_the_pages_are_found():
+    assert {"README.md", "CONTRIBUTING.md", "docs/index.md", "docs/textbook.md"} <= set(NAMES)
+    assert len(NAMES) >= 18
+
+
+def test_the_readme_fits():
+    assert len(read("README.md").splitlines()) <= 200
+
+
+MADE = set(re.findall(r"(?:`|\$ )make ([a-z]+)", " ".join(read(name) for name in NAMES)))
+
+
+def test_the_readme_begins_with_the_two_commands():
+    makefile = read("Makefile")
+    assert "accelerate launch finetune/run.py recipes/bbc_news.yaml" in makefile
+    readme = read("README.md")
+    assert "$ accelerate launch finetune/run.py recipes/bbc_news.yaml\n" in readme
+    assert readme.index("make quickstart") < readme.index("make test") < readme.index("\n## ")
+    assert {"quickstart", "test", "docs", "lint"} <= MADE
+    for target in MADE:
+        assert f"\n{target}: " in makefile or f"\n{target}:\n" in makefile, target
+
+
+LINKS = {page: links(page) for page in NAMES}
+
+
+def test_links_are_found():
+    assert sum(map(len, LINKS.values())) > 100
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_every_link_and_anchor_leads_somewhere(page):
+    folder = (ROOT / page).parent
+    for path, anchor in LINKS[page]:
+        file = (folder / path).resolve() if path else ROOT / page
+        assert file.exists(), path
+        if anchor is None:
+            continue
+        if file.suffix == ".md":
+            assert anchor in anchors(file.relative_to(ROOT).as_posix()), (path, anchor)
+        else:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            line = re.fullmatch(r"L(\d+)", anchor)
+            assert line is not None, anchor
+            assert 1 <= int(line[1]) <= len(lines), anchor
+
+
+def test_every_page_is_linked_from_the_index_and_the_site_s_menu():
+    pages = {name.removeprefix("docs/") for name in NAMES if name.startswith("docs/")}
+    assert len(pages) >= 16
+    assert pages - {path for path, _ in links("docs/index.md")} == {"index.md"}
+    menu = re.findall(r": (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    assert sorted(menu) == sorted(pages)
+
+
+def test_the_pages_that_the_code_decides_are_up_to_date():
+    """`make docs` writes them anew, also the lines that textbook.md links to."""
+    pages = make_pages.pages()
+    assert len(pages) == 3
+    for file, text in pages.items():
+        assert file.read_text(encoding="utf-8") == text, f"{file.name}: run make docs"
+
+
+def test_the_textbook_links_to_the_code_that_it_quotes():
+    page = read("docs/textbook.md")
+    quoted = list(make_pages.QUOTED.finditer(page))
+    assert len(quoted) >= 16
+    assert len(re.findall(r"#L\d+\)", page)) == len(quoted)
+    in_loop = [one for one in quoted if one["path"] == "../finetune/training/loop.py"]
+    assert len(in_loop) >= 5
+    wrong = page.replace("../finetune/training/loop.py#L", "../finetune/training/loop.py#L9")
+    assert wrong != page
+    assert make_pages.with_lines(wrong) == make_pages.with_lines(page) == page
+    with pytest.raises(
+        ValueError, match=r"`no such code` is in 0 lines of \.\./Makefile, not in one"
+    ):
+        make_pages.with_lines("`no such code` ([x](../Makefile#L1))")
+
+
+def test_the_textbook_quotes_the_minimal_loop():
+    (block,) = blocks("docs/textbook.md", "python")
+    code = read("scripts/studies/minimal_loop.py")
+    assert len(block.text.splitlines()) >= 15
+    assert [line for line in block.text.splitlines() if line.strip() not in code] == []
+    assert textwrap.indent(block.text, "    ") in code
+
+
+def test_the_recipe_page_has_every_key():
+    page = read("docs/recipe.md")
+    assert page.count("\n| `") > 90
+    assert "| `lr` | a number above 0 or auto or null | `null` | peak learning rate" in page
+
+
+YAMLS = [block for page in NAMES for block in blocks(page, "yaml")]
+
+
+@pytest.mark.parametrize("block", YAMLS, ids=str)
+def test_every_yaml_is_a_recipe(block, tmp_path):
+    """A part of one, at least: a source of documents is put in where there is none."""
+    tree = YAML(typ="safe").load(block.text)
+    if any("." in key for key in tree):  # a space of a sweep
+        (tmp_path / "space.yaml").write_text(block.text)
+        (tmp_path / "recipe.yaml").write_text("data: {source: documents.csv}\n")
+        space = search_space.load_space(tmp_path / "space.yaml", tmp_path / "recipe.yaml")
+        assert len(space) == len(tree)
+        return
+    given = "" if "data" in tree else "data: {source: documents.csv}\n"
+    (tmp_path / "recipe.yaml").write_text(given + block.text)
+    loader.load(str(tmp_path / "recipe.yaml"))
+
+
+def test_yamls_are_found():
+    assert len(YAMLS) >= 6
+
+
+RECIPES = [
+    (block, command)
+    for page in NAMES
+    for block in blocks(page, "console")
+    for command in block.commands
+    if block.reason is not None
+    and re.search(r"(run|sweep|bench|inspect_data)\.py recipes/", command)
+]
+
+
+@pytest.mark.parametrize(("block", "command"), RECIPES, ids=lambda given: str(given)[:60])
+def test_recipes_of_commands_that_are_not_run_are_right(block, command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    recipe, *overrides = words(command[command.index(".py ") + 4 :])
+    overrides = [word.rstrip(";") for word in overrides if re.match(r"\w+\.\w+=", word)]
+    loader.load(recipe, overrides)
+
+
+def test_such_recipes_are_found():
+    assert len(RECIPES) >= 12
+
+
+COMMANDS = [
+    (block, script, command)
+    for page in NAMES
+    for block in blocks(page, "console")
+    for command in block.commands
+    for script in re.findall(r"(?:scripts|finetune)/\S+\.py", command)
+]
+
+
+@pytest.mark.parametrize(
+    ("block", "script", "command"), COMMANDS, ids=lambda given: str(given)[:60]
+)
+def test_every_command_and_option_exists(block, script, command):
+    file = ROOT / script
+    assert file.is_file(), block
+    command_line = ROOT / "finetune" / "cli" / file.name
+    code = "\n".join(
+        one.read_text(encoding="utf-8") for one in (file, command_line) if one.exists()
+    )
+    for option in re.findall(r"(?<=\s)--[a-z0-9-]+", command.split(script)[1]):
+        if option != "--seed":  # the mistake that data.md shows
+            assert f'"{option}"' in code, (block, option)
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) >= 40
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_scripts_that_are_named_exist(page):
+    named = set(re.findall(r"\b(?:scripts|tests|recipes)/[\w/]+\.(?:py|yaml)", read(page)))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_recipe_keys_that_are_named_exist(page):
+    """`data.truncation` in the text, `train.epochs=5` in a command."""
+    schema = {
+        f"{section}.{key}"
+        for section, model in make_pages.SECTIONS.items()
+        for key in model.model_fields
+    }
+    sections = "|".join(make_pages.SECTIONS)
+    text = re.sub(r"[\w/-]+\.(?:py|md|csv|jsonl?|yaml|html)\b", "", read(page))
+    named = set(re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)\b(?!\()", text))
+    allowed = {"train.learning_rate", "train.loss"} | {
+        "data.reading",
+        "data.long",
+        "data.truncation",
+    }
+    assert [name for name in named - schema - allowed if not is_results_key(page, name)] == []
+
+
+def is_results_key(page, name):
+    """The keys of results.json have sections of the same names."""
+    return page == "docs/outputs.md" or name == "model.trainable_parameters"
+
+
+def test_prose_is_not_empty():
+    assert all(len(without_code(page)) > 200 for page in NAMES)
