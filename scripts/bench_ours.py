@@ -42,7 +42,7 @@ def loaded(known: argparse.Namespace, words: Sequence[str]) -> tuple[schema.Reci
     console.quiet_libraries()
     console.speak_only_if(False)  # what is printed are the numbers
     if known.optimizer is not None:
-        words = [*words, f"optim.name={known.optimizer}", "optim.head_scale=1"]
+        words = [*words, f"optim.name={known.optimizer}", "optim.head_lr_scale=1"]
     choices = loader.load(known.recipe, words)
     corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     return choices, corpus, local_paths.resolve_model_source(choices.model.source)

@@ -20,7 +20,11 @@ PEAK = 3  # steps after which memory grows no more: gradients and momentum stand
 
 def frozen(known: argparse.Namespace, words: Sequence[str], kept: bool) -> Numbers:
     """A whole epoch after the warm-up, with the encoder frozen."""
-    cache = [f"cache.dir={known.folder}", "cache.prefix=auto"] if kept else ["cache.prefix=off"]
+    cache = (
+        [f"cache.dir={known.folder}", "cache.frozen_states=auto"]
+        if kept
+        else ["cache.frozen_states=off"]
+    )
     choices, corpus, source = loaded(known, [*words, "model.freeze=encoder", *cache])
     made = Ours(choices, source, corpus.labels, passes=2)
     tables = {"train": made.encode(corpus.train.texts)}

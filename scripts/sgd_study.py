@@ -40,21 +40,20 @@ from finetune.training.train_log import LostError
 
 SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
 ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-ADAMW_MORE = ("optim.head_scale=10", "model.freeze=embeddings")
+ADAMW_MORE = ("optim.head_lr_scale=10", "model.freeze=embeddings")
 SGD_RATES = (0.003, 0.01, 0.02, 0.03, 0.06, 0.1, 0.2, 0.4)
 ARMS = ("sgd", "adamw", "auto", "grid", "parts")
 # A part of the defaults, and what may stand in its place.
 PARTS: dict[str, tuple[str, ...]] = {
     "embeddings trained": ("model.freeze=none",),
     "half the layers frozen": ("model.freeze=3",),
-    "head's rate × 10": ("optim.head_scale=10",),
-    "head's rate / 10": ("optim.head_scale=0.1",),
+    "head's rate × 10": ("optim.head_lr_scale=10",),
+    "head's rate / 10": ("optim.head_lr_scale=0.1",),
     "layers' rates × 0.8 each": ("optim.layer_decay=0.8",),
     "no momentum, rate × 10": ("optim.momentum=0", "optim.lr=0.3"),
     "no momentum, same rate": ("optim.momentum=0",),
     "Nesterov's momentum": ("optim.nesterov=true",),
     "no clipping": ("optim.max_grad_norm=null",),
-    "clipped by block": ("optim.clip=block",),
     "clipped to 0.3": ("optim.max_grad_norm=0.3",),
     "no warm-up": ("optim.warmup=0",),
     "warm-up of 20 %": ("optim.warmup=0.2",),
@@ -141,7 +140,7 @@ class Study:
 
         def score(rate: float, more: tuple[str, ...] = ()) -> float:
             plain = "optim.name=adamw", f"optim.lr={rate:g}", "optim.weight_decay=0.01"
-            scale = () if "optim.head_scale=10" in more else ("optim.head_scale=1",)
+            scale = () if "optim.head_lr_scale=10" in more else ("optim.head_lr_scale=1",)
             words = (*plain, *scale, *more)
             one = self.run(name, _arm(words), 0, *words)
             if one is not None:

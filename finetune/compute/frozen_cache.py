@@ -147,7 +147,7 @@ def attach_frozen_prefix(
     Args:
         epochs: how often training passes over its rows.
     """
-    if choices.cache.prefix == "off" or epochs <= 1:
+    if choices.cache.frozen_states == "off" or epochs <= 1:
         return None
     encoder = model.base_model
     blocks = encoder_layers(encoder)
@@ -265,8 +265,8 @@ def fill_cache(
 
 def cache_dtype(choices: schema.Recipe, plan: Hardware) -> str:
     """In what precision states of tokens are kept."""
-    if choices.cache.prefix != "auto":
-        return choices.cache.prefix
+    if choices.cache.frozen_states != "auto":
+        return choices.cache.frozen_states
     return "bf16" if plan.precision == "bf16" else "fp32"
 
 

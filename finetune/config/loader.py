@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from finetune.config.help import _expected, format_value
+from finetune.config.renames import explain_rename
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
 from finetune.runtime.errors import InputError, closest_match, did_you_mean
 
@@ -37,7 +38,7 @@ ELSEWHERE = {
     "dataset_name": "data.source",
     "text_column": "data.text",
     "label_column": "data.label",
-    "metric_for_best_model": "score.best",
+    "metric_for_best_model": "score.monitor",
     "eval_steps": "score.every",
     "eval_strategy": "score.every",
     "output_dir": "run.dir",
@@ -76,6 +77,7 @@ def load(
             hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
             problems.append(f"{path}: {section}: no such section{hint}")
     known = {name: value for name, value in tree.items() if name in SECTIONS}
+    problems += _renamed(known, str(path), origin)
     known.setdefault("data", {})
     try:
         recipe = Recipe.model_validate(known)
@@ -89,7 +91,10 @@ def load(
 def to_yaml(recipe: Recipe, whole: bool = True) -> str:
     """The recipe as YAML that `load` reads back to an equal recipe; or what is not by default."""
     tree = recipe.model_dump(mode="json", exclude_defaults=not whole)
-    for key in recipe.score.model_fields_set & {"metrics", "best"}:  # unset, they may mean others
+    for key in recipe.score.model_fields_set & {
+        "metrics",
+        "monitor",
+    }:  # unset, they may mean others
         tree.setdefault("score", {})[key] = recipe.score.model_dump(mode="json")[key]
     text = _dump(tree, unicode=True)
     # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
@@ -247,6 +252,17 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
     tree[section][key] = value
     origin[f"{section}.{key}"] = "command line"
     return None
+
+
+def _renamed(tree: dict[str, Any], file: str, origin: dict[str, str]) -> Iterator[str]:
+    """Take keys and values by their old names out of the tree, and say what they are called now."""
+    for section, keys in tree.items():
+        for key, value in [*keys.items()]:
+            name = f"{section}.{key}"
+            message = explain_rename(name, value)
+            if message is not None:
+                yield f"{origin.get(name, file)}: {message}"
+                del keys[key]
 
 
 def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list[str]:

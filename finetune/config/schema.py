@@ -106,8 +106,8 @@ class Data(Section):
         description="tokens kept of each document, or of each window; null: the encoder's limit, "
         "at most 512",
     )
-    long: Literal["truncate_head", "truncate_tail", "head_tail", "windows"] = Field(
-        "truncate_head",
+    truncation: Literal["head", "tail", "head_tail", "windows"] = Field(
+        "head",
         description="what stays of a document that is longer: its head; its tail; a quarter of the "
         "room for its head and the rest for its tail; or all of it in windows, whose logits are "
         "pooled, in training too",
@@ -117,7 +117,7 @@ class Data(Section):
         ge=0,
         description="tokens that neighbouring windows share; null: a quarter of data.max_length",
     )
-    pool: Literal["mean", "max"] = Field(
+    window_pooling: Literal["mean", "max"] = Field(
         "mean", description="how the logits of a document's windows become one row"
     )
     max_windows: Count | None = Field(
@@ -132,7 +132,7 @@ class Data(Section):
     on_null_label: Literal["drop", "stop"] = Field(
         "drop", description="rows without a label in a split that has labels"
     )
-    on_repeat: Literal["drop", "keep", "stop"] = Field(
+    on_duplicate: Literal["drop", "keep", "stop"] = Field(
         "drop",
         description="rows that repeat an earlier text and label of train (a given validation or "
         "test split keeps its repeats, so that its score stays comparable)",
@@ -232,17 +232,17 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _windows_are_of_single_texts(self) -> Self:
-        if self.text_pair is not None and self.long != "truncate_head":
+        if self.text_pair is not None and self.truncation != "head":
             raise conflict(
-                "long",
-                "truncate_head with data.text_pair, as pairs are cut where they are longest, got "
-                f"'{self.long}'",
+                "truncation",
+                "head with data.text_pair, as pairs are cut where they are longest, got "
+                f"'{self.truncation}'",
             )
-        for key in ("stride", "pool", "max_windows"):
+        for key in ("stride", "window_pooling", "max_windows"):
             default = type(self).model_fields[key].default
-            if self.long != "windows" and getattr(self, key) != default:
+            if self.truncation != "windows" and getattr(self, key) != default:
                 raise conflict(
-                    key, f"no choice without data.long 'windows', got {getattr(self, key)!r}"
+                    key, f"no choice without data.truncation 'windows', got {getattr(self, key)!r}"
                 )
         return self
 
@@ -276,9 +276,9 @@ class Model(Section):
         description="the length that each document's vector is scaled to before the head, so that "
         "only its direction counts: 10 serves few rows; null: as it comes (head: linear)",
     )
-    head_init: Literal["zeros", "normal", "names"] = Field(
+    head_init: Literal["zeros", "normal", "label_names"] = Field(
         "zeros",
-        description="zeros: the text says nothing yet; normal: std 0.02; names: each class "
+        description="zeros: the text says nothing yet; normal: std 0.02; label_names: each class "
         "starts from what the encoder makes of its name ('_' read as a space), which serves few "
         "rows if names tell. In all three, each of several labels a row starts as likely as it is "
         "in train, one label a row as likely as another",
@@ -470,12 +470,7 @@ class Optim(Section):
     max_grad_norm: float | None = Field(
         1.0, gt=0, description="clip_grad_norm_ to this; null: no clipping"
     )
-    clip: Literal["model", "block"] = Field(
-        "model",
-        description="whose gradient is clipped to max_grad_norm: the whole model's, or that of the "
-        "head, of each layer and of the embeddings, each by itself",
-    )
-    head_scale: float | None = Field(
+    head_lr_scale: float | None = Field(
         None,
         gt=0,
         description="what the head's rate is multiplied by; null: 10 for adamw; 1 for sgd, or of "
@@ -491,7 +486,7 @@ class Optim(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="how the rate falls after warm-up; linear and cosine end at 0"
     )
-    every: Literal["step", "epoch"] = Field("step", description="when the rate falls")
+    schedule_every: Literal["step", "epoch"] = Field("step", description="when the rate falls")
     warmup: float = Field(
         0.06, ge=0, lt=1, description="share of all steps over which the rate first rises"
     )
@@ -507,8 +502,6 @@ class Optim(Section):
             default = type(self).model_fields[key].default
             if self.name != owner and getattr(self, key) != default:
                 raise conflict(key, f"{default} with optim.name '{self.name}' (it is of {owner})")
-        if self.clip == "block" and self.max_grad_norm is None:
-            raise conflict("clip", "model without optim.max_grad_norm, got 'block'")
         if self.nesterov and self.momentum == 0:
             raise conflict("nesterov", "momentum above 0, got optim.momentum 0.0")
         return self
@@ -524,7 +517,7 @@ class Score(Section):
         "top_3_accuracy (any number); with score.trust_remote_code any name of evaluate.load. "
         "Where a row may have several labels, the default is f1_micro, f1_macro, accuracy",
     )
-    best: str = Field(
+    monitor: str = Field(
         "accuracy",
         description="the validation metric that picks the model; by default, of several labels a "
         "row: f1_macro",
@@ -533,7 +526,7 @@ class Score(Section):
         "epoch", description="score validation after each epoch, or every so many steps"
     )
     patience: Count | None = Field(
-        None, description="stop after that many scorings in a row without improvement of `best`"
+        None, description="stop after that many scorings in a row without improvement of `monitor`"
     )
     min_improvement: float = Field(
         0.0, ge=0, description="what patience takes for an improvement: more than that"
@@ -548,11 +541,11 @@ class Score(Section):
     )
 
     @model_validator(mode="after")
-    def _best_is_measured(self) -> Self:
-        if self.best not in (*self.metrics, "loss"):
+    def _monitor_is_measured(self) -> Self:
+        if self.monitor not in (*self.metrics, "loss"):
             raise conflict(
-                "best",
-                f"one of score.metrics ({', '.join(self.metrics)}) or loss, got {self.best!r}",
+                "monitor",
+                f"one of score.metrics ({', '.join(self.metrics)}) or loss, got {self.monitor!r}",
             )
         return self
 
@@ -573,7 +566,7 @@ class Checkpoint(Section):
 class Cache(Section):
     """What the tokenizer and frozen layers make of the rows, computed once and kept on disk."""
 
-    prefix: Literal["auto", "bf16", "fp32", "off"] = Field(
+    frozen_states: Literal["auto", "bf16", "fp32", "off"] = Field(
         "auto",
         description="with frozen layers and no dropout in them: their states for each token, in "
         "this precision (auto: in that of the matrix products)",
@@ -792,8 +785,8 @@ def for_multi_label(recipe: Recipe) -> Recipe:
     changes: dict[str, object] = {}
     if "metrics" not in given:
         changes["metrics"] = SEVERAL_METRICS
-    if given.isdisjoint({"metrics", "best"}):
-        changes["best"] = "f1_macro"
+    if given.isdisjoint({"metrics", "monitor"}):
+        changes["monitor"] = "f1_macro"
     return recipe.model_copy(update={"score": recipe.score.model_copy(update=changes)})
 
 

@@ -108,7 +108,7 @@ class Finding:
     split: str  # train, validation, test, or source
     count: int
     places: Sequence[str]  # of the rows; names with counts where labels are meant
-    rule: str  # "dropped (data.on_repeat: drop)"
+    rule: str  # "dropped (data.on_duplicate: drop)"
     other: str = ""  # leak: the split where the texts also stand
 
     def __str__(self) -> str:

@@ -155,7 +155,7 @@ def take_labels(part: Part, named: Named | NamedSets | None, ledger: Ledger) -> 
 
 def repeats_in_pool(pool: Part, ledger: Ledger) -> None:
     """The rules for documents that stand several times in train, with one label or with several."""
-    ledger.judge("repeat", "on_repeat", pool, _repeats(pool))
+    ledger.judge("repeat", "on_duplicate", pool, _repeats(pool))
     documents = np.unique(pool.pairs()) // len(pool.kinds)
     several = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
     clashes = pool.keep[np.isin(pool.numbers[pool.keep], several)]

@@ -208,8 +208,8 @@ def load_metrics(
                 problems.append(f"score.metrics: evaluate.load cannot load '{name}' ({why})")
     if best != "loss" and _own(best) is None:
         problems.append(
-            f"score.best: '{best}' is none of this package, so which way it is better is unknown; "
-            f"choose loss or one of {', '.join(OWN)}"
+            f"score.monitor: '{best}' is none of this package, so which way it is better is "
+            f"unknown; choose loss or one of {', '.join(OWN)}"
         )
     if problems:
         raise InputError(problems)

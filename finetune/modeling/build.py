@@ -90,7 +90,7 @@ def build_classifier(
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
                     module.p = choices.dropout
     head = head_module.find_head(model)
-    if not head_is_trained and choices.head_init == "names":
+    if not head_is_trained and choices.head_init == "label_names":
         head_module.initialize_from_names(model, load_tokenizer(source, choices), labels)
     elif not head_is_trained:
         head_module.initialize_head(head, choices.head_init, seed)
@@ -115,7 +115,7 @@ def initial_weights_hash(model: PreTrainedModel, choices: Model) -> str:
     kernels its last bits, and a run may go on with others.
     """
     weights, its = model.state_dict(), head_module.head_name(model)
-    if choices.head_init == "names":
+    if choices.head_init == "label_names":
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
     return weights_hash(weights)
 

@@ -19,7 +19,9 @@ from finetune.modeling.pretrained import max_positions
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, shorten
 
-NAMES_WEIGH = 4.0  # model.head_init: names; a logit of about a half speaks for the nearest name
+NAMES_WEIGH = (
+    4.0  # model.head_init: label_names; a logit of about a half speaks for the nearest name
+)
 
 
 def find_head(model: PreTrainedModel) -> nn.Linear:
@@ -116,14 +118,15 @@ def initialize_from_names(
             read = tokenizer(label.replace("_", " "), **cut)
             if not read["input_ids"]:
                 raise InputError(
-                    f"model.head_init: names: the tokenizer finds no token in the label {label!r}; "
-                    "name it by data.labels, or set model.head_init=zeros"
+                    f"model.head_init: label_names: the tokenizer finds no token in the label "
+                    f"{label!r}; name it by data.labels, or set model.head_init=zeros"
                 )
             model(**{key: torch.tensor([value]) for key, value in read.items()})
     if vectors[0].dim() != 2:  # such as decoders', which pick a token's logits afterwards
         raise InputError(
-            "model.head_init: names: expected a head that reads one vector of each document, and "
-            f"{type(model).__name__}'s reads each token; set model.head=linear, or zeros or normal"
+            "model.head_init: label_names: expected a head that reads one vector of each "
+            f"document, and {type(model).__name__}'s reads each token; set model.head=linear, or "
+            "zeros or normal"
         )
     names = torch.cat(vectors)  # (labels, hidden)
     _say_what_names_miss(labels, names)
@@ -146,7 +149,7 @@ def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
     ):
         if which:
             print_wrapped(
-                f"model.head_init: names: {what}, so the head starts with little to tell by; "
+                f"model.head_init: label_names: {what}, so the head starts with little to tell by; "
                 "data.labels may name the labels in words",
                 mark="  ! ",
             )

@@ -125,7 +125,7 @@ def _body(results: Results, choices: schema.Recipe, saved: str) -> Iterator[str]
     picked = "the model of the last step, as there was no validation split to pick one by"
     if narrative.is_tuned(results):
         picked = (
-            f"the best model by `{choices.score.best}` on validation, of step "
+            f"the best model by `{choices.score.monitor}` on validation, of step "
             f"{results['train']['best_step']:,.0f}"
         )
     yield (

@@ -226,7 +226,7 @@ def truncation(results: Results) -> str:
     """How many documents were cut, and whether the model is worse on them."""
     split, kept = results["analysed"], results["model"]["max_length"]
     data, reading = results["data"]["splits"][split], results["data"]["reading"]
-    windows = reading["long"] == "windows"
+    windows = reading["truncation"] == "windows"
     if not data["truncated_rows"] and windows:
         return f"Nothing: longer documents of {split} are read in windows of {kept:,} tokens."
     if not data["truncated_rows"]:
@@ -260,25 +260,25 @@ def reading(results: Results) -> str:
             f"It reads pairs of texts, {kept:,} tokens together; of more, the longer text loses "
             "its end."
         )
-    elif of["long"] == "windows":
+    elif of["truncation"] == "windows":
         most = "" if of["max_windows"] is None else f", the first {of['max_windows']:,} of them"
-        pooled = "averaged" if of["pool"] == "mean" else "pooled by their maximum"
+        pooled = "averaged" if of["window_pooling"] == "mean" else "pooled by their maximum"
         said = (
             f"It reads a document in windows of {kept:,} tokens{most}, whose logits are {pooled}."
         )
     else:
         said = {
-            "truncate_head": f"It reads the first {kept:,} tokens.",
-            "truncate_tail": f"It reads the last {kept:,} tokens.",
+            "head": f"It reads the first {kept:,} tokens.",
+            "tail": f"It reads the last {kept:,} tokens.",
             "head_tail": f"Of a document of more than {kept:,} tokens it reads a quarter of these "
             "from the start, and the rest from the end.",
-        }[of["long"]]
+        }[of["truncation"]]
     if len(of["text"]) == 1 and of["template"] is not None:
         said += f" Each text is put into the template ‘{of['template']}’ first."
     if len(of["text"]) > 1:
         joined = "one after the other" if of["template"] is None else "joined by a template"
         said += f" Several texts make a document, {joined} (`document` in config.json)."
-    if of["long"] in ("windows", "head_tail"):
+    if of["truncation"] in ("windows", "head_tail"):
         said += (
             f" `pipeline` truncates to the first {kept:,} tokens; `finetune.predict` reads as in "
             "training."
@@ -424,10 +424,10 @@ def _longer(results: Results) -> Iterator[str]:
         return
     reading = results["data"]["reading"]
     more = "a larger data.max_length"
-    if reading["long"] == "windows":
+    if reading["truncation"] == "windows":
         more = "a larger data.max_windows"
     elif reading["text_pair"] is None:
-        more += ", or data.long=windows,"
+        more += ", or data.truncation=windows,"
     long = f"{percent(share, 0)} of the documents are longer than what is read of them"
     if whole is not None and cut["accuracy"] < whole["accuracy_interval"][0]:
         yield (

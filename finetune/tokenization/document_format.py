@@ -35,10 +35,10 @@ class DocumentFormat:
         template: how they are joined; None: a blank line between them.
         text_pair: the column of the second text of each pair; None: no pairs.
         max_length: tokens of a piece, special ones included.
-        long: what stays of a longer document (`token_table.encode`).
+        truncation: what stays of a longer document (`token_table.encode`).
         stride: tokens that neighbouring windows share.
         max_windows: of a document; None: all.
-        pool: how the logits of a document's windows become one row.
+        window_pooling: how the logits of a document's windows become one row.
         thresholds: where a document may have several labels: the probability from which on each is
             given. (classes,)
         abstain_below: where it has one: the probability below which none is given.
@@ -48,27 +48,27 @@ class DocumentFormat:
     template: str | None = None
     text_pair: str | None = None
     max_length: int = 512
-    long: token_table.Long = "truncate_head"
+    truncation: token_table.Truncation = "head"
     stride: int = 0
     max_windows: int | None = None
-    pool: token_table.Pool = "mean"
+    window_pooling: token_table.WindowPooling = "mean"
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
 
     @classmethod
     def of_recipe(cls, data: schema.Data, max_length: int) -> Self:
         """What a recipe asks for, with pieces of so many tokens."""
-        in_windows = data.long == "windows"
+        in_windows = data.truncation == "windows"
         stride = max_length // 4 if data.stride is None else data.stride
         return cls(
             text=data.columns(),
             template=data.template,
             text_pair=data.text_pair,
             max_length=max_length,
-            long=data.long,
+            truncation=data.truncation,
             stride=stride if in_windows else 0,
             max_windows=data.max_windows if in_windows else None,
-            pool=data.pool,
+            window_pooling=data.window_pooling,
         )
 
     @classmethod
@@ -103,7 +103,7 @@ class DocumentFormat:
         """Have the tokenizer, which is saved with the model, truncate on its own as nearly so."""
         tokenizer.model_max_length = self.max_length
         tokenizer.padding_side = "right"
-        tokenizer.truncation_side = "left" if self.long == "truncate_tail" else "right"
+        tokenizer.truncation_side = "left" if self.truncation == "tail" else "right"
 
     def wanted(self) -> ColumnSpec:
         """The columns to read of documents without labels."""
@@ -126,9 +126,9 @@ class DocumentFormat:
             tokenizer,
             self.max_length,
             seconds=seconds,
-            long=self.long,
+            truncation=self.truncation,
             stride=self.stride,
             max_windows=self.max_windows,
-            pool=self.pool,
+            window_pooling=self.window_pooling,
             keep=keep,
         )

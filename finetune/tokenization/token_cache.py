@@ -84,7 +84,7 @@ def _state(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 def _settings(reading: DocumentFormat) -> list[Any]:
     """What of a reading decides the ids and their places."""
-    return [reading.max_length, reading.long, reading.stride, reading.max_windows]
+    return [reading.max_length, reading.truncation, reading.stride, reading.max_windows]
 
 
 def _write(
@@ -118,7 +118,7 @@ def _read(place: Path, reading: DocumentFormat) -> TokenTable | None:
         arrays = load_file(place / TABLE)
         ids: Ids = np.memmap(place / IDS, dtype="<i4", mode="r")
         pad_id, checksum = arrays.pop("pad_id, checksum").tolist()
-        table = TokenTable(ids=ids, pad_id=pad_id, pool=reading.pool, **arrays)
+        table = TokenTable(ids=ids, pad_id=pad_id, window_pooling=reading.window_pooling, **arrays)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
     whole = len(ids) == table.starts[-1] and _checksum(ids) == checksum

@@ -19,8 +19,8 @@ from finetune.runtime.errors import InputError
 
 Rows = NDArray[np.int64]
 Ids = NDArray[np.int32]
-Long = Literal["truncate_head", "truncate_tail", "head_tail", "windows"]
-Pool = Literal["mean", "max"]
+Truncation = Literal["head", "tail", "head_tail", "windows"]
+WindowPooling = Literal["mean", "max"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TokenTable:
         kept: how many of a document's tokens stand in some piece; None: in its one. (rows,)
         seconds: where in each piece the second text of a pair begins; None: no pairs, or an encoder
             that does not ask. (pieces,)
-        pool: how the logits of a document's pieces become one row.
+        window_pooling: how the logits of a document's pieces become one row.
     """
 
     ids: Ids
@@ -46,7 +46,7 @@ class TokenTable:
     first: Rows | None = None
     kept: Rows | None = None
     seconds: Rows | None = None
-    pool: Pool = "mean"
+    window_pooling: WindowPooling = "mean"
 
     def __len__(self) -> int:
         return len(self.full)
@@ -97,7 +97,7 @@ class TokenTable:
         places = np.argsort(self._longest_first(self._in_order(rows)))
         many = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
         of_each = logits.index_select(0, torch.from_numpy(places).to(logits.device))
-        return torch.segment_reduce(of_each, self.pool, lengths=many)
+        return torch.segment_reduce(of_each, self.window_pooling, lengths=many)
 
     def by_piece(self) -> Self:
         """The same, each piece a row: where no gradient is wanted, none must wait for another."""
@@ -108,7 +108,7 @@ class TokenTable:
         """The logits of all pieces, in their order → of all documents. (rows, classes)"""
         assert self.first is not None
         many = torch.from_numpy(np.diff(self.first))
-        pooled = torch.segment_reduce(torch.from_numpy(logits), self.pool, lengths=many)
+        pooled = torch.segment_reduce(torch.from_numpy(logits), self.window_pooling, lengths=many)
         found: NDArray[np.float32] = pooled.numpy()
         return found
 
@@ -168,24 +168,24 @@ def encode(
     max_length: int,
     *,
     seconds: Sequence[str] | None = None,
-    long: Long = "truncate_head",
+    truncation: Truncation = "head",
     stride: int = 0,
     max_windows: int | None = None,
-    pool: Pool = "mean",
+    window_pooling: WindowPooling = "mean",
     at_once: int = 1000,
     keep: Callable[[Ids], Any] | None = None,
 ) -> TokenTable:
     """Tokenize every document.
 
-    With `truncate_head` the ids are those of `tokenizer(text, truncation=True,
+    With `head` the ids are those of `tokenizer(text, truncation=True,
     max_length=max_length)`; with second texts, those of the pair, truncated longest first.
 
     Args:
         max_length: of a piece, special tokens included.
         seconds: the second text of each pair.
-        long: what stays of a longer document: its first tokens; its last; a quarter of the room for
-            its first and the rest for its last (Sun et al. 2019, arXiv 1905.05583); or all of it,
-            in windows.
+        truncation: what stays of a longer document: its first tokens; its last; a quarter of the
+            room for its first and the rest for its last (Sun et al. 2019, arXiv 1905.05583); or all
+            of it, in windows.
         stride: tokens that neighbouring windows share.
         max_windows: of a document, from its start. None: all.
         keep: called with the ids of some documents after the other; the table then has none.
@@ -194,7 +194,7 @@ def encode(
         InputError: where the special tokens leave no room, or for a tokenizer that does not put
             one text of a pair after the other.
     """
-    cut = _Cut(tokenizer, max_length, long, stride, max_windows) if seconds is None else None
+    cut = _Cut(tokenizer, max_length, truncation, stride, max_windows) if seconds is None else None
     chunks: list[Chunk] = []
     for start in range(0, len(texts), at_once):
         some = list(texts[start : start + at_once])
@@ -217,10 +217,10 @@ def encode(
         starts=_ends(joined("lengths")),
         full=joined("full"),
         pad_id=tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0,
-        first=_ends(joined("many")) if long == "windows" else None,
-        kept=joined("kept") if long == "windows" else None,
+        first=_ends(joined("many")) if truncation == "windows" else None,
+        kept=joined("kept") if truncation == "windows" else None,
         seconds=joined("seconds") if marked else None,
-        pool=pool,
+        window_pooling=window_pooling,
     )
 
 
@@ -262,20 +262,20 @@ class _Cut:
         self,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
-        long: Long,
+        truncation: Truncation,
         stride: int,
         max_windows: int | None,
     ) -> None:
         self.before, self.after = _special_tokens(tokenizer)
         self.specials = len(self.before) + len(self.after)
         self.room = max_length - self.specials
-        self.long, self.stride, self.max_windows = long, stride, max_windows
+        self.truncation, self.stride, self.max_windows = truncation, stride, max_windows
         if self.room < 1:
             raise InputError(
                 f"data.max_length: expected more than the {self.specials} special tokens, got "
                 f"{max_length}"
             )
-        if long == "windows" and stride >= self.room:
+        if truncation == "windows" and stride >= self.room:
             raise InputError(
                 f"data.stride: expected fewer tokens than the {self.room} that a window has for "
                 f"text, got {stride}"
@@ -289,7 +289,7 @@ class _Cut:
         """
         begins = _ends(lengths)[:-1]
         many, heads, tails = np.ones_like(lengths), np.minimum(lengths, self.room), 0 * lengths
-        if self.long == "windows":
+        if self.truncation == "windows":
             many, kept = windows_of(lengths, self.room, self.stride, self.max_windows)
             # Where in its document each window begins.
             at = (self.room - self.stride) * _ranges(0 * many, many)
@@ -298,9 +298,9 @@ class _Cut:
             ends, tails = begins, 0 * begins
         else:
             longer = lengths > self.room
-            if self.long == "truncate_tail":
+            if self.truncation == "tail":
                 tails = np.where(longer, self.room, tails)
-            elif self.long == "head_tail":
+            elif self.truncation == "head_tail":
                 tails = np.where(longer, self.room - self.room // 4, tails)
             heads = heads - tails
             kept, ends = heads + tails, begins + lengths - tails

@@ -88,7 +88,7 @@ def audit_truncation(
     own = table.full - specials
     found = []
     for windows, length in _open(reading, limit, int(table.full.max())):
-        chosen = windows == (reading.long == "windows") and length == reading.max_length
+        chosen = windows == (reading.truncation == "windows") and length == reading.max_length
         room = length - specials
         stride = reading.stride if chosen else min(length // 4, room - 1)
         most = (reading.max_windows if chosen else None) if windows else 1
@@ -155,7 +155,7 @@ def _open(reading: DocumentFormat, limit: int | None, longest: int) -> Iterator[
     for one in lengths:
         yield False, one
         # Pairs are not read in windows, and nothing is to be split where one piece holds all.
-        if reading.text_pair is None and (longest > one or reading.long == "windows"):
+        if reading.text_pair is None and (longest > one or reading.truncation == "windows"):
             yield True, one
 
 

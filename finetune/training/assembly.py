@@ -72,7 +72,7 @@ def assemble(data: PreparedData, start: Start, env: RunEnvironment) -> Assembled
         tokens=hashes["tokens"],
         start=hashes["first_weights"],
         ends=[one.end for one in all_stages if not one.is_last],
-        derived=["cache.prefix"] if recipe.cache.prefix == "auto" else [],
+        derived=["cache.frozen_states"] if recipe.cache.frozen_states == "auto" else [],
     )
     parts = None
     steps = all_stages[-1].end

@@ -59,8 +59,8 @@ def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:
     softmax that starts even makes little of the others. Measured by scripts/sgd_study.py.
     """
     config: Any = getattr(model, "config", None)
-    if optim.head_scale is not None:
-        return optim.head_scale
+    if optim.head_lr_scale is not None:
+        return optim.head_lr_scale
     if config is None:
         return 1.0
     if optim.name == "adamw":

@@ -31,7 +31,7 @@ from finetune.tokenization.token_table import TokenTable
 from finetune.tokenization.truncation_audit import ReadingOption
 
 # What only decides how texts become tokens, and so stands for nothing in what their rows are.
-AS_TOKENS = dict.fromkeys(("max_length", "long", "stride", "max_windows", "pool"))
+AS_TOKENS = dict.fromkeys(("max_length", "truncation", "stride", "max_windows", "window_pooling"))
 Value = TypeVar("Value")
 
 

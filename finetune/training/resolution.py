@@ -23,14 +23,14 @@ class Resolution:
         recipe: Recipe,
         plan: Hardware,
         max_length: int,
-        prefix: str,
+        frozen_states: str,
         model: PreTrainedModel,
     ) -> "Resolution":
         """Read them off the built model and the machine's plan.
 
         Args:
             max_length: tokens kept of each document, or of each window.
-            prefix: the precision in which frozen layers' states are kept, or off.
+            frozen_states: the precision in which frozen layers' states are kept, or off.
         """
         encoder: Any = model.base_model.config
         return cls(
@@ -40,8 +40,8 @@ class Resolution:
                     "attention": encoder._attn_implementation or "eager",
                     "revision": getattr(encoder, "_commit_hash", None) or recipe.model.revision,
                 },
-                "cache": {"prefix": prefix},
-                "optim": {"head_scale": head_scale(model, recipe.optim)},
+                "cache": {"frozen_states": frozen_states},
+                "optim": {"head_lr_scale": head_scale(model, recipe.optim)},
                 "train": {
                     "precision": plan.precision,
                     "micro_batch_tokens": plan.micro_batch_tokens,

@@ -121,15 +121,15 @@ def learning_rate(step: int, steps: int, per_epoch: int, optim: schema.Optim) ->
     """The learning rate of a step, counted from 0.
 
     Warm-up rises linearly to the peak. Then the rate decays towards 0, which it would reach just
-    after the last step, so that every step learns. With `every: epoch` it only falls where an
-    epoch begins.
+    after the last step, so that every step learns. With `schedule_every: epoch` it only falls
+    where an epoch begins.
     """
     assert isinstance(optim.lr, float), "the recipe, or a range test, resolves the rate"
     # Rounded, as 0.07 × 100 is a little above 7; and one step at least is at the peak.
     warmup = min(math.ceil(round(optim.warmup * steps, 9)), steps - 1)
     if step < warmup:
         return optim.lr * (step + 1) / (warmup + 1)
-    if optim.every == "epoch":
+    if optim.schedule_every == "epoch":
         step = max(warmup, step - step % per_epoch)
     done = (step - warmup) / max(1, steps - warmup)  # 0 at the peak, below 1 at the last step
     if optim.schedule == "constant":

@@ -230,7 +230,7 @@ class Session:
             score = self.recipe.score
             more = f" by more than {score.min_improvement}" if score.min_improvement else ""
             print_line(
-                f"  stopped early: {score.patience} scorings without a better {score.best}{more}"
+                f"  stopped early: {score.patience} scorings without a better {score.monitor}{more}"
             )
         return last
 

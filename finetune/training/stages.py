@@ -137,7 +137,7 @@ class StageBuilder:
             InputError: as `build.build_classifier` does.
         """
         recipe, how = stage.recipe, stage.recipe.model
-        if stage.number > 1 and how.head_init == "names":
+        if stage.number > 1 and how.head_init == "label_names":
             how = how.model_copy(update={"head_init": "zeros"})  # trained weights take its place
         model = run_on_main_first(
             self.accelerator,

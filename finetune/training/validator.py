@@ -94,12 +94,12 @@ class Validator:
         if self.data.corpus.multi_label:
             scores = self.with_thresholds(scores.logits)
         values = self._refuse_if_lost(scores, step)
-        better = metrics.is_better(score.best, values, state.best)
+        better = metrics.is_better(score.monitor, values, state.best)
         print_validation(step, values, better)
         if better:
             self._keep(parts, values | {"step": step})
         if metrics.is_better(
-            score.best, values, state.patience_mark, by_more_than=score.min_improvement
+            score.monitor, values, state.patience_mark, by_more_than=score.min_improvement
         ):
             state.patience_mark, state.waited = dict(values), 0
         elif in_last_stage:  # the others do what it begins with, however well they score

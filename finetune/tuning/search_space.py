@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.config import help, loader
+from finetune.config.renames import explain_rename
 from finetune.config.schema import SECTIONS, Recipe
 from finetune.runtime.errors import InputError, did_you_mean
 
@@ -25,7 +26,7 @@ FORMS = "{log: [low, high]}, {uniform: [low, high]}, {int: …}, {log_int: …} 
 FIXED = {
     **dict.fromkeys(("run", "publish", "checkpoint", "cache"), "it decides nothing that is scored"),
     "run.seed": "it decides by luck alone, and several seeds train the winner (--seeds)",
-    **dict.fromkeys(("score.best", "score.metrics"), "trials are compared by it"),
+    **dict.fromkeys(("score.monitor", "score.metrics"), "trials are compared by it"),
     **dict.fromkeys(
         (
             *("data.source", "data.config", "data.revision", "data.train", "data.validation"),
@@ -82,6 +83,10 @@ def load_space(path: Path, base: Path, words: Sequence[str] = ()) -> tuple[Dimen
         )
     found_dimensions = []
     for key, given in tree.items():
+        renamed = explain_rename(str(key))
+        if renamed is not None:
+            problems.append(f"{path}: {renamed}")
+            continue
         made = _dimension(key, given)
         if isinstance(made, str):
             problems.append(f"{path}: {key}: {made}")

@@ -55,7 +55,7 @@ class Sweep:
 
     @property
     def metric(self) -> str:
-        return self.base.score.best
+        return self.base.score.monitor
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:

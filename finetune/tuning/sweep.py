@@ -163,11 +163,11 @@ def _run(
 
     def watch(values: Mapping[str, float], last: bool) -> None:
         # Of several labels, a recipe that names no metric is scored by others.
-        named = sweep.base.score.model_fields_set & {"metrics", "best"}
+        named = sweep.base.score.model_fields_set & {"metrics", "monitor"}
         if sweep.metric not in values or ("f1_micro" in values and not named):
             raise InputError(
-                f"score.best: these documents are scored by other metrics than {sweep.metric}; "
-                "set score.metrics and score.best, of "
+                f"score.monitor: these documents are scored by other metrics than {sweep.metric}; "
+                "set score.metrics and score.monitor, of "
                 f"{', '.join(name for name in values if name != 'loss_se')}"
             )
         number = len(_scored(folder))

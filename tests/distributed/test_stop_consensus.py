@@ -135,7 +135,7 @@ def test_a_signal_to_one_of_two_in_the_last_step(here):
 
 def test_patience_outlives_a_stop(here, monkeypatch):
     """Stopped when it had waited for one scoring of two, the run ends where it would have ended."""
-    words = "score.best=accuracy", "score.patience=2", "train.epochs=30", "score.every=3"
+    words = "score.monitor=accuracy", "score.patience=2", "train.epochs=30", "score.every=3"
     words = *words, "checkpoint.keep=99"
     run_here("run.dir=whole", *words)
     stop = results(here / "whole")["train"]["steps"]

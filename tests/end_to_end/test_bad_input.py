@@ -253,8 +253,8 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
             ["otim.lr=3", "optim.learnrate=3"],
             ["otim.lr=3: no section 'otim'; did you mean 'optim'?",
              "command line: optim.learnrate: no such key; the keys of optim are: name, lr, "
-             "momentum, nesterov, weight_decay, betas, eps, max_grad_norm, clip, head_scale, "
-             "layer_decay, schedule, every, "
+             "momentum, nesterov, weight_decay, betas, eps, max_grad_norm, head_lr_scale, "
+             "layer_decay, schedule, schedule_every, "
              "warmup"],
             id="unknown section and key",
         ),
@@ -281,8 +281,8 @@ def test_a_folder_as_recipe(refuses: Refuses) -> None:
             id="one column twice",
         ),
         pytest.param(
-            ["score.metrics=[accuracy]", "score.best=f1_macro"],
-            ["command line: score.best: expected one of score.metrics (accuracy) or loss, got "
+            ["score.metrics=[accuracy]", "score.monitor=f1_macro"],
+            ["command line: score.monitor: expected one of score.metrics (accuracy) or loss, got "
              "'f1_macro'"],
             id="best is not measured",
         ),
@@ -482,7 +482,7 @@ def test_rules_that_stop(refuses: Refuses) -> None:
     """All of them, in one report."""
     odd = b" ,war\na text,\ncaf\xe9,war\n" + table(ROWS[:2]).encode().partition(b"\n")[2]
     write({"data/train.csv": table(ROWS).encode() + odd})
-    keys = ("on_empty", "on_null_label", "on_undecodable", "on_repeat")
+    keys = ("on_empty", "on_null_label", "on_undecodable", "on_duplicate")
     refuses(
         [f"data.{key}=stop" for key in keys],
         *(
@@ -492,7 +492,7 @@ def test_rules_that_stop(refuses: Refuses) -> None:
                 ("1 row has no text (train.csv: row 41)", "on_empty", "drop or keep"),
                 ("1 row has no label (train.csv: row 42)", "on_null_label", "drop"),
                 ("2 rows repeat an earlier text and label (train.csv: row 44, train.csv: row 45)",
-                 "on_repeat", "drop or keep"),
+                 "on_duplicate", "drop or keep"),
             )
         ),
     )  # fmt: skip

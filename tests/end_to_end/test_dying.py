@@ -10,7 +10,7 @@ import pytest
 from tests.support.runs import assert_same, run_here
 
 CALLS = ("fsync", "link", "mkdir", "rename", "replace", "rmdir", "unlink")
-WORDS = "train.max_steps=14", "checkpoint.keep=3", "score.best=loss"
+WORDS = "train.max_steps=14", "checkpoint.keep=3", "score.monitor=loss"
 
 
 class DiedError(BaseException):

@@ -303,7 +303,7 @@ def work(tmp_path_factory):
                 }
                 out.write(json.dumps(line) + "\n")
     (folder / "tiny.yaml").write_text(
-        "data: {source: data, max_length: 32, on_repeat: keep}\n"
+        "data: {source: data, max_length: 32, on_duplicate: keep}\n"
         "model: {source: encoder}\n"
         "train: {epochs: 3, batch_size: 8, precision: fp32, threads: 1}\n"
         "optim: {lr: 0.3}\n"
@@ -327,7 +327,7 @@ def test_a_run(work):
     assert found["baselines"]["majority"]["label"] in NAMES
     assert found["baselines"]["majority"]["f1_micro"] > 0
     saved = (work / "out" / "recipe.yaml").read_text()
-    assert "best: f1_macro" in saved
+    assert "monitor: f1_macro" in saved
     config = json.loads((work / "out" / "model" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
     assert config["document"]["thresholds"] == [*found["thresholds"].values()]

@@ -633,7 +633,12 @@ def test_several_columns_and_pairs(classifier, here, monkeypatch):
 
 def test_windows_of_a_document(classifier, tmp_path):
     windowed = read_as(
-        classifier, tmp_path / "windows", max_length=12, long="windows", stride=2, pool="mean"
+        classifier,
+        tmp_path / "windows",
+        max_length=12,
+        truncation="windows",
+        stride=2,
+        window_pooling="mean",
     )
     table = (reader := Classifier(windowed, precision="fp32", threads=1)).reading.encode(
         texts(40), None, reader.tokenizer

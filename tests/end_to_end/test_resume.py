@@ -64,10 +64,10 @@ def test_killed_at_random_moments(documents):
 
 
 def test_a_head_of_names_goes_on_with_other_threads_and_kernels(here, tmp_path):
-    run_here("run.dir=whole", "model.head_init=names", "checkpoint.keep=99")
+    run_here("run.dir=whole", "model.head_init=label_names", "checkpoint.keep=99")
     stopped = stopped_at(here / "whole", here / "run", 8)
     more = "model.attention=eager", "train.threads=2", "checkpoint.keep=99"
-    run_here("run.resume=run", "model.head_init=names", *more)
+    run_here("run.resume=run", "model.head_init=label_names", *more)
     ended, wanted = (results(one) for one in (stopped, here / "whole"))
     assert ended["train"]["steps"] == wanted["train"]["steps"]
     assert ended["test"]["loss"] == pytest.approx(wanted["test"]["loss"], rel=1e-4)
@@ -158,8 +158,8 @@ def test_an_edited_model_spoils_no_checkpoint(here, whole, capsys):
     linked = newest(folder) / "best" / "model.safetensors"
     assert linked.stat().st_nlink > 1
     capsys.readouterr()
-    run_here("run.resume=auto", "run.dir=run", "train.max_steps=12", "score.best=loss", code=2)
-    assert "damaged" not in capsys.readouterr().err  # but another score.best
+    run_here("run.resume=auto", "run.dir=run", "train.max_steps=12", "score.monitor=loss", code=2)
+    assert "damaged" not in capsys.readouterr().err  # but another score.monitor
     run_here("run.resume=auto", "run.dir=run", "train.max_steps=12", "checkpoint.keep=99")
     assert "damaged" not in capsys.readouterr().out
     assert not (folder / "model" / ".DS_Store").exists()
@@ -267,10 +267,12 @@ def test_frozen_layers_may_train_longer(here, capsys):
     run_here("run.resume=run", "train.epochs=2", *words)
     assert list((here / "cache").iterdir())
     said = " ".join(capsys.readouterr().out.split())
-    assert "cache.prefix was off until here, and is fp32 from here on: the same but for" in said
+    assert (
+        "cache.frozen_states was off until here, and is fp32 from here on: the same but for" in said
+    )
     assert results(here / "run")["train"]["steps"] == 24
-    run_here("run.resume=run", "train.epochs=3", *words, "cache.prefix=off", code=2)
-    assert "cache.prefix is off, and was fp32" in capsys.readouterr().err
+    run_here("run.resume=run", "train.epochs=3", *words, "cache.frozen_states=off", code=2)
+    assert "cache.frozen_states is off, and was fp32" in capsys.readouterr().err
 
 
 def test_a_log_that_was_removed_is_missed(here, whole, capsys):

@@ -342,7 +342,7 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
         "model.dropout=0.2",
         "train.label_smoothing=0.1",
         "score.every=5",
-        "score.best=loss",
+        "score.monitor=loss",
         name="other",
     )
     assert results["test"] == {

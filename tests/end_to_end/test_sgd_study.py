@@ -80,18 +80,20 @@ def test_adamw_is_tuned_until_its_best_is_inside(tmp_path, monkeypatch):
     def run(self, name, arm, seed, *words):
         asked.append(words)
         rate = float(words[1].split("=")[1])
-        best = 2e-3 if "optim.head_scale=10" in words else 4e-3
-        bonus = 0.1 * ("optim.head_scale=10" in words) - 0.1 * ("model.freeze=embeddings" in words)
+        best = 2e-3 if "optim.head_lr_scale=10" in words else 4e-3
+        bonus = 0.1 * ("optim.head_lr_scale=10" in words) - 0.1 * (
+            "model.freeze=embeddings" in words
+        )
         return {"validation": 1 + bonus - abs(rate - best), "test": 0.5, "seconds": 1.0}
 
     monkeypatch.setattr(sgd_study.Study, "run", run)
     known = type("Known", (), {"data": tmp_path, "out": tmp_path, "seeds": 1, "table": True})
     study = sgd_study.Study(known, (), None)
     picked, _ = study.adamw("trec6")
-    assert picked == "optim.lr=0.002, optim.head_scale=10"
-    assert all(any("head_scale" in word for word in words) for words in asked)
-    one = "optim.head_scale=1"
+    assert picked == "optim.lr=0.002, optim.head_lr_scale=10"
+    assert all(any("head_lr_scale" in word for word in words) for words in asked)
+    one = "optim.head_lr_scale=1"
     plain = [float(words[1].split("=")[1]) for words in asked if words[3:] == (one,)]
     assert plain[:8] == [*sgd_study.ADAMW_RATES, 2e-3, 4e-3, 8e-3]
-    scaled = [words[1].split("=")[1] for words in asked if words[3:] == ("optim.head_scale=10",)]
+    scaled = [words[1].split("=")[1] for words in asked if words[3:] == ("optim.head_lr_scale=10",)]
     assert {*scaled} == {"0.004", "0.002", "0.008", "0.001"}

@@ -138,7 +138,7 @@ def test_stopped_in_any_stage_and_taken_up(here, probed, step):
 
 def test_frozen_layers_are_skipped_where_they_are_frozen(here, capsys):
     """And those that a stage trains are not; also where it is taken up without the states."""
-    run_here("run.dir=plain", *FOUR, *KEPT, "cache.prefix=off")
+    run_here("run.dir=plain", *FOUR, *KEPT, "cache.frozen_states=off")
     assert "frozen states" not in capsys.readouterr().out
     run_here("run.dir=kept", *FOUR, *KEPT, "checkpoint.keep=99")
     said = capsys.readouterr().out
@@ -366,7 +366,7 @@ def test_two_processes(here):
 
 
 def test_weights_spread_over_two_processes(here):
-    words = *FOUR, *KEPT, "cache.prefix=off"
+    words = *FOUR, *KEPT, "cache.frozen_states=off"
     run_here("run.dir=one", *words)
     finish(here, "run.dir=two", *words, launcher=SHARDED[:-1])
     assert results(here / "two")["sharded"]

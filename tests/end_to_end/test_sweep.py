@@ -23,7 +23,7 @@ from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import contents, results, run_here
 
 SPACE = "optim.lr: {log: [0.01, 1]}\ntrain.batch_size: {choice: [8, 16]}\n"
-WORDS = "train.epochs=1", "score.every=3", "score.best=loss", "model.dropout=0"
+WORDS = "train.epochs=1", "score.every=3", "score.monitor=loss", "model.dropout=0"
 
 
 class DiedError(BaseException):
@@ -199,7 +199,8 @@ def test_problems_are_told_at_once(here, capsys):
     (here / "space.yaml").write_text(
         "lr: {log: [1, 2]}\noptim.lrr: {log: [1, 2]}\noptim.lr: {log: [0, 2]}\n"
         "optim.warmup: {uniform: [0, 1.5]}\ntrain.epochs: {uniform: [1, 4]}\n"
-        "train.batch_size: {int: [8, 4]}\nrun.seed: {int: [0, 3]}\nscore.best: {choice: [a, b]}\n"
+        "train.batch_size: {int: [8, 4]}\nrun.seed: {int: [0, 3]}\n"
+        "score.monitor: {choice: [a, b]}\n"
         "optim.schedule: {choice: [linear, step]}\noptim.name: 3\nmodel.pooling: {choice: [cls]}\n"
         "data.source: {choice: [a, b]}\nmodl.source: {choice: [a, b]}\n"
         "optim: {lr: {log: [1, 2]}, warmup: {uniform: [0, 1]}}\n"
@@ -213,7 +214,7 @@ def test_problems_are_told_at_once(here, capsys):
         f"{at}train.batch_size: expected two whole numbers after int, the lower first, got [8, 4]",
         f"{at}run.seed: a sweep cannot vary this, as it decides by luck alone, and several seeds "
         "train the winner (--seeds); set it in the recipe",
-        f"{at}score.best: a sweep cannot vary this, as trials are compared by it; set it in the "
+        f"{at}score.monitor: a sweep cannot vary this, as trials are compared by it; set it in the "
         "recipe",
         f"{at}optim.name: expected {forms}, got 3",
         f"{at}model.pooling: expected two choices or more, each once, got ['cls']",
@@ -281,14 +282,14 @@ def test_documents_of_several_labels_want_another_metric(here, asked, capsys):
     with (here / "few" / "train.jsonl").open("w") as out:
         for i, row in enumerate(map(json.loads, lines)):
             out.write(json.dumps(row | {"label": [row["label"], "d"][: 1 + (i % 5 == 0)]}) + "\n")
-    few = [word for word in asked if not word.startswith("score.best")]
+    few = [word for word in asked if not word.startswith("score.monitor")]
     few += ["data.source=few", "data.validation=carve", "--dir", "sw", "--trials", "1"]
     start(*few, code=2)
     assert capsys.readouterr().err.endswith(
-        "are scored by other metrics than accuracy; set score.metrics and score.best, of loss, "
+        "are scored by other metrics than accuracy; set score.metrics and score.monitor, of loss, "
         "f1_micro, f1_macro, accuracy\n"
     )
-    start(*few, "score.metrics=[f1_micro]", "score.best=f1_micro")
+    start(*few, "score.metrics=[f1_micro]", "score.monitor=f1_micro")
 
 
 def test_a_value_that_needs_another_choice_is_no_problem(here):

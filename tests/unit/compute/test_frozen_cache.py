@@ -86,7 +86,7 @@ def test_where_there_is_nothing_to_keep(tmp_path, why):
             freeze="embeddings" if why == "nothing frozen" else 1,
             dropout=0.1 if why == "dropout" else 0.0,
         ),
-        cache=schema.Cache(prefix="off" if why == "off" else "auto"),
+        cache=schema.Cache(frozen_states="off" if why == "off" else "auto"),
     )
     net = build.build_classifier(source, choices.model, ["a", "b"], "eager", seed=0)
     assert (
@@ -98,7 +98,9 @@ def test_where_there_is_nothing_to_keep(tmp_path, why):
 @pytest.fixture(scope="module")
 def plain(documents):
     """The run without kept states."""
-    finish(documents, "run.dir=plain", "model.dropout=0", "model.freeze=1", "cache.prefix=off")
+    finish(
+        documents, "run.dir=plain", "model.dropout=0", "model.freeze=1", "cache.frozen_states=off"
+    )
     return documents / "plain"
 
 
@@ -152,7 +154,7 @@ def test_two_processes(here, plain):
     assert len(kept(here, "by-two")) == 2
     assert_close(plain, here / "run")
     finish(here, *words("encoder"), "run.dir=head", "model.freeze=encoder", launcher=launch(2))
-    run_here("run.dir=one", "model.dropout=0", "model.freeze=encoder", "cache.prefix=off")
+    run_here("run.dir=one", "model.dropout=0", "model.freeze=encoder", "cache.frozen_states=off")
     assert_close(here / "one", here / "head")
 
 

@@ -132,10 +132,10 @@ modell: {}
             "in its own way, got 'cls'",
         ),
         (
-            "data: {source: x}\nscore: {best: f1}",
+            "data: {source: x}\nscore: {monitor: f1}",
             (),
-            "r.yaml: score.best: expected one of score.metrics (accuracy, f1_macro) or loss, got "
-            "'f1'",
+            "r.yaml: score.monitor: expected one of score.metrics (accuracy, f1_macro) or loss, "
+            "got 'f1'",
         ),
         (
             "data: {source: x, labels: [a, b, a]}",

@@ -96,21 +96,21 @@ def test_every_rule_counts_and_names_its_rows() -> None:
         "train: 1 row has no label (train.csv: row 7): dropped (data.on_null_label: drop)",
         "train: 1 row has white space around its label (train.csv: row 4): trimmed",
         "train: 1 row repeats an earlier text and label (train.csv: row 5): dropped "
-        "(data.on_repeat: drop)",
+        "(data.on_duplicate: drop)",
         "train: 2 rows share their text with another row of another label (train.csv: row 1, "
         "train.csv: row 6): kept",
     ]
 
 
 def test_rules_that_drop_or_keep() -> None:
-    keys: dict[str, Any] = {"on_undecodable": "drop", "on_empty": "keep", "on_repeat": "keep"}
+    keys: dict[str, Any] = {"on_undecodable": "drop", "on_empty": "keep", "on_duplicate": "keep"}
     corpus = prepare_corpus(three(MESSY), Data(source="x", **keys))
     assert corpus.train.texts == ["a", "", " ", "a ", "a", "d"]
 
 
 def test_rules_that_stop_all_at_once() -> None:
     test = rows(["q", "r"], ["x", "new"], "test.csv")
-    stop = dict.fromkeys(("on_undecodable", "on_empty", "on_null_label", "on_repeat"), "stop")
+    stop = dict.fromkeys(("on_undecodable", "on_empty", "on_null_label", "on_duplicate"), "stop")
     assert problems(three(MESSY, test=test), **stop) == [
         "train: 1 row is not UTF-8 (train.csv: row 4): data.on_undecodable is 'stop'; mend the "
         "data, or set data.on_undecodable to replace or drop",
@@ -118,8 +118,8 @@ def test_rules_that_stop_all_at_once() -> None:
         "mend the data, or set data.on_empty to drop or keep",
         "train: 1 row has no label (train.csv: row 7): data.on_null_label is 'stop'; mend the "
         "data, or set data.on_null_label to drop",
-        "train: 1 row repeats an earlier text and label (train.csv: row 5): data.on_repeat is "
-        "'stop'; mend the data, or set data.on_repeat to drop or keep",
+        "train: 1 row repeats an earlier text and label (train.csv: row 5): data.on_duplicate is "
+        "'stop'; mend the data, or set data.on_duplicate to drop or keep",
         "test: 1 row has a label that no train row has (test.csv: row 2), namely 'new' (1 row): "
         "data.on_unseen_label is 'stop'; mend the data, or set data.on_unseen_label to drop",
     ]

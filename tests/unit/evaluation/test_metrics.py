@@ -74,7 +74,7 @@ def test_other_names_are_told_at_once(monkeypatch):
         "that)",
         f"score.metrics: 'someone/metric' is none of this package; its metrics are: {own} {allows} "
         "allows that)",
-        "score.best: 'f1' is none of this package, so which way it is better is unknown; choose "
+        "score.monitor: 'f1' is none of this package, so which way it is better is unknown; choose "
         f"loss or one of {own}",
     )
 

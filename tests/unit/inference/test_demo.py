@@ -96,7 +96,7 @@ def test_what_is_cut_off_is_said(classifier):
 
 def test_windows_and_what_each_says_alone(documents, monkeypatch):
     monkeypatch.chdir(documents)
-    run_here("run.dir=in-windows", "train.max_steps=6", "data.long=windows", "data.stride=10")
+    run_here("run.dir=in-windows", "train.max_steps=6", "data.truncation=windows", "data.stride=10")
     classifier = Classifier(documents / "in-windows")
     seen = demo.inspect_texts(classifier, [LONG])
     assert seen.tokens == seen.read == len(WORDS) + 2

@@ -106,7 +106,7 @@ def test_zero_head_calls_every_class_equally_likely(encoders, architecture, head
 
 
 @each_head
-@pytest.mark.parametrize("head_init", ["zeros", "normal", "names"])
+@pytest.mark.parametrize("head_init", ["zeros", "normal", "label_names"])
 def test_several_labels_start_as_likely_as_they_are(encoders, head, head_init, tmp_path):
     folder, priors = encoders["bert"], [0.5, 0.01, 0.25]
     choices = Model(head=head, head_init=head_init, freeze="none")
@@ -125,7 +125,9 @@ def test_several_labels_start_as_likely_as_they_are(encoders, head, head_init, t
     hashed = build_module.initial_weights_hash(made[0], choices)
     with torch.no_grad():
         head_module.find_head(made[0]).bias[:] = torch.tensor([1.0, 2.0, 3.0])
-    assert (build_module.initial_weights_hash(made[0], choices) == hashed) == (head_init == "names")
+    assert (build_module.initial_weights_hash(made[0], choices) == hashed) == (
+        head_init == "label_names"
+    )
     saved_model.save_classifier(made[0], pretrained.load_tokenizer(str(folder), choices), tmp_path)
     trained = build_module.build_classifier(
         str(tmp_path), choices, ("football", "phone", "court"), "sdpa", 0, priors=priors
@@ -138,26 +140,26 @@ def test_several_labels_start_as_likely_as_they_are(encoders, head, head_init, t
 def test_head_from_the_names_of_the_labels(encoders, architecture, head):
     """What is alike in all names speaks for none of them; and chance has no part."""
     folder, names = encoders[architecture], ("football_match", "share price", "new phone")
-    model = build(folder, names, head=head, head_init="names")
-    again = build(folder, names, head=head, head_init="names")
+    model = build(folder, names, head=head, head_init="label_names")
+    again = build(folder, names, head=head, head_init="label_names")
     weights = head_module.find_head(model).weight
     assert torch.equal(weights, head_module.find_head(again).weight)
     assert weights.abs().sum() > 0
     torch.testing.assert_close(weights.sum(dim=0), torch.zeros_like(weights[0]), atol=1e-4, rtol=0)
     assert not head_module.find_head(model).bias.any()
-    other = build(folder, ("football_match", "share price", "the court"), head_init="names")
+    other = build(folder, ("football_match", "share price", "the court"), head_init="label_names")
     assert not torch.equal(head_module.find_head(other).weight, weights)
 
 
 @each_architecture
 def test_a_name_speaks_for_its_own_label(encoders, architecture):
     names = ("football_match", "share price", "new phone", "x" * 99)  # one longer than may be read
-    model = build(encoders[architecture], names, head_init="names", pooled_norm=10)
+    model = build(encoders[architecture], names, head_init="label_names", pooled_norm=10)
     read = batch(encoders[architecture], ["football match", "share price", "new phone"])
     assert logits_of(model, read).argmax(dim=1).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("head_init", ["zeros", "names"])
+@pytest.mark.parametrize("head_init", ["zeros", "label_names"])
 def test_a_head_of_names_is_no_part_of_what_a_run_begins_with(encoders, head_init):
     """Threads and kernels decide its last bits, and a run goes on with others."""
     choices = Model(head_init=head_init)
@@ -165,7 +167,9 @@ def test_a_head_of_names_is_no_part_of_what_a_run_begins_with(encoders, head_ini
     before = build_module.initial_weights_hash(model, choices)
     with torch.no_grad():
         head_module.find_head(model).weight += 1e-7
-    assert (build_module.initial_weights_hash(model, choices) == before) == (head_init == "names")
+    assert (build_module.initial_weights_hash(model, choices) == before) == (
+        head_init == "label_names"
+    )
     with torch.no_grad():
         next(model.encoder.parameters()).add_(1e-7)
     assert build_module.initial_weights_hash(model, choices) != before
@@ -195,22 +199,22 @@ def test_a_head_without_a_bias_starts_at_one_half(gpt, capsys):
 
 
 def test_names_need_a_head_that_reads_documents(gpt):
-    asked = {"head": "native", "head_init": "names"}
+    asked = {"head": "native", "head_init": "label_names"}
     assert problem(build, gpt, ("football", "a phone"), **asked) == (
-        "model.head_init: names: expected a head that reads one vector of each document, and "
+        "model.head_init: label_names: expected a head that reads one vector of each document, and "
         "GPT2ForSequenceClassification's reads each token; set model.head=linear, or zeros or "
         "normal"
     )
 
 
 def test_names_that_tell_nothing_are_said(encoders, capsys):
-    build(encoders["bert"], ("football", "a phone"), head_init="names")
+    build(encoders["bert"], ("football", "a phone"), head_init="label_names")
     assert "!" not in capsys.readouterr().out
-    build(encoders["bert"], ("0", "1", "the match"), head_init="names")
+    build(encoders["bert"], ("0", "1", "the match"), head_init="label_names")
     said = " ".join(capsys.readouterr().out.split())
-    assert "! model.head_init: names: no word in '0', '1', so the head starts" in said
+    assert "! model.head_init: label_names: no word in '0', '1', so the head starts" in said
     many = ("the_match", *(f"{i} phones" for i in range(40)), "the match")
-    build(encoders["bert"], many, head_init="names")
+    build(encoders["bert"], many, head_init="label_names")
     said = " ".join(capsys.readouterr().out.split())
     assert "the encoder reads 'the_match' and 'the match'" in said
 

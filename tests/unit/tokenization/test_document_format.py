@@ -49,7 +49,7 @@ def test_windows_hold_every_token_and_share_as_many_as_asked(texts, length, over
     room = length - 2
     overlap = min(overlap, room - 1)
     table = token_table.encode(
-        texts, tokenizer, length, long="windows", stride=overlap, max_windows=most, at_once=2
+        texts, tokenizer, length, truncation="windows", stride=overlap, max_windows=most, at_once=2
     )
     begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     for i, text in enumerate(texts):
@@ -78,14 +78,14 @@ def test_what_stays_of_a_longer_document(texts, length):
     room = length - 2
     head = room // 4
     tables = {
-        long: token_table.encode(texts, tokenizer, length, long=long, at_once=2)
-        for long in ("truncate_head", "truncate_tail", "head_tail")
+        long: token_table.encode(texts, tokenizer, length, truncation=long, at_once=2)
+        for long in ("head", "tail", "head_tail")
     }
     for i, text in enumerate(texts):
         own = bare(tokenizer, text)
         found = {long: pieces(table)[i][1:-1] for long, table in tables.items()}
-        assert found["truncate_head"] == own[:room]
-        assert found["truncate_tail"] == own[-room:]
+        assert found["head"] == own[:room]
+        assert found["tail"] == own[-room:]
         whole = len(own) <= room
         assert found["head_tail"] == (own if whole else own[:head] + own[-(room - head) :])
 
@@ -138,7 +138,7 @@ def gradient(model, table, parts):
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool):
     model = classifier(tmp_path)
-    windows = {"long": "windows", "stride": 2, "pool": pool}
+    windows = {"truncation": "windows", "stride": 2, "window_pooling": pool}
     table = token_table.encode(TEXTS, TOKENIZERS["bert"], 12, **windows)
     rows = np.arange(len(TEXTS))
     whole = gradient(model, table, [rows])
@@ -173,7 +173,7 @@ def test_packed_pairs_are_the_padded_ones(tmp_path):
     )
 
 
-WINDOWS = "data.long=windows", "data.max_length=8", "data.stride=2"
+WINDOWS = "data.truncation=windows", "data.max_length=8", "data.stride=2"
 
 
 def test_a_run_in_windows_by_one_process_and_by_two(here):
@@ -189,9 +189,9 @@ def test_a_run_in_windows_by_one_process_and_by_two(here):
     assert one["data"]["splits"]["train"]["cut_tokens"] == 0
     config = json.loads((here / "one/model/config.json").read_text())
     assert config["document"] == {
-        "text": ["text"], "template": None, "text_pair": None, "max_length": 8, "long": "windows",
-        "stride": 2, "max_windows": None, "pool": "mean", "thresholds": None,
-        "abstain_below": None,
+        "text": ["text"], "template": None, "text_pair": None, "max_length": 8,
+        "truncation": "windows", "stride": 2, "max_windows": None, "window_pooling": "mean",
+        "thresholds": None, "abstain_below": None,
     }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def test_a_run_in_windows_by_one_process_and_by_two(here):
 def test_windows_through_kept_states(here, freeze):
     words = *WINDOWS, "model.dropout=0", f"model.freeze={freeze}", f"cache.dir={here}/cache"
     run_here("run.dir=kept", *words)
-    run_here("run.dir=anew", *words, "cache.prefix=off")
+    run_here("run.dir=anew", *words, "cache.frozen_states=off")
     assert list((here / "cache").glob("prefix-*"))
     kept, anew = (results(here / name)["test"]["loss"] for name in ("kept", "anew"))
     assert kept == pytest.approx(anew, rel=1e-4)
@@ -243,10 +243,11 @@ def test_columns_are_joined(cells, template, joined):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data.text_pair=b", "data.long=windows"],
-         "data.long: expected truncate_head with data.text_pair, as pairs are cut where they are "
+        (["data.text_pair=b", "data.truncation=windows"],
+         "data.truncation: expected head with data.text_pair, as pairs are cut where they are "
          "longest, got 'windows'"),
-        (["data.stride=3"], "data.stride: expected no choice without data.long 'windows', got 3"),
+        (["data.stride=3"],
+         "data.stride: expected no choice without data.truncation 'windows', got 3"),
         (["data.template={title"], "data.template: expected columns as {title}, got '{title' "
          "(expected '}' before end of string)"),
         (["data.template=title"], "data.template: expected a column as {title} in it, got 'title'"),
@@ -254,7 +255,7 @@ def test_columns_are_joined(cells, template, joined):
          "data.template: expected just the columns of data.text, ['a', 'b']; it has ['a']"),
         (["data.text_pair=text"], "data.text_pair: expected another column than data.text and "
          "data.label, got 'text' again"),
-        (["data.long=windows", "data.max_length=8", "data.stride=6"],
+        (["data.truncation=windows", "data.max_length=8", "data.stride=6"],
          "data.stride: expected fewer tokens than the 6 that a window has for text, got 6"),
         (["data.text=[text, title]", "data.text_pair=body"], None),
     ],
@@ -286,10 +287,10 @@ def test_a_kept_table_is_the_same_and_never_stale(tmp_path, monkeypatch):
         for name in ("ids", "starts", "full", "first", "kept", "seconds"):
             kept, made = getattr(found, name), getattr(plain, name)
             assert (kept is None and made is None) or np.array_equal(kept, made)
-        assert (found.pad_id, found.pool) == (plain.pad_id, plain.pool)
+        assert (found.pad_id, found.window_pooling) == (plain.pad_id, plain.window_pooling)
         return "made" if calls else "found"
 
-    windows = DocumentFormat(max_length=12, long="windows", stride=3, pool="max")
+    windows = DocumentFormat(max_length=12, truncation="windows", stride=3, window_pooling="max")
     assert [table(), table()] == ["made", "found"]
     assert [table(windows), table(windows)] == ["made", "found"]
     assert [table(seconds=TEXTS[::-1]), table(seconds=TEXTS[::-1])] == ["made", "found"]
@@ -316,14 +317,14 @@ def test_a_model_says_how_it_reads(tmp_path):
     config = AutoConfig.from_pretrained(tiny_encoder(tmp_path / "encoder"))
     tokenizer = tiny_tokenizer("bert")
     reading = DocumentFormat(
-        text=("a", "b"), max_length=9, long="windows", stride=1, thresholds=(0.2, 0.5)
+        text=("a", "b"), max_length=9, truncation="windows", stride=1, thresholds=(0.2, 0.5)
     )
     reading.note(config)
     config.save_pretrained(tmp_path)
     back = AutoConfig.from_pretrained(tmp_path)
     assert DocumentFormat.of_model(back, tokenizer, "m") == reading
-    back.document["long"] = "windings"
-    with pytest.raises(InputError, match=r"m/config.json: document.long: .*, got 'windings'"):
+    back.document["truncation"] = "windings"
+    with pytest.raises(InputError, match=r"m/config.json: document.truncation: .*, got 'windings'"):
         DocumentFormat.of_model(back, tokenizer, "m")
     del back.document
     tokenizer.model_max_length = 16

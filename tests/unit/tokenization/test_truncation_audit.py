@@ -35,13 +35,13 @@ def audited(texts, reading, labels=None, limit=None, budget=64, seconds=None):
     length=st.integers(4, 20),
     stride=st.integers(0, 12),
     most=st.none() | st.integers(1, 3),
-    long=st.sampled_from(["truncate_head", "truncate_tail", "head_tail", "windows"]),
+    truncation=st.sampled_from(["head", "tail", "head_tail", "windows"]),
 )
-def test_what_it_says_is_what_reading_so_does(texts, length, stride, most, long):
-    windows = long == "windows"
+def test_what_it_says_is_what_reading_so_does(texts, length, stride, most, truncation):
+    windows = truncation == "windows"
     reading = DocumentFormat(
         max_length=length,
-        long=long,
+        truncation=truncation,
         stride=min(stride, length - 3) if windows else 0,
         max_windows=most if windows else None,
     )
@@ -50,7 +50,7 @@ def test_what_it_says_is_what_reading_so_does(texts, length, stride, most, long)
     for choice in found:
         other = DocumentFormat(
             max_length=choice.max_length,
-            long="windows" if choice.windows else "truncate_tail",
+            truncation="windows" if choice.windows else "tail",
             stride=min(choice.max_length // 4, choice.max_length - 3),
         )
         table = (reading if choice.chosen else other).encode(texts, None, TOKENIZER)
@@ -112,7 +112,7 @@ def test_a_run_says_what_each_way_would_cut(here, capsys):
     assert "truncated to 8, as here" in said
     assert "windows of 8 " in said
     assert "most is cut from" in said
-    run_here("data.max_length=8", "data.long=windows", "data.max_windows=2", "run.dir=run",
+    run_here("data.max_length=8", "data.truncation=windows", "data.max_windows=2", "run.dir=run",
              "train.epochs=1", "score.every=epoch")  # fmt: skip
     data = results(here / "run")["data"]
     assert data["reading"] == json.loads((here / "run/model/config.json").read_text())["document"]

@@ -146,7 +146,7 @@ def test_the_same_recipe_twice_gives_the_same_weights(encoder):
 
 def test_rates_by_layer_and_clipping(encoder):
     """One step of plain descent by hand: the whole gradient clipped, each layer at its own rate."""
-    scaled = {"head_scale": 5.0, "layer_decay": 0.5, "max_grad_norm": 0.02}
+    scaled = {"head_lr_scale": 5.0, "layer_decay": 0.5, "max_grad_norm": 0.02}
     of = choices(optim={"momentum": 0.0, "warmup": 0.0, **scaled}, train={"max_steps": 1})
     of = of.model_copy(update={"model": schema.Model(freeze="none", head_init="normal")})
     before, table = build(encoder, of)

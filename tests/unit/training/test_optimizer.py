@@ -29,7 +29,7 @@ def test_how_fast_the_head_learns(labels, several, named, sgd, adamw):
     model = BertForSequenceClassification(config)
     for name, scale in (("sgd", sgd), ("adamw", adamw)):
         groups = optimizer.build_optimizer(
-            model, Optim(name=name, lr=0.1, head_scale=named)
+            model, Optim(name=name, lr=0.1, head_lr_scale=named)
         ).param_groups
         scales = {id(p): group["scale"] for group in groups for p in group["params"]}
         assert {scales[id(p)] for p in model.classifier.parameters()} == {scale}
@@ -42,7 +42,7 @@ def test_each_optimizer():
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["momentum"], sgd.defaults["nesterov"]) == (0.5, True)
     adamw = optimizer.build_optimizer(
-        model, Optim(name="adamw", lr=0.1, betas=(0.8, 0.9), eps=1e-6, head_scale=1)
+        model, Optim(name="adamw", lr=0.1, betas=(0.8, 0.9), eps=1e-6, head_lr_scale=1)
     )
     assert isinstance(adamw, torch.optim.AdamW)
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)

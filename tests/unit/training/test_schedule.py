@@ -25,7 +25,7 @@ def test_each_schedule():
     assert rates(4, 4, warmup=0.0, schedule="constant") == [1, 1, 1, 1]
     cosine = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
     assert rates(4, 4, warmup=0.0, schedule="cosine") == pytest.approx(cosine)
-    assert rates(6, 2, warmup=0.0, every="epoch") == pytest.approx(
+    assert rates(6, 2, warmup=0.0, schedule_every="epoch") == pytest.approx(
         [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3]
     )
 
@@ -38,7 +38,7 @@ def test_each_schedule():
     st.sampled_from(["step", "epoch"]),
 )
 def test_rates_rise_then_fall_and_every_step_learns(steps, per_epoch, warmup, schedule, every):
-    found = rates(steps, per_epoch, warmup=warmup, schedule=schedule, every=every)
+    found = rates(steps, per_epoch, warmup=warmup, schedule=schedule, schedule_every=every)
     peak = found.index(max(found))
     assert all(0 < rate <= 1 for rate in found)
     assert found[: peak + 1] == sorted(found[: peak + 1])

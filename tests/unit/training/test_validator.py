@@ -29,7 +29,7 @@ def test_patience(here, whole, patience, least, capsys):
     assert len(scores) == 8
     stop = expected_stop(scores, patience, least)
     words = f"score.patience={patience}", f"score.min_improvement={least}", "run.dir=run"
-    run_here("score.best=accuracy", *words)
+    run_here("score.monitor=accuracy", *words)
     assert lines(here / "run", "validation") == [line for line in scores if line["step"] <= stop]
     assert results(here / "run")["train"]["steps"] == stop
     said = f"  stopped early: {patience} scorings without a better accuracy"
@@ -42,7 +42,7 @@ def test_the_best_is_kept_and_scored(here, whole):
     scores = lines(whole, "validation")
     best = max(scores, key=lambda line: line["accuracy"])  # the first of equals
     assert best["step"] < 36, "the last is the best"
-    run_here("run.dir=run", "score.best=accuracy", "checkpoint.every=5", "checkpoint.keep=99")
+    run_here("run.dir=run", "score.monitor=accuracy", "checkpoint.every=5", "checkpoint.keep=99")
     found = results(here / "run")
     assert found["validation"]["accuracy"] == best["accuracy"]
     assert found["train"]["best_step"] == best["step"]
