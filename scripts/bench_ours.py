@@ -16,7 +16,7 @@ import torch
 from bench_shown import Numbers
 from torch import nn
 
-from finetune.compute import frozen_cache, hardware_plan, packing
+from finetune.compute import frozen_prefix, hardware_plan, packing
 from finetune.config import loader, schema
 from finetune.data import local_paths, prepare, sources
 from finetune.data.corpus import Corpus
@@ -70,7 +70,7 @@ class Ours:
         self.bare = build.build_classifier(
             source, choices.model, labels, self.plan.attention, seed=0
         )
-        self.prefix = frozen_cache.attach_frozen_prefix(self.bare, choices, passes)
+        self.prefix = frozen_prefix.attach_frozen_prefix(self.bare, choices, passes)
         self.model, self.optimizer = self.accelerator.prepare(
             self.bare, optimizer.build_optimizer(self.bare, choices.optim)
         )

@@ -5,7 +5,7 @@ from datetime import timedelta
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
 
-from finetune.compute import fsdp, hardware_plan
+from finetune.compute import fsdp, hardware_plan, launch_checks
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.runtime import console
@@ -35,8 +35,8 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
         ],
     )
     fsdp.configure_fsdp(accelerator)
-    hardware_plan.check_joined(accelerator)
-    hardware_plan.check_distributed(accelerator)
+    launch_checks.check_processes_joined(accelerator)
+    launch_checks.check_distribution_supported(accelerator)
     hardware_plan.apply_plan(plan)
     console.speak_only_if(accelerator.is_main_process)
     return plan, accelerator

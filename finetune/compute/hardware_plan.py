@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, DistributedType
 
 from finetune.config import schema
 from finetune.runtime.errors import InputError
@@ -73,39 +72,6 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
         reasons=(f"{precision}: {why_precision}", f"attention {attention}: {why_attention}"),
     )
     return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.room_for(tokens)))
-
-
-def check_distributed(accelerator: Accelerator) -> None:
-    """Refuse ways of sharing a run that the loop and the saving are not made for.
-
-    Raises:
-        InputError: for DeepSpeed, FSDP's first version, Megatron and their kin.
-    """
-    ways = {
-        DistributedType.NO,
-        DistributedType.MULTI_CPU,
-        DistributedType.MULTI_GPU,
-    }
-    if accelerator.distributed_type not in ways and not accelerator.is_fsdp2:
-        raise InputError(
-            f"accelerate: expected one process, data-parallel ones, or FSDP2, got "
-            f"{accelerator.distributed_type.value}; pass --num_processes and --multi_gpu, or "
-            "--config_file recipes/accelerate/fsdp2.yaml"
-        )
-
-
-def check_joined(accelerator: Accelerator) -> None:
-    """Refuse a run whose launcher started several processes that did not find each other.
-
-    Raises:
-        InputError: with the way to start them.
-    """
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != accelerator.num_processes:
-        raise InputError(
-            f"accelerate: {started} processes were started, and each would train alone; on CPUs, "
-            "set ACCELERATE_USE_CPU=true in the environment"
-        )
 
 
 def apply_plan(chosen: Hardware) -> None:

@@ -23,7 +23,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN, GELUActivation
 from transformers.modeling_outputs import BaseModelOutput
 
-from finetune.compute.frozen_cache import CachedTable
+from finetune.compute.cached_table import CachedTable
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_attention import Group, Layout
 from finetune.compute.packed_layer import PackedLayer, Parts
@@ -153,7 +153,7 @@ class PackedTable(TokenTable):
         """The same rows, packed; where whole rows are known already, as they are."""
         states = None
         if isinstance(table, CachedTable):
-            if table.summed:
+            if table.pooled_states:
                 return table
             states = table.states
         fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}

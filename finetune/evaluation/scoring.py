@@ -11,6 +11,7 @@ from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
+from finetune.compute.forward import forward_rows
 from finetune.evaluation import metrics
 from finetune.tokenization.token_table import TokenTable
 
@@ -93,13 +94,6 @@ def logits_of(
     joined: torch.Tensor = accelerator.reduce(logits)
     result: NDArray[np.float32] = joined.cpu().numpy()
     return result
-
-
-def forward_rows(
-    model: torch.nn.Module, table: TokenTable, rows: micro_batches.Rows, device: torch.device
-) -> torch.Tensor:
-    """The logits of some rows. (rows, classes) float32"""
-    return table.pooled(model(**table.batch(rows, device)).logits.float(), rows)
 
 
 def standard_error(losses: NDArray[np.float64]) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
-from finetune.compute import hardware_plan
+from finetune.compute import launch_checks
 from finetune.data.formats.source import DataSource
 from finetune.inference import inputs, outputs
 from finetune.inference.chunks import WINDOW, Chunk, Pace, read_ahead, read_chunks
@@ -81,7 +81,7 @@ def run_job(choices: JobOptions) -> JobSummary | None:
         # One process may be done long before another.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]
     )
-    hardware_plan.check_joined(accelerator)
+    launch_checks.check_processes_joined(accelerator)
     console.speak_only_if(accelerator.is_main_process)
     asked, names = _columns(choices)
     problems = Collected()

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune.compute import hardware_plan, micro_batches, packing
+from finetune.compute import forward, hardware_plan, micro_batches, packing
 from finetune.config import schema
-from finetune.evaluation import scoring
 from finetune.modeling import saved_model
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.runtime.errors import InputError
@@ -146,7 +145,7 @@ def torch_engine(
     def run(table: TokenTable, rows: micro_batches.Rows, threads: int) -> Tensor:
         torch.set_num_threads(threads)  # those of the calling thread
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            return scoring.forward_rows(model, table, rows, device).cpu()
+            return forward.forward_rows(model, table, rows, device).cpu()
 
     why = plan.reasons[0] if precision == "auto" else f"{plan.precision}: as asked"
     rows_are = f"padded: {why_not}" if why_not else "end to end, without padding"

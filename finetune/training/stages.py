@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.compute import frozen_cache, fsdp, memory, packing
-from finetune.compute.frozen_cache import FrozenPrefix, attach_frozen_prefix
+from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.micro_batches import steps_per_epoch
 from finetune.config import schema

@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from finetune.compute import frozen_cache, hardware_plan
+from finetune.compute import frozen_cache, frozen_prefix, hardware_plan
 from finetune.config import schema
-from finetune.modeling import build
+from finetune.modeling import build, freezing
 from finetune.tokenization import token_table
 from tests.support.processes import launch
 from tests.support.runs import assert_same, finish, lines, results, run_here, stopped_at
@@ -40,7 +40,7 @@ def test_the_same_logits_and_gradients(tmp_path, architecture, head, freeze):
     rows = np.array([7, 0, 3, 8])
     cpu = torch.device("cpu")
     plain = gradients(net, table.batch(rows, cpu))
-    skipping = frozen_cache.attach_frozen_prefix(net, choices, epochs=2)
+    skipping = frozen_prefix.attach_frozen_prefix(net, choices, epochs=2)
     if architecture == "deberta-v2" and freeze == 1:
         assert skipping is None  # its layers share a table that goes on being trained
         return
@@ -49,7 +49,7 @@ def test_the_same_logits_and_gradients(tmp_path, architecture, head, freeze):
     filled = frozen_cache.fill_cache(skipping, net, {"train": table}, choices, plan, accelerator)[
         "train"
     ]
-    for block in frozen_cache.layers(net.base_model)[: skipping.boundary]:
+    for block in freezing.encoder_layers(net.base_model)[: skipping.boundary]:
         block.register_forward_pre_hook(ran)
     skipped = gradients(net, filled.batch(rows, cpu))
     assert plain.keys() == skipped.keys()
@@ -90,7 +90,7 @@ def test_where_there_is_nothing_to_keep(tmp_path, why):
     )
     net = build.build_classifier(source, choices.model, ["a", "b"], "eager", seed=0)
     assert (
-        frozen_cache.attach_frozen_prefix(net, choices, epochs=1 if why == "one epoch" else 3)
+        frozen_prefix.attach_frozen_prefix(net, choices, epochs=1 if why == "one epoch" else 3)
         is None
     )
 
@@ -160,7 +160,7 @@ def test_two_processes(here, plain):
 
 def test_another_run_at_the_same_states(here, plain, monkeypatch):
     """Two trials, each in a process of its own: neither writes into what the other writes."""
-    states, others = frozen_cache.FrozenPrefix.states, []
+    states, others = frozen_prefix.FrozenPrefix.states, []
 
     def while_another_runs(self, *given):
         if not others:
@@ -173,7 +173,7 @@ def test_another_run_at_the_same_states(here, plain, monkeypatch):
     old.write_bytes(b"of a run that was killed")
     os.utime(old, (0, 0))
     young.write_bytes(b"of a run that goes on")
-    monkeypatch.setattr(frozen_cache.FrozenPrefix, "states", while_another_runs)
+    monkeypatch.setattr(frozen_prefix.FrozenPrefix, "states", while_another_runs)
     run_here(*words(), "run.dir=one")
     assert_close(plain, here / "one")
     assert_close(plain, here / "other")

@@ -659,10 +659,12 @@ def test_no_source(tmp_path):
 
 def test_offline(tmp_path):
     code = (
-        "from finetune import pretrained, recipe, problems\n"
+        "from finetune.config import schema\n"
+        "from finetune.modeling import pretrained\n"
+        "from finetune.runtime.errors import InputError\n"
         "for call in (pretrained.load_config, pretrained.load_tokenizer):\n"
-        "    try: call('org/none', recipe.Model())\n"
-        "    except problems.InputError as error: print(error)\n"
+        "    try: call('org/none', schema.Model())\n"
+        "    except InputError as error: print(error)\n"
     )
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "-c", code]

@@ -1,0 +1,36 @@
+"""A token table whose batches carry what a model's frozen layers make of their rows."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from finetune.tokenization.token_table import Rows, TokenTable
+
+STATES = "frozen_states"  # the name under which a batch carries them to the model
+
+
+@dataclass(frozen=True)
+class CachedTable(TokenTable):
+    """A table whose batches also carry what the frozen layers made of their rows.
+
+    Attributes:
+        states: of each token (tokens, hidden), or of each pooled piece (pieces, hidden).
+        pooled_states: whether they are one vector for each piece.
+    """
+
+    states: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    pooled_states: bool = False
+
+    def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
+        """The inputs of some rows, with states: (pieces, longest, hidden) or (pieces, hidden)."""
+        pieces = self.pieces(rows)
+        if self.pooled_states:
+            one = torch.ones(len(pieces), 1, dtype=torch.long, device=device)  # nothing reads them
+            states = self.states[torch.from_numpy(pieces)].to(device)
+            return {"input_ids": one, "attention_mask": one, STATES: states}
+        inputs = super().batch(rows, device)
+        states = torch.zeros(*inputs["input_ids"].shape, self.states.shape[1])
+        for i, piece in enumerate(pieces):
+            some = self.states[self.span(piece)]
+            states[i, : len(some)] = some
+        return inputs | {STATES: states.to(device)}
