@@ -17,7 +17,7 @@ from finetune.reporting.results_model import Hashes, Results
 from finetune.runtime import console
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
-from finetune.tokenization.truncation_audit import audit_truncation
+from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
 from finetune.training import finalize as finalize_module
 from finetune.training import losses, lr_finder, messages, prepared_data, resume
 from finetune.training.assembly import assemble
@@ -218,11 +218,13 @@ def prepare_data(
         corpus.labels,
         tokens.tables["train"],
         tokens.reads,
-        pretrained.max_positions(tokens.config),
-        tokens.tokenizer.num_special_tokens_to_add(),
-        pretrained.encoder_config(tokens.config),
-        plan.micro_batch_tokens,
-        recipe.train.batch_size,
+        AuditedEncoder(
+            pretrained.encoder_config(tokens.config),
+            pretrained.max_positions(tokens.config),
+            tokens.tokenizer.num_special_tokens_to_add(),
+            plan.micro_batch_tokens,
+            recipe.train.batch_size,
+        ),
     )
     console_report.print_audit(audit)
     console_report.print_plan(

@@ -23,7 +23,7 @@ from finetune.data.corpus import Corpus
 from finetune.evaluation import scoring
 from finetune.modeling import build, freezing, pretrained, saved_model
 from finetune.runtime import console
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding, token_table
 from finetune.training import loop, optimizer
 from finetune.training.schedule import Schedule
 from finetune.training.train_log import TrainLog
@@ -62,7 +62,7 @@ class Ours:
         hardware_plan.apply_plan(plan)
         self.tokenizer = pretrained.load_tokenizer(source, choices.model)
         config = pretrained.load_config(source, choices.model)
-        self.length = token_table.resolve_max_length(
+        self.length = encoding.resolve_max_length(
             choices.data.max_length, pretrained.max_positions(config)
         )
         self.tokenizer.model_max_length = self.length
@@ -77,7 +77,7 @@ class Ours:
         self.packs = False
 
     def encode(self, texts: Sequence[str]) -> token_table.TokenTable:
-        return token_table.encode(texts, self.tokenizer, self.length)
+        return encoding.encode(texts, self.tokenizer, self.length)
 
     def pack(self, table: token_table.TokenTable) -> token_table.TokenTable:
         """The table as the run gives it to the loop."""

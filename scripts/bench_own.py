@@ -13,6 +13,7 @@ from bench_shown import Numbers, peak_memory
 from finetune.compute import frozen_cache, micro_batches
 from finetune.data import prepare, sources
 from finetune.tokenization.token_table import TokenTable
+from finetune.training import sampling
 
 SHORT, LONG = 64, 512  # tokens of the documents whose memory is compared
 PEAK = 3  # steps after which memory grows no more: gradients and momentum stand since the first
@@ -40,7 +41,7 @@ def frozen(known: argparse.Namespace, words: Sequence[str], kept: bool) -> Numbe
             made.prefix, made.model, tables, choices, made.plan, made.accelerator
         )  # as run.py does
         numbers["fill"] = time.perf_counter() - before
-    steps = micro_batches.steps_per_epoch(len(corpus.train), choices.train.batch_size)
+    steps = sampling.steps_per_epoch(len(corpus.train), choices.train.batch_size)
     marks = made.fit(made.pack(tables["train"]), corpus.train.labels, known.warmup + steps)
     paced = pace(marks, known.warmup, mean)
     return numbers | paced | {"epoch": paced["seconds"], "tokens_per_row": mean}
@@ -95,9 +96,9 @@ def prepared(
 def planned(made: Ours, table: TokenTable) -> None:
     """Every micro-batch of an epoch, as the loop plans it."""
     size, lengths = made.choices.train.batch_size, table.lengths
-    order = micro_batches.epoch_order(len(table), seed=0, epoch=0)
-    for step in range(micro_batches.steps_per_epoch(len(table), size)):
-        taken = micro_batches.step_rows(order, size, step)
+    order = sampling.epoch_order(len(table), seed=0, epoch=0)
+    for step in range(sampling.steps_per_epoch(len(table), size)):
+        taken = sampling.step_rows(order, size, step)
         micro_batches.process_micro_batches(
             taken, lengths, 1, 0, made.plan.micro_batch_tokens, False
         )

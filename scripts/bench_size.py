@@ -19,7 +19,7 @@ from finetune.data.corpus import Corpus
 from finetune.data.word_triples import spans
 from finetune.modeling import pretrained
 from finetune.runtime.atomic_files import write_json
-from finetune.tokenization import document_format, token_cache, token_table
+from finetune.tokenization import document_format, encoding, token_cache
 
 REPLACED = 0.3  # of a document's words, by any others
 AT_ONCE = 10_000  # documents that are drawn together
@@ -31,9 +31,7 @@ def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbe
     choices, corpus, source = loaded(known, words)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
     config = pretrained.load_config(source, choices.model)
-    length = token_table.resolve_max_length(
-        choices.data.max_length, pretrained.max_positions(config)
-    )
+    length = encoding.resolve_max_length(choices.data.max_length, pretrained.max_positions(config))
     reads = document_format.DocumentFormat.of_recipe(choices.data, length)
     reads.set_up(tokenizer)
 

@@ -17,7 +17,7 @@ from bench_ours import Mark, flops, loaded, pace, scored
 from bench_shown import Numbers
 
 from finetune.modeling import freezing, pretrained
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 
 LEARN_RATE = {False: 5e-5, True: 2e-4}  # as it comes: Trainer's own default; tuned
 
@@ -40,7 +40,7 @@ def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Num
         source, num_labels=len(corpus.labels), dtype=torch.float32
     )
     limit = pretrained.max_positions(net.config)
-    length = token_table.resolve_max_length(choices.data.max_length, limit)
+    length = encoding.resolve_max_length(choices.data.max_length, limit)
 
     def encoded(texts: Sequence[str], labels: Any) -> Dataset:
         rows = tokenizer(list(texts), truncation=True, max_length=length)

@@ -24,7 +24,7 @@ from finetune.evaluation import metrics, scoring
 from finetune.modeling import build, pretrained
 from finetune.runtime.console import format_table, quiet_libraries, speak_only_if
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from finetune.training import divergence, loop
 from finetune.training import optimizer as optimizer_module
 from finetune.training.schedule import Schedule
@@ -105,11 +105,9 @@ def train(choices: Recipe) -> Run:
     source = local_paths.resolve_model_source(choices.model.source)
     config = pretrained.load_config(source, choices.model)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
-    length = token_table.resolve_max_length(
-        choices.data.max_length, pretrained.max_positions(config)
-    )
+    length = encoding.resolve_max_length(choices.data.max_length, pretrained.max_positions(config))
     tables = [
-        token_table.encode(split.texts, tokenizer, length)
+        encoding.encode(split.texts, tokenizer, length)
         for split in (corpus.train, corpus.validation)
     ]
     seed = choices.run.seed

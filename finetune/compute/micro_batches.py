@@ -1,124 +1,23 @@
-"""Token lengths + seed + epoch + step → which rows make that step, and who computes which.
+"""A step's rows → which process computes which, in micro-batches of like length.
 
-Everything here is a pure function. The rows of a step depend on the seed, the epoch and the step
-alone: not on how many processes share them, nor on how much memory there is.
+Everything here is a pure function. How a step's rows are split changes memory and speed, and not
+the step's gradient, which is a sum over rows.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
-
 import numpy as np
-from numpy.typing import NDArray
 
-from finetune.data import splitting
-
-Rows = NDArray[np.int64]
+from finetune.tokenization.token_table import Rows
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Steps that pass over all rows once; the last may be short."""
-    return -(-rows // batch_size)
-
-
-def epoch_steps(
-    labels: NDArray[Any],
-    how: Literal["uniform", "balanced", "stratified"],
-    batch_size: int,
-    seed: int,
-    epoch: int,
-) -> list[Rows]:
-    """The global batch of each step of an epoch. (≤ batch_size,) each
-
-    In all three, a row is as likely in one step as in any other, so a step's gradient has no bias
-    towards some of the rows that the epoch takes.
-
-    Args:
-        labels: class ids (rows,), or 0 and 1 (rows, classes).
-        how: uniform, a sample without replacement; balanced, as of `epoch_order`; stratified, as
-            of `dealt`.
-    """
-    if how == "stratified":
-        return dealt(strata(labels), steps_per_epoch(len(labels), batch_size), seed, epoch)
-    alike = by_class(labels) if how == "balanced" else None
-    order = epoch_order(len(labels), seed, epoch, alike)
-    return [step_rows(order, batch_size, s) for s in range(steps_per_epoch(len(order), batch_size))]
-
-
-def epoch_order(rows: int, seed: int, epoch: int, alike: Sequence[Rows] | None = None) -> Rows:
-    """The order in which an epoch visits the rows: a uniform permutation. (rows,)
-
-    With groups of rows, each group has the same share of an epoch's places, whatever its size. Its
-    rows come in shuffled rounds that go on from epoch to epoch: a row of a large group is not
-    passed over for good, and one of a small group comes again only after all others of it have.
-
-    Args:
-        alike: the rows of each group, as of `by_class`.
-    """
-    draw = np.random.default_rng([seed, epoch])
-    if alike is None:
-        return draw.permutation(rows)
-    ends = np.arange(len(alike) + 1) * rows // len(alike)
-    chosen = []
-    for group, (members, places) in enumerate(zip(alike, np.diff(ends), strict=True)):
-        first, last = epoch * places, (epoch + 1) * places  # of the group's endless row of rounds
-        rounds = range(first // len(members), -(-last // len(members)))
-        shuffled = [np.random.default_rng([seed, group, r]).permutation(members) for r in rounds]
-        start = first - rounds.start * len(members)
-        if places:
-            chosen.append(np.concatenate(shuffled)[start : start + places])
-    return draw.permutation(np.concatenate(chosen))
-
-
-def by_class(labels: NDArray[Any]) -> list[Rows]:
-    """The rows of each class that has some, for an order that is balanced over the classes.
-
-    Of several labels a row, a row stands in the group of each of its labels; those that have none
-    are a group of their own.
-
-    Args:
-        labels: class ids (rows,), or 0 and 1 (rows, classes).
-    """
-    if labels.ndim == 1:
-        return [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    groups = [*(labels.T > 0), ~(labels > 0).any(axis=1)]
-    return [np.flatnonzero(group) for group in groups if group.any()]
-
-
-def dealt(groups: Sequence[Rows], steps: int, seed: int, epoch: int) -> list[Rows]:
-    """All rows of some groups, each once, dealt to the steps like cards. (≤ rows / steps + 1,) each
-
-    A group of n rows has n / steps rows in each step, rounded up or down: none is missing from a
-    step by chance. Steps have as many rows as one another, but for one.
-    """
-    draw = np.random.default_rng([seed, epoch])
-    shuffled = [draw.permutation(groups[g]) for g in draw.permutation(len(groups))]
-    line, first = np.concatenate(shuffled), int(draw.integers(steps))
-    return [line[(step + first) % steps :: steps] for step in range(steps)]
-
-
-def strata(labels: NDArray[Any]) -> list[Rows]:
-    """The rows of each class that has some, each row once: of several labels, with its rarest.
-
-    Args:
-        labels: class ids (rows,), or 0 and 1 (rows, classes).
-    """
-    return by_class(splitting.rarest_labels(labels))
-
-
-def step_rows(order: Rows, batch_size: int, step: int) -> Rows:
-    """The global batch of a step: a uniform sample without replacement. (≤ batch_size,)"""
-    return order[step * batch_size : (step + 1) * batch_size]
-
-
-def share(rows: Rows, lengths: Rows, processes: int) -> list[Rows]:
-    """Deal a step's rows to the processes, longest first, each to the one with fewest tokens."""
-    hands: list[list[int]] = [[] for _ in range(processes)]
+def assign_rows(rows: Rows, lengths: Rows, processes: int) -> list[Rows]:
+    """Assign a step's rows to the processes, longest first, each to the one with fewest tokens."""
+    assigned: list[list[int]] = [[] for _ in range(processes)]
     tokens = [0] * processes
     for row in rows[np.argsort(-lengths[rows], kind="stable")]:
         lightest = tokens.index(min(tokens))
-        hands[lightest].append(int(row))
+        assigned[lightest].append(int(row))
         tokens[lightest] += int(lengths[row])
-    return [np.array(hand, dtype=np.int64) for hand in hands]
+    return [np.array(rows, dtype=np.int64) for rows in assigned]
 
 
 def micro_batches(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
@@ -131,9 +30,9 @@ def micro_batches(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
     parts: list[Rows] = []
     start = 0
     while start < len(ordered):
-        many = max(1, budget // int(lengths[ordered[start]]))
-        parts.append(ordered[start : start + many])
-        start += many
+        rows_at_once = max(1, budget // int(lengths[ordered[start]]))
+        parts.append(ordered[start : start + rows_at_once])
+        start += rows_at_once
     return parts
 
 
@@ -146,7 +45,7 @@ def process_micro_batches(
     gradients. Where the model's weights are sharded over the processes, all must take part in
     every forward pass, so that all get as many micro-batches.
     """
-    hands = share(rows, lengths, processes)
-    parts = [(part, 1.0) for part in micro_batches(hands[process], lengths, budget)]
-    many = max(len(micro_batches(hand, lengths, budget)) for hand in hands) if sharded else 1
-    return parts + [(rows[:1], 0.0)] * (many - len(parts))
+    assigned = assign_rows(rows, lengths, processes)
+    parts = [(part, 1.0) for part in micro_batches(assigned[process], lengths, budget)]
+    count = max(len(micro_batches(rows, lengths, budget)) for rows in assigned) if sharded else 1
+    return parts + [(rows[:1], 0.0)] * (count - len(parts))

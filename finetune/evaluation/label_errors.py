@@ -35,7 +35,7 @@ from finetune.data.corpus import Corpus, Split, answer_names
 from finetune.modeling import build, head, pretrained
 from finetune.runtime import atomic_files
 from finetune.runtime.errors import InputError
-from finetune.tokenization import document_format, token_table
+from finetune.tokenization import document_format, encoding
 from finetune.tokenization.token_table import TokenTable
 
 FOLDS = 5
@@ -91,9 +91,7 @@ def pooled_states(
     source = local_paths.resolve_model_source(choices.model.source)
     config = pretrained.load_config(source, choices.model)
     tokenizer = pretrained.load_tokenizer(source, choices.model)
-    longest = token_table.resolve_max_length(
-        choices.data.max_length, pretrained.max_positions(config)
-    )
+    longest = encoding.resolve_max_length(choices.data.max_length, pretrained.max_positions(config))
     reads = document_format.DocumentFormat.of_recipe(choices.data, longest)
     classifier = build.build_classifier(
         source, choices.model, corpus.labels, plan.attention, seed=0, priors=corpus.priors()

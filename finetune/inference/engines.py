@@ -27,7 +27,7 @@ from finetune.config import schema
 from finetune.modeling import saved_model
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.runtime.errors import InputError
-from finetune.tokenization.token_table import TokenTable
+from finetune.tokenization.token_table import Rows, TokenTable
 
 Logits = NDArray[np.float32]
 PACKED_TOKENS = 2048  # of a batch; half of training's, as every worker has its own
@@ -51,7 +51,7 @@ class Engine:
         identity: a hash of the weights and the precision: equal where the logits are.
     """
 
-    run: Callable[[TokenTable, micro_batches.Rows, int], Tensor]
+    run: Callable[[TokenTable, Rows, int], Tensor]
     classes: int
     budget: int
     threads: int
@@ -78,7 +78,7 @@ class Engine:
         threads = self.threads // together
         parts = micro_batches.micro_batches(np.arange(len(table)), table.lengths, budget)
 
-        def compute(rows: micro_batches.Rows) -> None:
+        def compute(rows: Rows) -> None:
             found[rows] = self.run(table, rows, threads).numpy()
 
         if together > 1:
@@ -142,7 +142,7 @@ def torch_engine(
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
 
     @torch.inference_mode()
-    def run(table: TokenTable, rows: micro_batches.Rows, threads: int) -> Tensor:
+    def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
         torch.set_num_threads(threads)  # those of the calling thread
         with torch.autocast(device.type, kind, enabled=kind != torch.float32):
             return forward.forward_rows(model, table, rows, device).cpu()
@@ -219,7 +219,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
         raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it anew") from None
     names = {each.name for each in session.get_inputs()}
 
-    def run(table: TokenTable, rows: micro_batches.Rows, threads: int) -> Tensor:
+    def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
         given = table.batch(rows, torch.device("cpu"))
         arrays = {name: value.numpy() for name, value in given.items() if name in names}
         logits = torch.from_numpy(session.run(["logits"], arrays)[0])

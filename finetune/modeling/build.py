@@ -1,11 +1,8 @@
 """Source + label space → a classifier that is ready to train; classifier ↔ folder.
 
-    model = build(source, recipe.model, labels, attention="sdpa", seed=0)
-    save(model, tokenizer, folder)
-    model, tokenizer = load(folder)
-
-Importing this module registers `DocumentClassifier`, so that the Auto classes and `pipeline` load
-its folders without `trust_remote_code`.
+model = build(source, recipe.model, labels, attention="sdpa", seed=0)
+save(model, tokenizer, folder)
+model, tokenizer = load(folder)
 """
 
 # transformers says it is typed, but much of it is not.
@@ -18,7 +15,6 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -45,11 +41,6 @@ from finetune.modeling.pretrained import (
 )
 from finetune.modeling.saved_model import weights_hash
 from finetune.runtime.errors import InputError
-
-AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(
-    DocumentClassifierConfig, DocumentClassifier, exist_ok=True
-)
 
 
 def build_classifier(

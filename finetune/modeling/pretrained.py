@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -24,6 +25,7 @@ from transformers.utils import logging
 
 from finetune.config.schema import Model
 from finetune.modeling.modeling_document_classifier import (
+    DocumentClassifier,
     DocumentClassifierConfig,
 )
 from finetune.runtime.errors import InputError, shorten
@@ -48,6 +50,13 @@ POSITIONS_AFTER_PADDING = {
     "xmod",
 }
 BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
+
+# Whoever loads a model imports this module, so that the Auto classes and `pipeline` know a
+# `DocumentClassifier` folder, and need no `trust_remote_code` for it.
+AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(
+    DocumentClassifierConfig, DocumentClassifier, exist_ok=True
+)
 
 
 def load_config(source: str, choices: Model) -> PretrainedConfig:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from finetune.compute import micro_batches
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader
 from finetune.config.schema import Recipe
@@ -15,7 +14,7 @@ from finetune.reporting import narrative, results_model, seeds_report
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
-from finetune.training import schedule, stages
+from finetune.training import sampling, schedule, stages
 from finetune.training.messages import (
     _rate,
 )
@@ -134,14 +133,14 @@ def _planned(stage: stages.Stage) -> str:
     choices, steps = stage.recipe, stage.end - stage.begin
     of, least, passes = choices.optim, choices.train.min_steps, stage.passes
     more, whole = "", schedule.resolve_epochs(stage.rows, choices.train)
-    if least == steps > whole * micro_batches.steps_per_epoch(stage.rows, choices.train.batch_size):
+    if least == steps > whole * sampling.steps_per_epoch(stage.rows, choices.train.batch_size):
         passes = whole
         more = f", or as many as {least:,} steps take"
     elif schedule.epochs_per_round(stage.rows, choices.train) > 1:
         more = ", as rows are few"
     documents, dealt = choices.train.batch_size, ""
     if schedule.resolve_sampling(stage.rows, choices.train) == "stratified":
-        documents = -(-stage.rows // micro_batches.steps_per_epoch(stage.rows, documents))
+        documents = -(-stage.rows // sampling.steps_per_epoch(stage.rows, documents))
         if documents != choices.train.batch_size:
             dealt = f" (of {stage.rows:,}, dealt evenly)"
     said = (
@@ -155,7 +154,7 @@ def _planned(stage: stages.Stage) -> str:
 
 def print_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
     """The resolved recipe and the learning-rate table; and where it would be taken up."""
-    per_epoch = micro_batches.steps_per_epoch(len(train), choices.train.batch_size)
+    per_epoch = sampling.steps_per_epoch(len(train), choices.train.batch_size)
     found = stages.plan_stages(choices, len(train))
     rows = [["stage", "step", "epoch", "lr"]]
     print_line("\nLearning rate")

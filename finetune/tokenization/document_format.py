@@ -1,12 +1,12 @@
-"""How a document becomes tokens: said by a recipe, kept in the model's config, obeyed everywhere.
+"""How a document becomes tokens: chosen by a recipe, kept in the model's config, used everywhere.
 
-    reading = Reading.of_recipe(recipe.data, max_length)
-    table = reading.encode(texts, seconds, tokenizer)
-    reading.note(model.config)                    # config.json: {"document": {…}}
-    reading = Reading.of_model(config, tokenizer, "runs/…/model")
+    document_format = DocumentFormat.of_recipe(recipe.data, max_length)
+    table = document_format.encode(texts, seconds, tokenizer)
+    document_format.note(model.config)            # config.json: {"document": {…}}
+    document_format = DocumentFormat.of_model(config, tokenizer, "runs/…/model")
 
-So whoever loads the model reads documents as training did: the same columns, the same cut or
-windows, and the same thresholds for an answer.
+So whoever loads the model reads documents as training did: the same columns, the same truncation
+or windows, and the same thresholds of a prediction.
 """
 
 import dataclasses
@@ -20,35 +20,35 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from finetune.config import schema
 from finetune.data.columns import ColumnSpec
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding, token_table
 
 KEY = "document"  # in config.json
-UNSET = 10**9  # a tokenizer without a limit says a number beyond this
+UNSET = 10**9  # a tokenizer without a limit has a `model_max_length` beyond this
 
 
 @dataclass(frozen=True)
 class DocumentFormat:
-    """How a document becomes tokens, and what its answer is held to.
+    """How a document becomes tokens, and the thresholds of its prediction.
 
     Attributes:
-        text: the columns that make a document.
+        text: the columns of a document.
         template: how they are joined; None: a blank line between them.
         text_pair: the column of the second text of each pair; None: no pairs.
         max_length: tokens of a piece, special ones included.
-        truncation: what stays of a longer document (`token_table.encode`).
+        truncation: what is kept of a longer document (`encoding.TruncationOptions`).
         stride: tokens that neighbouring windows share.
         max_windows: of a document; None: all.
         window_pooling: how the logits of a document's windows become one row.
-        thresholds: where a document may have several labels: the probability from which on each is
-            given. (classes,)
-        abstain_below: where it has one: the probability below which none is given.
+        thresholds: of a multi-label model: the probability from which on each label is predicted.
+            (classes,)
+        abstain_below: of a single-label model: the probability below which no label is predicted.
     """
 
     text: tuple[str, ...] = ("text",)
     template: str | None = None
     text_pair: str | None = None
     max_length: int = 512
-    truncation: token_table.Truncation = "head"
+    truncation: encoding.Truncation = "head"
     stride: int = 0
     max_windows: int | None = None
     window_pooling: token_table.WindowPooling = "mean"
@@ -57,7 +57,7 @@ class DocumentFormat:
 
     @classmethod
     def of_recipe(cls, data: schema.Data, max_length: int) -> Self:
-        """What a recipe asks for, with pieces of so many tokens."""
+        """The recipe's choices, with pieces of `max_length` tokens."""
         in_windows = data.truncation == "windows"
         stride = max_length // 4 if data.stride is None else data.stride
         return cls(
@@ -75,10 +75,10 @@ class DocumentFormat:
     def of_model(
         cls, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, where: str
     ) -> Self:
-        """What a saved model says of itself; of one from elsewhere, what its tokenizer does.
+        """A saved model's own format; for one from elsewhere, what its tokenizer does.
 
         Raises:
-            InputError: naming `where`, for a config that is not whole.
+            InputError: naming `where`, for a config with an invalid `document`.
         """
         kept = getattr(config, KEY, None)
         if kept is None:
@@ -92,7 +92,7 @@ class DocumentFormat:
             place = ".".join(map(str, (KEY, *first["loc"])))
             raise InputError(
                 f"{where}/config.json: {place}: {first['msg'].lower()}, got {first['input']!r}; "
-                "copy the model folder anew"
+                "copy the model folder again"
             ) from None
 
     def note(self, config: PretrainedConfig) -> None:
@@ -100,7 +100,7 @@ class DocumentFormat:
         setattr(config, KEY, dataclasses.asdict(self))
 
     def set_up(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Have the tokenizer, which is saved with the model, truncate on its own as nearly so."""
+        """Have the tokenizer that is saved with the model truncate alike, as far as it can."""
         tokenizer.model_max_length = self.max_length
         tokenizer.padding_side = "right"
         tokenizer.truncation_side = "left" if self.truncation == "tail" else "right"
@@ -114,21 +114,16 @@ class DocumentFormat:
         texts: Sequence[str],
         seconds: Sequence[str] | None,
         tokenizer: PreTrainedTokenizerBase,
-        keep: Callable[[token_table.Ids], Any] | None = None,
+        on_chunk: Callable[[token_table.Ids], Any] | None = None,
     ) -> token_table.TokenTable:
         """The tokens of documents; of pairs, with the second text of each.
 
         Args:
-            keep: as for `token_table.encode`.
+            on_chunk: as for `encoding.encode`.
         """
-        return token_table.encode(
-            texts,
-            tokenizer,
-            self.max_length,
-            seconds=seconds,
-            truncation=self.truncation,
-            stride=self.stride,
-            max_windows=self.max_windows,
-            window_pooling=self.window_pooling,
-            keep=keep,
+        options = encoding.TruncationOptions(
+            self.truncation, self.stride, self.max_windows, self.window_pooling
+        )
+        return encoding.encode(
+            texts, tokenizer, self.max_length, options, seconds=seconds, on_chunk=on_chunk
         )

@@ -1,9 +1,9 @@
-"""Documents → their token table, kept on disk: tokenized once, then mapped into memory.
+"""Documents → their token table, cached on disk: tokenized once, then mapped into memory.
 
-A kept table is found again by a hash of all that decides its ids: the texts, the tokenizer's whole
-state, the reading, and the version of this format. So a changed text, tokenizer or setting never
-meets an old entry. The ids go to the file while they are made, so that neither they nor a second
-copy of the texts need to fit into memory.
+A cached table is found by a hash of all that decides its ids: the texts, the tokenizer's whole
+state, the document format, and the version of the cache. So a changed text, tokenizer or setting
+never meets an old entry. The ids go to the file while they are made, so that neither they nor a
+second copy of the texts need to fit into memory.
 
     ~/.cache/finetune-documents/tokens-<hash>/
         ids.bin              int32, one piece after the other
@@ -30,45 +30,45 @@ from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import Ids, TokenTable
 
 VERSION = 1
-WORTH_IT = 1_000_000  # characters; fewer are tokenized sooner than they are hashed and found
+WORTH_CACHING = 1_000_000  # characters; fewer are tokenized sooner than they are hashed and found
 IDS, TABLE = "ids.bin", "table.safetensors"
-PARTS = ("starts", "full", "first", "kept", "seconds")
+ARRAYS = ("starts", "full", "first", "kept", "seconds")
 
 
 def encode(
-    reading: DocumentFormat,
+    document_format: DocumentFormat,
     texts: Sequence[str],
     seconds: Sequence[str] | None,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path | None,
 ) -> TokenTable:
-    """The table of some documents, found in `folder` or made and put there.
+    """The table of some documents, found in the cache or made and put there.
 
-    Where the folder cannot be written, or the table is small, it is made in memory.
+    Where the folder cannot be written, or the table is small, it stays in memory.
 
     Args:
-        folder: None: nothing is kept.
+        folder: None: nothing is cached.
     """
     state = _state(tokenizer)
-    long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_IT
+    long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_CACHING
     if folder is None or state is None or not long_enough:
-        return reading.encode(texts, seconds, tokenizer)
+        return document_format.encode(texts, seconds, tokenizer)
     versions = [VERSION, tokenizers.__version__]
     hashes = [texts_hash(texts), texts_hash(seconds or ())]
-    decides = [versions, state, _settings(reading), hashes]
-    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:24]
+    identity = [versions, state, _settings(document_format), hashes]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
     place = folder / f"tokens-{key}"
-    found = _read(place, reading)
-    if found is None:
+    table = _read(place, document_format)
+    if table is None:
         aside = folder / f".tokens-{key}.{os.getpid()}.new"
         try:
-            _write(aside, reading, texts, seconds, tokenizer)
+            _write(aside, document_format, texts, seconds, tokenizer)
             shutil.rmtree(place, ignore_errors=True)  # one that is damaged
             aside.rename(place)
         except OSError:  # a full disk or a read-only folder; or another process was faster
             shutil.rmtree(aside, ignore_errors=True)
-        found = _read(place, reading)
-    return reading.encode(texts, seconds, tokenizer) if found is None else found
+        table = _read(place, document_format)
+    return document_format.encode(texts, seconds, tokenizer) if table is None else table
 
 
 def _state(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -78,18 +78,23 @@ def _state(tokenizer: PreTrainedTokenizerBase) -> str | None:
     whole = json.loads(tokenizer.backend_tokenizer.to_str())
     # Left over from the last call, and set anew in each.
     whole.update(truncation=None, padding=None)
-    words = [whole, tokenizer.pad_token_id, tokenizer.model_input_names]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+    state = [whole, tokenizer.pad_token_id, tokenizer.model_input_names]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
-def _settings(reading: DocumentFormat) -> list[Any]:
-    """What of a reading decides the ids and their places."""
-    return [reading.max_length, reading.truncation, reading.stride, reading.max_windows]
+def _settings(document_format: DocumentFormat) -> list[Any]:
+    """What of a document format decides the ids and their places."""
+    return [
+        document_format.max_length,
+        document_format.truncation,
+        document_format.stride,
+        document_format.max_windows,
+    ]
 
 
 def _write(
     aside: Path,
-    reading: DocumentFormat,
+    document_format: DocumentFormat,
     texts: Sequence[str],
     seconds: Sequence[str] | None,
     tokenizer: PreTrainedTokenizerBase,
@@ -98,27 +103,29 @@ def _write(
     checksum = 0
     with (aside / IDS).open("wb") as out:
 
-        def keep(ids: Ids) -> None:
+        def write_chunk(ids: Ids) -> None:
             nonlocal checksum
             content = ids.astype("<i4").tobytes()
             checksum = zlib.crc32(content, checksum)
             out.write(content)
 
-        table = reading.encode(texts, seconds, tokenizer, keep)
+        table = document_format.encode(texts, seconds, tokenizer, write_chunk)
         out.flush()
         os.fsync(out.fileno())
-    arrays = {name: getattr(table, name) for name in PARTS if getattr(table, name) is not None}
+    arrays = {name: getattr(table, name) for name in ARRAYS if getattr(table, name) is not None}
     numbers = np.array([table.pad_id, checksum], dtype=np.int64)
     save_file(arrays | {"pad_id, checksum": numbers}, aside / TABLE)
 
 
-def _read(place: Path, reading: DocumentFormat) -> TokenTable | None:
-    """The table that stands there, if it is whole."""
+def _read(place: Path, document_format: DocumentFormat) -> TokenTable | None:
+    """The table that is cached there; None where it is missing or damaged."""
     try:
         arrays = load_file(place / TABLE)
         ids: Ids = np.memmap(place / IDS, dtype="<i4", mode="r")
         pad_id, checksum = arrays.pop("pad_id, checksum").tolist()
-        table = TokenTable(ids=ids, pad_id=pad_id, window_pooling=reading.window_pooling, **arrays)
+        table = TokenTable(
+            ids=ids, pad_id=pad_id, window_pooling=document_format.window_pooling, **arrays
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
     whole = len(ids) == table.starts[-1] and _checksum(ids) == checksum
@@ -126,7 +133,7 @@ def _read(place: Path, reading: DocumentFormat) -> TokenTable | None:
 
 
 def _checksum(ids: Ids) -> int:
-    checksum, at_once = 0, 2**22
-    for start in range(0, len(ids), at_once):
-        checksum = zlib.crc32(np.ascontiguousarray(ids[start : start + at_once]).data, checksum)
+    checksum, chunk = 0, 2**22
+    for start in range(0, len(ids), chunk):
+        checksum = zlib.crc32(np.ascontiguousarray(ids[start : start + chunk]).data, checksum)
     return checksum

@@ -1,14 +1,15 @@
 """Documents' lengths → what each way of reading long ones would cut, and what it would cost.
 
-    choices = audit.of(corpus.train, corpus.labels, table, reading, specials, config, plan, 32)
+    encoder = AuditedEncoder(config, limit=512, special_tokens=2, micro_batch_tokens=4096, …)
+    options = audit_truncation(corpus.train, corpus.labels, table, document_format, encoder)
 
 Counted from lengths alone, before anything is trained. Costs are estimates, relative to those of
-the run's own choice: time by the encoder's matrix products, memory by the activations that the
+the run's own option: time by the encoder's matrix products, memory by the activations that the
 largest micro-batch keeps for the backward pass.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ from transformers import PretrainedConfig
 
 from finetune.data.corpus import Split
 from finetune.tokenization.document_format import DocumentFormat
-from finetune.tokenization.token_table import Rows, TokenTable, windows_of
+from finetune.tokenization.encoding import count_windows
+from finetune.tokenization.token_table import Rows, TokenTable
 
 
 @dataclass(frozen=True)
-class OfClass:
-    """What a choice cuts of a label's documents."""
+class ClassTruncation:
+    """What an option cuts of a label's documents."""
 
     rows_cut: int
-    tokens: int  # of all its documents, whole
+    tokens: int  # of all its documents, before anything is cut
     tokens_cut: int
 
 
@@ -34,11 +36,11 @@ class ReadingOption:
     """One way of reading long documents, and what it does to those of train.
 
     Attributes:
-        windows: whether they are read in windows; else they are truncated, wherever.
+        windows: whether they are read in windows; else they are truncated, on either side.
         max_length: tokens of a piece, special ones included.
         chosen: whether this is what the run does.
         rows: documents of train.
-        tokens: those of all of them, whole.
+        tokens: of all of them, before anything is cut.
         rows_cut: documents that lose tokens.
         tokens_cut: how many they lose.
         tokens_read: what the encoder is given in an epoch: pieces with their overlaps.
@@ -46,7 +48,7 @@ class ReadingOption:
         time: of an epoch, as a multiple of the chosen one's.
         memory: of the largest micro-batch, as such a multiple.
         classes: by label.
-    """
+    """  # a row of a table, all of whose columns go to results.json
 
     windows: bool
     max_length: int
@@ -59,92 +61,127 @@ class ReadingOption:
     pieces: int
     time: float
     memory: float
-    classes: dict[str, OfClass]
+    classes: dict[str, ClassTruncation]
 
     def __str__(self) -> str:
         return f"{'windows of' if self.windows else 'truncated to'} {self.max_length:,}"
+
+
+@dataclass(frozen=True)
+class AuditedEncoder:
+    """What of an encoder and this machine decides the options and their costs.
+
+    Attributes:
+        config: the encoder's own.
+        limit: tokens that it has positions for; None: any number.
+        special_tokens: that the tokenizer puts around a text.
+        micro_batch_tokens: that a process computes at once.
+        batch_size: documents of a step.
+    """
+
+    config: PretrainedConfig
+    limit: int | None
+    special_tokens: int
+    micro_batch_tokens: int
+    batch_size: int
 
 
 def audit_truncation(
     split: Split,
     labels: Sequence[str],
     table: TokenTable,
-    reading: DocumentFormat,
-    limit: int | None,
-    specials: int,
-    config: PretrainedConfig,
-    budget: int,
-    batch_size: int,
+    document_format: DocumentFormat,
+    encoder: AuditedEncoder,
 ) -> list[ReadingOption]:
-    """The choices that a run has, the shorter pieces first; without longer ones where none is cut.
+    """The options that a run has, the shorter pieces first; without longer ones where none is cut.
 
     Args:
-        limit: tokens that the encoder has positions for; None: any number.
-        specials: tokens that the tokenizer puts around a text.
-        config: the encoder's.
-        budget: tokens that a process computes at once.
-        batch_size: documents of a step.
+        table: the tokens of `split`, read as `document_format` says.
     """
-    own = table.full - specials
-    found = []
-    for windows, length in _open(reading, limit, int(table.full.max())):
-        chosen = windows == (reading.truncation == "windows") and length == reading.max_length
-        room = length - specials
-        stride = reading.stride if chosen else min(length // 4, room - 1)
-        most = (reading.max_windows if chosen else None) if windows else 1
-        many, kept = windows_of(own, room, stride, most)
-        # All windows are full but the last.
-        last = kept - (many - 1) * (room - stride) + specials
-        tokens = (many - 1) * length + last  # of each document (rows,)
-        squares = (many - 1) * length**2 + last**2
-        at_once = min(max(budget, int(tokens.max())), batch_size * int(tokens.max()))
-        found.append(
-            ReadingOption(
-                windows=windows,
-                max_length=length,
-                chosen=chosen,
-                rows=len(table),
-                tokens=int(table.full.sum()),
-                rows_cut=int((kept < own).sum()),
-                tokens_cut=int((own - kept).sum()),
-                tokens_read=int(tokens.sum()),
-                pieces=int(many.sum()),
-                time=_products(int(tokens.sum()), int(squares.sum()), config),
-                memory=at_once * _activations(int(min(length, table.full.max())), config),
-                classes={name: _of_class(table.full, own - kept, rows)
-                         for name, rows in _members(split, labels)},
-            )
-        )  # fmt: skip
-    now = next(choice for choice in found if choice.chosen)
+    options = [
+        _audit_option(split, labels, table, document_format, encoder, windows, length)
+        for windows, length in _list_options(document_format, encoder.limit, int(table.full.max()))
+    ]
+    chosen = next(option for option in options if option.chosen)
     return [
-        ReadingOption(
-            **vars(one) | {"time": one.time / now.time, "memory": one.memory / now.memory}
-        )
-        for one in found
+        replace(option, time=option.time / chosen.time, memory=option.memory / chosen.memory)
+        for option in options
     ]
 
 
-def as_json(choices: Sequence[ReadingOption]) -> list[dict[str, Any]]:
+def _audit_option(
+    split: Split,
+    labels: Sequence[str],
+    table: TokenTable,
+    document_format: DocumentFormat,
+    encoder: AuditedEncoder,
+    windows: bool,
+    length: int,
+) -> ReadingOption:
+    """One option, with its costs in operations and bytes."""
+    in_windows = document_format.truncation == "windows"
+    chosen = windows == in_windows and length == document_format.max_length
+    specials = encoder.special_tokens
+    own, room = table.full - specials, length - specials
+    stride = document_format.stride if chosen else min(length // 4, room - 1)
+    max_windows = (document_format.max_windows if chosen else None) if windows else 1
+    pieces, kept = count_windows(own, room, stride, max_windows)
+    # All windows are full but the last.
+    last = kept - (pieces - 1) * (room - stride) + specials
+    tokens = (pieces - 1) * length + last  # of each document (rows,)
+    squares = (pieces - 1) * length**2 + last**2
+    longest = int(tokens.max())
+    at_once = min(max(encoder.micro_batch_tokens, longest), encoder.batch_size * longest)
+    return ReadingOption(
+        windows=windows,
+        max_length=length,
+        chosen=chosen,
+        rows=len(table),
+        tokens=int(table.full.sum()),
+        rows_cut=int((kept < own).sum()),
+        tokens_cut=int((own - kept).sum()),
+        tokens_read=int(tokens.sum()),
+        pieces=int(pieces.sum()),
+        time=_operations(int(tokens.sum()), int(squares.sum()), encoder.config),
+        memory=at_once * _activation_bytes(int(min(length, table.full.max())), encoder.config),
+        classes={
+            name: _class_truncation(table.full, own - kept, rows)
+            for name, rows in _rows_by_label(split, labels)
+        },
+    )
+
+
+def as_json(options: Sequence[ReadingOption]) -> list[dict[str, Any]]:
     """As `results.json` holds them."""
     return [
-        asdict(one) | {"says": str(one), "time": round(one.time, 3), "memory": round(one.memory, 3)}
-        for one in choices
+        asdict(option)
+        | {
+            "says": str(option),
+            "time": round(option.time, 3),
+            "memory": round(option.memory, 3),
+        }
+        for option in options
     ]
 
 
-def most_truncated(choice: ReadingOption) -> tuple[tuple[str, float], tuple[str, float]] | None:
+def most_truncated(option: ReadingOption) -> tuple[tuple[str, float], tuple[str, float]] | None:
     """The labels that lose the largest and the smallest share of their tokens, and the shares."""
-    shares = {name: one.tokens_cut / one.tokens for name, one in choice.classes.items()
-              if one.tokens}  # fmt: skip
+    shares = {
+        name: label.tokens_cut / label.tokens
+        for name, label in option.classes.items()
+        if label.tokens
+    }
     if len(shares) < 2:
         return None
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     return (most, shares[most]), (least, shares[least])
 
 
-def _open(reading: DocumentFormat, limit: int | None, longest: int) -> Iterator[tuple[bool, int]]:
+def _list_options(
+    document_format: DocumentFormat, limit: int | None, longest: int
+) -> Iterator[tuple[bool, int]]:
     """Truncation and windows, of the run's length, and of one that the longest document needs."""
-    length = reading.max_length
+    length = document_format.max_length
     lengths = [length]
     if longest > length:
         longer = length
@@ -152,20 +189,21 @@ def _open(reading: DocumentFormat, limit: int | None, longest: int) -> Iterator[
             longer *= 2
         longer = min(longer, limit or longer)
         lengths += [longer] * (longer > length)
-    for one in lengths:
-        yield False, one
+    in_windows = document_format.truncation == "windows"
+    for length in lengths:
+        yield False, length
         # Pairs are not read in windows, and nothing is to be split where one piece holds all.
-        if reading.text_pair is None and (longest > one or reading.truncation == "windows"):
-            yield True, one
+        if document_format.text_pair is None and (longest > length or in_windows):
+            yield True, length
 
 
-def _products(tokens: int, squares: int, config: PretrainedConfig) -> float:
+def _operations(tokens: int, squares: int, config: PretrainedConfig) -> float:
     """Operations of the matrix products of one layer: of the weights, and of attention."""
     hidden, inner, _ = _sizes(config)
     return tokens * (8.0 * hidden**2 + 4 * hidden * inner) + 4.0 * hidden * squares
 
 
-def _activations(length: int, config: PretrainedConfig) -> float:
+def _activation_bytes(length: int, config: PretrainedConfig) -> float:
     """What a layer keeps for each token, in bytes (Korthikanti et al. 2022, arXiv 2205.05198)."""
     hidden, _, heads = _sizes(config)
     return 34.0 * hidden + 5.0 * heads * length
@@ -178,13 +216,13 @@ def _sizes(config: PretrainedConfig) -> tuple[int, int, int]:
     return hidden, int(inner), int(getattr(config, "num_attention_heads", max(1, hidden // 64)))
 
 
-def _of_class(full: Rows, cut: Rows, rows: NDArray[np.bool_]) -> OfClass:
+def _class_truncation(full: Rows, cut: Rows, rows: NDArray[np.bool_]) -> ClassTruncation:
     lost = cut[rows]
-    return OfClass(int((lost > 0).sum()), int(full[rows].sum()), int(lost.sum()))
+    return ClassTruncation(int((lost > 0).sum()), int(full[rows].sum()), int(lost.sum()))
 
 
-def _members(split: Split, labels: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each label and which rows have it, be it one label a row or several."""
+def _rows_by_label(split: Split, labels: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each label and which rows have it, single-label or multi-label."""
     assert split.labels is not None
     for i, name in enumerate(labels):
         yield name, split.labels == i if split.labels.ndim == 1 else split.labels[:, i] > 0

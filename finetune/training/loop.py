@@ -20,6 +20,7 @@ from finetune.compute import micro_batches
 from finetune.config.schema import Recipe
 from finetune.runtime.console import ProgressBar
 from finetune.tokenization.token_table import TokenTable
+from finetune.training import sampling
 from finetune.training.losses import row_loss
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.train_log import Line, TrainLog
@@ -81,7 +82,7 @@ def fit(
     table, device, processes = rows.table, accelerator.device, accelerator.num_processes
     targets = torch.from_numpy(rows.labels).to(device)
     loss_of = row_loss(recipe.train, rows.class_weights)
-    sampling = resolve_sampling(len(table), recipe.train)
+    method = resolve_sampling(len(table), recipe.train)
     parameters = [p for p in model.parameters() if p.requires_grad]
     max_norm = recipe.optim.max_grad_norm or math.inf
     first = log.steps
@@ -95,8 +96,8 @@ def fit(
         # Carlo estimate of the true loss, and its gradient one of the true gradient.
         epoch, step_in_epoch = schedule.position(step)
         if step_in_epoch == 0 or step == first:
-            drawn = micro_batches.epoch_steps(
-                rows.labels, sampling, recipe.train.batch_size, recipe.run.seed, epoch
+            drawn = sampling.epoch_steps(
+                rows.labels, method, recipe.train.batch_size, recipe.run.seed, epoch
             )
         batch_rows = drawn[step_in_epoch]
         parts = micro_batches.process_micro_batches(

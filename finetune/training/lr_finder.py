@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from finetune.compute import micro_batches
 from finetune.config import schema
 from finetune.runtime import atomic_files
 from finetune.runtime.console import print_wrapped
+from finetune.training import sampling
 from finetune.training.loop import Callbacks, TrainingRows, fit
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.train_log import DivergedError, TrainLog
@@ -126,7 +126,7 @@ def announce_range_test(rows: int, recipe: schema.Recipe) -> None:
 
 def _most_steps(rows: int, recipe: schema.Recipe) -> int:
     """How far a test goes over so many rows."""
-    return min(STEPS, PASSES * micro_batches.steps_per_epoch(rows, recipe.train.batch_size))
+    return min(STEPS, PASSES * sampling.steps_per_epoch(rows, recipe.train.batch_size))
 
 
 def _climb(

@@ -25,7 +25,7 @@ from finetune.data.corpus import Corpus
 from finetune.evaluation.metrics import Metric
 from finetune.modeling import pretrained
 from finetune.runtime.distributed import run_on_main_first
-from finetune.tokenization import token_cache, token_table
+from finetune.tokenization import encoding, token_cache
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 from finetune.tokenization.truncation_audit import ReadingOption
@@ -125,7 +125,7 @@ def tokenize_splits(
                 pretrained.load_tokenizer(source, recipe.model),
             ),
         )
-        longest = token_table.resolve_max_length(
+        longest = encoding.resolve_max_length(
             recipe.data.max_length, pretrained.max_positions(config)
         )
         reads = DocumentFormat.of_recipe(recipe.data, longest)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from finetune.compute.micro_batches import steps_per_epoch
 from finetune.config import schema
+from finetune.training.sampling import steps_per_epoch
 
 
 @dataclass(frozen=True)

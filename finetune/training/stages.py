@@ -21,10 +21,9 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from finetune.compute import frozen_cache, fsdp, memory, packing
+from finetune.compute import frozen_cache, fsdp, micro_batch_size, packing
 from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
-from finetune.compute.micro_batches import steps_per_epoch
 from finetune.config import schema
 from finetune.modeling import build, saved_model
 from finetune.modeling.saved_model import Tensors
@@ -34,6 +33,7 @@ from finetune.training import lr_finder, train_state
 from finetune.training.loop import TrainingRows
 from finetune.training.optimizer import build_optimizer
 from finetune.training.prepared_data import PreparedData
+from finetune.training.sampling import steps_per_epoch
 from finetune.training.schedule import total_steps
 
 
@@ -171,7 +171,9 @@ class StageBuilder:
             bare = saved_model.weightless_copy(built)
             fsdp.shard_model(accelerator, built)
         model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim))
-        plan = memory.fit_micro_batches(self.data.plan, model, tables["train"], accelerator)
+        plan = micro_batch_size.fit_micro_batches(
+            self.data.plan, model, tables["train"], accelerator
+        )
         if frozen is not None:
             again = {name: t for name, t in tables.items() if name != "test"}  # scored once
             tables |= frozen_cache.fill_cache(frozen, model, again, recipe, plan, accelerator)

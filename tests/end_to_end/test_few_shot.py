@@ -14,14 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from finetune.compute import micro_batches
 from finetune.config import loader, schema
 from finetune.data import prepare
 from finetune.data.sources import load_rows
 from finetune.evaluation import thresholds
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
-from finetune.training import schedule
+from finetune.training import sampling, schedule
 from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import assert_same, in_step, lines, newest, results, run_here, stopped_at
 
@@ -64,7 +63,7 @@ def test_steps_are_the_measure(here, capsys):
 def test_few_rows_make_enough_steps(rows, batch_size):
     train = schema.Train(batch_size=batch_size)
     per_epoch, steps = (
-        micro_batches.steps_per_epoch(rows, batch_size),
+        sampling.steps_per_epoch(rows, batch_size),
         schedule.total_steps(rows, train),
     )
     assert steps == per_epoch * schedule.resolve_epochs(rows, train)
@@ -114,8 +113,8 @@ def test_few_rows_by_default(here, capsys):
 @QUICK
 @given(LABELS, st.integers(1, 40), st.integers(0, 3), st.integers(0, 3))
 def test_each_step_has_its_share_of_each_class(labels, batch_size, seed, epoch):
-    steps = micro_batches.epoch_steps(labels, "stratified", batch_size, seed, epoch)
-    assert len(steps) == micro_batches.steps_per_epoch(len(labels), batch_size)
+    steps = sampling.epoch_steps(labels, "stratified", batch_size, seed, epoch)
+    assert len(steps) == sampling.steps_per_epoch(len(labels), batch_size)
     assert sorted(np.concatenate(steps)) == list(range(len(labels)))
     sizes = {len(rows) for rows in steps}
     assert max(sizes) <= batch_size
@@ -128,7 +127,7 @@ def test_each_step_has_its_share_of_each_class(labels, batch_size, seed, epoch):
 @QUICK
 @given(SETS, st.integers(1, 20))
 def test_of_several_labels_each_row_comes_once(labels, batch_size):
-    steps = micro_batches.epoch_steps(labels, "stratified", batch_size, 0, 0)
+    steps = sampling.epoch_steps(labels, "stratified", batch_size, 0, 0)
     assert sorted(np.concatenate(steps)) == list(range(len(labels)))
 
 
@@ -136,7 +135,7 @@ def test_a_row_is_as_likely_in_one_step_as_in_another():
     labels, many = np.array([0] * 3 + [1] * 8), 3000
     seen = np.zeros((3, len(labels)))
     for epoch in range(many):
-        for step, rows in enumerate(micro_batches.epoch_steps(labels, "stratified", 4, 0, epoch)):
+        for step, rows in enumerate(sampling.epoch_steps(labels, "stratified", 4, 0, epoch)):
             seen[step, rows] += 1 / len(rows)  # its weight in the step's mean loss
     # Each row has the same, 1/11, but for chance: of a share of 1/3, 0.0086, over some 4 rows.
     assert np.abs(seen / many - 1 / 11).max() < 5 * 0.0086 / 3

@@ -12,11 +12,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
-from finetune.compute import micro_batches
 from finetune.config import loader
 from finetune.evaluation import metrics
 from finetune.runtime.errors import InputError
-from finetune.training import lr_finder, stages
+from finetune.training import lr_finder, sampling, stages
 from finetune.training.train_log import DivergedError
 from scripts import find_lr
 from tests.distributed.test_fsdp import SHARDED
@@ -168,9 +167,9 @@ def test_a_best_model_of_an_earlier_stage(here, monkeypatch):
 
 def test_each_stage_has_whole_epochs(here, monkeypatch):
     """Whatever step it begins at: each row once, validation after each, in an order of its own."""
-    drawn, deal = [], micro_batches.epoch_steps
+    drawn, deal = [], sampling.epoch_steps
     monkeypatch.setattr(
-        micro_batches, "epoch_steps", lambda *given: drawn.append(given[-1]) or deal(*given)
+        sampling, "epoch_steps", lambda *given: drawn.append(given[-1]) or deal(*given)
     )
     words = "train.stages=[{max_steps: 7}, {epochs: 2}, {epochs: 1}]", "score.every=epoch"
     words = *words, "checkpoint.keep=99"

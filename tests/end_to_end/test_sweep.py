@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from finetune.data import prepare as prepare_module
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_cache, token_table
+from finetune.tokenization import encoding, token_cache
 from finetune.training.train_log import TrainLog
 from finetune.tuning import search_space, sweep_report
 from scripts import sweep
@@ -105,9 +105,9 @@ def test_killed_and_taken_up_again_it_gives_the_same_study(here, asked, pruner, 
 
 
 def test_trials_never_see_test_and_the_winner_is_scored_on_it_once(here, asked, monkeypatch):
-    seen, encode = [], token_table.encode
+    seen, encode = [], encoding.encode
     monkeypatch.setattr(
-        token_table, "encode", lambda texts, *a, **k: seen.append(texts) or encode(texts, *a, **k)
+        encoding, "encode", lambda texts, *a, **k: seen.append(texts) or encode(texts, *a, **k)
     )
     start(*asked, "--trials", "3", "--dir", "sw")
     texts = [text for given in seen for text in given]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from finetune.compute import frozen_cache, frozen_prefix, hardware_plan
 from finetune.config import schema
 from finetune.modeling import build, freezing
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from tests.support.processes import launch
 from tests.support.runs import assert_same, finish, lines, results, run_here, stopped_at
 from tests.support.tiny import ARCHITECTURES, WORDS, tiny_encoder
@@ -36,7 +36,7 @@ def test_the_same_logits_and_gradients(tmp_path, architecture, head, freeze):
     )
     plan = hardware_plan.plan_hardware(choices.model, choices.train)
     net = build.build_classifier(source, choices.model, ["a", "b", "c"], "eager", seed=0)
-    table = token_table.encode(TEXTS, AutoTokenizer.from_pretrained(source), 32)
+    table = encoding.encode(TEXTS, AutoTokenizer.from_pretrained(source), 32)
     rows = np.array([7, 0, 3, 8])
     cpu = torch.device("cpu")
     plain = gradients(net, table.batch(rows, cpu))

@@ -1,4 +1,4 @@
-"""Which rows make a step, who computes them, in which parts."""
+"""Which process computes which rows of a step, and in which micro-batches."""
 
 import numpy as np
 from hypothesis import given
@@ -9,29 +9,13 @@ from finetune.compute import micro_batches
 LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=80).map(np.array)
 
 
-@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
-def test_an_epoch_visits_every_row_once(rows, batch_size, seed, epoch):
-    order = micro_batches.epoch_order(rows, seed, epoch)
-    steps = micro_batches.steps_per_epoch(rows, batch_size)
-    parts = [micro_batches.step_rows(order, batch_size, step) for step in range(steps)]
-    assert sorted(np.concatenate(parts)) == list(range(rows))
-    assert [len(part) for part in parts[:-1]] == [batch_size] * (steps - 1)
-    assert 1 <= len(parts[-1]) <= batch_size
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    assert (micro_batches.epoch_order(50, 1, 2) == micro_batches.epoch_order(50, 1, 2)).all()
-    orders = {tuple(micro_batches.epoch_order(50, s, e)) for s in range(3) for e in range(3)}
-    assert len(orders) == 9
-
-
 @given(LENGTHS, st.integers(1, 5))
 def test_processes_share_a_step_without_loss(lengths, processes):
     rows = np.arange(len(lengths))
-    hands = micro_batches.share(rows, lengths, processes)
-    assert len(hands) == processes
-    assert sorted(np.concatenate(hands)) == list(rows)
-    loads = [int(lengths[hand].sum()) for hand in hands]
+    assigned = micro_batches.assign_rows(rows, lengths, processes)
+    assert len(assigned) == processes
+    assert sorted(np.concatenate(assigned)) == list(rows)
+    loads = [int(lengths[hand].sum()) for hand in assigned]
     assert max(loads) - min(loads) <= lengths.max()  # longest first keeps them close
 
 
@@ -42,3 +26,17 @@ def test_micro_batches_keep_to_the_budget(lengths, budget):
     assert sorted(np.concatenate(parts)) == list(rows)
     for part in parts:
         assert len(part) == 1 or len(part) * lengths[part].max() <= budget
+
+
+@given(LENGTHS, st.integers(1, 5), st.integers(1, 2000), st.booleans())
+def test_all_processes_together_compute_each_row_once(lengths, processes, budget, sharded):
+    rows = np.arange(len(lengths))
+    per_process = [
+        micro_batches.process_micro_batches(rows, lengths, processes, process, budget, sharded)
+        for process in range(processes)
+    ]
+    counted = [part for parts in per_process for part, weight in parts if weight == 1]
+    assert sorted(np.concatenate(counted)) == list(rows)
+    assert all(parts for parts in per_process)  # all take part in the sum of the gradients
+    if sharded:  # and in every forward pass
+        assert len({len(parts) for parts in per_process}) == 1

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from finetune.compute import hardware_plan, packing
 from finetune.config import schema
 from finetune.modeling import build, pretrained
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from finetune.training import optimizer as optimizer_module
 from tests.support.processes import ENVIRONMENT
 from tests.support.runs import command
@@ -36,7 +36,7 @@ def built(folder, architecture="bert", freeze="none"):
 def table_of(lengths, tokenizer):
     words = ["good", "team", "bad", "small", "goal"]
     texts = [" ".join(words[i % 5] for i in range(n)) for n in lengths]
-    return token_table.encode(texts, tokenizer, POSITIONS)
+    return encoding.encode(texts, tokenizer, POSITIONS)
 
 
 def outcome(net, table, rows):

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from finetune.config import schema
 from finetune.evaluation import metrics, scoring
 from finetune.modeling import build, pretrained
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from tests.support.tiny import tiny_encoder
 
 TEXTS = [" ".join(["one two three"] * n) for n in (3, 1, 7, 2, 5, 1)]
@@ -22,7 +22,7 @@ def scored(tmp_path_factory):
     """A classifier with a random head, prepared, and its token table."""
     source = str(tiny_encoder(tmp_path_factory.mktemp("tiny")))
     choices = schema.Model(freeze="embeddings", head_init="normal")
-    table = token_table.encode(TEXTS, pretrained.load_tokenizer(source, choices), 64)
+    table = encoding.encode(TEXTS, pretrained.load_tokenizer(source, choices), 64)
     classifier = build.build_classifier(source, choices, ["a", "b", "c"], "sdpa", seed=0)
     accelerator = Accelerator(cpu=True)
     return accelerator.prepare(classifier), table, accelerator

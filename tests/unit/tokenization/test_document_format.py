@@ -16,7 +16,7 @@ from finetune.config import schema
 from finetune.data.columns import ColumnSpec
 from finetune.modeling.build import DocumentClassifier
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_cache, token_table
+from finetune.tokenization import encoding, token_cache
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.training import losses
 from tests.support.processes import launch
@@ -48,9 +48,8 @@ def test_windows_hold_every_token_and_share_as_many_as_asked(texts, length, over
     tokenizer = TOKENIZERS["bert"]
     room = length - 2
     overlap = min(overlap, room - 1)
-    table = token_table.encode(
-        texts, tokenizer, length, truncation="windows", stride=overlap, max_windows=most, at_once=2
-    )
+    options = encoding.TruncationOptions("windows", overlap, most)
+    table = encoding.encode(texts, tokenizer, length, options, chunk_size=2)
     begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     for i, text in enumerate(texts):
         own, windows = bare(tokenizer, text), pieces(table, i)
@@ -78,7 +77,9 @@ def test_what_stays_of_a_longer_document(texts, length):
     room = length - 2
     head = room // 4
     tables = {
-        long: token_table.encode(texts, tokenizer, length, truncation=long, at_once=2)
+        long: encoding.encode(
+            texts, tokenizer, length, encoding.TruncationOptions(long), chunk_size=2
+        )
         for long in ("head", "tail", "head_tail")
     }
     for i, text in enumerate(texts):
@@ -99,7 +100,7 @@ def test_what_stays_of_a_longer_document(texts, length):
 def test_pairs_are_the_tokenizer_s_own(architecture, pairs, room):
     tokenizer = TOKENIZERS[architecture]
     texts, seconds = map(list, zip(*pairs, strict=True))
-    table = token_table.encode(texts, tokenizer, room, seconds=seconds, at_once=2)
+    table = encoding.encode(texts, tokenizer, room, seconds=seconds, chunk_size=2)
     wanted = tokenizer(texts, seconds, truncation="longest_first", max_length=room, padding=True,
                        return_tensors="pt")  # fmt: skip
     found = table.batch(np.arange(len(texts)), CPU)
@@ -138,8 +139,8 @@ def gradient(model, table, parts):
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool):
     model = classifier(tmp_path)
-    windows = {"truncation": "windows", "stride": 2, "window_pooling": pool}
-    table = token_table.encode(TEXTS, TOKENIZERS["bert"], 12, **windows)
+    windows = encoding.TruncationOptions("windows", stride=2, window_pooling=pool)
+    table = encoding.encode(TEXTS, TOKENIZERS["bert"], 12, windows)
     rows = np.arange(len(TEXTS))
     whole = gradient(model, table, [rows])
     each = gradient(model, table, [rows[i : i + 1] for i in rows[::-1]])
@@ -162,7 +163,7 @@ def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool):
 
 def test_packed_pairs_are_the_padded_ones(tmp_path):
     model = classifier(tmp_path)
-    table = token_table.encode(TEXTS, TOKENIZERS["bert"], 24, seconds=TEXTS[::-1])
+    table = encoding.encode(TEXTS, TOKENIZERS["bert"], 24, seconds=TEXTS[::-1])
     rows = np.arange(len(TEXTS))
     padded = gradient(model, table, [rows])
     types = model.encoder.embeddings.token_type_embeddings.weight.grad
@@ -271,7 +272,7 @@ def test_what_does_not_fit_is_told(here, capsys, words, message):
 
 
 def test_a_kept_table_is_the_same_and_never_stale(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "WORTH_IT", 0)
+    monkeypatch.setattr(token_cache, "WORTH_CACHING", 0)
     tokenizer, calls = tiny_tokenizer("bert"), []
     encode = DocumentFormat.encode
     monkeypatch.setattr(

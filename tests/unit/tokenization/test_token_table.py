@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from tests.support.tiny import ARCHITECTURES, tiny_tokenizer
 
 TOKENIZERS = {name: tiny_tokenizer(name) for name in ARCHITECTURES}
@@ -18,7 +18,7 @@ TOKENIZERS = {name: tiny_tokenizer(name) for name in ARCHITECTURES}
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=8), room=st.integers(4, 40))
 def test_ids_are_the_tokenizer_s_own(architecture, texts, room):
     tokenizer = TOKENIZERS[architecture]
-    table = token_table.encode(texts, tokenizer, room, at_once=3)
+    table = encoding.encode(texts, tokenizer, room, chunk_size=3)
     expected = tokenizer(texts, truncation=True, max_length=room)["input_ids"]
     whole = tokenizer(texts)["input_ids"]
     found = [table.ids[a:b].tolist() for a, b in zip(table.starts, table.starts[1:], strict=False)]
@@ -30,7 +30,7 @@ def test_ids_are_the_tokenizer_s_own(architecture, texts, room):
 
 def test_a_batch_is_padded_to_its_own_longest_row():
     tokenizer = TOKENIZERS["roberta"]
-    table = token_table.encode(["one", "one two three four", "one two"], tokenizer, 64)
+    table = encoding.encode(["one", "one two three four", "one two"], tokenizer, 64)
     batch = table.batch(np.array([2, 0]), torch.device("cpu"))
     assert batch["input_ids"].shape == (2, table.lengths[2])
     assert batch["attention_mask"].sum(dim=1).tolist() == table.lengths[[2, 0]].tolist()
@@ -39,12 +39,12 @@ def test_a_batch_is_padded_to_its_own_longest_row():
 
 
 def test_max_length():
-    assert token_table.resolve_max_length(None, 64) == 64
-    assert token_table.resolve_max_length(None, 8192) == 512
-    assert token_table.resolve_max_length(None, None) == 512
-    assert token_table.resolve_max_length(1000, None) == 1000
+    assert encoding.resolve_max_length(None, 64) == 64
+    assert encoding.resolve_max_length(None, 8192) == 512
+    assert encoding.resolve_max_length(None, None) == 512
+    assert encoding.resolve_max_length(1000, None) == 1000
     with pytest.raises(InputError) as caught:
-        token_table.resolve_max_length(513, 512)
+        encoding.resolve_max_length(513, 512)
     assert str(caught.value) == (
         "data.max_length: the encoder has positions for 512 tokens, got 513; set "
         "data.max_length=512 or less, or choose an encoder for longer texts"

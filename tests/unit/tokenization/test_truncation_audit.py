@@ -23,10 +23,12 @@ LABELS = ("a", "b", "c")
 def audited(texts, reading, labels=None, limit=None, budget=64, seconds=None):
     labels = np.arange(len(texts)) % 3 if labels is None else labels
     split = Split("train", texts, labels, Places("x", range(len(texts)), "row"), "x", seconds)
+    encoder = truncation_audit.AuditedEncoder(
+        CONFIG, limit, TOKENIZER.num_special_tokens_to_add(), budget, batch_size=4
+    )
     return truncation_audit.audit_truncation(
-        split, LABELS, reading.encode(texts, seconds, TOKENIZER), reading, limit,
-        TOKENIZER.num_special_tokens_to_add(), CONFIG, budget, 4,
-    )  # fmt: skip
+        split, LABELS, reading.encode(texts, seconds, TOKENIZER), reading, encoder
+    )
 
 
 @settings(max_examples=60, deadline=None)

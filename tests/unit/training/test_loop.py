@@ -10,12 +10,11 @@ from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finetune.compute import micro_batches
 from finetune.config import schema
 from finetune.modeling import build as build_module
 from finetune.modeling import pretrained
-from finetune.tokenization import token_table
-from finetune.training import loop, schedule
+from finetune.tokenization import encoding
+from finetune.training import loop, sampling, schedule
 from finetune.training import optimizer as optimizer_module
 from finetune.training.train_log import DivergedError, TrainLog
 from tests.support.tiny import tiny_encoder
@@ -46,7 +45,7 @@ def choices(**sections):
 
 def build(encoder, of):
     tokenizer = pretrained.load_tokenizer(encoder, of.model)
-    table = token_table.encode(TEXTS, tokenizer, 64)
+    table = encoding.encode(TEXTS, tokenizer, 64)
     return build_module.build_classifier(encoder, of.model, ["a", "b", "c"], "sdpa", seed=0), table
 
 
@@ -85,8 +84,8 @@ def textbook(encoder, of):
     per_epoch = math.ceil(len(TEXTS) / of.train.batch_size)
     losses = []
     for step in range(of.train.epochs * per_epoch):
-        order = micro_batches.epoch_order(len(TEXTS), of.run.seed, step // per_epoch)
-        rows = micro_batches.step_rows(order, of.train.batch_size, step % per_epoch)
+        order = sampling.epoch_order(len(TEXTS), of.run.seed, step // per_epoch)
+        rows = sampling.step_rows(order, of.train.batch_size, step % per_epoch)
         logits = classifier(**table.batch(rows, torch.device("cpu"))).logits
         loss = F.cross_entropy(logits, torch.from_numpy(LABELS[rows]))
         optimizer.zero_grad()
@@ -151,7 +150,7 @@ def test_rates_by_layer_and_clipping(encoder):
     of = of.model_copy(update={"model": schema.Model(freeze="none", head_init="normal")})
     before, table = build(encoder, of)
     before.train()
-    rows = micro_batches.step_rows(micro_batches.epoch_order(len(TEXTS), 0, 0), 4, 0)
+    rows = sampling.step_rows(sampling.epoch_order(len(TEXTS), 0, 0), 4, 0)
     logits = before(**table.batch(rows, torch.device("cpu"))).logits
     F.cross_entropy(logits, torch.from_numpy(LABELS[rows])).backward()
     trained = {n: p for n, p in before.named_parameters() if p.grad is not None}

@@ -10,10 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.compute import micro_batches
 from finetune.config import loader, schema
 from finetune.evaluation import metrics
 from finetune.runtime.errors import InputError
+from finetune.training import sampling
 from finetune.training.losses import class_weights, row_loss
 
 CHOICES = [
@@ -138,12 +138,12 @@ labels_of_rows = st.lists(st.integers(0, 3), min_size=2, max_size=60).map(np.arr
 @given(labels_of_rows, st.integers(0, 9), st.integers(0, 4))
 def test_a_balanced_epoch(labels, seed, epoch):
     """As many rows as there are, every class equally often, the same for seed and epoch."""
-    alike = micro_batches.by_class(labels)
-    order = micro_batches.epoch_order(len(labels), seed, epoch, alike)
+    alike = sampling.rows_by_class(labels)
+    order = sampling.epoch_order(len(labels), seed, epoch, alike)
     assert len(order) == len(labels)
     counts = [int(np.isin(order, members).sum()) for members in alike]
     assert max(counts) - min(counts) <= 1
-    assert (order == micro_batches.epoch_order(len(labels), seed, epoch, alike)).all()
+    assert (order == sampling.epoch_order(len(labels), seed, epoch, alike)).all()
     for members in alike:  # no row comes again before all others of its class have
         times = np.bincount(order, minlength=len(labels))[members]
         assert times.max() - times.min() <= 2
@@ -151,18 +151,18 @@ def test_a_balanced_epoch(labels, seed, epoch):
 
 def test_balanced_epochs_leave_no_row_out():
     labels = np.array([0] * 90 + [1] * 10)
-    alike = micro_batches.by_class(labels)
-    seen = np.concatenate([micro_batches.epoch_order(100, 3, epoch, alike) for epoch in range(9)])
+    alike = sampling.rows_by_class(labels)
+    seen = np.concatenate([sampling.epoch_order(100, 3, epoch, alike) for epoch in range(9)])
     times = np.bincount(seen, minlength=100)
     assert times[:90].tolist() == [5] * 90  # 9 × 50 places for 90 rows
     assert times[90:].tolist() == [45] * 10
-    first = micro_batches.epoch_order(100, 3, 0, alike)
+    first = sampling.epoch_order(100, 3, 0, alike)
     assert 0 < (labels[first[:20]] == 1).sum() < 20  # shuffled, not class by class
 
 
 def test_rows_of_several_labels_stand_in_the_group_of_each():
     labels = np.array([[1, 1], [0, 1], [0, 0], [0, 1]], np.int8)
-    assert [group.tolist() for group in micro_batches.by_class(labels)] == [[0], [0, 1, 3], [2]]
+    assert [group.tolist() for group in sampling.rows_by_class(labels)] == [[0], [0, 1, 3], [2]]
 
 
 def test_every_loss_starts_where_a_guess_does():

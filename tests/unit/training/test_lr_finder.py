@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from finetune.compute import micro_batches
 from finetune.config import loader, schema
-from finetune.tokenization import token_table
-from finetune.training import lr_finder
+from finetune.tokenization import encoding
+from finetune.training import lr_finder, sampling
 from scripts import find_lr
 from tests.support.processes import launch
 from tests.support.runs import assert_same, finish, in_step, results, run_here, stopped_at
@@ -90,10 +89,8 @@ def test_a_run_begins_as_if_nothing_had_been_tried(here):
 
 def test_it_draws_rows_as_the_run_will(here, monkeypatch, capsys):
     """Few rows, of which a run's steps have their share of each label."""
-    drawn, deal = set(), micro_batches.epoch_steps
-    monkeypatch.setattr(
-        micro_batches, "epoch_steps", lambda *given: drawn.add(given[1]) or deal(*given)
-    )
+    drawn, deal = set(), sampling.epoch_steps
+    monkeypatch.setattr(sampling, "epoch_steps", lambda *given: drawn.add(given[1]) or deal(*given))
     few = "data.rows_per_class=4", "train.epochs=auto", "train.max_steps=1"
     run_here("run.dir=run", *AUTO, *few)
     assert drawn == {"stratified"}
@@ -151,9 +148,9 @@ def test_two_processes_find_the_same(here):
 
 
 def test_the_script_looks_at_train_only(here, capsys, monkeypatch):
-    seen, encode = [], token_table.encode
+    seen, encode = [], encoding.encode
     monkeypatch.setattr(
-        token_table, "encode", lambda texts, *a, **k: seen.append(texts) or encode(texts, *a, **k)
+        encoding, "encode", lambda texts, *a, **k: seen.append(texts) or encode(texts, *a, **k)
     )
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

@@ -7,11 +7,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from finetune.compute import hardware_plan, memory
+from finetune.compute import hardware_plan, micro_batch_size
 from finetune.config import schema
 from finetune.modeling import build, pretrained
 from finetune.runtime.errors import InputError
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from tests.support.tiny import tiny_encoder
 
 
@@ -21,7 +21,7 @@ def parts(tmp_path):
     of = schema.Model(source=encoder, dropout=0.1, freeze="embeddings")
     net = build.build_classifier(encoder, of, ["a", "b"], "eager", seed=0)
     texts = ["good " * n for n in (3, 30, 12, 30, 7, 30)]
-    table = token_table.encode(texts, pretrained.load_tokenizer(encoder, of), 64)
+    table = encoding.encode(texts, pretrained.load_tokenizer(encoder, of), 64)
     plan = hardware_plan.plan_hardware(of, schema.Train(micro_batch_tokens=1000))
     plan = dataclasses.replace(plan, device="cuda", name="a GPU")
     return net, table, plan
@@ -44,7 +44,7 @@ def test_halved_until_it_fits(parts, capsys):
     net, table, plan = parts
     tried = runs_out_above(net, 64)
     before = torch.get_rng_state()
-    found = memory.fit_micro_batches(plan, net, table, Accelerator(cpu=True))
+    found = micro_batch_size.fit_micro_batches(plan, net, table, Accelerator(cpu=True))
     assert found.micro_batch_tokens == 62
     assert tried == [192, 192, 192, 96, 32]
     assert "62 tokens at once" in " ".join(found.reasons)
@@ -56,14 +56,14 @@ def test_halved_until_it_fits(parts, capsys):
 
 def test_what_fits_stays(parts):
     net, table, plan = parts
-    assert memory.fit_micro_batches(plan, net, table, Accelerator(cpu=True)) is plan
+    assert micro_batch_size.fit_micro_batches(plan, net, table, Accelerator(cpu=True)) is plan
 
 
 def test_a_row_that_does_not_fit_alone(parts):
     net, table, plan = parts
     runs_out_above(net, 10)
     with pytest.raises(InputError, match="one row of 32 tokens does not fit into a GPU"):
-        memory.fit_micro_batches(plan, net, table, Accelerator(cpu=True))
+        micro_batch_size.fit_micro_batches(plan, net, table, Accelerator(cpu=True))
 
 
 def test_a_document_whose_windows_do_not_fit(parts):
@@ -71,7 +71,7 @@ def test_a_document_whose_windows_do_not_fit(parts):
     runs_out_above(net, 10)
     one_each = dataclasses.replace(table, first=np.arange(len(table) + 1))
     with pytest.raises(InputError) as told:
-        memory.fit_micro_batches(plan, net, one_each, Accelerator(cpu=True))
+        micro_batch_size.fit_micro_batches(plan, net, one_each, Accelerator(cpu=True))
     assert [*told.value.problems] == [
         "data.max_windows: one row of 32 tokens does not fit into a GPU; set data.max_windows "
         "lower, model.freeze to more layers, or train.precision=bf16"
@@ -82,6 +82,6 @@ def test_only_a_gpu_is_asked(parts):
     net, table, plan = parts
     tried = runs_out_above(net, 0)
     plan = dataclasses.replace(plan, device="cpu")
-    assert memory.fit_micro_batches(plan, net, table, Accelerator(cpu=True)) is plan
+    assert micro_batch_size.fit_micro_batches(plan, net, table, Accelerator(cpu=True)) is plan
     assert tried == []
     assert np.all(table.lengths > 0)

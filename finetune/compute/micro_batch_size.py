@@ -10,7 +10,7 @@ from finetune.compute import micro_batches
 from finetune.compute.hardware_plan import Hardware
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError
-from finetune.tokenization.token_table import TokenTable
+from finetune.tokenization.token_table import Rows, TokenTable
 
 
 def fit_micro_batches(
@@ -49,9 +49,7 @@ def fit_micro_batches(
     return dataclasses.replace(plan, micro_batch_tokens=budget, reasons=tuple(reasons))
 
 
-def _fits(
-    model: torch.nn.Module, table: TokenTable, part: micro_batches.Rows, accelerator: Accelerator
-) -> bool:
+def _fits(model: torch.nn.Module, table: TokenTable, part: Rows, accelerator: Accelerator) -> bool:
     was_training = model.training
     model.train()
     try:
