@@ -203,7 +203,9 @@ def prepare_data(
     if corpus.multi_label:
         recipe = for_multi_label(recipe)
         score = recipe.score
-        metrics = load_metrics(score.metrics, score.monitor, score.trust_remote_code, several=True)
+        metrics = load_metrics(
+            score.metrics, score.monitor, score.trust_remote_code, multi_label=True
+        )
     messages.print_notes(validate_stopping(recipe, corpus, is_trial=purpose == "trial"))
     check_metrics(metrics, len(corpus.labels), corpus.multi_label)
     assert corpus.train.labels is not None, "train rows without labels are refused"

@@ -111,7 +111,9 @@ class Ours:
         return marks
 
     def logits(self, table: token_table.TokenTable) -> Any:
-        return scoring.logits_of(self.model, table, self.accelerator, self.plan.micro_batch_tokens)
+        return scoring.compute_logits(
+            self.model, table, self.accelerator, self.plan.micro_batch_tokens
+        )
 
 
 def with_steps(choices: schema.Recipe, steps: int) -> schema.Recipe:

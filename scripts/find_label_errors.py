@@ -52,7 +52,7 @@ def main() -> int:
                     if within not in numbers:
                         raise InputError(f"--truth: {known.truth} has no {within}, as {place} is")
                     truth[place] = numbers[within]
-        found = label_errors.load_corpus(choices, corpus, splits)
+        found = label_errors.find_suspects(choices, corpus, splits)
         label_errors.write_suspects(found, known.output)
     except InputError as error:
         print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)

@@ -13,13 +13,13 @@ from finetune.data.corpus import Corpus, Split
 from finetune.evaluation import (
     baselines,
     calibration,
+    confusion,
     error_analysis,
-    intervals,
 )
 from finetune.evaluation.analysis_model import Analysis
-from finetune.evaluation.metrics import Metric, predict_labels
+from finetune.evaluation.metrics import Metric
 from finetune.evaluation.outcome import Outcome
-from finetune.evaluation.probabilities import softmax
+from finetune.evaluation.probabilities import predict_labels, softmax
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.tokenization.token_table import TokenTable
 
@@ -54,12 +54,14 @@ def analyse(
         "calibration": _calibration(corpus, outcome),
         "abstention": _abstention(corpus, outcome, target),
         "analysed": split.name,
-        "classes": error_analysis.by_class(labels, predictions, names),
-        "confusion": error_analysis.confusion(labels, predictions, len(names)),
+        "classes": error_analysis.score_by_class(labels, predictions, names),
+        "confusion": error_analysis.confusion_matrix(labels, predictions, len(names)),
         "confused_pairs": error_analysis.confused_pairs(labels, predictions, names),
-        "lengths": error_analysis.by_length(labels, predictions, table),
-        "truncation": error_analysis.by_truncation(labels, predictions, table),
-        "mistakes": error_analysis.confident(split, scores.logits, names, scores.thresholds),
+        "lengths": error_analysis.accuracy_by_length(labels, predictions, table),
+        "truncation": error_analysis.accuracy_by_truncation(labels, predictions, table),
+        "mistakes": error_analysis.most_confident_mistakes(
+            split, scores.logits, names, scores.thresholds
+        ),
     }
     return Analysis.model_validate(found)
 
@@ -75,7 +77,7 @@ def _split_scores(split: Split, scores: Scores | None, metrics: Sequence[Metric]
         return {"rows": 0, "labelled": False}
     if split.labels is None:
         return {"rows": len(split), "labelled": False}
-    of_metrics = intervals.metric_intervals(metrics, scores.logits, split.labels, scores.thresholds)
+    of_metrics = confusion.metric_intervals(metrics, scores.logits, split.labels, scores.thresholds)
     return {"rows": len(split), "labelled": True, "intervals": of_metrics} | scores.values
 
 
@@ -94,11 +96,11 @@ def _baselines(
     ):
         theirs = predict_labels(baseline.logits, corpus.multi_label, baseline.thresholds)
         gaps = {
-            of: intervals.paired_difference(of, labels, predictions, theirs, len(corpus.labels))
+            of: confusion.paired_difference(of, labels, predictions, theirs, len(corpus.labels))
             for of in ("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label)
         }
         found[name] = compute_metrics(baseline.logits, labels, metrics, baseline.thresholds) | {
-            "intervals": intervals.metric_intervals(
+            "intervals": confusion.metric_intervals(
                 metrics, baseline.logits, labels, baseline.thresholds
             ),
             "paired_difference": gaps,
@@ -142,7 +144,7 @@ def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[
     probabilities = softmax(outcome.validation.logits)
     accuracy = float((probabilities.argmax(axis=1) == truth).mean())
     asked = 1 - (1 - accuracy) / 2 if target is None else target
-    threshold = calibration.threshold(probabilities, truth, asked)
+    threshold = calibration.choose_abstention_threshold(probabilities, truth, asked)
     found: dict[str, Any] = {"target": asked, "threshold": threshold}
     for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
@@ -150,5 +152,7 @@ def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[
             probabilities = softmax(scores.logits)
             found[split.name] = {"curve": calibration.risk_coverage(probabilities, split.labels)}
             if threshold is not None:
-                found[split.name] |= calibration.answered_at(probabilities, split.labels, threshold)
+                found[split.name] |= calibration.score_answered(
+                    probabilities, split.labels, threshold
+                )
     return found

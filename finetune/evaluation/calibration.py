@@ -1,7 +1,7 @@
-"""Validation's logits → a temperature, folded into the saved head; how far to believe an answer.
+"""Validation's logits → a temperature, folded into the saved head; calibration and abstention.
 
-A classifier's softmax says how sure it is, and is often too sure. Divided by one temperature T,
-its logits give the same answers with honest probabilities (Guo et al. 2017, arXiv 1706.04599). T is
+A classifier's softmax is often overconfident. Divided by one temperature T, its logits give the
+same predictions with calibrated probabilities (Guo et al. 2017, arXiv 1706.04599). T is
 fitted on validation alone and divides the head's weight and bias in the saved model, so whoever
 loads it gets calibrated probabilities and needs no extra field.
 """
@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from finetune.evaluation import metrics, probabilities
+from finetune.evaluation.probabilities import row_losses, to_probabilities
 
 BINS = 15  # as in Guo et al.
-HOTTEST = 20.0
-CHANCE = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
-MANY = 50_000
-DRAWS = 200  # of outcomes that probabilities would have
+MAX_TEMPERATURE = 20.0
+MIN_GAIN = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
+NORMAL_FROM = 50_000  # decisions from which on a bin's error is taken for normal
+DRAWS = 200  # of outcomes, from the probabilities themselves
 CURVE = 100  # points of a risk-coverage curve
 
 Floats = NDArray[np.float64]
-# (rows,) class ids; of several labels a row, 0 and 1 (rows, classes): then each of its decisions is
-# an answer of its own, and the probability in question is that of the class being one of the row's.
+# (rows,) class ids; multi-label: 0 and 1 (rows, classes). Then each row and label is a decision of
+# its own, and its probability is that of the label being one of the row's.
 Labels = NDArray[Any]
 
 
@@ -39,130 +39,132 @@ class Temperature:
 def fit_temperature(
     logits: NDArray[np.float32], labels: Labels, power_of_two: bool = False
 ) -> Temperature:
-    """The temperature that makes validation likeliest, where the gain is more than chance.
+    """The temperature of the highest likelihood on validation, where the gain is significant.
 
-    Fitted to rows that are calibrated already, one parameter gains more than `CHANCE` nats once in
-    20 times (the likelihood-ratio test, Wilks 1938). So few rows, or an honest model, leave T at 1.
-    Neither may the calibration error on the same rows grow.
+    On rows that are calibrated already, one parameter gains more than `MIN_GAIN` nats once in 20
+    times (the likelihood-ratio test, Wilks 1938). So few rows, or a calibrated model, leave T at
+    1. Nor may the calibration error on the same rows grow.
 
     Args:
         logits: of validation. (rows, classes)
         power_of_two: only such a T, which divides floats of any precision without rounding, for a
-            head that computes in bf16, where rounding could change an answer.
+            head that computes in bf16, where rounding could change a prediction.
     """
 
     def nats(log_t: float) -> float:
-        return float(metrics.row_losses(logits / np.exp(log_t), labels).sum())
+        return float(row_losses(logits / np.exp(log_t), labels).sum())
 
-    limit = float(np.log(HOTTEST))
+    limit = float(np.log(MAX_TEMPERATURE))
     best = float(minimize_scalar(nats, bounds=(-limit, limit), method="bounded").x)
     if power_of_two:
         best = float(np.log(2) * np.round(best / np.log(2)))
     value, gain = float(np.exp(best)), nats(0.0) - nats(best)
-    if gain <= CHANCE:
-        return Temperature(
-            1.0, f"no temperature gains more than chance on {len(labels):,} validation rows"
-        )
+    if gain <= MIN_GAIN:
+        return Temperature(1.0, f"no significant gain on {len(labels):,} validation rows")
     before, after = (
-        expected_calibration_error(_chances(logits / t, labels), labels) for t in (1.0, value)
+        expected_calibration_error(_to_probabilities(logits / t, labels), labels)
+        for t in (1.0, value)
     )
     if after > before:
         return Temperature(1.0, "a temperature would worsen the calibration error on validation")
     return Temperature(value, f"fitted on the {len(labels):,} rows of validation")
 
 
-def expected_calibration_error(chances: Floats, labels: Labels) -> float:
+def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
     """The expected calibration error: |confidence - accuracy| of each of 15 bins, by its rows.
 
     Args:
-        chances: probabilities. (rows, classes)
+        probabilities: probabilities. (rows, classes)
     """
     return sum(
         part["rows"] / labels.size * abs(part["confidence"] - part["accuracy"])
-        for part in reliability_bins(chances, labels)
+        for part in reliability_bins(probabilities, labels)
     )
 
 
-def expected_error_by_chance(chances: Floats, labels: Labels) -> float:
-    """The calibration error that the same probabilities would show if they were honest.
+def expected_ece_of_calibrated(probabilities: Floats, labels: Labels) -> float:
+    """The calibration error that the same probabilities would show if they were calibrated.
 
-    It is not 0: each bin's accuracy is of few rows, and strays from the truth. This is the mean
-    over outcomes that are drawn from the probabilities themselves (consistency resampling, Bröcker
-    & Smith 2007). An error near it can hardly be told from none.
+    It is not 0: each bin's accuracy is estimated from few rows. This is the mean over outcomes that
+    are drawn from the probabilities themselves (consistency resampling, Bröcker & Smith 2007). An
+    error near it can hardly be told from none.
 
     Args:
-        chances: probabilities. (rows, classes)
+        probabilities: probabilities. (rows, classes)
     """
-    sure = chances.ravel() if labels.ndim == 2 else chances.max(axis=1)
-    at = _bins(sure)
-    if len(sure) > MANY:  # a bin's mean is nearly normal, whose mean distance is known
-        squares = np.bincount(at, weights=sure * (1 - sure))
-        return float(np.sqrt(2 / np.pi * squares).sum() / len(sure))
+    confidence = probabilities.ravel() if labels.ndim == 2 else probabilities.max(axis=1)
+    at = _bins(confidence)
+    if len(confidence) > NORMAL_FROM:  # a bin's mean is nearly normal, whose mean distance is known
+        squares = np.bincount(at, weights=confidence * (1 - confidence))
+        return float(np.sqrt(2 / np.pi * squares).sum() / len(confidence))
     generator = np.random.default_rng(0)
-    found = []
+    errors = []
     for _ in range(DRAWS):
-        off = (generator.random(len(sure)) < sure) - sure
-        found.append(np.abs(np.bincount(at, weights=off)).sum() / len(sure))
-    return float(np.mean(found))
+        off = (generator.random(len(confidence)) < confidence) - confidence
+        errors.append(np.abs(np.bincount(at, weights=off)).sum() / len(confidence))
+    return float(np.mean(errors))
 
 
-def _bins(sure: Floats, bins: int = BINS) -> NDArray[np.intp]:
-    return np.minimum((sure * bins).astype(np.intp), bins - 1)
+def _bins(confidence: Floats, bins: int = BINS) -> NDArray[np.intp]:
+    return np.minimum((confidence * bins).astype(np.intp), bins - 1)
 
 
-def _chances(logits: NDArray[Any], labels: Labels) -> Floats:
-    return probabilities.to_probabilities(logits, labels.ndim == 2)
+def _to_probabilities(logits: NDArray[Any], labels: Labels) -> Floats:
+    return to_probabilities(logits, labels.ndim == 2)
 
 
-def reliability_bins(chances: Floats, labels: Labels, bins: int = BINS) -> list[dict[str, float]]:
-    """Rows by the probability of their answer, in bins of equal width: how sure, and how right.
+def reliability_bins(
+    probabilities: Floats, labels: Labels, bins: int = BINS
+) -> list[dict[str, float]]:
+    """The reliability diagram: mean confidence and accuracy of the rows in bins of confidence.
 
-    Of several labels a row, its decisions by the probability of the label: how sure, and how often
-    it is one of the row's.
+    Multi-label: of all decisions by the probability of the label, and how often it is the row's.
     """
     if labels.ndim == 2:
-        sure, right = chances.ravel(), labels.ravel() > 0
+        confidence, correct = probabilities.ravel(), labels.ravel() > 0
     else:
-        sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    at = _bins(sure, bins)
+        confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    at = _bins(confidence, bins)
     return [
         {
             "low": b / bins,
             "high": (b + 1) / bins,
             "rows": int((at == b).sum()),
-            "confidence": float(sure[at == b].mean()),
-            "accuracy": float(right[at == b].mean()),
+            "confidence": float(confidence[at == b].mean()),
+            "accuracy": float(correct[at == b].mean()),
         }
         for b in range(bins)
         if (at == b).any()
     ]
 
 
-def risk_coverage(chances: Floats, labels: Labels) -> list[dict[str, float]]:
-    """How right the surest share of the answers is, for shares from few to all rows.
+def risk_coverage(probabilities: Floats, labels: Labels) -> list[dict[str, float]]:
+    """Accuracy against coverage: of the most confident rows, for shares from few to all.
 
-    El-Yaniv & Wiener 2010. Rows of equal probability are answered together or not at all.
+    El-Yaniv & Wiener 2010. Rows of equal probability are predicted together or not at all.
     """
-    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    order = np.argsort(-sure, kind="stable")
-    answered = np.flatnonzero(np.append(np.diff(sure[order]) < 0, True)) + 1
-    hits = right[order].cumsum()
-    wanted = np.linspace(0, len(labels), CURVE + 1)[1:]
-    points = sorted({int(answered[np.searchsorted(answered, rows)]) for rows in wanted})
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    answered = np.flatnonzero(np.append(np.diff(confidence[order]) < 0, True)) + 1
+    hits = correct[order].cumsum()
+    targets = np.linspace(0, len(labels), CURVE + 1)[1:]
+    points = sorted({int(answered[np.searchsorted(answered, rows)]) for rows in targets})
     return [
         {"coverage": n / len(labels), "accuracy": float(hits[n - 1] / n), "rows": n} for n in points
     ]
 
 
-def threshold(chances: Floats, labels: Labels, target: float) -> float | None:
-    """The lowest probability from which on answers are right as often as `target`; None: never.
+def choose_abstention_threshold(
+    probabilities: Floats, labels: Labels, target: float
+) -> float | None:
+    """The lowest threshold above which accuracy reaches `target`; None: there is none.
 
-    It lies halfway between two rows' probabilities; 0 where all answers together are good enough.
+    It lies halfway between two rows' probabilities; 0 where the accuracy of all rows is enough.
     """
-    sure, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    order = np.argsort(-sure, kind="stable")
-    ranked = sure[order]
-    accuracy = right[order].cumsum() / np.arange(1, len(labels) + 1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    accuracy = correct[order].cumsum() / np.arange(1, len(labels) + 1)
     last = np.append(np.diff(ranked) < 0, True)  # of the rows of equal probability
     good = np.flatnonzero((accuracy >= target) & last)
     if len(good) == 0:
@@ -171,24 +173,26 @@ def threshold(chances: Floats, labels: Labels, target: float) -> float | None:
     return 0.0 if end == len(labels) - 1 else float(ranked[end] + ranked[end + 1]) / 2
 
 
-def answered_at(chances: Floats, labels: Labels, from_on: float) -> dict[str, float | int | None]:
-    """What a threshold leaves of a split, and how right the answers are."""
-    kept = chances.max(axis=1) >= from_on
+def score_answered(
+    probabilities: Floats, labels: Labels, threshold: float
+) -> dict[str, float | int | None]:
+    """Coverage and accuracy of the rows whose probability is at least a threshold."""
+    kept = probabilities.max(axis=1) >= threshold
     rows = int(kept.sum())
-    right = int((chances.argmax(axis=1) == labels)[kept].sum())
+    correct = int((probabilities.argmax(axis=1) == labels)[kept].sum())
     return {
         "rows": rows,
         "coverage": rows / len(labels),
-        "accuracy": right / rows if rows else None,
+        "accuracy": correct / rows if rows else None,
     }
 
 
 def summarize_calibration(logits: NDArray[Any], labels: Labels) -> dict[str, Any]:
     """How well the probabilities of logits are calibrated."""
-    chances = _chances(logits, labels)
+    probabilities = _to_probabilities(logits, labels)
     return {
-        "ece": expected_calibration_error(chances, labels),
-        "ece_by_chance": expected_error_by_chance(chances, labels),
-        "log_loss": float(metrics.row_losses(logits, labels).mean()),
-        "bins": reliability_bins(chances, labels),
+        "ece": expected_calibration_error(probabilities, labels),
+        "ece_by_chance": expected_ece_of_calibrated(probabilities, labels),
+        "log_loss": float(row_losses(logits, labels).mean()),
+        "bins": reliability_bins(probabilities, labels),
     }

@@ -1,7 +1,7 @@
 """Labelled rows → those whose label is most likely wrong, in order, for a person to go through.
 
-    found = judged(recipe, corpus, [corpus.train, corpus.validation])
-    write(found, Path("suspects.csv"))
+    suspects = find_suspects(recipe, corpus, [corpus.train, corpus.validation])
+    write_suspects(suspects, Path("suspects.csv"))
 
 A model that was trained on a row has learned its label, right or wrong. So each row is judged by
 one that never saw it: the encoder as it came, frozen, makes a vector of each document, and a
@@ -44,7 +44,7 @@ TEXT = 1000  # characters of a text that are written
 
 @dataclass(frozen=True)
 class Suspect:
-    """A row, and why its label is in doubt."""
+    """A row whose label may be wrong."""
 
     rank: int
     row: str  # where it stands: "train.csv: row 12"
@@ -64,69 +64,69 @@ def require_cleanlab() -> None:
         import cleanlab  # noqa: F401
     except ImportError:
         raise InputError(
-            "cleanlab is not installed, which ranks the rows; pip install -e '.[suspects]'"
+            "cleanlab ranks the rows, and is not installed; pip install -e '.[suspects]'"
         ) from None
 
 
-def load_corpus(choices: schema.Recipe, corpus: Corpus, splits: Sequence[Split]) -> list[Suspect]:
+def find_suspects(recipe: schema.Recipe, corpus: Corpus, splits: Sequence[Split]) -> list[Suspect]:
     """All rows of some splits, the most suspicious first, by a recipe's encoder.
 
     Raises:
         InputError: where the encoder cannot be had, or a label has too few rows.
     """
-    found = np.concatenate(pooled_states(choices, corpus, splits))
-    return rank_suspects(splits, found, corpus.labels, choices.run.seed)
+    vectors = np.concatenate(pooled_states(recipe, corpus, splits))
+    return rank_suspects(splits, vectors, corpus.labels, recipe.run.seed)
 
 
 def pooled_states(
-    choices: schema.Recipe, corpus: Corpus, splits: Sequence[Split]
+    recipe: schema.Recipe, corpus: Corpus, splits: Sequence[Split]
 ) -> list[NDArray[np.float32]]:
-    """What a recipe's encoder, as it came, makes of each document: (rows, hidden) for each split.
+    """The pooled states of a recipe's pretrained encoder: (rows, hidden) for each split.
 
     Raises:
         InputError: where the encoder cannot be had.
     """
-    plan = hardware_plan.plan_hardware(choices.model, choices.train)
+    plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
     hardware_plan.apply_plan(plan)
-    source = local_paths.resolve_model_source(choices.model.source)
-    config = pretrained.load_config(source, choices.model)
-    tokenizer = pretrained.load_tokenizer(source, choices.model)
-    longest = encoding.resolve_max_length(choices.data.max_length, pretrained.max_positions(config))
-    reads = document_format.DocumentFormat.of_recipe(choices.data, longest)
+    source = local_paths.resolve_model_source(recipe.model.source)
+    config = pretrained.load_config(source, recipe.model)
+    tokenizer = pretrained.load_tokenizer(source, recipe.model)
+    longest = encoding.resolve_max_length(recipe.data.max_length, pretrained.max_positions(config))
+    reading = document_format.DocumentFormat.of_recipe(recipe.data, longest)
     classifier = build.build_classifier(
-        source, choices.model, corpus.labels, plan.attention, seed=0, priors=corpus.priors()
+        source, recipe.model, corpus.labels, plan.attention, seed=0, priors=corpus.priors()
     )
-    plan = packing.plan_packing(plan, choices, config)
+    plan = packing.plan_packing(plan, recipe, config)
     if plan.packed:
         packing.attach_packed_layers(classifier)
     torch.nn.Module.to(classifier, plan.device)
-    found = []
+    vectors = []
     for split in splits:
-        table = reads.encode(split.texts, split.seconds, tokenizer)
+        table = reading.encode(split.texts, split.seconds, tokenizer)
         if plan.packed:
             table = packing.PackedTable.of(table)
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bf16"):
-            found.append(states(classifier, table, plan.micro_batch_tokens))
-    return found
+            vectors.append(head_inputs(classifier, table, plan.micro_batch_tokens))
+    return vectors
 
 
 @torch.no_grad()
-def states(
+def head_inputs(
     model: PreTrainedModel, table: TokenTable, micro_batch_tokens: int
 ) -> NDArray[np.float32]:
-    """What a model's head is given of each document. (rows, hidden)"""
-    found: NDArray[np.float32] | None = None
+    """What a model's head takes of each document. (rows, hidden)"""
+    vectors: NDArray[np.float32] | None = None
     with head.record_inputs(head.find_head(model)) as given:
         for rows in micro_batches.micro_batches(
             np.arange(len(table)), table.room, micro_batch_tokens
         ):
             model(**table.batch(rows, model.device))
             pooled = table.pooled(given.pop().float(), rows).cpu().numpy()
-            if found is None:
-                found = np.zeros((len(table), pooled.shape[1]), dtype=np.float32)
-            found[rows] = pooled
-    assert found is not None
-    return found
+            if vectors is None:
+                vectors = np.zeros((len(table), pooled.shape[1]), dtype=np.float32)
+            vectors[rows] = pooled
+    assert vectors is not None
+    return vectors
 
 
 def out_of_sample_probabilities(
@@ -137,18 +137,18 @@ def out_of_sample_probabilities(
     Args:
         labels: class ids (rows,), or 0 and 1 (rows, classes); each class has some row.
     """
-    several = labels.ndim == 2
-    classes = labels.shape[1] if several else int(labels.max()) + 1
-    chances = np.zeros((len(labels), classes))
-    make = KFold if several else StratifiedKFold
-    one = LogisticRegression(C=1.0, max_iter=300)
+    multi_label = labels.ndim == 2
+    classes = labels.shape[1] if multi_label else int(labels.max()) + 1
+    probabilities = np.zeros((len(labels), classes))
+    make = KFold if multi_label else StratifiedKFold
+    regression = LogisticRegression(C=1.0, max_iter=300)
     centred = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
     for train, rest in make(FOLDS, shuffle=True, random_state=seed).split(centred, labels):
-        model: Any = OneVsRestClassifier(one) if several else one
+        model: Any = OneVsRestClassifier(regression) if multi_label else regression
         model.fit(centred[train], labels[train])
-        columns = np.arange(classes) if several else model.classes_
-        chances[np.ix_(rest, columns)] = model.predict_proba(centred[rest])
-    return chances
+        columns = np.arange(classes) if multi_label else model.classes_
+        probabilities[np.ix_(rest, columns)] = model.predict_proba(centred[rest])
+    return probabilities
 
 
 def rank_suspects(
@@ -157,34 +157,34 @@ def rank_suspects(
     """All rows of some splits, the most suspicious first.
 
     Args:
-        vectors: as of `states`, of the splits' rows one after the other.
+        vectors: as of `head_inputs`, of the splits' rows one after the other.
     """
     from cleanlab import filter as issues
-    from cleanlab import multilabel_classification as of_sets
+    from cleanlab import multilabel_classification as multilabel
     from cleanlab import rank as quality
 
     labels = np.concatenate([split.labels for split in splits if split.labels is not None])
-    several = labels.ndim == 2
-    # A class with fewer rows than folds cannot be judged by what never saw it.
-    counts = labels.sum(axis=0) if several else np.bincount(labels, minlength=len(names))
-    if not several and (counts[counts > 0] < FOLDS).any():
+    multi_label = labels.ndim == 2
+    # A class with fewer rows than folds has no out-of-sample probabilities.
+    counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(names))
+    if not multi_label and (counts[counts > 0] < FOLDS).any():
         few = [name for name, count in zip(names, counts, strict=True) if 0 < count < FOLDS]
         raise InputError(
             f"expected at least {FOLDS} rows of each label, as many as folds, got fewer of "
             f"{', '.join(few)}; leave these rows out"
         )
     there = np.flatnonzero(counts)  # the labels that occur, as cleanlab knows no others
-    ids = labels[:, there] if several else np.searchsorted(there, labels)
-    chances = out_of_sample_probabilities(vectors, ids, seed)
-    if several:
+    ids = labels[:, there] if multi_label else np.searchsorted(there, labels)
+    probabilities = out_of_sample_probabilities(vectors, ids, seed)
+    if multi_label:
         sets = [np.flatnonzero(row).tolist() for row in ids]
-        scores = of_sets.get_label_quality_scores(sets, chances)
-        wrong = of_sets.filter.find_label_issues(sets, chances)
-        better = (chances >= 0.5).astype(np.int64)
+        scores = multilabel.get_label_quality_scores(sets, probabilities)
+        wrong = multilabel.filter.find_label_issues(sets, probabilities)
+        better = (probabilities >= 0.5).astype(np.int64)
     else:
-        scores = quality.get_label_quality_scores(ids, chances, method="normalized_margin")
-        wrong = issues.find_label_issues(ids, chances, n_jobs=1)
-        better = chances.argmax(axis=1)
+        scores = quality.get_label_quality_scores(ids, probabilities, method="normalized_margin")
+        wrong = issues.find_label_issues(ids, probabilities, n_jobs=1)
+        better = probabilities.argmax(axis=1)
     places = [split.places.place(i) for split in splits for i in range(len(split))]
     texts = [text for split in splits for text in split.whole()]
     here = [names[int(c)] for c in there]
@@ -202,9 +202,9 @@ def rank_suspects(
     ]
 
 
-def write_suspects(found: Sequence[Suspect], file: Path) -> None:
+def write_suspects(suspects: Sequence[Suspect], file: Path) -> None:
     """As csv where the name ends so, else as JSON Lines."""
-    rows: list[Mapping[str, Any]] = [asdict(one) for one in found]
+    rows: list[Mapping[str, Any]] = [asdict(suspect) for suspect in suspects]
     if file.suffix.lower() != ".csv":
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         atomic_files.write_text(file, "".join(lines))
@@ -216,10 +216,10 @@ def write_suspects(found: Sequence[Suspect], file: Path) -> None:
     atomic_files.write_text(file, out.getvalue())
 
 
-def score_against_truth(found: Sequence[Suspect], truth: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Whether each row's label is wrong, in the order of `found`. (rows,)
+def score_against_truth(suspects: Sequence[Suspect], truth: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Whether each row's label is wrong, in the order of `suspects`. (rows,)
 
     Args:
         truth: the right label of each row, by where it stands.
     """
-    return np.array([truth[one.row] != one.label for one in found])
+    return np.array([truth[suspect.row] != suspect.label for suspect in suspects])

@@ -1,4 +1,4 @@
-"""Names of metrics → `evaluate` metrics that need no network.
+"""Names of metrics → `evaluate` metrics that need no network (the table is `METRICS`).
 
 Each is an `evaluate.Metric`, so it can be used wherever `evaluate.load` would stand, offline:
 
@@ -9,8 +9,9 @@ Any name that is not here goes to `evaluate.load`.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import datasets
 import evaluate
@@ -18,90 +19,74 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from finetune.evaluation.probabilities import sigmoid, softmax, to_probabilities
+from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.runtime.errors import InputError, did_you_mean
 
-AVERAGES = ("macro", "micro", "weighted")
-OWN = (
-    "accuracy",
-    *(f"{kind}_{average}" for kind in ("precision", "recall", "f1") for average in AVERAGES),
-    "matthews_correlation",
-    "log_loss",
-    "top_3_accuracy",
-)
-LOWER_IS_BETTER = {"log_loss", "loss"}
+# How a metric's 95 % interval is computed (`confusion.metric_intervals`); None: it has none.
+IntervalMethod = Literal["share", "confusion", "loss"] | None
 
 
 class _Metric(evaluate.Metric):  # type: ignore[misc]
     """What these metrics share: they hold their inputs in memory and cite scikit-learn."""
 
     key: str
+    takes_probabilities = False  # of all classes; else predicted labels
+    interval_method: IntervalMethod = None
 
-    def __init__(self, several: bool = False, **settings: Any) -> None:
-        """Of several labels a row, what is taken is 0 and 1 for each class, as with `evaluate`'s
+    def __init__(self, multi_label: bool = False, **settings: Any) -> None:
+        """Multi-label: references and predictions are 0 and 1 for each class, as with `evaluate`'s
         own metrics of that configuration."""
-        name = "multilabel" if several else None
+        name = "multilabel" if multi_label else None
         super().__init__(config_name=name, keep_in_memory=True, **settings)
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether rows may have several labels."""
         return bool(self.config_name == "multilabel")
 
     def _info(self) -> evaluate.MetricInfo:
-        one = datasets.Value("int64")
-        references = datasets.Sequence(one) if self.several else one
+        label = datasets.Value("int64")
+        references = datasets.Sequence(label) if self.multi_label else label
+        probabilities = datasets.Sequence(datasets.Value("float64"))
+        predictions = probabilities if self.takes_probabilities else references
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
             citation="Pedregosa et al., scikit-learn, JMLR 12 (2011)",
-            features=datasets.Features(
-                {"predictions": self._taken(references), "references": references}
-            ),
+            features=datasets.Features({"predictions": predictions, "references": references}),
         )
 
-    def _taken(self, references: Any) -> Any:
-        """What stands for a row's prediction."""
-        return references
 
-
-class _OfLabels(_Metric):
-    """A metric of predicted labels."""
-
-
-class _OfProbabilities(_Metric):
-    """A metric of each row's probabilities of all classes."""
-
-    def _taken(self, references: Any) -> Any:
-        return datasets.Sequence(datasets.Value("float64"))
-
-
-class Accuracy(_OfLabels):
-    """The share of texts whose label is right; of several labels, all of them."""
+class Accuracy(_Metric):
+    """The share of texts whose label is right; multi-label: all of their labels."""
 
     key = "accuracy"
+    interval_method = "share"
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return {self.key: float(sk.accuracy_score(references, predictions))}
 
 
-class Averaged(_OfLabels):
+class Averaged(_Metric):
     """Precision, recall or F1 of each class, averaged over classes.
 
     macro: every class counts alike; weighted: by its rows; micro: over all rows at once. A class
     counts where some row has it or is given it: one that is never predicted has precision 0, one
-    that never occurs has recall 0. So it is in scikit-learn of single labels; of several a row, it
+    that never occurs has recall 0. So it is in scikit-learn of single labels; multi-label, it
     counts a class that the rows say nothing of, too, as 0.
     """
 
-    def __init__(self, kind: str, average: str, several: bool = False) -> None:
+    def __init__(self, kind: str, average: str, multi_label: bool = False) -> None:
         self.key = f"{kind}_{average}"
         self.kind, self.average = kind, average
-        super().__init__(several)
+        # Of single labels, all micro averages and weighted recall are the accuracy.
+        is_accuracy = not multi_label and (average == "micro" or self.key == "recall_weighted")
+        self.interval_method = "share" if is_accuracy else "confusion"
+        super().__init__(multi_label)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         measure = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
         how: dict[str, Any] = {"average": self.average, "zero_division": 0}
-        if self.several:
+        if self.multi_label:
             there = (np.asarray(references) + np.asarray(predictions)).any(axis=0)
             how["labels"] = np.flatnonzero(there)
             if not there.any():
@@ -109,26 +94,29 @@ class Averaged(_OfLabels):
         return {self.key: float(measure[self.kind](references, predictions, **how))}
 
 
-class MatthewsCorrelation(_OfLabels):
+class MatthewsCorrelation(_Metric):
     """Correlation of predicted and true labels: 1 perfect, 0 no better than chance."""
 
     key = "matthews_correlation"
+    interval_method = "confusion"
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return {self.key: float(sk.matthews_corrcoef(references, predictions))}
 
 
-class LogLoss(_OfProbabilities):
+class LogLoss(_Metric):
     """Cross-entropy: the mean of -log(probability of the true label), in nats.
 
-    Of several labels a row, the sum over the classes of each decision's.
+    Multi-label: the sum over the classes of each decision's.
     """
 
     key = "log_loss"
+    takes_probabilities = True
+    interval_method = "loss"
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         probabilities = np.asarray(predictions, dtype=np.float64)
-        if self.several:
+        if self.multi_label:
             right = np.where(np.asarray(references) > 0, probabilities, 1 - probabilities)
             nats = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).sum(axis=1)
             return {self.key: float(nats.mean())}
@@ -136,17 +124,20 @@ class LogLoss(_OfProbabilities):
         return {self.key: float(-np.log(np.maximum(true, np.finfo(np.float64).tiny)).mean())}
 
 
-class TopKAccuracy(_OfProbabilities):
+class TopKAccuracy(_Metric):
     """The share of texts whose true label is among the k most probable."""
 
-    def __init__(self, k: int, several: bool = False) -> None:
+    takes_probabilities = True
+    interval_method = "share"
+
+    def __init__(self, k: int, multi_label: bool = False) -> None:
         self.key = f"top_{k}_accuracy"
         self.k = k
-        super().__init__(several)
+        super().__init__(multi_label)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        if self.several:
-            raise ValueError("it is of rows with one label each")
+        if self.multi_label:
+            raise ValueError("it needs rows with one label each")
         probabilities = np.asarray(predictions)
         true = probabilities[np.arange(len(references)), np.asarray(references)]
         # A tie counts for the lower class id, as it does for argmax.
@@ -155,14 +146,17 @@ class TopKAccuracy(_OfProbabilities):
         return {self.key: float((ahead.sum(axis=1) < self.k).mean())}
 
 
-class Loaded:
+class LoadedMetric:
     """A metric of `evaluate.load`, under the name that the recipe gives it."""
 
-    takes = datasets.Value("int64")
+    takes_probabilities = False
+    interval_method: IntervalMethod = None
 
-    def __init__(self, name: str, several: bool = False) -> None:
+    def __init__(self, name: str, multi_label: bool = False) -> None:
         self.key = name
-        self.module = evaluate.load(name, "multilabel" if several else None, keep_in_memory=True)
+        self.module = evaluate.load(
+            name, "multilabel" if multi_label else None, keep_in_memory=True
+        )
 
     def compute(self, predictions: Any, references: Any) -> dict[str, float]:
         values = self.module.compute(predictions=predictions, references=references)
@@ -171,68 +165,90 @@ class Loaded:
         }
 
 
-Metric = _Metric | Loaded
+Metric = _Metric | LoadedMetric
+AVERAGES = ("macro", "micro", "weighted")
+KINDS = ("precision", "recall", "f1")
+
+# The names that `score.metrics` takes. A new metric is a class above and an entry here; one that is
+# better when lower stands in LOWER_IS_BETTER, too.
+METRICS: dict[str, Callable[[bool], _Metric]] = {
+    "accuracy": Accuracy,
+    **{f"{kind}_{of}": partial(Averaged, kind, of) for kind in KINDS for of in AVERAGES},
+    "matthews_correlation": MatthewsCorrelation,
+    "log_loss": LogLoss,
+    "top_3_accuracy": partial(TopKAccuracy, 3),  # and any other k
+}
+LOWER_IS_BETTER = {"log_loss", "loss"}
+
+
+def build_metric(name: str, multi_label: bool = False) -> _Metric | None:
+    """A metric of this package; None where it has none of that name."""
+    if name in METRICS:
+        return METRICS[name](multi_label)
+    top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name)
+    return TopKAccuracy(int(top[1]), multi_label) if top else None
 
 
 def load_metrics(
-    names: Sequence[str], best: str, trust_remote_code: bool, several: bool = False
+    names: Sequence[str], monitor: str, trust_remote_code: bool, multi_label: bool = False
 ) -> list[Metric]:
-    """A metric for each name, `best` being the one that picks the model.
+    """A metric for each name.
 
     Args:
-        several: whether rows may have several labels.
+        monitor: the one that picks the model.
+        multi_label: whether rows may have several labels.
 
     Raises:
         InputError: for every name that is none of ours and that `evaluate.load` may not or cannot
-            load, and where nobody knows which way `best` is better.
+            load, and where it is unknown which way `monitor` is better.
     """
-    found: list[Metric] = []
+    loaded: list[Metric] = []
     problems: list[str] = []
     for name in names:
-        own = _own(name, several)
+        own = build_metric(name, multi_label)
         if own is not None:
-            found.append(own)
+            loaded.append(own)
         elif not trust_remote_code:
-            hint = did_you_mean(name, OWN, "its metrics are")
+            hint = did_you_mean(name, [*METRICS], "its metrics are")
             problems.append(
                 f"score.metrics: '{name}' is none of this package{hint} (evaluate.load would run "
                 "code from elsewhere for it: score.trust_remote_code=true allows that)"
             )
         else:
             try:
-                found.append(Loaded(name, several))
+                loaded.append(LoadedMetric(name, multi_label))
             except Exception as error:
                 # evaluate raises anything here: no such name, no network, a broken script
                 absent = isinstance(error, (FileNotFoundError, ConnectionError))
                 why = "no such metric, or no network" if absent else str(error).splitlines()[0]
                 problems.append(f"score.metrics: evaluate.load cannot load '{name}' ({why})")
-    if best != "loss" and _own(best) is None:
+    if monitor != "loss" and build_metric(monitor) is None:
         problems.append(
-            f"score.monitor: '{best}' is none of this package, so which way it is better is "
-            f"unknown; choose loss or one of {', '.join(OWN)}"
+            f"score.monitor: '{monitor}' is none of this package, so which way it is better is "
+            f"unknown; choose loss or one of {', '.join(METRICS)}"
         )
     if problems:
         raise InputError(problems)
-    return found
+    return loaded
 
 
-def check_metrics(metrics: Sequence[Metric], classes: int, several: bool = False) -> None:
+def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = False) -> None:
     """Compute each metric once on made-up rows, so that none fails after training.
 
     Raises:
         InputError: for every metric that cannot score that many classes.
     """
     logits = np.eye(classes)
-    labels = np.eye(classes, dtype=np.int8) if several else np.arange(classes)
+    labels = np.eye(classes, dtype=np.int8) if multi_label else np.arange(classes)
     problems = []
     for metric in metrics:
         try:
             measure([metric], logits, labels)
         except Exception as error:
-            hint = did_you_mean(metric.key, OWN, "the metrics that need no network are")
+            hint = did_you_mean(metric.key, [*METRICS], "the metrics that need no network are")
             problems.append(
                 f"score.metrics: '{metric.key}' cannot score {classes} classes"
-                f"{' where a row may have several' * several} ({error}){hint}"
+                f"{' where a row may have several' * multi_label} ({error}){hint}"
             )
     if problems:
         raise InputError(problems)
@@ -248,54 +264,17 @@ def measure(
 
     Args:
         logits: (rows, classes)
-        labels: true class ids (rows,); of several labels, 0 and 1 for each class (rows, classes).
-        thresholds: as of `answers`.
+        labels: true class ids (rows,); multi-label: 0 and 1 for each class (rows, classes).
+        thresholds: as of `predict_labels`.
     """
-    several = labels.ndim == 2
-    predictions = predict_labels(logits, several, thresholds)
-    chances = to_probabilities(logits, several)
+    multi_label = labels.ndim == 2
+    predictions = predict_labels(logits, multi_label, thresholds)
+    probabilities = to_probabilities(logits, multi_label)
     values: dict[str, float] = {}
     for metric in metrics:
-        given = chances if isinstance(metric, _OfProbabilities) else predictions
-        values |= metric.compute(predictions=given, references=labels)
+        taken = probabilities if metric.takes_probabilities else predictions
+        values |= metric.compute(predictions=taken, references=labels)
     return values
-
-
-def predict_labels(
-    logits: NDArray[Any], several: bool = False, thresholds: NDArray[np.float64] | None = None
-) -> NDArray[np.int64]:
-    """What logits (rows, classes) say: each row's class id (rows,).
-
-    Where a row may have several labels, 0 and 1 for each class (rows, classes): 1 where its
-    probability is at least its threshold.
-
-    Args:
-        thresholds: of each class (classes,), or in each row another (rows, classes); None: one
-            half.
-    """
-    if not several:
-        predictions = logits.argmax(axis=1)
-        return cast(NDArray[np.int64], predictions)
-    given = sigmoid(logits) >= (0.5 if thresholds is None else thresholds)
-    return given.astype(np.int64)
-
-
-def row_losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)
-
-    Of several labels, binary cross-entropy summed over the classes: -log of the probability of just
-    that set of labels.
-
-    Args:
-        labels: class ids (rows,), or 0 and 1 for each class (rows, classes).
-    """
-    if labels.ndim == 2:
-        signed = np.where(labels > 0, -1.0, 1.0) * logits.astype(np.float64)
-        summed: NDArray[np.float64] = np.logaddexp(0.0, signed).sum(axis=1)
-        return summed
-    true = softmax(logits)[np.arange(len(labels)), labels]
-    result: NDArray[np.float64] = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
-    return result
 
 
 def is_better(
@@ -314,19 +293,3 @@ def is_better(
         return not math.isnan(values[name])
     gain = values[name] - best[name]
     return (-gain if name in LOWER_IS_BETTER else gain) > by_more_than
-
-
-def is_correct(labels: NDArray[Any], guesses: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each row's answer is right; of several labels, all of them. (rows,)"""
-    same = np.equal(labels, guesses)
-    return np.asarray(same.all(axis=1) if same.ndim == 2 else same)
-
-
-def _own(name: str, several: bool = False) -> _Metric | None:
-    if name in ("accuracy", "matthews_correlation", "log_loss"):
-        return {m.key: m for m in (Accuracy, MatthewsCorrelation, LogLoss)}[name](several)
-    averaged = re.fullmatch(r"(precision|recall|f1)_(macro|micro|weighted)", name)
-    if averaged:
-        return Averaged(averaged[1], averaged[2], several)
-    top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name)
-    return TopKAccuracy(int(top[1]), several) if top else None

@@ -1,4 +1,4 @@
-"""Logits → probabilities, in numpy alone."""
+"""Logits → probabilities, predictions and the loss of each row, in numpy alone."""
 
 from typing import Any
 
@@ -15,12 +15,55 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities from logits, each for itself. (rows, classes)"""
+    """Probabilities from logits, each class by itself. (rows, classes)"""
     halved = np.tanh(logits.astype(np.float64) / 2)  # never overflows
     result: NDArray[np.float64] = (1 + halved) / 2
     return result
 
 
-def to_probabilities(logits: NDArray[Any], several: bool) -> NDArray[np.float64]:
-    """Of each class: one of them is true, or each may be. (rows, classes)"""
-    return sigmoid(logits) if several else softmax(logits)
+def to_probabilities(logits: NDArray[Any], multi_label: bool) -> NDArray[np.float64]:
+    """Of each class: by a softmax, or multi-label by a sigmoid of each. (rows, classes)"""
+    return sigmoid(logits) if multi_label else softmax(logits)
+
+
+def predict_labels(
+    logits: NDArray[Any], multi_label: bool = False, thresholds: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """The predictions of logits (rows, classes): each row's class id (rows,).
+
+    Multi-label: 0 and 1 for each class (rows, classes), 1 where its probability is at least its
+    threshold.
+
+    Args:
+        thresholds: of each class (classes,), or of each class in each row (rows, classes); None:
+            one half.
+    """
+    if not multi_label:
+        classes: NDArray[np.int64] = logits.argmax(axis=1)
+        return classes
+    predicted = sigmoid(logits) >= (0.5 if thresholds is None else thresholds)
+    return predicted.astype(np.int64)
+
+
+def row_losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)
+
+    Multi-label: binary cross-entropy summed over the classes, -log of the probability of just that
+    set of labels.
+
+    Args:
+        labels: class ids (rows,), or 0 and 1 for each class (rows, classes).
+    """
+    if labels.ndim == 2:
+        signed = np.where(labels > 0, -1.0, 1.0) * logits.astype(np.float64)
+        summed: NDArray[np.float64] = np.logaddexp(0.0, signed).sum(axis=1)
+        return summed
+    true = softmax(logits)[np.arange(len(labels)), labels]
+    result: NDArray[np.float64] = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+    return result
+
+
+def is_correct(labels: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each row's prediction is right; multi-label: in all of its labels. (rows,)"""
+    same = np.equal(labels, predictions)
+    return np.asarray(same.all(axis=1) if same.ndim == 2 else same)

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
 from finetune.compute.forward import forward_rows
-from finetune.evaluation import metrics
+from finetune.evaluation.metrics import Metric, measure
+from finetune.evaluation.probabilities import row_losses
 from finetune.tokenization.token_table import TokenTable
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of a split, and how right it is.
+    """A model's logits on a split, and its scores.
 
     Attributes:
         logits: (rows, classes) float32, in the split's own order.
         values: `loss`, its standard error `loss_se`, and each metric by name; empty where the
             split has no labels.
-        thresholds: of several labels a row, from which probability on each was given. (classes,)
+        thresholds: multi-label: from which probability on each label is predicted. (classes,)
     """
 
     logits: NDArray[np.float32]
@@ -36,7 +37,7 @@ def score(
     model: torch.nn.Module,
     table: TokenTable,
     labels: NDArray[Any] | None,
-    wanted: Sequence[metrics.Metric],
+    metrics: Sequence[Metric],
     accelerator: Accelerator,
     micro_batch_tokens: int,
     thresholds: NDArray[np.float64] | None = None,
@@ -44,30 +45,30 @@ def score(
     """Score a split, the same on any number of processes.
 
     Args:
-        labels: class ids (rows,); of several labels, 0 and 1 for each class (rows, classes); None
+        labels: class ids (rows,); multi-label: 0 and 1 for each class (rows, classes); None
             where the split has none.
-        thresholds: of several labels a row, from which probability on each is given. (classes,)
+        thresholds: multi-label: from which probability on each label is predicted. (classes,)
     """
-    logits = logits_of(model, table, accelerator, micro_batch_tokens)
+    logits = compute_logits(model, table, accelerator, micro_batch_tokens)
     if labels is None:
         return Scores(logits, {}, thresholds)
-    return Scores(logits, compute_metrics(logits, labels, wanted, thresholds), thresholds)
+    return Scores(logits, compute_metrics(logits, labels, metrics, thresholds), thresholds)
 
 
 def compute_metrics(
     logits: NDArray[np.float32],
     labels: NDArray[Any],
-    wanted: Sequence[metrics.Metric],
+    metrics: Sequence[Metric],
     thresholds: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """`loss`, its standard error `loss_se`, and each metric by name."""
-    losses = metrics.row_losses(logits, labels)  # (rows,)
+    losses = row_losses(logits, labels)  # (rows,)
     of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
-    return of_loss | metrics.measure(wanted, logits, labels, thresholds)
+    return of_loss | measure(metrics, logits, labels, thresholds)
 
 
 @torch.no_grad()  # not inference_mode: what an encoder caches must serve training again
-def logits_of(
+def compute_logits(
     model: torch.nn.Module, table: TokenTable, accelerator: Accelerator, micro_batch_tokens: int
 ) -> NDArray[np.float32]:
     """The logits of every row, in the table's order, on every process. (rows, classes)
@@ -76,20 +77,22 @@ def logits_of(
     padded in, repeated or lost, however the rows divide.
     """
     if table.first is not None:  # else a long document's windows would all be computed at once
-        return table.joined(logits_of(model, table.by_piece(), accelerator, micro_batch_tokens))
+        return table.joined(
+            compute_logits(model, table.by_piece(), accelerator, micro_batch_tokens)
+        )
     was_training = model.training
     model.eval()
-    parts = micro_batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
+    batches = micro_batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
     classes = accelerator.unwrap_model(model).config.num_labels
     logits = torch.zeros(len(table), classes, device=accelerator.device)
-    mine = parts[accelerator.process_index :: accelerator.num_processes]
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
     with accelerator.autocast():
         for rows in mine:
             logits[torch.from_numpy(rows)] = forward_rows(model, table, rows, accelerator.device)
         if accelerator.distributed_type == DistributedType.FSDP:
             # All processes must take part in every forward pass of a sharded model.
-            for _ in range(-(-len(parts) // accelerator.num_processes) - len(mine)):
-                model(**table.batch(parts[-1], accelerator.device))
+            for _ in range(-(-len(batches) // accelerator.num_processes) - len(mine)):
+                model(**table.batch(batches[-1], accelerator.device))
     model.train(was_training)
     joined: torch.Tensor = accelerator.reduce(logits)
     result: NDArray[np.float32] = joined.cpu().numpy()

@@ -1,7 +1,7 @@
-"""Probabilities of labelled rows → from which probability on each label is given.
+"""Probabilities of labelled rows → from which probability on each label is predicted.
 
-Where a row may have several labels, one half is a poor threshold for a rare one: an honest
-probability of it seldom gets there, and what serves F1 best lies lower. A threshold that is tuned
+In multi-label data, one half is a poor threshold for a rare label: a calibrated probability of it
+seldom gets there, and the threshold of the best F1 lies lower. A threshold that is tuned
 for each class alone follows the accidents of a few rows. So there is one for all classes, and a
 class gets one of its own only where that does better on rows that it was not tuned on. Without
 validation, train's own probabilities choose the one for all.
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from finetune.runtime import atomic_files
 
 FOLDS = 5
-FEWEST = 2 * FOLDS  # rows that have a class; with fewer, folds say nothing of it
+MIN_SUPPORT = 2 * FOLDS  # rows of a class; with fewer, folds say nothing about it
 GRID = np.arange(1, 100) / 100
 
 Floats = NDArray[np.float64]
 
 
-def choose_per_label(chances: Floats, labels: NDArray[Any]) -> Floats:
+def choose_per_label(probabilities: Floats, labels: NDArray[Any]) -> Floats:
     """The threshold of each class. (classes,)
 
     The shared one makes macro-F1 best. A class's own is the mean of those that make its F1 best on
@@ -31,47 +31,48 @@ def choose_per_label(chances: Floats, labels: NDArray[Any]) -> Floats:
     five, is better than with the shared one.
 
     Args:
-        chances: of validation. (rows, classes)
+        probabilities: of validation. (rows, classes)
         labels: 0 and 1. (rows, classes)
     """
     has = labels > 0
-    found = choose_shared(chances, labels)
+    chosen = choose_shared(probabilities, labels)
     fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
-    for c in np.flatnonzero(has.sum(axis=0) >= FEWEST):
-        p, y = chances[:, c], has[:, c]
-        cuts = np.array([_best(p[fold != k], y[fold != k]) for k in range(FOLDS)])
-        if _f1(p >= cuts[fold], y) > _f1(p >= found[c], y):
-            found[c] = cuts.mean()
-    return found
+    for c in np.flatnonzero(has.sum(axis=0) >= MIN_SUPPORT):
+        p, y = probabilities[:, c], has[:, c]
+        candidates = np.array([_best_threshold(p[fold != k], y[fold != k]) for k in range(FOLDS)])
+        if _f1(p >= candidates[fold], y) > _f1(p >= chosen[c], y):
+            chosen[c] = candidates.mean()
+    return chosen
 
 
-def choose_shared(chances: Floats, labels: NDArray[Any]) -> Floats:
-    """One for all classes: from the grid, that of the best mean F1 of the classes that occur. Where
-    it may be chosen on train, as nothing else is there: a class's own would be learnt by heart. Of
-    rows that are learnt by heart, it comes out too high.
+def choose_shared(probabilities: Floats, labels: NDArray[Any]) -> Floats:
+    """One for all classes: from the grid, that of the best mean F1 of the classes that occur.
+
+    Without validation it may be chosen on train, where a class's own threshold would overfit. On
+    rows that the model has memorized, even the shared one comes out too high.
 
     Args:
-        chances, labels: as of `choose`.
+        probabilities, labels: as of `choose_per_label`.
     """
     has = labels > 0
     there = has.any(axis=0)
     if not there.any():
-        return np.full(chances.shape[1], 0.5)
-    scores = [_f1(chances[:, there] >= cut, has[:, there]).mean() for cut in GRID]
+        return np.full(probabilities.shape[1], 0.5)
+    scores = [_f1(probabilities[:, there] >= threshold, has[:, there]).mean() for threshold in GRID]
     best = np.flatnonzero(np.array(scores) == max(scores))
-    return np.full(chances.shape[1], GRID[best[len(best) // 2]])  # the middle of a plateau
+    return np.full(probabilities.shape[1], GRID[best[len(best) // 2]])  # the middle of a plateau
 
 
-def _f1(given: NDArray[np.bool_], has: NDArray[np.bool_]) -> Any:
-    """Of each class; 0 where nothing is given and nothing there. (classes,), or one number"""
-    both = given.sum(axis=0) + has.sum(axis=0)
-    return 2 * (given & has).sum(axis=0) / np.maximum(both, 1)
+def _f1(predicted: NDArray[np.bool_], has: NDArray[np.bool_]) -> Any:
+    """Of each class; 0 where nothing is predicted and nothing true. (classes,), or one number"""
+    both = predicted.sum(axis=0) + has.sum(axis=0)
+    return 2 * (predicted & has).sum(axis=0) / np.maximum(both, 1)
 
 
-def _best(chances: Floats, has: NDArray[np.bool_]) -> float:
+def _best_threshold(probabilities: Floats, has: NDArray[np.bool_]) -> float:
     """The threshold of one class with the best F1: halfway between two rows' probabilities."""
-    order = np.argsort(-chances, kind="stable")
-    ranked = chances[order]
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order]
     f1 = 2 * has[order].cumsum() / (np.arange(1, len(has) + 1) + has.sum())
     last = np.append(np.diff(ranked) < 0, True)  # rows of equal probability go together
     end = int(np.where(last, f1, -1.0).argmax())

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from finetune.evaluation import metrics
+from finetune.evaluation import probabilities
 from finetune.inference import engines
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
@@ -241,7 +241,7 @@ def _static(file: Path, out: Path, table: TokenTable) -> None:
 def _decided(logits: Logits, rules: DecisionRules) -> NDArray[np.int64]:
     """What logits say, as prediction takes them. (rows, 1), or of several labels (rows, classes)"""
     cuts = None if rules.thresholds is None else np.array(rules.thresholds)
-    return metrics.predict_labels(logits, rules.several, cuts).reshape(len(logits), -1)
+    return probabilities.predict_labels(logits, rules.several, cuts).reshape(len(logits), -1)
 
 
 def _checked(

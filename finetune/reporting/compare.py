@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from finetune.evaluation import intervals, metrics
+from finetune.evaluation import confusion, intervals, probabilities
 from finetune.reporting import charts, html_report, narrative
 from finetune.reporting import results_model as results_module
 from finetune.reporting.narrative import percent, signed
@@ -42,8 +42,8 @@ class Run:
 
     name: str
     results: Mapping[str, Any]
-    labels: intervals.Labels
-    guesses: intervals.Labels
+    labels: confusion.Labels
+    guesses: confusion.Labels
 
 
 def read_run(folder: Path) -> Run:
@@ -64,7 +64,7 @@ def read_run(folder: Path) -> Run:
     return Run(str(folder), results, labels, guesses)
 
 
-def _ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> intervals.Labels:
+def _ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> confusion.Labels:
     if not any(isinstance(name, list) for name in names):
         return np.array([ids[str(name)] for name in names], dtype=np.int64)
     sets = np.zeros((len(names), len(ids)), dtype=np.int64)
@@ -120,15 +120,15 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _scores(run: Run, classes: int) -> dict[str, Any]:
-    table = intervals.Confusion.of(run.labels, run.guesses, classes)
-    accuracy, results = table.own("accuracy"), run.results
+    table = confusion.Confusion.from_labels(run.labels, run.guesses, classes)
+    accuracy, results = table.observed("accuracy"), run.results
     return {
         "run": run.name,
         "recipe": results["recipe"],
         "model": results["model"]["source"],
         "accuracy": accuracy,
         "accuracy_interval": intervals.wilson_interval(accuracy, len(run.labels)),
-        "f1_macro": table.own("f1_macro"),
+        "f1_macro": table.observed("f1_macro"),
         "f1_macro_interval": table.interval(lambda cells: table.value("f1_macro", cells)),
         "ece": results["calibration"]["test"]["after"]["ece"],
         "loss": results["test"]["loss"],
@@ -137,14 +137,14 @@ def _scores(run: Run, classes: int) -> dict[str, Any]:
 
 
 def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
-    ones, others = (metrics.is_correct(one.labels, run.guesses) for run in (one, other))
+    ones, others = (probabilities.is_correct(one.labels, run.guesses) for run in (one, other))
     only_one, only_other = int((ones & ~others).sum()), int((others & ~ones).sum())
     apart = only_one + only_other
     return {
         "one": one.name,
         "other": other.name,
         **{
-            name: intervals.paired_difference(name, one.labels, other.guesses, one.guesses, classes)
+            name: confusion.paired_difference(name, one.labels, other.guesses, one.guesses, classes)
             for name in METRICS
         },
         "only_one_right": only_one,

@@ -17,8 +17,7 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.data.corpus import SHOWN, Corpus, Finding, Split, answer_names, class_counts
 from finetune.evaluation.analysis_model import Analysis
-from finetune.evaluation.metrics import predict_labels
-from finetune.evaluation.probabilities import to_probabilities
+from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.reporting.results_model import (
     FILE,
     BackOff,

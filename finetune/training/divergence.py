@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.evaluation import metrics
+from finetune.evaluation import probabilities
 
 LEAST_ROWS = 8  # fewer documents may be alike by chance
 SAME = 0.01  # spread over size
@@ -51,7 +51,7 @@ def constant_guess_loss(labels: NDArray[Any], train_shares: NDArray[np.float64])
     if labels.ndim == 2:
         shares = np.clip(train_shares, 1e-12, 1 - 1e-12)
         logits = np.tile(np.log(shares / (1 - shares)), (len(labels), 1))
-        nats = float(metrics.row_losses(logits, labels).mean())
+        nats = float(probabilities.row_losses(logits, labels).mean())
         return max(len(train_shares) * math.log(2), nats)
     even = math.log(len(train_shares))
     return max(even, float(-np.log(np.maximum(train_shares[labels], 1e-12)).mean()))

@@ -13,7 +13,7 @@ mean over the classes, which `transformers` takes, is that divided by their numb
 rates are as many times higher.
 
 What validation and test report as `loss` has no weights, no smoothing and no focus, whatever is
-descended here: it is `metrics.row_losses`, and can be compared between runs.
+descended here: it is `probabilities.row_losses`, and can be compared between runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -139,7 +139,9 @@ class Validator:
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.events.write("validation", step, values)
         if has_collapsed:
-            predicted = metrics.predict_labels(scores.logits[:1], multi_label, scores.thresholds)
+            predicted = probabilities.predict_labels(
+                scores.logits[:1], multi_label, scores.thresholds
+            )
             label = format_answer(predicted[0], self.data.corpus.labels)
             raise DivergedError.collapsed(step, label)
         if not divergence.is_worse(values["loss"], values["loss_se"], guess_loss):

@@ -14,7 +14,7 @@ from finetune.config import loader, schema
 from finetune.data import prepare, splitting
 from finetune.data.corpus import split_hash
 from finetune.data.sources import load_rows
-from finetune.evaluation import baselines, metrics
+from finetune.evaluation import baselines, probabilities
 from finetune.runtime.errors import InputError
 from tests.support.runs import assert_same, in_step, results, run_here
 
@@ -153,13 +153,13 @@ def test_of_several_labels_each_part_has_its_own_thresholds(here):
     rows = load_rows(choices)
     whole = prepare.prepare_corpus(rows, choices, folds=2)
     joined = baselines.tfidf_baseline(whole)
-    given = metrics.predict_labels(joined.logits, True, joined.thresholds)
+    given = probabilities.predict_labels(joined.logits, True, joined.thresholds)
     for part in range(2):
         one = baselines.tfidf_baseline(
             prepare.prepare_corpus(rows, choices.model_copy(update={"fold": f"{part + 1}/2"}))
         )
         assert (one.thresholds != 0.5).any()
-        alone = metrics.predict_labels(one.logits, True, one.thresholds)
+        alone = probabilities.predict_labels(one.logits, True, one.thresholds)
         assert (given[whole.folds == part] == alone).all()
 
 

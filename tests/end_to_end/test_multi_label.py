@@ -20,6 +20,7 @@ from finetune.data.sources import load_rows
 from finetune.data.splitting import STAYS, carve
 from finetune.evaluation import (
     baselines,
+    confusion,
     error_analysis,
     intervals,
     metrics,
@@ -179,26 +180,26 @@ def test_metrics_are_scikit_learns_and_lie_in_their_intervals():
     logits, labels = answers()
     cuts = np.array([0.5, 0.4, 0.3, 0.2])
     names = [f"{kind}_{of}" for kind in ("precision", "recall", "f1") for of in metrics.AVERAGES]
-    wanted = metrics.load_metrics([*names, "accuracy", "log_loss"], "loss", False, several=True)
-    metrics.check_metrics(wanted, 4, several=True)
+    wanted = metrics.load_metrics([*names, "accuracy", "log_loss"], "loss", False, multi_label=True)
+    metrics.check_metrics(wanted, 4, multi_label=True)
     values = metrics.measure(wanted, logits, labels, cuts)
-    given = metrics.predict_labels(logits, True, cuts)
+    given = probabilities.predict_labels(logits, True, cuts)
     assert values["accuracy"] == (given == labels).all(axis=1).mean()
-    assert values["log_loss"] == pytest.approx(metrics.row_losses(logits, labels).mean())
-    table = intervals.Confusion.of(labels, given, 4)
+    assert values["log_loss"] == pytest.approx(probabilities.row_losses(logits, labels).mean())
+    table = confusion.Confusion.from_labels(labels, given, 4)
     of = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
     for name in names:
         kind, average = name.split("_")
         expected = of[kind](labels, given, average=average, zero_division=0)
         assert values[name] == pytest.approx(expected)
         assert table.own(name) == pytest.approx(expected)
-    assert table.own("accuracy") == values["accuracy"]
-    ends = intervals.metric_intervals(wanted, logits, labels, cuts)
+    assert table.observed("accuracy") == values["accuracy"]
+    ends = confusion.metric_intervals(wanted, logits, labels, cuts)
     for name in values:
         assert ends[name][0] < values[name] < ends[name][1]
-    plain = metrics.predict_labels(logits, True)
-    gap = intervals.paired_difference("f1_macro", labels, given, plain, 4)
-    other = intervals.Confusion.of(labels, plain, 4).own("f1_macro")
+    plain = probabilities.predict_labels(logits, True)
+    gap = confusion.paired_difference("f1_macro", labels, given, plain, 4)
+    other = confusion.Confusion.from_labels(labels, plain, 4).observed("f1_macro")
     assert gap["difference"] == pytest.approx(values["f1_macro"] - other)
 
 
@@ -208,24 +209,26 @@ def test_a_label_that_the_rows_say_nothing_of_is_not_averaged():
     wide = np.c_[labels, np.zeros((300, 2), dtype=np.int8)]
     nothing = np.full((300, 2), -9, dtype=np.float32)
     nothing[0, 0] = 9
-    wanted = metrics.load_metrics(["f1_macro", "recall_weighted"], "loss", False, several=True)
+    wanted = metrics.load_metrics(["f1_macro", "recall_weighted"], "loss", False, multi_label=True)
     values = metrics.measure(wanted, np.c_[logits, nothing], wide)
     plain = metrics.measure(wanted, logits, labels)
     assert values["f1_macro"] == pytest.approx(plain["f1_macro"] * 4 / 5)
     assert values["recall_weighted"] == pytest.approx(plain["recall_weighted"])
-    table = intervals.Confusion.of(wide, metrics.predict_labels(np.c_[logits, nothing], True), 6)
+    table = confusion.Confusion.from_labels(
+        wide, probabilities.predict_labels(np.c_[logits, nothing], True), 6
+    )
     assert all(table.own(name) == pytest.approx(value) for name, value in values.items())
     none = np.zeros((5, 6), dtype=np.int8)
     assert metrics.measure(wanted, none - 9.0, none)["f1_macro"] == 0
-    assert intervals.Confusion.of(none, none, 6).own("f1_macro") == 0
+    assert confusion.Confusion.from_labels(none, none, 6).observed("f1_macro") == 0
 
 
 def test_metrics_of_single_labels_are_refused():
     wanted = metrics.load_metrics(
-        ["matthews_correlation", "top_3_accuracy"], "loss", False, several=True
+        ["matthews_correlation", "top_3_accuracy"], "loss", False, multi_label=True
     )
     with pytest.raises(InputError) as caught:
-        metrics.check_metrics(wanted, 3, several=True)
+        metrics.check_metrics(wanted, 3, multi_label=True)
     assert [problem.partition(" (")[0] for problem in caught.value.problems] == [
         f"score.metrics: '{name}' cannot score 3 classes where a row may have several"
         for name in ("matthews_correlation", "top_3_accuracy")
@@ -235,13 +238,13 @@ def test_metrics_of_single_labels_are_refused():
 def test_the_interval_of_micro_f1_holds_the_truth():
     """Of 200 test splits, about 190 intervals hold the score of all documents."""
     logits, labels = answers(rows=40_000, seed=1)
-    wanted = metrics.load_metrics(["f1_micro"], "f1_micro", False, several=True)
+    wanted = metrics.load_metrics(["f1_micro"], "f1_micro", False, multi_label=True)
     truth = metrics.measure(wanted, logits, labels)["f1_micro"]
     hits = 0
     for part in np.array_split(np.arange(len(labels)), 200):
-        guesses = metrics.predict_labels(logits[part], True)
-        table = intervals.Confusion.of(labels[part], guesses, 4)
-        low, high = intervals.of_cells(
+        guesses = probabilities.predict_labels(logits[part], True)
+        table = confusion.Confusion.from_labels(labels[part], guesses, 4)
+        low, high = intervals.cells_interval(
             table.counts, lambda cells, table=table: table.value("f1_micro", cells), resamples=300
         )
         hits += low <= truth <= high
@@ -258,7 +261,7 @@ def test_thresholds_are_those_that_help_on_rows_they_were_not_tuned_on():
     fresh[:, 1] -= 3
     fresh[:, 2] += 2
     tuned, plain = (
-        sk.f1_score(truth, metrics.predict_labels(fresh, True, cuts), average="macro")
+        sk.f1_score(truth, probabilities.predict_labels(fresh, True, cuts), average="macro")
         for cuts in (found, None)
     )
     assert tuned > plain + 0.05
@@ -277,10 +280,10 @@ def test_a_rare_class_has_the_shared_threshold():
 def test_where_it_fails_is_told_of_sets_too():
     labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]])
     guesses = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
-    classes = error_analysis.by_class(labels, guesses, NAMES)
+    classes = error_analysis.score_by_class(labels, guesses, NAMES)
     assert [(c["support"], c["predicted"]) for c in classes] == [(3, 1), (1, 3), (0, 1)]
     assert classes[1]["precision"] == pytest.approx(1 / 3)
-    assert error_analysis.confusion(labels, guesses, 3) is None
+    assert error_analysis.confusion_matrix(labels, guesses, 3) is None
     assert error_analysis.confused_pairs(labels, guesses, NAMES) == [
         {"label": "art", "predicted": "sea", "rows": 2, "share": 2 / 3}
     ]
@@ -428,5 +431,5 @@ def test_the_model_file_has_the_loss_too(work):
     inputs = tokenizer(["the team", "a chip"], return_tensors="pt", padding=True)
     labels = torch.tensor([[1, 0, 1], [0, 0, 0]])
     output = model(**inputs, labels=labels)
-    expected = metrics.row_losses(output.logits.detach().numpy(), labels.numpy()).mean()
+    expected = probabilities.row_losses(output.logits.detach().numpy(), labels.numpy()).mean()
     assert output.loss.item() == pytest.approx(expected, rel=1e-5)

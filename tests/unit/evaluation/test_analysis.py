@@ -24,7 +24,7 @@ def split(texts, labels, name="test"):
 
 
 def test_by_class():
-    a, b, c = error_analysis.by_class(LABELS, GUESSES, NAMES)
+    a, b, c = error_analysis.score_by_class(LABELS, GUESSES, NAMES)
     assert (a["support"], a["predicted"], a["precision"], a["recall"]) == (3, 4, 0.5, 2 / 3)
     assert a["f1"] == pytest.approx(4 / 7)
     assert (b["precision"], b["recall"]) == (0.5, 0.5)
@@ -36,8 +36,8 @@ def test_by_class():
 
 
 def test_confusion_and_pairs():
-    assert error_analysis.confusion(LABELS, GUESSES, 3) == [[2, 1, 0], [1, 1, 0], [1, 0, 0]]
-    assert error_analysis.confusion(LABELS, GUESSES, 201) is None
+    assert error_analysis.confusion_matrix(LABELS, GUESSES, 3) == [[2, 1, 0], [1, 1, 0], [1, 0, 0]]
+    assert error_analysis.confusion_matrix(LABELS, GUESSES, 201) is None
     pairs = error_analysis.confused_pairs(LABELS, GUESSES, NAMES)
     assert [(p["label"], p["predicted"], p["rows"]) for p in pairs] == [
         ("a", "b", 1), ("b", "a", 1), ("c", "a", 1),
@@ -49,22 +49,22 @@ def test_by_length_and_truncation():
     full = np.array([3, 3, 5, 8, 13, 21])
     starts = np.concatenate([[0], np.minimum(full, 10).cumsum()])
     table = TokenTable(np.zeros(starts[-1], np.int32), starts, full, 0)
-    buckets = error_analysis.by_length(LABELS, GUESSES, table)
+    buckets = error_analysis.accuracy_by_length(LABELS, GUESSES, table)
     assert sum(one["rows"] for one in buckets) == 6
     assert (buckets[0]["shortest"], buckets[-1]["longest"]) == (3, 21)
     assert all(one["longest"] < two["shortest"] for one, two in pairwise(buckets))
     assert sum(one["truncated"] for one in buckets) == 2
-    found = error_analysis.by_truncation(LABELS, GUESSES, table)
+    found = error_analysis.accuracy_by_truncation(LABELS, GUESSES, table)
     assert (found["truncated"]["rows"], found["truncated"]["accuracy"]) == (2, 0.0)
     assert (found["whole"]["rows"], found["whole"]["accuracy"]) == (4, 0.75)
     same = TokenTable(np.zeros(12, np.int32), np.arange(0, 13, 2), np.full(6, 2), 0)
-    assert error_analysis.by_truncation(LABELS, GUESSES, same)["truncated"] is None
-    assert len(error_analysis.by_length(LABELS, GUESSES, same)) == 1
+    assert error_analysis.accuracy_by_truncation(LABELS, GUESSES, same)["truncated"] is None
+    assert len(error_analysis.accuracy_by_length(LABELS, GUESSES, same)) == 1
 
 
 def test_the_surest_mistakes_come_first():
     logits = np.log(np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.5, 0.5]])).astype(np.float32)
-    found = error_analysis.confident(
+    found = error_analysis.most_confident_mistakes(
         split(["w", "x" * 900, "y", "z"], [1, 0, 1, 1]), logits, ("a", "b")
     )
     assert [one["row"] for one in found] == ["test: row 2", "test: row 1", "test: row 4"]

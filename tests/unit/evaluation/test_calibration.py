@@ -46,15 +46,15 @@ def test_what_honest_probabilities_would_show():
         mean = np.mean([one["ece"] for one in found])
         assert np.mean([one["ece_by_chance"] for one in found]) == pytest.approx(mean, rel=0.15)
     chances = probabilities.softmax(drawn(1.0, rows=20_000)[0].astype(float))
-    by_draws = calibration.expected_error_by_chance(chances, np.zeros(len(chances), dtype=int))
+    by_draws = calibration.expected_ece_of_calibrated(chances, np.zeros(len(chances), dtype=int))
     thrice = np.concatenate([chances] * 3)  # more than are drawn for
-    by_formula = calibration.expected_error_by_chance(thrice, np.zeros(len(thrice), dtype=int))
+    by_formula = calibration.expected_ece_of_calibrated(thrice, np.zeros(len(thrice), dtype=int))
     assert by_formula * np.sqrt(3) == pytest.approx(by_draws, rel=0.1)
     off = calibration.summarize_calibration(*drawn(3.0))
     assert off["ece"] > 3 * off["ece_by_chance"]
     several = np.array([[0.25, 0.75]] * 400)
     by_chance = np.sqrt(2 / np.pi * 0.25 * 0.75 / 400)  # of one bin's mean, nearly normal
-    honest = calibration.expected_error_by_chance(several, np.zeros((400, 2)))
+    honest = calibration.expected_ece_of_calibrated(several, np.zeros((400, 2)))
     assert honest == pytest.approx(by_chance, rel=0.1)
 
 
@@ -93,14 +93,14 @@ def test_coverage_and_threshold_by_hand():
     curve = calibration.risk_coverage(chances, labels)
     assert [point["rows"] for point in curve] == [1, 3, 4, 5]  # the two of 0.8 go together
     assert [point["accuracy"] for point in curve] == [1, pytest.approx(2 / 3), 0.75, 0.6]
-    assert calibration.threshold(chances, labels, 0.75) == pytest.approx(0.65)
-    assert calibration.threshold(chances, labels, 0.9) == pytest.approx(0.85)
-    assert calibration.threshold(chances, labels, 0.5) == 0
-    assert calibration.threshold(chances, np.array([1, 0, 1, 0, 1]), 0.9) is None
-    assert calibration.answered_at(chances, labels, 0.65) == {
+    assert calibration.choose_abstention_threshold(chances, labels, 0.75) == pytest.approx(0.65)
+    assert calibration.choose_abstention_threshold(chances, labels, 0.9) == pytest.approx(0.85)
+    assert calibration.choose_abstention_threshold(chances, labels, 0.5) == 0
+    assert calibration.choose_abstention_threshold(chances, np.array([1, 0, 1, 0, 1]), 0.9) is None
+    assert calibration.score_answered(chances, labels, 0.65) == {
         "rows": 4, "coverage": 0.8, "accuracy": 0.75,
     }  # fmt: skip
-    assert calibration.answered_at(chances, labels, 0.99)["accuracy"] is None
+    assert calibration.score_answered(chances, labels, 0.99)["accuracy"] is None
 
 
 @pytest.mark.parametrize(

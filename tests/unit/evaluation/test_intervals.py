@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.evaluation import intervals, metrics
+from finetune.evaluation import confusion, intervals, metrics
 
-NAMES = [n for n in metrics.OWN if "_" in n and not n.startswith(("top", "log"))]
+NAMES = [n for n in metrics.METRICS if "_" in n and not n.startswith(("top", "log"))]
 CONFUSED = [n for n in NAMES if metrics.load_metrics([n], n, False)]
 
 
@@ -16,7 +16,7 @@ CONFUSED = [n for n in NAMES if metrics.load_metrics([n], n, False)]
 def test_the_confusion_matrix_gives_scikit_learn_s_values(classes, rows, seed):
     draw = np.random.default_rng(seed)
     labels, guesses = draw.integers(0, classes, rows), draw.integers(0, classes, rows)
-    table = intervals.Confusion.of(labels, guesses, classes)
+    table = confusion.Confusion.from_labels(labels, guesses, classes)
     logits = np.eye(classes)[guesses]
     for metric in metrics.load_metrics(CONFUSED, "f1_macro", False):
         found = metrics.measure([metric], logits, labels)[metric.key]
@@ -51,18 +51,18 @@ def test_of_a_thousand_test_splits_95_in_100_hold_the_truth(name):
     classes, rows, splits = 6, 400, 1000
     chances = joint(classes, 0.84, [30, 25, 20, 10, 9, 6])
     true, given_as = np.divmod(np.arange(classes**2), classes)
-    every = intervals.Confusion(true, given_as, np.ones(classes**2, dtype=int), classes)
+    every = confusion.Confusion(true, given_as, np.ones(classes**2, dtype=int), classes)
     truth = every.value(name, chances[None])[0]
     draw = np.random.default_rng(0)
     held = 0
     for split in range(splits):
         counts = draw.multinomial(rows, chances)
         there = counts.nonzero()[0]
-        table = intervals.Confusion(true[there], given_as[there], counts[there], classes)
+        table = confusion.Confusion(true[there], given_as[there], counts[there], classes)
         if name == "accuracy":
             low, high = intervals.wilson_interval(table.own(name), rows)
         else:
-            low, high = intervals.of_cells(
+            low, high = intervals.cells_interval(
                 table.counts, lambda cells, table=table: table.value(name, cells), 600, split
             )
         held += low <= truth <= high
@@ -89,7 +89,7 @@ def test_of_a_thousand_pairs_95_in_100_hold_the_true_difference():
         hard = draw.random(rows) < 0.3  # for both
         ones = np.where(hard & (draw.random(rows) < 0.5), (labels + 1) % classes, labels)
         others = np.where(hard & (draw.random(rows) < 0.7), (labels + 1) % classes, labels)
-        found = intervals.paired_difference("accuracy", labels, ones, others, classes)
+        found = confusion.paired_difference("accuracy", labels, ones, others, classes)
         low, high = found["interval"]
         held += low <= 0.3 * 0.2 <= high
     assert 0.93 <= held / splits <= 0.97, held
@@ -100,14 +100,14 @@ def test_without_a_mistake_the_interval_still_has_a_width():
     wanted = metrics.load_metrics(
         ["accuracy", "f1_macro", "log_loss", "top_2_accuracy"], "loss", False
     )
-    found = intervals.metric_intervals(wanted, logits, labels)
+    found = confusion.metric_intervals(wanted, logits, labels)
     assert found["f1_macro"] == found["accuracy"] == pytest.approx((0.5655, 1.0), abs=1e-3)
     assert set(found) == {"loss", "accuracy", "f1_macro", "log_loss", "top_2_accuracy"}
 
 
 def test_one_row_of_many_classes():
     logits, labels = np.zeros((1, 500), dtype=np.float32), np.array([3])
-    found = intervals.metric_intervals(
+    found = confusion.metric_intervals(
         metrics.load_metrics(CONFUSED, "f1_macro", False), logits, labels
     )
     assert all(0 <= low <= high <= 1 for low, high in found.values() if high < 2)
@@ -121,7 +121,7 @@ def test_a_metric_of_evaluate_load_has_none(monkeypatch):
         def compute(self, predictions, references):
             return {"other": 0.5}
 
-    found = intervals.metric_intervals([Other()], np.eye(3, dtype=np.float32), np.arange(3))
+    found = confusion.metric_intervals([Other()], np.eye(3, dtype=np.float32), np.arange(3))
     assert found["other"] is None
 
 
@@ -130,7 +130,7 @@ def test_of_several_labels_an_interval_holds_its_own_score_though_no_row_is_all_
     truth = draw.integers(0, 2, (150, 5))
     logits = np.where(truth == 1, 1.0, -1.0)
     logits[np.arange(150), draw.integers(0, 5, 150)] *= -1  # one label of each row is wrong
-    table = intervals.Confusion.of(truth, (logits > 0).astype(np.int64), 5)
+    table = confusion.Confusion.from_labels(truth, (logits > 0).astype(np.int64), 5)
     for name in ("f1_micro", "f1_macro", "accuracy"):
         low, high = table.interval(lambda cells, name=name: table.value(name, cells))
         assert low <= table.own(name) <= high
@@ -139,7 +139,7 @@ def test_of_several_labels_an_interval_holds_its_own_score_though_no_row_is_all_
 
 def test_two_that_answer_alike_may_still_differ():
     rows = np.arange(4) % 2
-    found = intervals.paired_difference("accuracy", rows, rows, rows, 2)
+    found = confusion.paired_difference("accuracy", rows, rows, rows, 2)
     low, high = found["interval"]
     assert found["difference"] == 0
     assert low == -high

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from finetune.evaluation import metrics, probabilities
 from finetune.runtime.errors import InputError
 
-NAMES = (*metrics.OWN, "top_1_accuracy", "top_2_accuracy")
+NAMES = (*metrics.METRICS, "top_1_accuracy", "top_2_accuracy")
 
 
 def test_by_hand():
@@ -67,7 +67,7 @@ def test_extreme_logits_are_finite():
 def test_other_names_are_told_at_once(monkeypatch):
     with pytest.raises(InputError) as caught:
         metrics.load_metrics(["accuracy", "f1", "someone/metric"], "f1", trust_remote_code=False)
-    own = ", ".join(metrics.OWN)
+    own = ", ".join(metrics.METRICS)
     allows = "(evaluate.load would run code from elsewhere for it: score.trust_remote_code=true"
     assert caught.value.problems == (
         f"score.metrics: 'f1' is none of this package; did you mean 'f1_macro'? {allows} allows "

@@ -37,7 +37,7 @@ def test_logits_in_order_for_any_budget(scored):
         ]
     )
     for budget in (1, 30, 60, 10_000):
-        logits = scoring.logits_of(classifier, table, accelerator, budget)
+        logits = scoring.compute_logits(classifier, table, accelerator, budget)
         assert logits.shape == (6, 3)
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, alone.numpy(), atol=1e-6)
@@ -60,7 +60,7 @@ def test_scoring_leaves_the_mode_as_it_was(scored):
     classifier, table, accelerator = scored
     for training in (True, False):
         classifier.train(training)
-        scoring.logits_of(classifier, table, accelerator, 64)
+        scoring.compute_logits(classifier, table, accelerator, 64)
         assert classifier.training is training
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.config import loader, schema
-from finetune.evaluation import metrics
+from finetune.evaluation import probabilities
 from finetune.runtime.errors import InputError
 from finetune.training import sampling
 from finetune.training.losses import class_weights, row_loss
@@ -57,7 +57,7 @@ def test_the_default_is_torchs_cross_entropy():
     ours = row_loss(schema.Train())(logits, targets)
     assert torch.equal(ours, F.cross_entropy(logits, targets, reduction="none"))
     assert ours.numpy() == pytest.approx(
-        metrics.row_losses(logits.numpy(), targets.numpy()), abs=1e-6
+        probabilities.row_losses(logits.numpy(), targets.numpy()), abs=1e-6
     )
 
 
