@@ -31,7 +31,7 @@ norm_backward = torch.ops.aten.native_layer_norm_backward
 
 
 @dataclass(frozen=True)
-class Parts:
+class LayerModules:
     """The modules of one layer, whichever names the architecture gives them."""
 
     query: nn.Linear
@@ -42,42 +42,40 @@ class Parts:
     up: nn.Linear
     down: nn.Linear
     second_norm: nn.LayerNorm
-    heads: int
 
-    def linear(self) -> tuple[nn.Module, ...]:
-        return (
+    def parameters(self) -> list[Tensor]:
+        """Weight and bias of each module, in the order of the fields. 16 tensors"""
+        modules = (
             self.query, self.key, self.value, self.out, self.first_norm,
             self.up, self.down, self.second_norm,
         )  # fmt: skip
-
-    def parameters(self) -> list[Tensor]:
-        """Weight and bias of each part, in the order of the fields. 16 tensors"""
-        return [p for part in self.linear() for p in (part.weight, part.bias)]
+        return [p for module in modules for p in (module.weight, module.bias)]
 
 
-class Weights(NamedTuple):
-    """A layer's weights as they are computed with: (out, in), and (out,)."""
+class Affine(NamedTuple):
+    """Of a linear layer (out, in) and (out,); of a norm (hidden,) and (hidden,)."""
 
-    qkv: Tensor
-    qkv_bias: Tensor
-    out: Tensor
-    out_bias: Tensor
-    norm1: Tensor
-    norm1_bias: Tensor
-    up: Tensor
-    up_bias: Tensor
-    down: Tensor
-    down_bias: Tensor
-    norm2: Tensor
-    norm2_bias: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+class LayerWeights(NamedTuple):
+    """A layer's weights as they are computed with; query, key and value in one."""
+
+    qkv: Affine
+    out: Affine
+    norm1: Affine
+    up: Affine
+    down: Affine
+    norm2: Affine
 
 
 class PackedLayer:
-    """A layer's parts, and their weights in the precision that is computed in."""
+    """A layer's modules, and their weights in the precision that is computed in."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self._cast: Weights
+    def __init__(self, modules: LayerModules, heads: int) -> None:
+        self.modules, self.heads = modules, heads
+        self._cast: LayerWeights
         self._cast_of: object = None
 
     def __call__(self, states: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
@@ -85,48 +83,51 @@ class PackedLayer:
 
         Where the layer learns, states are fp32; else they are in `dtype` too.
         """
-        parameters = self.parts.parameters()
+        parameters = self.modules.parameters()
         weights = self._weights(parameters, dtype)
-        eps = self.parts.first_norm.eps, self.parts.second_norm.eps
+        eps = self.modules.first_norm.eps, self.modules.second_norm.eps
         learns = states.requires_grad or any(p.requires_grad for p in parameters)
         if not (learns and torch.is_grad_enabled()):
-            return only_forward(states.to(dtype), layout, weights, self.parts.heads, eps)
-        heads = self.parts.heads
-        result: Tensor = _Layer.apply(states.float(), layout, weights, heads, eps, *parameters)
+            return forward_only(states.to(dtype), layout, weights, self.heads, eps)
+        result: Tensor = _Layer.apply(states.float(), layout, weights, self.heads, eps, *parameters)
         return result
 
-    def _weights(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> Weights:
+    def _weights(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> LayerWeights:
         # Every way of changing a tensor's numbers in place raises its version.
         now = dtype, [(p.data_ptr(), p._version) for p in parameters]
         if now != self._cast_of:
-            query, query_bias, key, key_bias, value, value_bias, *others = parameters
-            together = torch.cat([query, key, value]), torch.cat([query_bias, key_bias, value_bias])
-            full = Weights(*(p.detach() for p in (*together, *others)))
-            self._cast = Weights(
-                *(
-                    p if name.startswith("norm") else p.to(dtype)
-                    for name, p in full._asdict().items()
-                )
+            query, query_bias, key, key_bias, value, value_bias, *others = (
+                p.detach() for p in parameters
+            )
+            qkv = torch.cat([query, key, value]), torch.cat([query_bias, key_bias, value_bias])
+            out, norm1, up, down, norm2 = (
+                Affine(*others[i : i + 2]) for i in range(0, len(others), 2)
+            )
+            linear = [
+                Affine(weight.to(dtype), bias.to(dtype)) for weight, bias in (qkv, out, up, down)
+            ]
+            self._cast = LayerWeights(
+                qkv=linear[0], out=linear[1], norm1=norm1, up=linear[2], down=linear[3], norm2=norm2
             )
             self._cast_of = now
         return self._cast
 
 
-def only_forward(
-    x: Tensor, layout: Layout, w: Weights, heads: int, eps: tuple[float, float]
+def forward_only(
+    x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float]
 ) -> Tensor:
-    """What `_Layer` computes, where no gradient is wanted: nothing is kept for one.
+    """What `_Layer` computes, where no gradient is needed: nothing is kept for one.
 
     The states, too, are in the precision of the weights, and each product adds its own to them: in
     bf16 that is rounded to 8 bits once more than in `_Layer`, as the products' inputs always are.
     """
     hidden = x.shape[1:]
-    mixed = attend_only(linear(x, w.qkv, w.qkv_bias), layout, heads)
-    first = linear(mixed, w.out, w.out_bias, onto=x)
-    y = nn.functional.layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
-    active = linear(y, w.up, w.up_bias, gelu=True)
-    second = linear(active, w.down, w.down_bias, onto=y)
-    return nn.functional.layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
+    mixed = attend_only(linear(x, *w.qkv), layout, heads)
+    first = linear(mixed, *w.out, onto=x)
+    y = nn.functional.layer_norm(first, hidden, *w.norm1, eps[0])
+    active = linear(y, *w.up, gelu=True)
+    second = linear(active, *w.down, onto=y)
+    return nn.functional.layer_norm(second, hidden, *w.norm2, eps[1])
 
 
 class _Layer(torch.autograd.Function):
@@ -134,22 +135,22 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, layout: Layout, w: Weights, heads: int, eps: tuple[float, float],
+        ctx: Any, x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float],
         *parameters: Tensor,
     ) -> Tensor:  # fmt: skip
-        hidden, low = x.shape[1:], w.qkv.dtype
+        hidden, low = x.shape[1:], w.qkv.weight.dtype
         x_low = x.to(low)
-        mixed, attended = attend(linear(x_low, w.qkv, w.qkv_bias), layout, heads)
-        first = x + linear(mixed, w.out, w.out_bias)
-        y, *stats1 = torch.native_layer_norm(first, hidden, w.norm1, w.norm1_bias, eps[0])
+        mixed, attended = attend(linear(x_low, *w.qkv), layout, heads)
+        first = x + linear(mixed, *w.out)
+        y, *stats1 = torch.native_layer_norm(first, hidden, *w.norm1, eps[0])
         y_low = y.to(low)
-        wide = linear(y_low, w.up, w.up_bias)  # (room, 4 × hidden)
+        wide = linear(y_low, *w.up)  # (room, 4 × hidden)
         active = nn.functional.gelu(wide)
-        second = y + linear(active, w.down, w.down_bias)
-        result, *stats2 = torch.native_layer_norm(second, hidden, w.norm2, w.norm2_bias, eps[1])
+        second = y + linear(active, *w.down)
+        result, *stats2 = torch.native_layer_norm(second, hidden, *w.norm2, eps[1])
         ctx.given = layout, w
         ctx.made = x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2
-        ctx.wanted = [p.requires_grad for p in parameters]
+        ctx.learns = [p.requires_grad for p in parameters]
         return result
 
     @staticmethod
@@ -157,27 +158,27 @@ class _Layer(torch.autograd.Function):
         layout, w = ctx.given
         x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2 = ctx.made
         del ctx.made
-        hidden, low, wanted = second.shape[1:], w.qkv.dtype, ctx.wanted
+        hidden, low, learns = second.shape[1:], w.qkv.weight.dtype, ctx.learns
         d_second, *d_norm2 = norm_backward(
-            d_result.contiguous(), second, hidden, *stats2, w.norm2, w.norm2_bias, (True,) * 3
+            d_result.contiguous(), second, hidden, *stats2, *w.norm2, (True,) * 3
         )
         d_second_low = d_second.to(low)
-        d_wide = gelu_backward(d_second_low @ w.down, wide)
-        d_y = d_second + d_wide @ w.up
-        d_first, *d_norm1 = norm_backward(
-            d_y, first, hidden, *stats1, w.norm1, w.norm1_bias, (True,) * 3
-        )
+        d_wide = gelu_backward(d_second_low @ w.down.weight, wide)
+        d_y = d_second + d_wide @ w.up.weight
+        d_first, *d_norm1 = norm_backward(d_y, first, hidden, *stats1, *w.norm1, (True,) * 3)
         d_first_low = d_first.to(low)
-        d_qkv = attend_backward(d_first_low @ w.out, attended, layout)
-        d_x = d_first + d_qkv @ w.qkv if ctx.needs_input_grad[0] else None
+        d_qkv = attend_backward(d_first_low @ w.out.weight, attended, layout)
+        d_x = d_first + d_qkv @ w.qkv.weight if ctx.needs_input_grad[0] else None
         gradients = [
-            *of_three(d_qkv, x_low, *wanted[:6]),
-            *of_linear(d_first_low, mixed, *wanted[6:8]), *d_norm1,
-            *of_linear(d_wide, y_low, *wanted[10:12]),
-            *of_linear(d_second_low, active, *wanted[12:14]), *d_norm2,
+            *qkv_gradients(d_qkv, x_low, *learns[:6]),
+            *linear_gradients(d_first_low, mixed, *learns[6:8]), *d_norm1,
+            *linear_gradients(d_wide, y_low, *learns[10:12]),
+            *linear_gradients(d_second_low, active, *learns[12:14]), *d_norm2,
         ]  # fmt: skip
-        asked = [d.float() if want else None for d, want in zip(gradients, wanted, strict=True)]
-        return d_x, None, None, None, None, *asked
+        kept = [
+            d.float() if learned else None for d, learned in zip(gradients, learns, strict=True)
+        ]
+        return d_x, None, None, None, None, *kept
 
 
 @cache
@@ -206,16 +207,16 @@ def linear(
     return torch.ops.aten.gelu_(result) if gelu else result
 
 
-def of_three(d_output: Tensor, given: Tensor, *wanted: bool) -> list[Tensor | None]:
-    """`of_linear` of three layers whose outputs stand side by side."""
-    if not any(wanted):
+def qkv_gradients(d_output: Tensor, given: Tensor, *learns: bool) -> list[Tensor | None]:
+    """`linear_gradients` of query, key and value, whose outputs are side by side."""
+    if not any(learns):
         return [None] * 6
     weights, biases = (d_output.t() @ given).chunk(3), d_output.sum(0).chunk(3)
     return [part for both in zip(weights, biases, strict=True) for part in both]
 
 
-def of_linear(
+def linear_gradients(
     d_output: Tensor, given: Tensor, weight: bool, bias: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of a linear layer's weight (out, in) and bias (out,), where they are wanted."""
+    """The gradients of a linear layer's weight (out, in) and bias (out,), where they learn."""
     return d_output.t() @ given if weight else None, d_output.sum(0) if bias else None

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from finetune.compute.cached_table import CachedTable
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_attention import Group, Layout
-from finetune.compute.packed_layer import PackedLayer, Parts
+from finetune.compute.packed_layer import LayerModules, PackedLayer
 from finetune.config import schema
 from finetune.modeling import pretrained
 from finetune.modeling.freezing import encoder_layers
@@ -34,7 +34,7 @@ from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.modeling.pretrained import POSITIONS_AFTER_PADDING
 from finetune.tokenization.token_table import Rows, TokenTable
 
-TOKENS = 4096  # at once, where the recipe says nothing; few more would run faster
+PACKED_TOKENS = 4096  # at once, where the recipe leaves it open; more would hardly be faster
 ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
 AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
 MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
@@ -43,12 +43,12 @@ MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
 BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie")
 
 
-def plan_packing(plan: Hardware, choices: schema.Recipe, config: PretrainedConfig) -> Hardware:
-    """The plan, with rows packed where this encoder and these choices allow it, and why (not)."""
-    why_not = _why_not(plan, choices, config)
+def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> Hardware:
+    """The plan, with rows packed where this encoder and this recipe allow it, and why (not)."""
+    why_not = _why_not(plan, recipe, config)
     if why_not is not None:
         return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
-    tokens = choices.train.micro_batch_tokens or TOKENS
+    tokens = recipe.train.micro_batch_tokens or PACKED_TOKENS
     *reasons, _ = plan.reasons
     return dataclasses.replace(
         plan,
@@ -62,13 +62,13 @@ def plan_packing(plan: Hardware, choices: schema.Recipe, config: PretrainedConfi
     )
 
 
-def _why_not(plan: Hardware, choices: schema.Recipe, config: PretrainedConfig) -> str | None:
-    if choices.train.packing == "off":
+def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> str | None:
+    if recipe.train.packing == "off":
         return "the recipe says so"
-    if choices.model.head != "linear":
+    if recipe.model.head != "linear":
         return "the architecture's own head takes them so"
     why_not = why_not_packable(plan.device, config)
-    if why_not is None and choices.model.dropout != 0:
+    if why_not is None and recipe.model.dropout != 0:
         return "dropout is on (model.dropout)"
     return why_not
 
@@ -97,17 +97,17 @@ def attach_packed_layers(model: PreTrainedModel) -> None:
         RuntimeError: where its layers turn out not to be BERT's.
     """
     assert isinstance(model, DocumentClassifier)
-    packed = [PackedLayer(_parts(layer)) for layer in encoder_layers(model.encoder)]
+    packed = [_packed_layer(layer) for layer in encoder_layers(model.encoder)]
     encode, pool = model.encoder.forward, model.pool
     model.encoder.forward = partial(_encode, encode, model, packed)
     model.pool = partial(_pool, pool)  # type: ignore[method-assign]
-    if not _is_sound(model):
-        raise RuntimeError(f"{type(model.encoder).__name__} is not what its config says")
+    if not _keeps_the_states(model):
+        raise RuntimeError(f"{type(model.encoder).__name__} does not compute what its config says")
 
 
-def _parts(layer: Any) -> Parts:
+def _packed_layer(layer: Any) -> PackedLayer:
     attention, inner = layer.attention, layer.attention.self
-    return Parts(
+    modules = LayerModules(
         query=inner.query,
         key=inner.key,
         value=inner.value,
@@ -116,12 +116,12 @@ def _parts(layer: Any) -> Parts:
         up=layer.intermediate.dense,
         down=layer.output.dense,
         second_norm=layer.output.LayerNorm,
-        heads=inner.num_attention_heads,
     )
+    return PackedLayer(modules, heads=inner.num_attention_heads)
 
 
 @dataclass(frozen=True)
-class Batch:
+class PackedBatch:
     """What a packed batch has in the place of an attention mask.
 
     Attributes:
@@ -174,7 +174,9 @@ class PackedTable(TokenTable):
         states = None
         if self.states is not None:
             states = torch.cat([self.states[self.span(piece)] for piece in pieces])
-        packed = Batch(layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states)
+        packed = PackedBatch(
+            layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states
+        )
         return {"input_ids": tuple(ids), "attention_mask": packed}
 
 
@@ -220,7 +222,7 @@ def _encode(
     attention_mask: Any,
     **named: Any,
 ) -> Any:
-    if not isinstance(attention_mask, Batch):
+    if not isinstance(attention_mask, PackedBatch):
         return padded(input_ids=input_ids, attention_mask=attention_mask, **named)
     batch, device = attention_mask, model.classifier.weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
@@ -258,7 +260,7 @@ def _in(dtype: torch.dtype, layout: Layout) -> Layout:
 
 
 def _pool(pool: Callable[..., Tensor], states: Tensor, attention_mask: Any) -> Tensor:
-    if not isinstance(attention_mask, Batch):
+    if not isinstance(attention_mask, PackedBatch):
         return pool(states, attention_mask)
     layout = attention_mask.layout
     places: Tensor = _ToGroups.apply(states, layout)  # type: ignore[no-untyped-call]
@@ -283,7 +285,7 @@ class _ToGroups(torch.autograd.Function):
 
 
 @torch.no_grad()
-def _is_sound(model: DocumentClassifier) -> bool:
+def _keeps_the_states(model: DocumentClassifier) -> bool:
     """Whether packed rows get the states of padded ones. Tried on two short rows."""
     ids = np.array([1, 2, 3, 4, 4, 3, 2], dtype=np.int32)
     table = TokenTable(ids, np.array([0, 4, 7]), np.array([4, 3]), 0)

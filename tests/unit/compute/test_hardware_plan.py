@@ -1,0 +1,76 @@
+"""What the hardware can do decides the plan; what the recipe names is kept."""
+
+import pytest
+import torch
+
+from finetune.compute import hardware_plan
+from finetune.config import schema
+from finetune.runtime.errors import InputError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Set what torch's probes answer for this machine."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+
+    def set_probes(cuda=False, bf16_gpu=False, amx=False, avx512_bf16=False, cores=4):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16_gpu)
+        for name, answer in (
+            ("_is_amx_tile_supported", amx),
+            ("_is_avx512_bf16_supported", avx512_bf16),
+        ):
+            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+        monkeypatch.setattr(hardware_plan, "_cores", lambda: cores)
+
+    return set_probes
+
+
+@pytest.mark.parametrize(
+    ("probes", "expected"),
+    [
+        ({}, ("cpu", "fp32", "sdpa", 512)),
+        ({"avx512_bf16": True}, ("cpu", "bf16", "eager", 512)),
+        ({"amx": True}, ("cpu", "bf16", "sdpa", 512)),
+        ({"cuda": True, "bf16_gpu": True}, ("cuda", "bf16", "sdpa", 16384)),
+        ({"cuda": True}, ("cuda", "fp16", "sdpa", 16384)),
+    ],
+)
+def test_probes_decide_what_the_recipe_leaves_open(machine, probes, expected):
+    machine(**probes)
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train())
+    assert (plan.device, plan.precision, plan.attention, plan.micro_batch_tokens) == expected
+    assert [reason.split(":")[0] for reason in plan.reasons] == [
+        plan.precision,
+        f"attention {plan.attention}",
+        f"{plan.micro_batch_tokens:,} tokens at once, 4 threads in each process",
+    ]
+
+
+def test_the_recipe_decides_what_it_names(machine):
+    machine(amx=True)
+    train = schema.Train(precision="fp32", micro_batch_tokens=77, threads=1)
+    plan = hardware_plan.plan_hardware(schema.Model(attention="eager"), train)
+    assert (plan.precision, plan.attention) == ("fp32", "eager")
+    assert (plan.micro_batch_tokens, plan.threads) == (77, 1)
+
+
+def test_what_needs_a_gpu_is_refused_elsewhere(machine):
+    machine()
+    with pytest.raises(InputError) as caught:
+        hardware_plan.plan_hardware(
+            schema.Model(attention="flash_attention_2"), schema.Train(precision="fp16")
+        )
+    assert len(caught.value.problems) == 2
+    assert all("needs a CUDA device, and this run is on cpu" in p for p in caught.value.problems)
+
+
+def test_processes_share_the_cores(machine, monkeypatch):
+    machine(cores=7)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert hardware_plan.all_threads() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "9")
+    assert hardware_plan.all_threads() == 1
