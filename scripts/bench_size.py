@@ -43,7 +43,7 @@ def prepare(known: argparse.Namespace, words: Sequence[str], many: int) -> Numbe
         prepared = prepare_module.prepare_corpus(
             sources.load_rows(own.data, known.folder), own.data
         )
-        write_json(known.folder / "preflight.json", checks.as_json(prepared))
+        write_json(known.folder / "preflight.json", checks.describe_corpus(prepared))
         splits = prepared.splits()
         ready = time.perf_counter()
         tables = [

@@ -37,7 +37,7 @@ def main() -> int:
         recipe = loader.load(known.recipe, words)
         console_report.print_source(recipe)
         corpus, stops = look(recipe)
-        found = checks.as_json(corpus)
+        found = checks.describe_corpus(corpus)
         if known.json is not None:
             write_json(known.json, found, "set --json to")
     except InputError as error:

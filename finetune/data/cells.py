@@ -1,4 +1,4 @@
-"""Values of cells: from Arrow, in natural order, and as messages show them."""
+"""Values of cells: from Arrow, in natural order, and as messages show them; counts of rows."""
 
 import json
 import re
@@ -47,3 +47,8 @@ def describe_value(value: object) -> str:
 
 def clip(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def format_rows(count: int) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{count:,} row{'s' * (count != 1)}"

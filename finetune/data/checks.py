@@ -1,7 +1,7 @@
 """A corpus → what in its texts would spoil a training or a score, before any weights are loaded.
 
-    corpus = examine(corpus, recipe.data)     # data.prepare does so
-    as_json(corpus)                           # preflight.json of a run: every finding, every row
+    corpus = check_corpus(corpus, recipe.data)  # prepare.py does so
+    describe_corpus(corpus)                     # preflight.json of a run: all findings and rows
 
 The rules for single rows (empty, unlabelled, repeated, …) are those of `prepare.py`; here texts are
 compared across splits, exactly and nearly, and looked into. `scripts/inspect_data.py` shows it all.
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.config import schema
+from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, class_counts
-from finetune.data.overlap import Alike, Matches
+from finetune.data.overlap import Matches, Overlap
 from finetune.data.places import PairPlaces, Places
 from finetune.data.text_store import Texts
 from finetune.runtime.errors import InputError, shorten
@@ -38,73 +39,76 @@ LOOKS: dict[str, Callable[[str], object]] = {
 }
 
 
-def examine(corpus: Corpus, data: schema.Data) -> Corpus:
+def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
     """The corpus with what was found, and without the rows that data.on_leak takes out.
 
     Raises:
         InputError: where data.on_leak says stop and there are leaks, or dropping leaves no class.
     """
     splits = {split.name: split for split in corpus.splits()}
-    whole = {name: split.whole() for name, split in splits.items()}
-    found = [*_in_texts(corpus, whole), *_few_rows(corpus)]
-    size = sum(len(text) for texts in whole.values() for text in texts)
-    alike = Alike(whole, Texts.of(corpus.train.texts).beside(), seek=size <= MOST_CHARACTERS)
-    found += _not_sought(alike, sum(map(len, whole.values())))
-    found += _near_in_train(alike, corpus.train)
-    gone = {name: np.zeros(0, dtype=np.int64) for name in splits}
+    documents = {name: split.whole() for name, split in splits.items()}
+    findings = [*corpus.findings, *_check_texts(corpus, documents), *_check_class_sizes(corpus)]
+    size = sum(len(text) for texts in documents.values() for text in texts)
+    store = Texts.of(corpus.train.texts).beside()
+    overlap = Overlap(documents, store, find_near=size <= MOST_CHARACTERS)
+    findings += _note_limits(overlap, sum(map(len, documents.values())))
+    findings += _check_near_repeats(overlap, corpus.train)
+    dropped = {name: np.zeros(0, dtype=np.int64) for name in splits}
     problems = []
     for later, earlier in (("validation", "train"), ("test", "train"), ("test", "validation")):
         if not {later, earlier} <= splits.keys():
             continue
-        there = alike.matches(later, earlier)
-        held = np.setdiff1d(alike.matches(earlier, later).rows, gone[earlier])
+        leaked = np.setdiff1d(overlap.find_matches(earlier, later).rows, dropped[earlier])
         rule = "kept; the score counts them"
         if data.on_leak == "drop":
-            rule = f"{_rows(len(held))} of {earlier} dropped (data.on_leak: drop)"
-            gone[earlier] = np.union1d(gone[earlier], held)
-        leaks = []
-        for kind, rows in (
-            ("leak", there.only(there.same)),
-            ("near leak", there.only(~there.same)),
-        ):
-            if not len(rows.rows):
-                continue
-            of, within = splits[later], splits[earlier]
-            places = of.places.take(rows.rows) if kind == "leak" else _likened(rows, of, within)
-            clashes = int(_clash(rows, of, within).sum())
-            told = f"{clashes:,} with another label there; {rule}" if clashes else rule
-            leaks.append(Finding(kind, later, len(rows.rows), places, told, earlier))
+            rule = f"{format_rows(len(leaked))} of {earlier} dropped (data.on_leak: drop)"
+            dropped[earlier] = np.union1d(dropped[earlier], leaked)
+        leaks = [*_find_leaks(overlap, splits[later], splits[earlier], rule)]
         if data.on_leak == "stop":
             problems += [
                 f"{finding.what()}: data.on_leak is 'stop'; mend the data, or set data.on_leak to "
                 "warn or drop"
                 for finding in leaks
             ]
-        found += leaks
+        findings += leaks
     if problems:
         raise InputError(problems)
-    kept = {split.name: _without(split, gone[split.name]) for split in corpus.splits()}
+    kept = {split.name: _drop_rows(split, dropped[split.name]) for split in corpus.splits()}
     _require_rows(corpus, kept)
-    findings = (*corpus.findings, *found)
-    return dataclasses.replace(corpus, **cast(Any, kept), findings=findings)
+    return dataclasses.replace(corpus, **cast(Any, kept), findings=tuple(findings))
 
 
-def _not_sought(alike: Alike, many: int) -> Iterator[Finding]:
-    """That near-duplicates were not sought, or not among all that share their words."""
-    if alike.pairs is None:
+def _find_leaks(overlap: Overlap, later: Split, earlier: Split, rule: str) -> Iterator[Finding]:
+    """The rows of a split whose text also stands in an earlier one, exactly and nearly."""
+    matches = overlap.find_matches(later.name, earlier.name)
+    for kind, mask in (("leak", matches.is_exact), ("near leak", ~matches.is_exact)):
+        leaks = matches.select(mask)
+        count = len(leaks.rows)
+        if not count:
+            continue
+        places: Sequence[str] = later.places.take(leaks.rows)
+        if kind == "near leak":
+            places = _pair_places(leaks, later, earlier)
+        conflicts = int(_has_other_label(leaks, later, earlier).sum())
+        with_rule = f"{conflicts:,} with another label there; {rule}" if conflicts else rule
+        yield Finding(kind, later.name, count, places, with_rule, earlier.name)
+
+
+def _note_limits(overlap: Overlap, count: int) -> Iterator[Finding]:
+    """That near-duplicates were not looked for, or not among all that share their words."""
+    pairs = overlap.pairs
+    if pairs is None:
         rule = f"in more than {MOST_CHARACTERS:,} characters"
-        yield Finding("not sought", "source", many, (), rule)
-    elif alike.pairs.crowded:
-        rule = (
-            f"each compared with {alike.pairs.crowd} of likest size, so that some pairs are missed"
-        )
-        yield Finding("crowded", "source", alike.pairs.crowded, (), rule)
+        yield Finding("not sought", "source", count, (), rule)
+    elif pairs.crowded:
+        rule = f"each compared with {pairs.crowd} of likest size, so that some pairs are missed"
+        yield Finding("crowded", "source", pairs.crowded, (), rule)
 
 
-def _without(split: Split, gone: NDArray[np.int64]) -> Split:
-    if not len(gone):
+def _drop_rows(split: Split, rows: NDArray[np.int64]) -> Split:
+    if not len(rows):
         return split
-    return split.take(np.setdiff1d(np.arange(len(split)), gone))
+    return split.take(np.setdiff1d(np.arange(len(split)), rows))
 
 
 def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
@@ -129,7 +133,7 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
         raise InputError(problems)
 
 
-def as_json(corpus: Corpus) -> dict[str, Any]:
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     """All that is known of a corpus before training; each finding with all rows that were listed.
 
     `splits`: of each its origin, rows, the rows of each label, and quantiles of words and
@@ -137,48 +141,48 @@ def as_json(corpus: Corpus) -> dict[str, Any]:
     """
     return {
         "labels": list(corpus.labels),
-        "splits": {split.name: _about(split, corpus.labels) for split in corpus.splits()},
+        "splits": {split.name: _describe_split(split, corpus.labels) for split in corpus.splits()},
         "findings": [finding.whole() for finding in corpus.findings],
     }
 
 
-def _about(split: Split, labels: Sequence[str]) -> dict[str, Any]:
+def _describe_split(split: Split, labels: Sequence[str]) -> dict[str, Any]:
     texts = split.whole()
     return {
         "origin": split.origin,
         "rows": len(split),
         "classes": None if split.labels is None else class_counts(split, labels),
-        "words": _spread(np.fromiter((len(text.split()) for text in texts), int, len(texts))),
-        "characters": _spread(np.fromiter(map(len, texts), int, len(texts))),
+        "words": _quantiles(np.fromiter((len(text.split()) for text in texts), int, len(texts))),
+        "characters": _quantiles(np.fromiter(map(len, texts), int, len(texts))),
     }
 
 
-def _spread(sizes: np.ndarray) -> dict[str, int]:
+def _quantiles(sizes: np.ndarray) -> dict[str, int]:
     at = {"shortest": 0.0, "median": 0.5, "p95": 0.95, "longest": 1.0}
     return {name: int(np.quantile(sizes, share)) for name, share in at.items()}
 
 
-def _in_texts(corpus: Corpus, whole: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def _check_texts(corpus: Corpus, documents: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Rows whose text is damaged, or hardly one."""
-    # U+FFFD that was put in place here has been told.
-    damaged = (one.places for one in corpus.findings if one.kind == "undecodable")
-    told = [places for places in damaged if isinstance(places, Places)]
+    # Where U+FFFD was put in place of bytes, there is a finding already.
+    undecodable = [one.places for one in corpus.findings if one.kind == "undecodable"]
     for split in corpus.splits():
-        rows = {kind: array("q") for kind in LOOKS}
-        for i, text in enumerate(whole[split.name]):
+        rows_of = {kind: array("q") for kind in LOOKS}
+        for i, text in enumerate(documents[split.name]):
             for kind, look in LOOKS.items():
                 if look(text):
-                    rows[kind].append(i)
-        for kind, found in rows.items():
-            places = split.places.take(np.array(found))
+                    rows_of[kind].append(i)
+        for kind, rows in rows_of.items():
+            places = split.places.take(np.array(rows))
             if kind == "broken character":
-                for others in told:
-                    places = places.without(others)
+                for known in undecodable:
+                    if isinstance(known, Places):
+                        places = places.without(known)
             if len(places):
                 yield Finding(kind, split.name, len(places), places, "kept")
 
 
-def _few_rows(corpus: Corpus) -> Iterator[Finding]:
+def _check_class_sizes(corpus: Corpus) -> Iterator[Finding]:
     counts = class_counts(corpus.train, corpus.labels)
     few = [f"{name}: {count}" for name, count in counts.items() if 0 < count < FEW]
     if few:
@@ -186,28 +190,27 @@ def _few_rows(corpus: Corpus) -> Iterator[Finding]:
         yield Finding("few rows", "train", len(few), tuple(few), rule)
 
 
-def _near_in_train(alike: Alike, train: Split) -> Iterator[Finding]:
+def _check_near_repeats(overlap: Overlap, train: Split) -> Iterator[Finding]:
     """Rows of train that nearly repeat an earlier one, with its label and with another."""
-    found = alike.earlier("train")
-    clash = _clash(found, train, train)
-    for kind, which in (("near repeat", ~clash), ("near conflict", clash)):
-        if which.any():
-            near = found.only(which)
-            yield Finding(kind, "train", len(near.rows), _likened(near, train, train), "kept")
+    matches = overlap.find_earlier("train")
+    has_other_label = _has_other_label(matches, train, train)
+    for kind, mask in (("near repeat", ~has_other_label), ("near conflict", has_other_label)):
+        if mask.any():
+            near = matches.select(mask)
+            places = _pair_places(near, train, train)
+            yield Finding(kind, "train", len(near.rows), places, "kept")
 
 
-def _clash(found: Matches, of: Split, within: Split) -> NDArray[np.bool_]:
-    """Whether each row has another label than the one that it is like. (matches,)"""
-    if of.labels is None or within.labels is None:
-        return np.zeros(len(found.rows), dtype=bool)
-    other = of.labels[found.rows] != within.labels[found.others]  # (matches,) or (…, classes)
-    return np.asarray(other.any(axis=1) if other.ndim == 2 else other)
+def _has_other_label(matches: Matches, split: Split, other: Split) -> NDArray[np.bool_]:
+    """Whether each row of `split` has another label than its match in `other`. (matches,)"""
+    if split.labels is None or other.labels is None:
+        return np.zeros(len(matches.rows), dtype=bool)
+    differ = (
+        split.labels[matches.rows] != other.labels[matches.others]
+    )  # (matches,) or (…, classes)
+    return np.asarray(differ.any(axis=1) if differ.ndim == 2 else differ)
 
 
-def _likened(found: Matches, of: Split, within: Split) -> PairPlaces:
-    ones, others = of.places.take(found.rows), within.places.take(found.others)
-    return PairPlaces(ones, others, found.overlaps)
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count != 1)}"
+def _pair_places(matches: Matches, split: Split, other: Split) -> PairPlaces:
+    places, others = split.places.take(matches.rows), other.places.take(matches.others)
+    return PairPlaces(places, others, matches.overlaps)

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.cells import natural_order
+from finetune.data.cells import format_rows, natural_order
 from finetune.data.rows import Label, Rows
 from finetune.runtime.errors import InputError, shorten
 
@@ -21,7 +21,7 @@ SUSPICIOUS_ROWS = 50
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedLabels:
     """One split's labels by name."""
 
     names: list[str | None]  # (rows,); None where missing
@@ -30,7 +30,7 @@ class Named:
 
 def name_labels(
     splits: Mapping[str, Rows], train_rows: NDArray[np.int64], given: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, Named]]:
+) -> tuple[tuple[str, ...], dict[str, NamedLabels]]:
     """The label space, from train alone, and the labels of every split that has some.
 
     Names come from `given` (data.labels), else from train's own label names, else from its values:
@@ -45,6 +45,37 @@ def name_labels(
     Raises:
         InputError: where the labels are of several types, or `given` does not fit them.
     """
+    values, trimmed = _trim(splits)
+    if given is not None:
+        values = _digits_to_numbers(values, given)
+    kind = _require_one_type(splits, values)
+    own = splits["train"].label_names if kind is int else None
+    names: dict[str, list[str | None]] = {
+        role: [
+            None if value is None else _plain_name(value, splits[role].label_names or own)
+            for value in column
+        ]
+        for role, column in values.items()
+    }
+    present = _present_names(names["train"], train_rows)
+    space = given or own or _natural_space(kind, present)
+    if given is not None and kind is not str and not {*present, *(own or ())} <= set(given):
+        names = _rename_by_position(names, given, own, kind)
+        present = _present_names(names["train"], train_rows)
+    first = {names["train"][i]: i for i in reversed(train_rows)}
+    places = {name: splits["train"].places.place(i) for name, i in first.items()}
+    problems = _find_misfits(space, present, places, given)
+    if given is None and own is None:
+        problems += _find_too_many(present)
+    if problems:
+        raise InputError(problems)
+    return space, {role: NamedLabels(column, trimmed[role]) for role, column in names.items()}
+
+
+def _trim(
+    splits: Mapping[str, Rows],
+) -> tuple[dict[str, list[Label | None]], dict[str, list[int]]]:
+    """Each split's labels without white space around them, and which rows had some."""
     trimmed: dict[str, list[int]] = {}
     values: dict[str, list[Label | None]] = {}
     for role, rows in splits.items():
@@ -56,41 +87,31 @@ def name_labels(
                 (v.strip() or None) if isinstance(v, str) else cast(Label | None, v)
                 for v in rows.labels
             ]
-    if given is not None:
-        values = _numbers(values, given)
-    kind = _one_kind(splits, values)
-    own = splits["train"].label_names if kind is int else None
-    plain = {
-        role: [
-            None if value is None else _plain_name(value, splits[role].label_names or own)
-            for value in column
-        ]
-        for role, column in values.items()
+    return values, trimmed
+
+
+def _rename_by_position(
+    names: Mapping[str, list[str | None]],
+    given: tuple[str, ...],
+    own: tuple[str, ...] | None,
+    kind: type,
+) -> dict[str, list[str | None]]:
+    """Names that stand for 0, 1, 2, … as `given` has them.
+
+    Raises:
+        InputError: where `given` are not as many as the data set's own names.
+    """
+    if own is not None and len(given) != len(own):
+        raise InputError(
+            f"data.labels: expected {len(own)} names, one for each of the data set's own "
+            f"({shorten(own)}), got {len(given)}"
+        )
+    order = own or (BOOLEANS if kind is bool else tuple(map(str, range(len(given)))))
+    new_name = dict(zip(order, given, strict=False))
+    return {
+        role: [None if name is None else new_name.get(name, _outside(name)) for name in column]
+        for role, column in names.items()
     }
-    found = _there(plain["train"], train_rows)
-    space = given or own or _natural_space(kind, found)
-    if given is not None and kind is not str and not {*found, *(own or ())} <= set(given):
-        # By position: the plain names stand for 0, 1, 2, …
-        if own is not None and len(given) != len(own):
-            raise InputError(
-                f"data.labels: expected {len(own)} names, one for each of the data set's own "
-                f"({shorten(own)}), got {len(given)}"
-            )
-        order = own or (BOOLEANS if kind is bool else tuple(map(str, range(len(given)))))
-        rename = dict(zip(order, given, strict=False))
-        plain = {
-            role: [None if n is None else rename.get(n, _outside(n)) for n in column]
-            for role, column in plain.items()
-        }
-        found = _there(plain["train"], train_rows)
-    first = {plain["train"][i]: i for i in reversed(train_rows)}
-    places = {name: splits["train"].places.place(i) for name, i in first.items()}
-    problems = _misfits(space, found, places, given)
-    if given is None and own is None:
-        problems += _too_many(found)
-    if problems:
-        raise InputError(problems)
-    return space, {role: Named(column, trimmed[role]) for role, column in plain.items()}
 
 
 @dataclass(frozen=True)
@@ -125,7 +146,7 @@ def name_label_sets(
     train = np.array([k for k, own in enumerate(owners["train"]) if own in kept], dtype=np.int64)
     space, named = name_labels(flat, train, given)
     order = {name: i for i, name in enumerate(space)}
-    found = {}
+    sets_of = {}
     for role, rows in splits.items():
         there: list[set[str]] = [set() for _ in rows.texts]
         for owner, name in zip(owners[role], named[role].names, strict=True):
@@ -139,11 +160,11 @@ def name_label_sets(
             for labels, of in zip(rows.labels or (), there, strict=True)
         ]
         trimmed = sorted({owners[role][k] for k in named[role].trimmed})
-        found[role] = NamedSets(names, trimmed)
-    return space, found
+        sets_of[role] = NamedSets(names, trimmed)
+    return space, sets_of
 
 
-def _one_kind(
+def _require_one_type(
     splits: Mapping[str, Rows], values: Mapping[str, list[Label | None]]
 ) -> type[str] | type[int] | type[bool]:
     kinds: dict[type, str] = {}  # type → where it was first seen
@@ -161,7 +182,7 @@ def _one_kind(
     return bool if kind is bool else int if kind is int else str
 
 
-def _numbers(
+def _digits_to_numbers(
     values: dict[str, list[Label | None]], given: tuple[str, ...]
 ) -> dict[str, list[Label | None]]:
     """Digits as numbers, where they are no names: a csv file cannot tell 0 from '0'."""
@@ -190,27 +211,27 @@ def _outside(name: str) -> str:
     return f"number {name}"  # no name, so that it cannot be mistaken for one
 
 
-def _there(column: Sequence[str | None], rows: NDArray[np.int64]) -> list[str]:
+def _present_names(column: Sequence[str | None], rows: NDArray[np.int64]) -> list[str]:
     return [name for i in rows if (name := column[i]) is not None]
 
 
-def _natural_space(kind: type, found: list[str]) -> tuple[str, ...]:
+def _natural_space(kind: type, present: list[str]) -> tuple[str, ...]:
     if kind is bool:
         return BOOLEANS
-    return tuple(sorted(set(found), key=int if kind is int else natural_order))
+    return tuple(sorted(set(present), key=int if kind is int else natural_order))
 
 
-def _misfits(
+def _find_misfits(
     space: Sequence[str],
-    found: list[str],
+    present: list[str],
     places: Mapping[str | None, str],
     given: tuple[str, ...] | None,
 ) -> list[str]:
     known = set(space)
-    strange = Counter(name for name in found if name not in known)
+    strange = Counter(name for name in present if name not in known)
     if not strange:
         return []
-    listed = [f"'{name}' ({_rows(count)}, {places[name]})" for name, count in strange.items()]
+    listed = [f"'{name}' ({format_rows(count)}, {places[name]})" for name, count in strange.items()]
     what = "data.labels" if given is not None else "the data set's own label names"
     hint = "; data.labels=null takes those that train has" if given is not None else ""
     return [
@@ -218,27 +239,23 @@ def _misfits(
     ]
 
 
-def _too_many(found: list[str]) -> list[str]:
-    kinds = list(dict.fromkeys(found))
-    if len(found) <= SUSPICIOUS_ROWS or 2 * len(kinds) < len(found):
+def _find_too_many(present: list[str]) -> list[str]:
+    kinds = list(dict.fromkeys(present))
+    if len(present) <= SUSPICIOUS_ROWS or 2 * len(kinds) < len(present):
         return []
     return [
-        f"train: {len(kinds):,} different labels in {len(found):,} rows (such as "
+        f"train: {len(kinds):,} different labels in {len(present):,} rows (such as "
         f"{shorten([repr(kind[:40]) for kind in kinds], 3)}): that looks like ids or free text; "
-        "set "
-        f"data.label to the column of the classes, or list them in data.labels{_several(kinds)}"
+        "set data.label to the column of the classes, or list them in "
+        f"data.labels{_suggest_separator(kinds)}"
     ]
 
 
-def _several(kinds: list[str]) -> str:
+def _suggest_separator(kinds: list[str]) -> str:
     """A hint, where labels look like one or several names with something between them."""
     for mark in (";", "|", ",", "/"):
         parts = [[name.strip() for name in kind.split(mark)] for kind in kinds]
-        names = {name for each in parts for name in each}
+        names = {name for part in parts for name in part}
         if min(map(len, parts)) == 1 < max(map(len, parts)) and 2 * len(names) <= len(kinds):
             return f"; where a row may have several labels, set data.label_separator='{mark}'"
     return ""
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count != 1)}"

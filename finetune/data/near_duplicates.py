@@ -1,12 +1,12 @@
 """Texts → the pairs that are nearly the same, found in seconds, in memory that texts do not fill.
 
-Two texts are near-duplicates where the sets of their word triples overlap by at least `ALIKE`
+Two texts are near-duplicates where the sets of their word triples overlap by at least `THRESHOLD`
 (Jaccard: shared triples / all triples), case and punctuation aside. Of scripts that set no space
 between words (Chinese, Japanese, Thai, …) each character counts as a word. No pair above it is
 missed, as sampling (MinHash) may: of each text only the rarest triples are looked up, just so many
-that two alike texts must share one (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007),
-and the overlap of those who do is counted. How rare a triple is, a table of fixed size estimates;
-any order serves, if it is the same for all texts.
+that two similar texts must share one (prefix filtering: Chaudhuri et al. 2006; Bayardo et al.
+2007), and the overlap of those who do is counted. How rare a triple is, a table of fixed size
+estimates; any order serves, if it is the same for all texts.
 
 Where a great many texts share their rarest triples, as those of one template do, there are too many
 pairs to count; then each is compared with those of likest size alone, and `Pairs.crowd` says so.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from finetune.data.text_store import Store
 from finetune.data.word_triples import Hashes, Ids, blocks, mixed, spans, triples_of
 
-ALIKE = 0.8
+THRESHOLD = 0.8
 CROWD = 100  # texts around one triple with which each is compared, on either side
 MOST_PAIRS = 5_000_000  # to compare, above which CROWD shrinks
 AT_ONCE = 2**20  # triples
@@ -30,7 +30,7 @@ MOST_SLOTS = 2**26  # bytes that count triples
 
 
 class Pairs(NamedTuple):
-    """Pairs of texts that are alike, the later one's index ascending.
+    """Pairs of near-duplicate texts, the later one's index ascending.
 
     Attributes:
         first: the index of the earlier text. (pairs,)
@@ -69,25 +69,25 @@ class _Sets(NamedTuple):
             yield of[start:end], spans(self.begins[of[start:end]], sizes[start:end])
 
 
-def near_duplicates(
-    texts: Iterable[str], alike: float = ALIKE, store: Store | None = None
+def find_near_duplicates(
+    texts: Iterable[str], threshold: float = THRESHOLD, store: Store | None = None
 ) -> Pairs:
     """Which texts are nearly the same as which earlier ones.
 
     Of several texts with the same triples, each is paired with the first alone, and the first alone
-    with others that are alike. A text without a single word is like no other.
+    with others that are near-duplicates. A text without a single word has none.
 
     Args:
-        alike: the least overlap, above 0.
+        threshold: the least overlap, above 0.
         store: an empty one for the triples, 8 bytes each; None: they stay in memory.
     """
-    sets, sums = _sets(texts, Store() if store is None else store)
+    sets, sums = _build_sets(texts, Store() if store is None else store)
     _, first, same = np.unique(sums, return_index=True, return_inverse=True)
     first_of = first[same]
     has_words = sets.sizes() > 0
     own = first_of == np.arange(len(first_of))
     later = np.flatnonzero(~own & has_words)
-    pairs = _joined(sets, np.flatnonzero(own & has_words), alike)
+    pairs = _find_pairs(sets, np.flatnonzero(own & has_words), threshold)
     first = np.concatenate([first_of[later], pairs.first])
     second = np.concatenate([later, pairs.second])
     overlap = np.concatenate([np.ones(len(later)), pairs.overlap])
@@ -95,7 +95,7 @@ def near_duplicates(
     return Pairs(first[order], second[order], overlap[order], pairs.crowd, pairs.crowded)
 
 
-def _sets(texts: Iterable[str], store: Store) -> tuple[_Sets, Hashes]:
+def _build_sets(texts: Iterable[str], store: Store) -> tuple[_Sets, Hashes]:
     """The triples of each text, and a sum of them: the same for the same triples. (texts,)"""
     sizes, sums = [np.zeros(1, dtype=np.int64)], [np.zeros(0, dtype=np.uint64)]
     for block in blocks(texts):
@@ -108,10 +108,10 @@ def _sets(texts: Iterable[str], store: Store) -> tuple[_Sets, Hashes]:
     return _Sets(np.frombuffer(store.mapped(), dtype=np.uint64), begins), np.concatenate(sums)
 
 
-def _joined(sets: _Sets, of: Ids, alike: float) -> Pairs:
-    """All pairs of different texts that are alike, among those given."""
+def _find_pairs(sets: _Sets, of: Ids, threshold: float) -> Pairs:
+    """All pairs of different texts that are near-duplicates, among those given."""
     sizes = sets.sizes()
-    which, owner = _rarest(sets, of, alike)
+    which, owner = _rarest(sets, of, threshold)
     order = np.lexsort((sizes[owner], which))  # those of like size side by side
     which, owner = which[order], owner[order]
     starts = np.flatnonzero(np.diff(which, prepend=which[:1] + np.uint64(1)))
@@ -121,18 +121,18 @@ def _joined(sets: _Sets, of: Ids, alike: float) -> Pairs:
     for apart in range(1, min(crowd, int(around.max(initial=1)) - 1) + 1):
         near = np.flatnonzero(which[apart:] == which[:-apart])
         one, other = owner[near], owner[near + apart]
-        able = sizes[one] >= alike * sizes[other] - 1e-9  # the larger comes later
+        able = sizes[one] >= threshold * sizes[other] - 1e-9  # the larger comes later
         one, other = one[able], other[able]
         keys.append(np.unique(np.minimum(one, other) * len(sizes) + np.maximum(one, other)))
     first, second = np.divmod(np.unique(np.concatenate(keys)), len(sizes))
     shared = _shared(sets, first, second)
     overlap = shared / np.maximum(sizes[first] + sizes[second] - shared, 1)
-    enough = overlap >= alike - 1e-9
+    enough = overlap >= threshold - 1e-9
     crowded = len(np.unique(owner[np.repeat(around > crowd + 1, around)]))
     return Pairs(first[enough], second[enough], overlap[enough], crowd, crowded)
 
 
-def _rarest(sets: _Sets, of: Ids, alike: float) -> tuple[Hashes, Ids]:
+def _rarest(sets: _Sets, of: Ids, threshold: float) -> tuple[Hashes, Ids]:
     """The triples of each text that are looked up, but for those that no other text has; whose."""
     many = int(sets.sizes()[of].sum())
     slots = min(MOST_SLOTS, 2 ** max(10, (4 * many).bit_length()))
@@ -152,7 +152,7 @@ def _rarest(sets: _Sets, of: Ids, alike: float) -> tuple[Hashes, Ids]:
         rarest_first = rarest_first[np.argsort(whose[rarest_first], kind="stable")]
         place = np.arange(len(at)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         # Two sets that share at least t of all must share one of their n - ⌈t·n⌉ + 1 rarest.
-        looked_up = place < np.repeat(sizes - np.ceil(alike * sizes - 1e-9) + 1, sizes)
+        looked_up = place < np.repeat(sizes - np.ceil(threshold * sizes - 1e-9) + 1, sizes)
         chosen = rarest_first[looked_up]
         chosen = chosen[count[chosen] > 1]
         which.append(triples[chosen])

@@ -1,7 +1,7 @@
 """Splits → which documents of one stand in another, or earlier in train: exactly, and nearly.
 
-    alike = Alike({split.name: split.whole() for split in splits}, store)
-    found = alike.matches("test", "train")     # of each test row that has its like in train: which
+    overlap = Overlap({split.name: split.whole() for split in splits}, store, find_near=True)
+    matches = overlap.find_matches("test", "train")  # the test rows that stand in train, and where
 
 All of it is arrays of row numbers: a finding over a million rows takes no million objects.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.near_duplicates import Pairs, near_duplicates
+from finetune.data.near_duplicates import Pairs, find_near_duplicates
 from finetune.data.text_store import Store, digest, numbered
 
 Ids = NDArray[np.int64]
@@ -22,38 +22,39 @@ NONE = -1
 
 
 class Matches(NamedTuple):
-    """Rows that have their like elsewhere, ascending, each with the one most alike.
+    """Rows that have a duplicate or near-duplicate, ascending, each with the one most similar.
 
     Attributes:
         rows: (matches,)
-        others: the row that each is like. (matches,)
+        others: the row that each matches. (matches,)
         overlaps: Jaccard similarity of their word triples. (matches,)
-        same: to the letter, but for white space around it. (matches,)
+        is_exact: the same text, but for white space around it. (matches,)
     """
 
     rows: Ids
     others: Ids
     overlaps: Shares
-    same: NDArray[np.bool_]
+    is_exact: NDArray[np.bool_]
 
-    def only(self, which: NDArray[np.bool_]) -> "Matches":
-        rows, others, overlaps, same = self
-        return Matches(rows[which], others[which], overlaps[which], same[which])
+    def select(self, mask: NDArray[np.bool_]) -> "Matches":
+        """Those where the mask is true. (matches,)"""
+        rows, others, overlaps, is_exact = self
+        return Matches(rows[mask], others[mask], overlaps[mask], is_exact[mask])
 
 
-class Alike:
-    """Which documents are like which, of all splits.
+class Overlap:
+    """Which documents of all splits are duplicates or near-duplicates.
 
     Attributes:
-        pairs: what was found of near-duplicates; None where they are not sought.
+        pairs: the near-duplicates; None where they are not looked for.
     """
 
-    def __init__(self, texts: Mapping[str, Sequence[str]], store: Store, seek: bool) -> None:
+    def __init__(self, texts: Mapping[str, Sequence[str]], store: Store, find_near: bool) -> None:
         """
         Args:
             texts: split → its documents.
             store: an empty one, for what near-duplicates are found by.
-            seek: whether to look for near-duplicates.
+            find_near: whether to look for near-duplicates.
         """
         digests = [
             np.fromiter((digest(text.strip()) for text in part), "S16", len(part))
@@ -61,10 +62,10 @@ class Alike:
         ]
         self._keys = dict(zip(texts, numbered(digests), strict=True))
         self.pairs: Pairs | None = None
-        if not seek:
+        if not find_near:
             return
         sizes = [len(part) for part in texts.values()]
-        self.pairs = near_duplicates(itertools.chain(*texts.values()), store=store)
+        self.pairs = find_near_duplicates(itertools.chain(*texts.values()), store=store)
         # Documents of the same words are one cluster, by its first; clusters have neighbours.
         clusters = np.arange(sum(sizes))
         same = self.pairs.overlap == 1
@@ -73,23 +74,23 @@ class Alike:
         self._one, self._other = np.concatenate([one, other]), np.concatenate([other, one])
         self._overlap = np.concatenate([overlap, overlap])
         self._clusters = dict(zip(texts, np.split(clusters, np.cumsum(sizes)[:-1]), strict=True))
-        self._first = {name: self._firsts(own) for name, own in self._clusters.items()}
+        self._first = {name: self._first_rows(own) for name, own in self._clusters.items()}
 
-    def _firsts(self, clusters: Ids) -> Ids:
+    def _first_rows(self, clusters: Ids) -> Ids:
         """The first row of each cluster in a split, or NONE. (documents of all splits,)"""
         first = np.full(sum(map(len, self._keys.values())), NONE)
         first[clusters[::-1]] = np.arange(len(clusters))[::-1]
         return first
 
-    def matches(self, of: str, within: str) -> Matches:
-        """The rows of a split that have their like in another."""
-        there, first = np.unique(self._keys[within], return_index=True)
-        at = np.minimum(np.searchsorted(there, self._keys[of]), len(there) - 1)
-        same = there[at] == self._keys[of]
+    def find_matches(self, split: str, other: str) -> Matches:
+        """The rows of a split that stand in another split too."""
+        there, first = np.unique(self._keys[other], return_index=True)
+        at = np.minimum(np.searchsorted(there, self._keys[split]), len(there) - 1)
+        same = there[at] == self._keys[split]
         others = np.where(same, first[at], NONE)
         overlaps = same.astype(np.float64)
         if self.pairs is not None:
-            clusters, first = self._clusters[of], self._first[within]
+            clusters, first = self._clusters[split], self._first[other]
             nearest, overlap = self._nearest(first[self._other] != NONE, first)
             for rows, shares in (
                 (first[clusters], np.ones(len(clusters))),
@@ -99,14 +100,14 @@ class Alike:
                 others[fresh], overlaps[fresh] = rows[fresh], shares[fresh]
         return _matches(others, overlaps, same)
 
-    def earlier(self, within: str) -> Matches:
+    def find_earlier(self, split: str) -> Matches:
         """The rows of a split that nearly repeat an earlier one of it.
 
-        Exact repeats, of which `prepare.py` speaks, are left out.
+        Exact repeats are left out: a rule of its own finds them (`row_rules.py`).
         """
         if self.pairs is None:
             return _matches(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-        keys, clusters, first = self._keys[within], self._clusters[within], self._first[within]
+        keys, clusters, first = self._keys[split], self._clusters[split], self._first[split]
         one, other = first[self._one], first[self._other]
         nearest, overlap = self._nearest((other != NONE) & (other < one), first)
         leads = first[clusters] == np.arange(len(clusters))
@@ -116,7 +117,7 @@ class Alike:
         return _matches(others, overlaps, np.zeros(len(others), dtype=bool))
 
     def _nearest(self, able: NDArray[np.bool_], first: Ids) -> tuple[Ids, Shares]:
-        """Of each cluster, the first row of the neighbour most alike, or NONE, and how much so.
+        """Of each cluster, the first row of the most similar neighbour, or NONE, and its overlap.
 
         Args:
             able: which pairs of neighbours count. (2 × pairs,)

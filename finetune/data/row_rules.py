@@ -1,21 +1,20 @@
-"""Rows that are not right → what the recipe says of them, done, counted and named by their place.
+"""The rules for rows that are not right: applied, counted, and noted with the rows' places.
 
-    ledger.judge("empty", "on_empty", part, rows)     # drop, keep or stop, as data.on_empty says
-
-A `Part` is the rows of one role while the rules go over them; the `Ledger` holds what was found.
+log.apply_rule("empty", "on_empty", split, rows)     # drop, keep or stop, as data.on_empty says
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune.config import schema
+from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
-from finetune.data.label_space import Named, NamedSets
+from finetune.data.label_space import NamedLabels, NamedSets
 from finetune.data.rows import Rows
 from finetune.runtime.errors import InputError, shorten
 
@@ -27,58 +26,84 @@ DONE = {"replace": "U+FFFD put in place", "drop": "dropped", "keep": "kept"}
 
 
 @dataclass
-class Part:
-    """The rows of one role while the rules go over them.
+class SplitRows:
+    """The rows of one role while the rules are applied.
 
     Attributes:
-        numbers: of each document, the same for the same document, in all parts. (all rows,)
+        document_ids: the same number for the same document, in all splits. (all rows,)
         empty: whether a text is missing; of a pair, one of the two. (all rows,)
-        kinds: the labels by name that there are, and None where missing; none: unlabelled.
-        labels: which of the kinds each row has. (all rows,)
         keep: the rows still in, ascending.
+        distinct_labels: the labels by name that there are, None where missing; none: unlabelled.
+        label_codes: which of those each row has. (all rows,)
     """
 
     role: str
     rows: Rows
     origin: str
-    numbers: Ids
+    document_ids: Ids
     empty: NDArray[np.bool_]
     keep: Ids
-    kinds: list[Names]
-    labels: Ids
+    distinct_labels: list[Names] = field(default_factory=list)
+    label_codes: Ids = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    def take_labels(self, names: Sequence[Names]) -> None:
-        """Every row's label by name."""
+    def __post_init__(self) -> None:
+        if not len(self.label_codes):
+            self.label_codes = np.zeros(len(self.document_ids), dtype=np.int64)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether rows have labels at all."""
+        return bool(self.distinct_labels)
+
+    def set_labels(self, names: Sequence[Names]) -> None:
+        """Take every row's label by name."""
         codes: dict[Names, int] = {}
         coded = (codes.setdefault(name, len(codes)) for name in names)
-        self.labels, self.kinds = np.fromiter(coded, np.int64, len(names)), list(codes)
+        self.label_codes = np.fromiter(coded, np.int64, len(names))
+        self.distinct_labels = list(codes)
 
-    def labels_in(self) -> Counter[str]:
+    def count_labels(self) -> Counter[str]:
         """The labels of the rows that are in, in the order in which they come."""
-        assert self.kinds
-        found, first, counts = np.unique(
-            self.labels[self.keep], return_index=True, return_counts=True
+        assert self.is_labelled
+        codes, first, counts = np.unique(
+            self.label_codes[self.keep], return_index=True, return_counts=True
         )
         labels: Counter[str] = Counter()
         for k in np.argsort(first):
-            for name in each(self.kinds[found[k]]):
+            for name in split_names(self.distinct_labels[codes[k]]):
                 labels[name] += int(counts[k])
         return labels
 
-    def has(self, kinds: Collection[Names]) -> Ids:
+    def rows_with_labels(self, labels: Collection[Names]) -> Ids:
         """The rows that are in and have one of these."""
-        of_kind = np.array([kind in kinds for kind in self.kinds])
-        there: Ids = self.keep[of_kind[self.labels[self.keep]]]
-        return there
+        has_one = np.array([names in labels for names in self.distinct_labels])
+        rows: Ids = self.keep[has_one[self.label_codes[self.keep]]]
+        return rows
 
-    def pairs(self) -> Ids:
+    def labelled_document_ids(self) -> Ids:
         """A number for each row that is in: the same for the same document and labels."""
-        pairs: Ids = self.numbers * max(1, len(self.kinds)) + self.labels
-        return pairs[self.keep]
+        ids: Ids = self.document_ids * max(1, len(self.distinct_labels)) + self.label_codes
+        return ids[self.keep]
+
+    def class_ids(self, id_of: Mapping[str, int]) -> NDArray[Any]:
+        """Of the rows that are in: class ids (rows,); of several labels, 0 and 1 (rows, classes).
+
+        Args:
+            id_of: label → class id.
+        """
+        if any(isinstance(names, tuple) for names in self.distinct_labels):
+            of_code = np.zeros((len(self.distinct_labels), len(id_of)), dtype=np.int8)
+            for row, names in zip(of_code, self.distinct_labels, strict=True):
+                row[[id_of[name] for name in split_names(names) if name in id_of]] = 1
+        else:  # -1: of rows that are out
+            ids = [id_of.get(str(name), -1) for name in self.distinct_labels]
+            of_code = np.array(ids, dtype=np.int64)
+        ids_of_rows: NDArray[Any] = of_code[self.label_codes[self.keep]]
+        return ids_of_rows
 
 
 @dataclass
-class Ledger:
+class FindingLog:
     """What was found so far, and the problems of the rules that say stop."""
 
     data: schema.Data
@@ -86,20 +111,21 @@ class Ledger:
     problems: list[str] = field(default_factory=list)
 
     def note(
-        self, kind: str, part: Part, rows: Sequence[int] | Ids, rule: str, other: str = ""
+        self, kind: str, split: SplitRows, rows: Sequence[int] | Ids, rule: str, other: str = ""
     ) -> None:
+        """Add a finding on these rows, if there are any."""
         if len(rows):
-            places = part.rows.places.take(rows)
-            self.findings.append(Finding(kind, part.role, len(rows), places, rule, other))
+            places = split.rows.places.take(rows)
+            self.findings.append(Finding(kind, split.role, len(rows), places, rule, other))
 
-    def judge(
-        self, kind: str, key: str, part: Part, rows: Sequence[int] | Ids, details: str = ""
+    def apply_rule(
+        self, kind: str, key: str, split: SplitRows, rows: Sequence[int] | Ids, details: str = ""
     ) -> None:
-        """Do with `rows` what data.<key> says; `stop` collects a problem and goes on without."""
+        """Do with `rows` what data.<key> says; `stop` keeps a problem and goes on without them."""
         if not len(rows):
             return
         rule = str(getattr(self.data, key))
-        self.note(kind, part, rows, f"{DONE.get(rule, '')} (data.{key}: {rule})")
+        self.note(kind, split, rows, f"{DONE.get(rule, '')} (data.{key}: {rule})")
         if rule == "stop":
             finding = self.findings.pop()
             options = get_args(schema.Data.model_fields[key].annotation)
@@ -109,76 +135,79 @@ class Ledger:
                 f"data.{key} to {others}"
             )
         if rule in ("drop", "stop"):
-            part.keep = np.setdiff1d(part.keep, rows, assume_unique=True)
+            split.keep = np.setdiff1d(split.keep, rows, assume_unique=True)
 
 
-def nothing_left(part: Part, ledger: Ledger) -> str:
+def describe_empty_split(split: SplitRows, log: FindingLog) -> str:
     """That a split is empty, and which rules emptied it."""
-    message = f"{part.role}: no rows are left of {part.origin} ({counted(len(part.rows.texts))})"
+    message = (
+        f"{split.role}: no rows are left of {split.origin} ({format_rows(len(split.rows.texts))})"
+    )
     causes = [
-        str(finding).removeprefix(f"{part.role}: ")
-        for finding in ledger.findings
-        if finding.split == part.role and finding.rule.startswith(DONE["drop"])
+        str(finding).removeprefix(f"{split.role}: ")
+        for finding in log.findings
+        if finding.split == split.role and finding.rule.startswith(DONE["drop"])
     ]
     return "; ".join([message, *causes])
 
 
-def require_classes(train: Part, ledger: Ledger) -> None:
+def require_classes(train: SplitRows, log: FindingLog) -> None:
     """
     Raises:
         InputError: where fewer than two labels are left to learn.
     """
-    counts = train.labels_in()
+    counts = train.count_labels()
     if not counts:
-        raise InputError(nothing_left(train, ledger))
+        raise InputError(describe_empty_split(train, log))
     if len(counts) < 2:
         ((name, count),) = counts.items()
         raise InputError(
-            f"train: expected rows of at least two labels, got only '{name}' ({counted(count)})"
+            f"train: expected rows of at least two labels, got only '{name}' ({format_rows(count)})"
         )
 
 
-def each(names: Names) -> tuple[str, ...]:
+def split_names(names: Names) -> tuple[str, ...]:
     """The labels of a row one by one; none where they are missing."""
     return names if isinstance(names, tuple) else () if names is None else (names,)
 
 
-def take_labels(part: Part, named: Named | NamedSets | None, ledger: Ledger) -> None:
-    """Give rows their labels by name, and judge those that have none."""
+def assign_labels(split: SplitRows, named: NamedLabels | NamedSets | None, log: FindingLog) -> None:
+    """Give rows their labels by name, and apply the rule for rows without."""
     if named is None:
-        ledger.note("unlabelled", part, part.keep, "predicted, not scored")
+        log.note("unlabelled", split, split.keep, "predicted, not scored")
         return
-    part.take_labels(named.names)
-    ledger.judge("null label", "on_null_label", part, part.has([None]))
-    ledger.note("trimmed label", part, np.intersect1d(named.trimmed, part.keep), "trimmed")
+    split.set_labels(named.names)
+    log.apply_rule("null label", "on_null_label", split, split.rows_with_labels([None]))
+    log.note("trimmed label", split, np.intersect1d(named.trimmed, split.keep), "trimmed")
 
 
-def repeats_in_pool(pool: Part, ledger: Ledger) -> None:
+def apply_repeat_rules(pool: SplitRows, log: FindingLog) -> None:
     """The rules for documents that stand several times in train, with one label or with several."""
-    ledger.judge("repeat", "on_duplicate", pool, _repeats(pool))
-    documents = np.unique(pool.pairs()) // len(pool.kinds)
-    several = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
-    clashes = pool.keep[np.isin(pool.numbers[pool.keep], several)]
-    ledger.note("conflicting labels", pool, clashes, "kept")
+    log.apply_rule("repeat", "on_duplicate", pool, _find_repeats(pool))
+    documents = np.unique(pool.labelled_document_ids()) // len(pool.distinct_labels)
+    conflicting = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
+    rows = pool.keep[np.isin(pool.document_ids[pool.keep], conflicting)]
+    log.note("conflicting labels", pool, rows, "kept")
 
 
-def _repeats(part: Part) -> Ids:
-    again = np.ones(len(part.keep), dtype=bool)
-    again[np.unique(part.pairs(), return_index=True)[1]] = False
-    return part.keep[again]
+def apply_given_split_rules(split: SplitRows, seen: set[str], log: FindingLog) -> None:
+    """The rules for a validation or test split that the source brings along.
 
-
-def rows_of_given(part: Part, seen: set[str], ledger: Ledger) -> None:
-    """The rules for a validation or test split that the source brings along."""
-    if part.kinds:
-        unseen = part.has({kind for kind in part.kinds if not seen.issuperset(each(kind))})
-        counts = part.labels_in()
-        listed = [f"'{name}' ({counted(counts[name])})" for name in counts if name not in seen]
+    Args:
+        seen: the labels of train.
+    """
+    if split.is_labelled:
+        strange = {names for names in split.distinct_labels if not seen >= {*split_names(names)}}
+        counts = split.count_labels()
+        listed = [f"'{name}' ({format_rows(counts[name])})" for name in counts if name not in seen]
         details = f", namely {shorten(listed)}"
-        ledger.judge("unseen label", "on_unseen_label", part, unseen, details)
-    ledger.note("repeat", part, _repeats(part), "kept, so that scores stay comparable")
+        rows = split.rows_with_labels(strange)
+        log.apply_rule("unseen label", "on_unseen_label", split, rows, details)
+    log.note("repeat", split, _find_repeats(split), "kept, so that scores stay comparable")
 
 
-def counted(count: int) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{count:,} row{'s' * (count != 1)}"
+def _find_repeats(split: SplitRows) -> Ids:
+    """The rows that are in and repeat an earlier document with its labels."""
+    is_repeat = np.ones(len(split.keep), dtype=bool)
+    is_repeat[np.unique(split.labelled_document_ids(), return_index=True)[1]] = False
+    return split.keep[is_repeat]

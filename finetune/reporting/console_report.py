@@ -49,7 +49,7 @@ def print_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int
 
 
 def print_inspected(corpus: Corpus, found: Mapping[str, Any]) -> None:
-    """What can be said of data alone, as of `checks.as_json`."""
+    """What can be said of data alone, as of `checks.describe_corpus`."""
     rows = [("", "rows", "words: median", "p95", "longest", "characters: longest")]
     for name, split in found["splits"].items():
         words, characters = split["words"], split["characters"]

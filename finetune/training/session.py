@@ -108,7 +108,9 @@ class Session:
         )
         env.accelerator.project_configuration.logging_dir = str(self.folder / "trackers")
         env.on_main(
-            lambda: write_json(self.folder / "preflight.json", checks.as_json(self.data.corpus))
+            lambda: write_json(
+                self.folder / "preflight.json", checks.describe_corpus(self.data.corpus)
+            )
         )
 
     @property

@@ -115,7 +115,7 @@ def test_a_leak_says_how_many_have_another_label_there():
         split("test", ["one text", "two texts", "Three texts"], [1, 1, 0]),
         (),
     )
-    found = checks.examine(corpus, schema.Data(source="x")).findings
+    found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     assert [str(finding) for finding in found if finding.split == "test"] == [
         "test: 2 texts also stand in train (test: row 1, test: row 2): 1 with another label there; "
         "kept; the score counts them",
@@ -165,17 +165,17 @@ def test_what_is_found_in_every_row_is_no_string_for_each(here):
 
     train, others = split("train", np.arange(many)), split("test", np.arange(2))
     corpus = Corpus(("a", "b"), train, replace(others, name="validation"), others, ())
-    near_duplicates.near_duplicates(["what is made once"])
+    near_duplicates.find_near_duplicates(["what is made once"])
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    corpus = checks.examine(corpus, schema.Data(source="x"))
+    corpus = checks.check_corpus(corpus, schema.Data(source="x"))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     found = {f.kind: f for f in corpus.findings if f.split == "train"}
     assert found["control"].count == many
     assert found["near repeat"].count + found["near conflict"].count > 0.99 * many
     assert after - before < 60 * many  # a string alone takes as much
-    write_json(here / "found.json", checks.as_json(corpus))
+    write_json(here / "found.json", checks.describe_corpus(corpus))
     written = json.loads((here / "found.json").read_text())["findings"]
     places = {f["kind"]: f["places"] for f in written if f["split"] == "train"}
     assert places["control"] == [f"train: row {i + 1}" for i in range(many)]
@@ -189,14 +189,14 @@ def test_what_is_not_compared_is_said(monkeypatch):
     train = Split("train", texts, np.arange(30) % 2, places, "x")
     other = Split("test", ["an own one"], np.array([0]), places.take([0]), "x")
     corpus = Corpus(("a", "b"), train, replace(other, name="validation"), other, ())
-    found = checks.examine(corpus, schema.Data(source="x")).findings
+    found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     (said,) = (str(finding) for finding in found if finding.kind == "crowded")
     assert said == (
         "source: 30 documents share their rarest words with many others: each compared with 1 of "
         "likest size, so that some pairs are missed"
     )
     monkeypatch.setattr(checks, "MOST_CHARACTERS", 1000)
-    found = checks.examine(corpus, schema.Data(source="x")).findings
+    found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     (said,) = (str(finding) for finding in found if finding.split == "source")
     assert said == (
         "source: 32 documents: near-duplicates not sought: in more than 1,000 characters"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from finetune.data import near_duplicates as near_duplicates_module
 from finetune.data import text_store, word_triples
-from finetune.data.near_duplicates import ALIKE, near_duplicates
-from finetune.data.overlap import Alike
+from finetune.data.near_duplicates import THRESHOLD, find_near_duplicates
+from finetune.data.overlap import Overlap
 from finetune.data.text_store import Store
 
 # Words and characters that are words by themselves: Han, Kana, Thai with its tone mark.
@@ -49,17 +49,17 @@ def test_just_the_pairs_that_are_alike(texts, alike):
             as_twin = overlap == 1 and firsts[j] == i
             if as_twin or (alike <= overlap < 1 and firsts[i] == i and firsts[j] == j):
                 wanted[i, j] = overlap
-    assert pairs_of(near_duplicates(texts, alike)) == pytest.approx(wanted)
+    assert pairs_of(find_near_duplicates(texts, alike)) == pytest.approx(wanted)
 
 
 @settings(max_examples=100, deadline=None)
 @given(FEW, FEW, FEW)
 def test_the_likest_row_of_another_split_and_before(train, validation, test):
     splits = {"train": train, "validation": validation, "test": test}
-    alike = Alike(splits, Store(), seek=True)
+    finder = Overlap(splits, Store(), find_near=True)
     for of in splits:
         for within in splits:
-            found = alike.earlier(of) if of == within else alike.matches(of, within)
+            found = finder.find_earlier(of) if of == within else finder.find_matches(of, within)
             got = {
                 int(row): (int(other), pytest.approx(overlap), bool(same))
                 for row, other, overlap, same in zip(*found, strict=True)
@@ -75,7 +75,7 @@ def test_the_likest_row_of_another_split_and_before(train, validation, test):
                     ranked = [(False, *rest) for _, *rest in ranked]
                 same, overlap, i = max(ranked, default=(False, 0, 0))
                 repeats = of == within and ranked and others[-i] == text
-                if (same or overlap >= ALIKE) and not repeats:
+                if (same or overlap >= THRESHOLD) and not repeats:
                     wanted[row] = (-i, 1 if same else overlap, same)
             assert got == wanted, (of, within)
 
@@ -93,14 +93,14 @@ def test_without_spaces_between_words(text):
     middle = len(text) // 2
     near = text[:middle] + text[middle + 1 :]
     other = text[::-1]
-    found = near_duplicates([text, other, near, f"「{text}」!"])
+    found = find_near_duplicates([text, other, near, f"「{text}」!"])
     assert pairs_of(found).keys() == {(0, 2), (0, 3)}
     assert found.overlap[0] > 0.8
     assert found.overlap[1] == 1
 
 
 def test_case_white_space_and_punctuation_do_not_count():
-    found = near_duplicates(["The cat, it sat.", "the CAT it\n sat!", "!!!", "???", "a", "A."])
+    found = find_near_duplicates(["The cat, it sat.", "the CAT it\n sat!", "!!!", "???", "a", "A."])
     assert pairs_of(found) == {(0, 1): 1.0, (4, 5): 1.0}
 
 
@@ -116,7 +116,7 @@ def drawn(many):
 
 def test_blocks_and_disk_change_nothing(tmp_path, monkeypatch):
     texts = drawn(300)
-    wanted = near_duplicates(texts)
+    wanted = find_near_duplicates(texts)
     assert (wanted.overlap < 1).sum() > 20
     monkeypatch.setattr(word_triples, "CHARACTERS", 100)
     monkeypatch.setattr(near_duplicates_module, "AT_ONCE", 50)
@@ -124,7 +124,7 @@ def test_blocks_and_disk_change_nothing(tmp_path, monkeypatch):
         near_duplicates_module, "MOST_SLOTS", 16
     )  # so that many triples share a count
     monkeypatch.setattr(text_store, "IN_MEMORY", 2**10)
-    found = near_duplicates(iter(texts), store=Store(tmp_path))
+    found = find_near_duplicates(iter(texts), store=Store(tmp_path))
     assert pairs_of(found) == pairs_of(wanted)
 
 
@@ -132,10 +132,10 @@ def test_of_too_many_pairs_the_likest_in_size_are_compared(monkeypatch):
     random = np.random.default_rng(0)
     common = [f"c{i}" for i in range(30)]
     texts = [" ".join([*common, *(["y"] * int(random.integers(3))), f"e{i}"]) for i in range(60)]
-    whole = near_duplicates(texts)
+    whole = find_near_duplicates(texts)
     assert (len(whole.first), whole.crowd, whole.crowded) == (60 * 59 // 2, 100, 0)
     monkeypatch.setattr(near_duplicates_module, "MOST_PAIRS", 1000)
-    some = near_duplicates(texts)
+    some = find_near_duplicates(texts)
     assert 1 <= some.crowd < 59
     assert some.crowded == 60
     assert {*pairs_of(some)} < {*pairs_of(whole)}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no real data sets 
 
 def found_in(name):
     data = Data(source=str(FOLDER / name))
-    return checks.as_json(prepare_corpus(load_rows(data), data))["findings"]
+    return checks.describe_corpus(prepare_corpus(load_rows(data), data))["findings"]
 
 
 def rows_of(file):

@@ -1,0 +1,195 @@
+"""Roles → rows for those that the source lacks: cut from train, dealt in folds, limited by number.
+
+How rows are drawn, stratified by label, stands in `splitting.py`.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from finetune.config import schema
+from finetune.data import splitting
+from finetune.data.cells import format_rows
+from finetune.data.corpus import Finding
+from finetune.data.row_rules import FindingLog, Ids, SplitRows, split_names
+from finetune.data.splitting import STAYS, carve, draw
+from finetune.runtime.errors import InputError, shorten
+
+NONE = "none"  # so begins the origin of a validation split that is not there
+
+
+def carve_missing(
+    pool: SplitRows,
+    class_ids: Mapping[str, int],
+    missing: Sequence[str],
+    data: schema.Data,
+    folds: int | None,
+) -> dict[str, SplitRows]:
+    """Cut the missing roles from the pool, test first; the pool keeps the rest.
+
+    Args:
+        folds: where given, nothing is cut for test.
+
+    Raises:
+        InputError: where a cut would be empty.
+    """
+    if not missing:
+        return {}
+    side = _cut(pool, class_ids, missing, data, folds)
+    splits: dict[str, SplitRows] = {}
+    if folds is not None:
+        splits["test"] = replace(pool, role="test", origin=NONE, keep=pool.keep[:0])
+    if "validation" in missing and data.validation != "carve":
+        origin = _origin_without_validation(side, data, folds)
+        if origin is not None:
+            side[side == 1] = STAYS
+            splits["validation"] = replace(
+                pool, role="validation", origin=origin, keep=pool.keep[:0]
+            )
+    problems = []
+    for role in missing:
+        if role in splits:
+            continue
+        rows = pool.keep[side == ("test", "validation").index(role)]
+        share = data.test_fraction if role == "test" else data.validation_fraction
+        origin = f"carved from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
+        if role == "test" and data.fold is not None:
+            origin = f"part {data.fold} of {pool.origin}, stratified, seed {data.split_seed}"
+        splits[role] = replace(pool, role=role, origin=origin, keep=rows)
+        if not len(rows):
+            classes = len(pool.count_labels())
+            problems.append(
+                f"{role}: carving {100 * share:g} % (data.{role}_fraction) of "
+                f"{format_rows(len(side))} gives none; it takes at least "
+                f"{math.ceil(0.5 / share)} different texts, and one more than the {classes} "
+                "classes, each of which keeps one in train"
+            )
+    if problems:
+        raise InputError(problems)
+    pool.keep = pool.keep[side == STAYS]
+    return splits
+
+
+def _cut(
+    pool: SplitRows,
+    class_ids: Mapping[str, int],
+    missing: Sequence[str],
+    data: schema.Data,
+    folds: int | None,
+) -> Ids:
+    """0 of rows for test, 1 of rows for validation, STAYS of the others. (rows,)"""
+    fold = data.fold_of()
+    # Test is always the first cut and validation the second, so neither moves the other's stream.
+    fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
+    shares = [fractions[role] if role in missing else 0.0 for role in ("test", "validation")]
+    if folds is not None or fold is not None:
+        shares[0] = 0.0
+    labels = pool.class_ids(class_ids)
+    side: Ids = carve(pool.document_ids[pool.keep], labels, shares, data.split_seed)
+    if fold is not None:
+        part, count = fold
+        side[deal_folds(pool, class_ids, count, data) == part - 1] = 0
+    return side
+
+
+def _origin_without_validation(side: Ids, data: schema.Data, folds: int | None) -> str | None:
+    """Why no validation split is cut; None where one is."""
+    if data.validation == "none" or folds is not None or data.fold is not None:
+        return NONE
+    cut = int((side == 1).sum())
+    if cut >= schema.LEAST_VALIDATION:
+        return None
+    share = f"{100 * data.validation_fraction:g} %"
+    return f"{NONE}, as {share} of {format_rows(len(side))} would be {cut}"
+
+
+def deal_folds(pool: SplitRows, class_ids: Mapping[str, int], count: int, data: schema.Data) -> Ids:
+    """Which fold each row that is in belongs to. (rows,)
+
+    Raises:
+        InputError: where there are fewer different texts than folds.
+    """
+    documents = len(np.unique(pool.document_ids[pool.keep]))
+    if documents < count:
+        raise InputError(
+            f"run.folds: expected at least {count} different texts in train, found {documents}"
+        )
+    folds: Ids = splitting.assign_folds(
+        pool.document_ids[pool.keep], pool.class_ids(class_ids), count, data.split_seed
+    )
+    return folds
+
+
+def note_rare_classes(
+    splits: Mapping[str, SplitRows], given: Collection[str], log: FindingLog
+) -> None:
+    """Note the classes of train that a split cut from it does not have.
+
+    Args:
+        given: the roles that the source has.
+    """
+    train = splits["train"].count_labels()
+    for role, split in splits.items():
+        if role in given or split.origin.startswith(NONE):
+            continue
+        counts = split.count_labels()
+        rare = [
+            f"{name}: {format_rows(train[name])} in train" for name in train if name not in counts
+        ]
+        if rare:
+            rule = "too few rows to cut one off; the score there says nothing of them"
+            if role == "test" and split.origin.startswith("carved"):
+                rule += "; run.folds=5 would score every row"
+            log.findings.append(Finding("rare class", role, len(rare), tuple(rare), rule))
+
+
+def limit_rows(splits: Mapping[str, SplitRows], data: schema.Data, log: FindingLog) -> None:
+    """Draw as many rows of each split, and of each class of train, as the recipe allows."""
+    limits = {
+        "train": data.max_train_rows,
+        "validation": data.max_validation_rows,
+        "test": data.max_test_rows,
+    }
+    if data.rows_per_class is not None and "train" in splits:
+        _draw_per_class(splits["train"], data.rows_per_class, data.split_seed, log)
+    for stream, (role, most) in enumerate(limits.items()):
+        if role not in splits:
+            continue
+        split = splits[role]
+        before = split.keep
+        drawn = draw(len(before), most, data.split_seed, stream)
+        if len(drawn) == len(before):
+            continue
+        had = set(split.count_labels()) if split.is_labelled else set()
+        split.keep = before[drawn]
+        rule = f"{len(drawn):,} drawn by seed {data.split_seed} (data.max_{role}_rows: {most})"
+        lost = sorted(had - set(split.count_labels())) if had else []
+        if lost:
+            rule += f"; none is left of {shorten(lost)}"
+        log.findings.append(Finding("limited", role, len(before) - len(drawn), (), rule))
+
+
+def _draw_per_class(split: SplitRows, most: int, seed: int, log: FindingLog) -> None:
+    """Keep so many rows of each label, which makes a task of few rows out of a large one."""
+    codes = split.label_codes[split.keep]
+    names_of_code = [split_names(names) or ("",) for names in split.distinct_labels]
+    members: dict[str, Ids] = {}
+    for name in sorted({name for names in names_of_code for name in names}):
+        with_name = [code for code, names in enumerate(names_of_code) if name in names]
+        if len(rows := split.keep[np.isin(codes, with_name)]):
+            members[name] = rows
+    kept = [
+        rows[draw(len(rows), most, seed, 1000 + stream)]
+        for stream, (_, rows) in enumerate(sorted(members.items()))
+    ]
+    fewer = sorted(name for name, rows in members.items() if len(rows) < most)
+    drawn = np.unique(np.concatenate(kept))  # of several labels, a row may be drawn for each
+    rule = f"{len(drawn):,} drawn by seed {seed} (data.rows_per_class: {most})"
+    if fewer:
+        rule += f"; there are fewer of {shorten(fewer)}"
+    left_out = len(split.keep) - len(drawn)
+    split.keep = drawn
+    if left_out:
+        log.findings.append(Finding("limited", split.role, left_out, (), rule))
