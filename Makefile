@@ -1,16 +1,22 @@
 # `make quickstart`: install into .venv and train on real documents, offline.
 # `make test`: install and run the whole suite, a worker for each core.
+# `make test-fast`: the tests of single modules alone, without those that take long.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quickstart test lint docs install clean
+.PHONY: quickstart test test-fast lint docs install clean
 
 quickstart: install
 	$(BIN)/accelerate launch finetune/run.py recipes/bbc_news.yaml
 
-# One thread in each worker: several that compute at once wait for each other's threads.
+# Workers that have nothing left to do take tests of others.
+WORKERS := --numprocesses logical --maxprocesses 8 --dist worksteal
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest $(WORKERS)
+
+test-fast: install
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" tests/unit
 
 lint: install
 	$(BIN)/ruff check .

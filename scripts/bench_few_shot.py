@@ -131,7 +131,7 @@ def write_draw(known: argparse.Namespace, words: Sequence[str], draw: int, folde
 def in_a_process(side: str, known: argparse.Namespace, folder: Path) -> Numbers:
     """A side's accuracy on test and the seconds that training took."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment |= {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    environment.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     if side == "ours":
         run = folder / "run"
         command = [

@@ -1,22 +1,95 @@
-"""Documents and runs that several test files share."""
+"""Documents and runs that several test files share, and what each test finds as if it were first.
+
+Every worker computes with one thread: several that spin while they wait for each other take a
+hundred times as long on a busy machine.
+"""
 
 import json
+import os
+import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
 
 import pytest
 from hypothesis import settings
 
-from tests.support.processes import launch
+from tests.support import cost
 from tests.support.runs import RECIPE, finish
+from tests.support.shared import make_once, session_folder
 from tests.support.tiny import WORDS, tiny_encoder
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake of the code
 settings.load_profile("untimed")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--costliest", type=int, default=0, help="list so many tests by CPU seconds")
+
+
+def pytest_configure(config):
+    cost.install(config)
+
+
+# What trains a run, exports a graph or is told of a run's files: seconds of a core each.
+SLOW = {"documents", "exported", "run"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that `make test-fast` leaves out, by what they are given."""
+    for item in items:
+        if SLOW & set(item.fixturenames):
+            item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def process_state():
+    """Undo what a run leaves in its process: threads, accelerate's state, the console's."""
+    _reset_state()
+    yield
+    _reset_state()
+
+
+def _reset_state():
+    import torch
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    torch.set_num_threads(1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
+    GradientState._reset_state()
+    console = sys.modules.get("finetune.runtime.console")
+    if console is not None:
+        _CONSOLE.setdefault("at first", _private(console))
+        vars(console).update(_CONSOLE["at first"])
+
+
+def _private(module):
+    """What a module keeps in names of its own, but for its functions."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("_") and not name.startswith("__") and not callable(value)
+    }
+
+
+_CONSOLE = {}
+
+
 @pytest.fixture(scope="session")
-def documents(tmp_path_factory):
+def shared(tmp_path_factory):
+    """Makes what is made once in a session: `shared(name, make)`; see `tests.support.shared`."""
+    root = session_folder(tmp_path_factory.getbasetemp(), os.environ.get("PYTEST_XDIST_WORKER"))
+    return lambda name, make: make_once(root / name, make)
+
+
+@pytest.fixture(scope="session")
+def documents(shared):
     """A folder with documents of three labels, a tiny encoder and a recipe of 36 steps."""
-    folder = tmp_path_factory.mktemp("documents")
+    return shared("documents", _write_documents)
+
+
+def _write_documents(folder):
     tiny_encoder(folder / "encoder")
     (folder / "data").mkdir()
     for split, rows in {"train": 93, "validation": 13, "test": 17}.items():
@@ -26,7 +99,6 @@ def documents(tmp_path_factory):
                 line = {"text": " ".join([split, str(i), *words]), "label": "abc"[i % 3]}
                 out.write(json.dumps(line) + "\n")
     (folder / "tiny.yaml").write_text(RECIPE)
-    return folder
 
 
 @pytest.fixture
@@ -39,14 +111,14 @@ def here(documents, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def whole(documents):
+def whole(documents, shared):
     """The run that was never stopped, every checkpoint of it kept."""
-    finish(documents, "run.dir=whole", "checkpoint.keep=99")
-    return documents / "whole"
+    words = "run.dir=whole", "checkpoint.keep=99"
+    return shared("documents/whole", lambda folder: finish(folder.parent, *words))
 
 
 @pytest.fixture(scope="session")
-def whole_by_two(documents):
+def whole_by_two(documents, shared):
     """The same by two processes."""
-    finish(documents, "run.dir=by-two", "checkpoint.keep=99", launcher=launch(2))
-    return documents / "by-two"
+    words = "run.dir=by-two", "checkpoint.keep=99"
+    return shared("documents/by-two", lambda folder: finish(folder.parent, *words, processes=2))

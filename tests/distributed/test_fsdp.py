@@ -7,11 +7,14 @@ import subprocess
 import pytest
 from safetensors.torch import load_file
 
+from tests.support import forks
 from tests.support.processes import ENVIRONMENT, ROOT, RUN, launch
+from tests.support.runs import finish
 from tests.support.tiny import WORDS, tiny_encoder
 
 CONFIG = str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml")
-SHARDED = [*launch(), "--config_file", CONFIG, "--num_processes", "2", RUN]
+OPTIONS = "--config_file", CONFIG
+SHARDED = [*launch(), *OPTIONS, "--num_processes", "2", RUN]
 RECIPE = """
 data: {source: data, max_length: 32}
 model: {source: encoder}
@@ -37,13 +40,10 @@ def work(tmp_path_factory):
     return folder
 
 
-def run(work, command, *words):
-    done = subprocess.run(
-        [*command, "tiny.yaml", *words],
-        cwd=work, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+def run_sharded(work, *words):
+    done = forks.run_ranks(2, forks.TRAIN, "tiny.yaml", *words, cwd=work, options=OPTIONS)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert "2 processes, weights sharded" in done.stdout
 
 
 def files(folder):
@@ -54,9 +54,9 @@ def files(folder):
 def test_the_same_run_as_one_process(work, freeze):
     one, two = work / f"{freeze}-one", work / f"{freeze}-two"
     words = f"model.freeze={freeze}", "model.dropout=0"
-    run(work, [*launch(), RUN], *words, f"run.dir={one}")
-    output = run(work, SHARDED, *words, f"run.dir={two}")
-    assert "2 processes, weights sharded" in output
+    finish(work, *words, f"run.dir={one}")
+    run_sharded(work, *words, f"run.dir={two}")
+    assert json.loads((two / "results.json").read_text())["num_processes"] == 2
     assert files(one) == files(two)
     assert json.loads((two / "results.json").read_text())["sharded"]
     for file in sorted(files(one)):
@@ -76,11 +76,16 @@ def test_the_same_run_as_one_process(work, freeze):
 
 def test_resuming_gives_the_same_bits(work):
     whole, again = work / "whole", work / "again"
-    run(work, SHARDED, "model.dropout=0.1", f"run.dir={whole}")
+    words = "tiny.yaml", "model.dropout=0.1", f"run.dir={whole}"
+    done = subprocess.run(
+        [*SHARDED, *words], cwd=work, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 processes, weights sharded" in done.stdout
     shutil.copytree(whole, again)
     (again / "results.json").unlink()
     for step in (8, 12):
         shutil.rmtree(again / "checkpoints" / f"step-{step:08d}")
-    run(work, SHARDED, "model.dropout=0.1", f"run.resume={again}")
+    run_sharded(work, "model.dropout=0.1", f"run.resume={again}")
     for file in ("model/model.safetensors", "checkpoints/step-00000012/state.safetensors"):
         assert (whole / file).read_bytes() == (again / file).read_bytes()

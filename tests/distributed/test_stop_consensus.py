@@ -57,7 +57,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint(here, whole, capfd, monkeypatch
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_before_training(here, capfd, monkeypatch, name):
     with monkeypatch.context() as patch:
-        patch.setattr(build, "build", lambda *given, **named: send(name))
+        patch.setattr(build, "build_classifier", lambda *given, **named: send(name))
         run_here("run.dir=run", code=75)
     assert capfd.readouterr().err == (
         f"stopped by {name} before training; to go on, run the same with run.resume=auto\n"
@@ -67,7 +67,7 @@ def test_a_signal_before_training(here, capfd, monkeypatch, name):
 
 def test_a_signal_after_training(here, whole, capfd, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "bring_back_best", lambda self: send("SIGTERM"))
+        patch.setattr(Session, "restore_best", lambda self: send("SIGTERM"))
         run_here("run.dir=run", "checkpoint.keep=99", code=75)
     assert "stopped by SIGTERM after the last step; to go on, run" in capfd.readouterr().err
     run_here("run.resume=auto", "run.dir=run", "checkpoint.keep=99")
@@ -89,7 +89,7 @@ def test_ctrl_c_of_a_launched_process(here, whole):
     """The launcher ends at once, and its end is told by SIGTERM: that is no second signal."""
     _, said = end(
         here, "run.dir=run", "checkpoint.keep=99",
-        launcher=launch(), act=(9, 0, CTRL_C), start_new_session=True,
+        launcher=launch(), act=(9, 0, CTRL_C), new_session=True,
     )  # fmt: skip
     assert "stopped by SIGINT after step 9, with a checkpoint" in said
     assert checkpoints(here / "run")[-1] == "step-00000009"
@@ -111,23 +111,22 @@ def test_a_signal_where_nobody_reads(here):
 
 def test_two_processes_that_were_stopped(here, whole_by_two):
     """SIGTERM to the launcher, as a cluster sends it: both end after the same step."""
-    two = launch(2)
-    code, said = end(here, "run.dir=run", "checkpoint.keep=99", launcher=two, act=(9, 0, LAUNCHER))
+    words = "run.dir=run", "checkpoint.keep=99"
+    code, said = end(here, *words, launcher=launch(2), act=(9, 0, LAUNCHER))
     assert code != 0
     assert said.count("stopped by SIGTERM after step") == 1, said
     assert not (here / "run" / "results.json").exists()
     assert checkpoints(here / "run")[-1] in [f"step-000000{step:02d}" for step in (9, 10, 11)]
-    finish(here, "run.resume=run", "checkpoint.keep=99", launcher=two)
+    finish(here, "run.resume=run", "checkpoint.keep=99", processes=2)
     assert results(here / "run")["num_processes"] == 2
     assert_same(whole_by_two, here / "run")
 
 
 def test_a_signal_to_one_of_two_in_the_last_step(here):
-    code, said = end(
-        here, "run.dir=run", "train.epochs=1",
-        launcher=launch(2), act=(12, 1, ITSELF.format("SIGUSR1")),
-    )  # fmt: skip
+    act = (12, 1, ITSELF.format("SIGUSR1"))
+    code, said = end(here, "run.dir=run", "train.epochs=1", processes=2, act=act)
     assert code != 0
+    assert ", 2 processes" in said
     assert said.count("stopped by SIGUSR1 after step 12, with a checkpoint") == 1, said
     assert not (here / "run" / "results.json").exists()
     assert checkpoints(here / "run")[-1] == "step-00000012"

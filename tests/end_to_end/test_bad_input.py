@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel
 
 from finetune import run
 from finetune.data.formats.registry import SUFFIXES
+from tests.support import forks
 from tests.support.tiny import HIDDEN, LAYERS, POSITIONS, WORDS, tiny_encoder, tiny_tokenizer
 
 RUN = Path(run.__file__)
@@ -816,7 +817,7 @@ def test_a_loss_that_is_not_finite(
     assert not (here / "out" / "results.json").exists()
 
 
-# --- real processes -------------------------------------------------------------------------------
+# --- processes of their own -----------------------------------------------------------------------
 
 
 def process(*words: str, options: Sequence[str] = ()) -> tuple[int, str]:
@@ -860,5 +861,8 @@ def test_a_bad_recipe_is_told_without_torch(here: Path) -> None:
          [f"{NOT_FINITE}; no model had been saved by then (validation had not been scored)"]),
     ],
 )  # fmt: skip
-def test_a_real_process(here: Path, words: list[str], messages: list[str]) -> None:
-    assert process(*words) == (2, said(here, messages))
+def test_a_process_of_its_own(here: Path, words: list[str], messages: list[str]) -> None:
+    if words == ["model.freeze=3"]:  # one of them as a user starts it
+        assert process(*words) == (2, said(here, messages))
+    done = forks.run(forks.TRAIN, "recipe.yaml", *words, cwd=here)
+    assert (done.returncode, done.stderr) == (2, said(here, messages))

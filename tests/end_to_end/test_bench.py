@@ -1,7 +1,6 @@
 """scripts/bench.py on a tiny encoder: every side runs, on the same rows. No time is asserted."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from finetune.runtime import console
+from tests.support import forks
 from tests.support.processes import ENVIRONMENT, ROOT
 
 SCRIPTS = ROOT / "scripts"
@@ -30,24 +30,28 @@ def bench(here, monkeypatch, capsys):
         assert bench.alone(side, known, words) == 0
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
+    in_a_process = bench.in_a_process
+
+    def forked(side, folder):
+        """But for one, which a real process runs."""
+        if side == "ours":
+            for name, value in (ENVIRONMENT | {"PYTHONPATH": str(ROOT)}).items():
+                monkeypatch.setenv(name, value)
+            return in_a_process(side, folder)
+        words = [*sys.argv[1:], "--side", side, "--folder", folder]
+        done = forks.run("scripts.bench", *words, cwd=here)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
     def run(*words, processes=False):
         line = [
             *[str(SCRIPTS / "bench.py"), "tiny.yaml", "--rounds", "1", "--steps", str(STEPS)],
             *["--warmup", str(WARMUP), "--json", "found.json", "model.dropout=0.0", *words],
         ]
-        if processes:
-            done = subprocess.run(
-                [sys.executable, *line],
-                cwd=here, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
-                capture_output=True, text=True, timeout=600,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
-            printed = done.stdout
-        else:
-            monkeypatch.setattr(sys, "argv", line)
-            monkeypatch.setattr(bench, "in_a_process", at_once)
-            assert bench.main() == 0
-            printed = capsys.readouterr().out
+        monkeypatch.setattr(sys, "argv", line)
+        monkeypatch.setattr(bench, "in_a_process", forked if processes else at_once)
+        assert bench.main() == 0
+        printed = capsys.readouterr().out
         found = json.loads((here / "found.json").read_text())
         assert found.keys() == {"command", "settings", "machine", "versions", "medians", "runs"}
         assert found["settings"]["warmup"] == WARMUP

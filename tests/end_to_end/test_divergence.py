@@ -5,7 +5,6 @@ import shutil
 
 from finetune.training import divergence
 from finetune.training.train_log import DivergedError
-from tests.support.processes import launch
 from tests.support.runs import (
     assert_same,
     end,
@@ -65,7 +64,7 @@ def test_backing_off_by_two_processes(here):
     """Both return to the same checkpoint, with the same rate."""
     words = "run.dir=run", "train.on_divergence=back_off", "train.epochs=1"
     once = "if not os.environ.get('LOST'): os.environ['LOST'] = 'yes'; lose()"
-    code, said = end(here, *words, launcher=launch(2), act=(9, "all", once))
+    code, said = end(here, *words, processes=2, act=(9, "all", once))
     assert code == 0, said
     [back] = lines(here / "run", "back_off")
     assert (back["diverged_at"], back["rate_scale"]) == (9, 0.5)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import socket
 
@@ -23,11 +22,12 @@ from tests.support.runs import (
     stopped_at,
 )
 
-
-def small_files(size):
-    """No file may grow beyond `size` bytes: a disk that fills, for one process."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+# No file may grow beyond so many bytes: a disk that fills, for one process.
+SMALL_FILES = """
+import resource
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))
+"""
 
 
 def test_a_disk_that_fills_during_a_checkpoint(here, whole):
@@ -37,12 +37,9 @@ def test_a_disk_that_fills_during_a_checkpoint(here, whole):
     model = (whole / "model" / "model.safetensors").stat().st_size
     point = (whole / "checkpoints" / "step-00000008" / "state.safetensors").stat().st_size
     assert model < point
-    process = start(
-        here, "run.resume=run", "checkpoint.keep=99",
-        preexec_fn=lambda: small_files((model + point) // 2),
-    )  # fmt: skip
-    said = process.stdout.read()
-    assert process.wait() == 2, said
+    act = (9, 0, SMALL_FILES.format((model + point) // 2))
+    code, said = end(here, "run.resume=run", "checkpoint.keep=99", act=act)
+    assert code == 2, said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, said
     assert "step-00000010: cannot write: " in errors[0]
@@ -78,7 +75,7 @@ def test_a_signal_while_it_says_how_it_ended(here, monkeypatch, capsys):
         os.kill(os.getpid(), signal.SIGTERM)
         return end_as_ever(code, *lines)
 
-    monkeypatch.setattr(console, "end", end_late)
+    monkeypatch.setattr(console, "exit_with", end_late)
     run_here("data.source=none", code=2)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: data.source: ")
@@ -87,11 +84,12 @@ def test_a_signal_while_it_says_how_it_ended(here, monkeypatch, capsys):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_is_killed_ends_the_others(here, whole_by_two, rank):
     act = (9, rank, "os.kill(os.getpid(), signal.SIGKILL)")
-    code, said = end(here, "run.dir=run", "checkpoint.keep=99", launcher=launch(2), act=act)
+    by = {0: {"processes": 2}, 1: {"launcher": launch(2)}}[rank]  # one of them as a user does
+    code, said = end(here, "run.dir=run", "checkpoint.keep=99", act=act, **by)
     assert code != 0
     assert said.count("another process of this run ended without a word") == 1, said
     assert "[rank" not in said  # no process has a traceback
-    finish(here, "run.resume=run", "checkpoint.keep=99", launcher=launch(2))
+    finish(here, "run.resume=run", "checkpoint.keep=99", processes=2)
     assert_same(whole_by_two, here / "run")
 
 
@@ -99,9 +97,10 @@ def test_an_error_of_one_process_is_told_once(here):
     """One of two fails, as where a machine lacks a disk."""
     code, said = end(
         here, "run.dir=run",
-        launcher=launch(2), act=(2, 1, "raise RuntimeError('this machine lacks a disk')"),
+        processes=2, act=(2, 1, "raise RuntimeError('this machine lacks a disk')"),
     )  # fmt: skip
     assert code != 0
+    assert ", 2 processes" in said
     assert said.count("RuntimeError: this machine lacks a disk") == 1, said
     assert "ended without a word" not in said
 

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -21,7 +19,7 @@ from finetune.evaluation import thresholds
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
 from finetune.training import sampling, schedule
-from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support import forks
 from tests.support.runs import assert_same, in_step, lines, newest, results, run_here, stopped_at
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array)
@@ -331,18 +329,15 @@ def test_of_several_labels_without_validation(here):
 
 def test_the_bench(here, tmp_path):
     """Each side trains on the same drawn rows, and what stands in its file is not run again."""
-    command = [
-        *(sys.executable, ROOT / "scripts" / "bench_few_shot.py", "data", "--encoder", "encoder"),
+    words = [
+        *("data", "--encoder", "encoder"),
         *("--rows", "4", "--draws", "1", "--test-rows", "10", "--sides", "ours", "probe", "tfidf"),
         *("--json", tmp_path / "bench.json", "train.min_steps=3", "data.max_length=32"),
         "model.freeze=1",  # the tiny encoder has two layers
     ]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
 
     def bench():
-        return subprocess.run(
-            command, cwd=here, env=environment, capture_output=True, text=True, timeout=300
-        )
+        return forks.run("scripts.bench_few_shot", *words, cwd=here)
 
     done = bench()
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from finetune.config import schema
 from finetune.data.formats.source import DataSource
-from finetune.inference import batch_job, chunks, engines
+from finetune.inference import chunks, engines, shards
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
 from finetune.inference.records import RequestedColumns
@@ -30,12 +30,12 @@ from finetune.modeling import build, pretrained, saved_model
 from finetune.modeling import head as head_module
 from finetune.runtime.errors import InputError
 from scripts import predict as script
-from tests.support.processes import ENVIRONMENT, ROOT, launch
+from tests.support import forks
+from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import reset_accelerate
 from tests.support.tiny import WORDS, tiny_encoder
 
 LABELS = ["sports", "money", "tech"]
-SCRIPT = str(ROOT / "scripts" / "predict.py")
 ROWS = 300
 
 
@@ -61,8 +61,8 @@ def write_classifier(folder, head="linear", architecture="bert"):
 
 
 @pytest.fixture(scope="session")
-def classifier(tmp_path_factory):
-    return write_classifier(tmp_path_factory.mktemp("classifier"))
+def classifier(shared):
+    return shared("classifier", write_classifier) / "model"
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,6 @@ def here(classifier, tmp_path, monkeypatch):
 
 def run(*words, code=0):
     reset_accelerate()
-    torch.set_num_threads(1)
     assert script.main([*words, "--precision", "fp32", "--threads", "1"]) == code
 
 
@@ -359,7 +358,7 @@ def test_messages(here, capsys):
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from finetune import job, inputs, outputs, parts, predict, engines  # once, for all that follow
+from finetune.inference import batch_job, classifier, engines, inputs, outputs, shards  # once
 from scripts import predict as script
 
 draw, kills, folder = random.Random(int(sys.argv[1])), int(sys.argv[2]), Path(".out.csv.parts")
@@ -403,14 +402,14 @@ def stopped(here, many, *words):
     """A job that was killed after so many parts."""
     write(here / "a.jsonl")
     with pytest.MonkeyPatch.context() as patch:
-        whole = batch_job.Parts.write
+        whole = shards.ShardStore.write
 
         def write_some(self, index, *more):
             if index == many:
                 raise KeyboardInterrupt
             whole(self, index, *more)
 
-        patch.setattr(batch_job.Parts, "write", write_some)
+        patch.setattr(shards.ShardStore, "write", write_some)
         with pytest.raises(KeyboardInterrupt):
             run("model", "a.jsonl", "--output", "out.csv", "--window", "20", *words)
     assert len(list((here / ".out.csv.parts").glob("*.jsonl"))) == many
@@ -480,10 +479,7 @@ def test_what_stood_there_stays_until_the_new_is_whole(here):
 def test_two_processes_write_one_output(here, expected):
     write(here / "a.jsonl")
     words = ["model", "a.jsonl", "--output", "out.csv", "--precision", "fp32", "--window", "16"]
-    done = subprocess.run(
-        [*launch(2), SCRIPT, *words], cwd=here, env=ENVIRONMENT, capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
+    done = forks.run_ranks(2, "scripts.predict", *words, cwd=here)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ", 2 processes" in done.stdout
     assert done.stdout.count("300 rows in") == 1

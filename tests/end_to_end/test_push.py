@@ -1,4 +1,4 @@
-"""`finetune.publish` against a Hub on this machine that can fail in every way."""
+"""`finetune.hub.push` against a Hub on this machine that can fail in every way."""
 
 import json
 import os
@@ -857,11 +857,11 @@ def test_the_environment_is_honoured(hub: Hub, folder: Path, tmp_path: Path) -> 
     script = f"""
 import sys
 from pathlib import Path
-from finetune import publish
-from finetune.recipe import Publish
+from finetune.hub import push
+from finetune.config.schema import Publish
 choices = Publish(repo_id="lab/model", private=True)
-publish.check(choices)
-print(publish.push(Path({str(folder)!r}), choices).url)
+push.check_access(choices)
+print(push.push(Path({str(folder)!r}), choices).url)
 from huggingface_hub import snapshot_download
 snapshot_download("lab/model", local_dir={str(tmp_path / "down")!r})
 """

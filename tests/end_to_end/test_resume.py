@@ -14,8 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from finetune.runtime import folder_lock
 from finetune.training import checkpoint, run_folder, train_state
-from tests.support.forks import Forks
-from tests.support.processes import launch
 from tests.support.runs import (
     assert_same,
     checkpoints,
@@ -26,6 +24,7 @@ from tests.support.runs import (
     newest,
     results,
     run_here,
+    start,
     stopped_at,
 )
 
@@ -38,24 +37,23 @@ def test_killed_at_random_moments(documents):
     folder = documents / "killed"
     words = "run.dir=killed", "run.resume=auto", *longer
     killed, moments = 0, set()
-    with Forks(documents) as forks:
-        for i in range(20):
-            process = forks.start(*words)
-            early = i % 4 == 3  # while the model is built, and the folder put back
-            for line in process.stdout:
-                if line.startswith("On" if early else "Training"):
-                    break
-            # Steps are counted, not seconds, so that on no machine the run is over too soon.
-            wanted = newest_step(folder) + (0 if early else draw.randrange(4))
-            while newest_step(folder) < wanted and process.is_alive():
-                time.sleep(0.0002)
-            time.sleep(draw.random() * (0.3 if early else 0.006))
-            process.kill()
-            rest = process.stdout.read()
-            ended = process.wait()
-            assert ended in (0, -signal.SIGKILL), rest
-            killed += ended != 0
-            moments.add(newest_step(folder))
+    for i in range(20):
+        process = start(documents, *words)
+        early = i % 4 == 3  # while the model is built, and the folder put back
+        for line in process.stdout:
+            if line.startswith("On" if early else "Training"):
+                break
+        # Steps are counted, not seconds, so that on no machine the run is over too soon.
+        wanted = newest_step(folder) + (0 if early else draw.randrange(4))
+        while newest_step(folder) < wanted and process.poll() is None:
+            time.sleep(0.0002)
+        time.sleep(draw.random() * (0.3 if early else 0.006))
+        process.kill()
+        rest = process.stdout.read()
+        ended = process.wait()
+        assert ended in (0, -signal.SIGKILL), rest
+        killed += ended != 0
+        moments.add(newest_step(folder))
     assert killed >= 15
     assert len(moments) >= 5
     finish(documents, *words)
@@ -101,9 +99,9 @@ def test_other_optimizers_and_precisions(here, words):
 def test_three_processes(here):
     """Where three floats are added, their order counts: the first step must add as the others."""
     words = "train.epochs=1", "checkpoint.keep=99"
-    finish(here, "run.dir=whole", *words, launcher=launch(3))
+    finish(here, "run.dir=whole", *words, processes=3)
     stopped_at(here / "whole", here / "run", 4)
-    finish(here, "run.resume=run", *words, launcher=launch(3))
+    finish(here, "run.resume=run", *words, processes=3)
     assert results(here / "run")["num_processes"] == 3
     assert_same(here / "whole", here / "run")
 
@@ -359,7 +357,7 @@ def test_missing_weights_are_noticed(here, whole, monkeypatch):
         del tensors["model/classifier.bias"]
         return tensors, plain
 
-    monkeypatch.setattr(checkpoint, "read", without_one)
+    monkeypatch.setattr(checkpoint, "read_checkpoint", without_one)
     with pytest.raises(KeyError, match=r"model/classifier\.bias"):
         run_here("run.resume=run", "checkpoint.keep=99")
     linear, accelerator = torch.nn.Linear(2, 1), Accelerator(cpu=True)

@@ -1,8 +1,10 @@
-"""Whole runs, as a user starts them: real processes, a real tiny encoder, real files."""
+"""Whole runs as a user starts them, some forked: a real tiny encoder, real files."""
 
 import json
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,13 @@ from safetensors.torch import load_file
 
 from finetune.config import loader
 from finetune.reporting import results_model
+from tests.end_to_end.test_push import hub  # noqa: F401
+from tests.support import forks
 from tests.support.hub import Hub
 from tests.support.processes import ENVIRONMENT, ROOT, RUN, launch
+from tests.support.runs import finish, run_here, start
 from tests.support.tiny import WORDS, tiny_encoder
 
-LAUNCH, TWO = launch(), launch(2)
 FILES = {
     "recipe.yaml",
     "metrics.jsonl",
@@ -39,10 +43,13 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """A folder with documents of three labels, a tiny encoder and a recipe."""
-    folder = tmp_path_factory.mktemp("work")
+@pytest.fixture(scope="session")
+def work(shared):
+    """A folder with documents of three labels, a tiny encoder and a recipe, which none changes."""
+    return shared("work", write_work)
+
+
+def write_work(folder):
     tiny_encoder(folder / "encoder")
     data = folder / "data"
     data.mkdir()
@@ -60,26 +67,28 @@ def work(tmp_path_factory):
         "optim: {lr: 0.1}\n"
         "score: {metrics: [accuracy, f1_macro, log_loss, top_2_accuracy]}\n"
     )
-    return folder
 
 
-def run(work, command, *words, name):
-    """Run a command in the folder; return its output and its results."""
-    done = subprocess.run(
-        [*command, "tiny.yaml", f"run.dir={name}", *words],
-        cwd=work,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
+def run(work, *words, name, **more):
+    """A run in the folder, forked or by a launcher; its output and its results."""
+    output = finish(work, f"run.dir={name}", *words, **more)
+    return output, json.loads((work / name / "results.json").read_text())
+
+
+def refused(work, *words):
+    """What a forked run says, if it says so rightly."""
+    done = forks.run(forks.TRAIN, "tiny.yaml", *words, cwd=work)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="session")
+def one(work, shared):
+    output = work / "one.txt"
+    shared(
+        "work/one", lambda folder: output.write_text(run(work, name="one", launcher=launch())[0])
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads((work / name / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def one(work):
-    return run(work, [*LAUNCH, RUN], name="one")
+    return output.read_text(), json.loads((work / "one" / "results.json").read_text())
 
 
 def lines(file):
@@ -174,7 +183,8 @@ def test_many_processes_are_many_and_exact(work, one, processes):
     """41 rows in steps of 8, shared by 2 or 3, the last step of one row: the same but for the
     order in which floats are added."""
     name = f"by-{processes}"
-    _, results = run(work, [*launch(processes), RUN], name=name)
+    by = {2: {"launcher": launch(2), "processes": 2}, 3: {"processes": 3}}[processes]
+    _, results = run(work, name=name, **by)
     _, single = one
     assert results["num_processes"] == processes
     for key in ("steps", "rows", "tokens"):
@@ -210,9 +220,9 @@ def test_more_processes_than_rows_in_the_last_step(work):
         *("train.epochs=1", "train.class_weights={war: 3, sea: 0.5}", "train.sampling=balanced"),
         *("optim.momentum=0", "checkpoint.every=never"),
     )
-    _, results = run(work, [*TWO, RUN], *words, name="ragged")
+    _, results = run(work, *words, name="ragged", processes=2)
     assert (results["num_processes"], results["train"]["rows"]) == (2, 41)
-    _, single = run(work, [sys.executable, RUN], *words, name="ragged-alone")
+    _, single = run(work, *words, name="ragged-alone")
     assert results["hashes"]["recipe"] == single["hashes"]["recipe"] != ""
     assert distance(weights(work, "ragged"), weights(work, "ragged-alone")) < 1e-5
 
@@ -292,29 +302,24 @@ def test_a_first_try_with_a_few_documents(work):
     )
     words = "data.source=few", "data.labels=[no, yes]", "train.epochs=1"
     words = *words, "data.validation=carve"
-    _, results = run(work, [sys.executable, RUN], *words, name="few-run")
+    _, results = run(work, *words, name="few-run")
     assert results["data"]["labels"] == ["no", "yes"]
     assert (results["validation"]["rows"], results["test"]["rows"]) == (1, 1)
     assert results["test"]["loss_se"] is None
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "launcher"),
     [
-        (["data.text=body"], "no column 'body' (data.text)"),
-        (["run.dir=/proc/run"], "/proc/run: cannot write: "),
+        (["data.text=body"], "no column 'body' (data.text)", launch(2)),
+        (["run.dir=/proc/run"], "/proc/run: cannot write: ", None),
     ],
 )
-def test_what_one_process_refuses_all_refuse(work, words, message):
-    done = subprocess.run(
-        [*TWO, RUN, "tiny.yaml", "run.dir=bad", *words],
-        cwd=work,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode != 0
+def test_what_one_process_refuses_all_refuse(work, words, message, launcher):
+    words = "run.dir=bad", *words
+    process = start(work, *words, launcher=launcher, processes=2, stderr=subprocess.PIPE)
+    done = SimpleNamespace(stderr=process.communicate(timeout=300)[1])
+    assert process.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == len(set(errors))  # each problem once
     assert message in errors[0]
@@ -332,7 +337,6 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
     (other / "test.txt").write_text("the team won\nthe bank lost\n")
     output, results = run(
         work,
-        [sys.executable, RUN],
         "data.source=unlabelled",
         "run.trackers=[tensorboard]",
         "optim.name=adamw",
@@ -362,54 +366,41 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
 
 
 def test_a_run_publishes_its_model_folder(work):
-    with Hub() as hub:
+    with Hub() as remote:
         done = subprocess.run(
             [sys.executable, RUN, "tiny.yaml", "run.dir=out", "publish.repo_id=ann/tiny",
              "train.max_steps=2"],
             cwd=work,
             env=ENVIRONMENT | {
-                "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token,
+                "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": remote.url, "HF_TOKEN": remote.token,
                 "HF_HUB_DISABLE_XET": "1",
             },
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"Published: {hub.url}/ann/tiny/commit/" in done.stdout
-        sent = hub.files("ann/tiny")
+        assert f"Published: {remote.url}/ann/tiny/commit/" in done.stdout
+        sent = remote.files("ann/tiny")
     model = {file.name: file.read_bytes() for file in (work / "out" / "model").iterdir()}
     assert {name: sent[name] for name in model} == model
     assert set(sent) - set(model) <= {".gitattributes"}
     written = [file.read_bytes() for file in (work / "out").rglob("*") if file.is_file()]
-    assert not any(hub.token.encode() in content for content in written)
+    assert not any(remote.token.encode() in content for content in written)
 
 
-def test_publishing_is_refused_before_training(work):
-    with Hub() as hub:
-        done = subprocess.run(
-            [sys.executable, RUN, "tiny.yaml", "run.dir=refused", "publish.repo_id=bob/tiny"],
-            cwd=work,
-            env=ENVIRONMENT | {
-                "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token,
-                "HF_HUB_DISABLE_XET": "1",
-            },
-            capture_output=True, text=True,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: publish.repo_id: ")
+def test_publishing_is_refused_before_training(work, hub, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(work)
+    run_here("run.dir=refused", "publish.repo_id=bob/tiny", code=2)
+    assert capsys.readouterr().err.startswith("error: publish.repo_id: ")
     assert not (work / "refused").exists()
 
 
 def test_results_table(work, one):
     """The README's table comes from runs, whose documents must still be the same."""
     _, results = one
-    command = [sys.executable, str(ROOT / "scripts" / "results_table.py"), "one"]
     readme = work / "README.md"
     marks = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
     readme.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
-    settings = {"cwd": work, "env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)}}
-    done = subprocess.run(
-        [*command, "--readme", "README.md"], capture_output=True, text=True, **settings
-    )
+    done = forks.run("scripts.results_table", "one", "--readme", "README.md", cwd=work)
     assert done.returncode == 0, done.stderr
     text = readme.read_text()
     assert text.startswith(f"before\n{marks[0]}\n| recipe |")
@@ -418,26 +409,22 @@ def test_results_table(work, one):
         f"| [tiny](recipes/tiny.yaml) | 41 / 17 | 3 | {100 * results['test']['accuracy']:.1f} ("
         in text
     )
-    file = work / "data" / "test.jsonl"
-    whole = file.read_text()
-    file.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    done = subprocess.run(command, capture_output=True, text=True, **settings)
-    file.write_text(whole)
+    for name in ("data", "one"):
+        shutil.copytree(work / name, work / f"other-{name}")
+    recipe = work / "other-one" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(str(work / "data"), str(work / "other-data")))
+    file = work / "other-data" / "test.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    done = forks.run("scripts.results_table", "other-one", cwd=work)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: one: the documents of ")
+    assert done.stderr.startswith("error: other-one: the documents of ")
 
 
 def test_dry_run_writes_nothing_and_loads_no_weights(work):
-    file = work / "encoder" / "model.safetensors"
-    weights = file.read_bytes()
-    file.write_bytes(b"no weights")
-    try:
-        done = subprocess.run(
-            [sys.executable, RUN, "tiny.yaml", "run.dir=dry", "--dry-run"],
-            cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
-        )  # fmt: skip
-    finally:
-        file.write_bytes(weights)
+    shutil.copytree(work / "encoder", work / "no-weights")
+    (work / "no-weights" / "model.safetensors").write_bytes(b"no weights")
+    words = "model.source=no-weights", "run.dir=dry", "--dry-run"
+    done = forks.run(forks.TRAIN, "tiny.yaml", *words, cwd=work)
     assert done.returncode == 0, done.stderr
     assert not (work / "dry").exists()
     for part in ("41", "12 steps of 8 documents", "Learning rate", "max_length: 32", "A dry run"):
@@ -456,43 +443,23 @@ def test_help_explains_every_field():
 
 
 def test_a_run_folder_is_replaced_only_when_told(work, one):
-    done = subprocess.run(
-        [sys.executable, RUN, "tiny.yaml", "run.dir=one"],
-        cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: run.dir: one is not empty (checkpoints, metrics.jsonl")
-    (work / "one" / "notes.txt").write_text("mine")
-    run(work, [sys.executable, RUN], "run.overwrite=true", "train.epochs=1", name="one")
-    assert (work / "one" / "notes.txt").read_text() == "mine"
+    shutil.copytree(work / "one", work / "taken")
+    said = refused(work, "run.dir=taken")
+    assert said.startswith("error: run.dir: taken is not empty (checkpoints, metrics.jsonl")
+    (work / "taken" / "notes.txt").write_text("mine")
+    run(work, "run.overwrite=true", "train.epochs=1", name="taken")
+    assert (work / "taken" / "notes.txt").read_text() == "mine"
     steps = [
-        line["step"] for line in lines(work / "one" / "metrics.jsonl") if line["kind"] == "train"
+        line["step"] for line in lines(work / "taken" / "metrics.jsonl") if line["kind"] == "train"
     ]
     assert steps == [1, 2, 4, 6]
-
-
-def test_no_module_hides_another():
-    """`finetune/` comes first on the path of a script in it: its names must be its own."""
-    ours = {file.stem for file in (ROOT / "finetune").glob("*.py")} - {"__init__", "run"}
-    assert len(ours) > 20
-    code = (
-        "import importlib.util, sys; print([n for n in sys.argv[1:] if n in "
-        "sys.stdlib_module_names or importlib.util.find_spec(n)])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, *sorted(ours)], capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "[]"
 
 
 def test_quiet_and_json(work, one):
     """What a script reads: two lines, or the results and nothing else."""
     _, results = one
     for words in (["--quiet"], ["--json"]):
-        done = subprocess.run(
-            [sys.executable, RUN, "tiny.yaml", f"run.dir=told{words[0]}", *words],
-            cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
-        )  # fmt: skip
+        done = forks.run(forks.TRAIN, "tiny.yaml", f"run.dir=told{words[0]}", *words, cwd=work)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         folder = work / f"told{words[0]}"
@@ -503,10 +470,6 @@ def test_quiet_and_json(work, one):
         else:
             assert done.stdout == (folder / "results.json").read_text()
             assert json.loads(done.stdout)["hashes"]["weights"] == results["hashes"]["weights"]
-    done = subprocess.run(
-        [sys.executable, RUN, "tiny.yaml", "--json", "--dry-run"],
-        cwd=work, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (
-        2, "error: --json: a dry run has no results; leave one of the two out\n",
-    )  # fmt: skip
+    assert refused(work, "--json", "--dry-run") == (
+        "error: --json: a dry run has no results; leave one of the two out\n"
+    )

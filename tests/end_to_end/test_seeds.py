@@ -10,7 +10,6 @@ import pytest
 from finetune.config import loader
 from finetune.runtime.errors import InputError
 from finetune.tuning import seeds
-from tests.support.processes import launch
 from tests.support.runs import finish, in_step, results, run_here
 
 
@@ -55,9 +54,7 @@ def test_a_stop_says_how_all_of_them_go_on(here, capsys):
 
 
 def test_by_two_processes(here):
-    output = finish(
-        here, "run.dir=two", "run.seeds=[0, 1]", "train.max_steps=2", launcher=launch(2)
-    )
+    output = finish(here, "run.dir=two", "run.seeds=[0, 1]", "train.max_steps=2", processes=2)
     assert output.count("Report: ") == 3
     assert results(here / "two/seed-1")["num_processes"] == 2
 

@@ -18,8 +18,7 @@ from finetune.runtime.errors import InputError
 from finetune.training import lr_finder, sampling, stages
 from finetune.training.train_log import DivergedError
 from scripts import find_lr
-from tests.distributed.test_fsdp import SHARDED
-from tests.support.processes import launch
+from tests.distributed.test_fsdp import OPTIONS
 from tests.support.runs import (
     assert_same,
     checkpoints,
@@ -57,10 +56,10 @@ def assert_close(one, other):
         assert (others[name] - value).abs().max() <= 1e-5 * scale, name
 
 
-@pytest.fixture(scope="module")
-def probed(documents):
-    finish(documents, "run.dir=probed", PROBE, "checkpoint.keep=99")
-    return documents / "probed"
+@pytest.fixture(scope="session")
+def probed(documents, shared):
+    words = "run.dir=probed", PROBE, "checkpoint.keep=99"
+    return shared("documents/probed", lambda folder: finish(folder.parent, *words))
 
 
 def test_each_stage_trains_what_it_says(probed):
@@ -243,7 +242,7 @@ def test_each_stage_finds_its_rate(here, capsys):
         folder = stopped_at(here / "whole", here / f"run{step}", step)
         with pytest.MonkeyPatch.context() as patch:
             if step > 12:  # both are known
-                patch.setattr(lr_finder, "find", None)
+                patch.setattr(lr_finder, "run_range_test", None)
             run_here(f"run.resume=run{step}", *AUTO, "checkpoint.keep=99")
         assert_same(here / "whole", folder)
         assert results(folder)["train"]["lr_ranges"] == [one, two]
@@ -317,7 +316,9 @@ def test_a_rate_that_only_a_later_stage_finds(here):
 
     found, find = [], lr_finder.run_range_test
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lr_finder, "find", lambda *given: found.append(find(*given)) or found[-1])
+        patch.setattr(
+            lr_finder, "run_range_test", lambda *given: found.append(find(*given)) or found[-1]
+        )
         in_step(patch, 14, lose)
         run_here("run.dir=run", *words)
     assert len(found) == 1
@@ -352,22 +353,22 @@ def test_a_dry_run_does_not_know_rates_that_are_found(here, capsys):
 def test_two_processes(here):
     """The same as one; and killed in a stage's first step and taken up, the same to the bit."""
     words = *FOUR, *KEPT, "checkpoint.keep=99"
-    finish(here, "run.dir=two", *words, launcher=launch(2))
+    finish(here, "run.dir=two", *words, processes=2)
     run_here("run.dir=one", *words)
     assert results(here / "two")["num_processes"] == 2
     assert_close(here / "one", here / "two")
     kill = "os.kill(os.getpid(), signal.SIGKILL)"
-    code, said = end(here, "run.dir=run", *words, launcher=launch(2), act=(25, "all", kill))
+    code, said = end(here, "run.dir=run", *words, processes=2, act=(25, "all", kill))
     assert code != 0, said
     assert checkpoints(here / "run")[-1] == "step-00000024"
-    finish(here, "run.resume=run", *words, launcher=launch(2))
+    finish(here, "run.resume=run", *words, processes=2)
     assert_same(here / "two", here / "run")
 
 
 def test_weights_spread_over_two_processes(here):
     words = *FOUR, *KEPT, "cache.frozen_states=off"
     run_here("run.dir=one", *words)
-    finish(here, "run.dir=two", *words, launcher=SHARDED[:-1])
+    finish(here, "run.dir=two", *words, processes=2, options=OPTIONS)
     assert results(here / "two")["sharded"]
     assert_close(here / "one", here / "two")
 

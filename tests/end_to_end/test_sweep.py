@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
@@ -18,8 +16,8 @@ from finetune.tokenization import encoding, token_cache
 from finetune.training.train_log import TrainLog
 from finetune.tuning import search_space, sweep_report
 from scripts import sweep
+from tests.support import forks
 from tests.support.browser import Browser, chromium
-from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import contents, results, run_here
 
 SPACE = "optim.lr: {log: [0.01, 1]}\ntrain.batch_size: {choice: [8, 16]}\n"
@@ -147,7 +145,7 @@ def test_documents_are_prepared_once(here, monkeypatch):
         calls["encode"].append(reads.max_length)
         return encode(reads, *given)
 
-    monkeypatch.setattr(prepare_module, "prepare", counting_prepare)
+    monkeypatch.setattr(prepare_module, "prepare_corpus", counting_prepare)
     monkeypatch.setattr(token_cache, "encode", counting_encode)
     (here / "space.yaml").write_text(SPACE)
     start("tiny.yaml", "--space", "space.yaml", "--seeds", "0", *WORDS, "--trials", "4")
@@ -167,13 +165,8 @@ def test_documents_are_prepared_once(here, monkeypatch):
 
 
 def test_two_processes_on_one_study(here, asked):
-    command = [sys.executable, str(ROOT / "scripts" / "sweep.py"), *asked, "--trials", "4"]
-    both = [
-        subprocess.Popen(
-            [*command, "--seeds", "1"], cwd=here, text=True, stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
-        ) for _ in range(2)
-    ]  # fmt: skip
+    words = *asked, "--trials", "4", "--seeds", "1"
+    both = [forks.start("scripts.sweep", *words, cwd=here) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     trials = study(here / "runs/tiny/sweep")["trials"]

@@ -12,30 +12,38 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[2])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
 
-from finetune import run  # noqa: E402 # found by the line above
-from finetune.runtime import signals  # noqa: E402
-from finetune.training import train_log  # noqa: E402
-
-step, rank, code = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-end_step, listen = train_log.TrainLog.end_step, signals.SignalListener.__enter__
-listeners = []
+from finetune import run  # found by the line above
+from finetune.runtime import signals
+from finetune.training import train_log
 
 
-def listen_and_tell(self):
-    listeners.append(self)
-    return listen(self)
+def main():
+    """Patch this process, which does nothing after, and run."""
+    step, rank, code, *words = sys.argv[1:]
+    step = int(step)
+    end_step, listen = train_log.TrainLog.end_step, signals.SignalListener.__enter__
+    listeners = []
+
+    def listen_and_tell(self):
+        listeners.append(self)
+        return listen(self)
+
+    def act(self, norm, **counts):
+        lost = []
+        if self.steps + 1 == step and rank in ("all", os.environ.get("RANK", "0")):
+            names = {"os": os, "signal": signal, "time": time}
+            exec(
+                code, names | {"heard": lambda: listeners[0].heard, "lose": lambda: lost.append(1)}
+            )
+        end_step(self, norm * float("nan") if lost else norm, **counts)
+
+    signals.SignalListener.__enter__ = listen_and_tell
+    train_log.TrainLog.end_step = act
+    return run.main(words)
 
 
-def act(self, norm, **counts):
-    lost = []
-    if self.steps + 1 == step and rank in ("all", os.environ.get("RANK", "0")):
-        names = {"os": os, "signal": signal, "time": time}
-        exec(code, names | {"heard": lambda: listeners[0].heard, "lose": lambda: lost.append(1)})
-    end_step(self, norm * float("nan") if lost else norm, **counts)
-
-
-signals.SignalListener.__enter__ = listen_and_tell
-train_log.TrainLog.end_step = act
-sys.exit(run.main(sys.argv[4:]))
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """Runs of a tiny recipe: started as a user starts them, stopped, taken up again, and compared."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from finetune import run
 from finetune.training.train_log import TrainLog
+from tests.support import forks
 from tests.support.processes import AT_STEP, ENVIRONMENT, RUN
 
 # 12 steps an epoch, 36 in all.
@@ -24,22 +26,41 @@ checkpoint: {every: 2, keep: 2}
 """
 
 
+RUN_FOLDER = r"run\.(dir|resume)=(?!auto$)"
+
+
 def command(*words, launcher=(sys.executable,), act=()):
     """A run, or one in which `act`'s rank does something in a step: (step, rank, code)."""
     return [*launcher, *([AT_STEP, *map(str, act)] if act else [RUN]), "tiny.yaml", *words]
 
 
-def start(folder, *words, launcher=(sys.executable,), act=(), **more):
-    """A run as a process of its own, whose output can be read as it comes."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(
-        command(*words, launcher=launcher, act=act),
-        cwd=folder, env=ENVIRONMENT, text=True, **pipes | more,
-    )  # fmt: skip
+def start(
+    folder, *words, launcher=None, processes=1, options=(), act=(), stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT, new_session=False,
+):  # fmt: skip
+    """A run as a process of its own, or as several, whose output can be read as it comes.
+
+    Args:
+        launcher: what starts it as a user does, a real process; None: it is forked.
+        options: of `accelerate launch`, for forked processes.
+        act: as of `command`.
+    """
+    if launcher is not None:
+        return subprocess.Popen(
+            command(*words, launcher=launcher, act=act),
+            cwd=folder, env=ENVIRONMENT, text=True, stdout=stdout, stderr=stderr,
+            start_new_session=new_session,
+        )  # fmt: skip
+    module, given = (forks.AT_STEP, act) if act else (forks.TRAIN, ())
+    given = [*given, "tiny.yaml", *words]
+    streams = {"stdout": stdout, "stderr": stderr}
+    if processes > 1:
+        return forks.start_ranks(processes, module, *given, cwd=folder, options=options, **streams)
+    return forks.start(module, *given, cwd=folder, new_session=new_session, **streams)
 
 
 def end(folder, *words, **more):
-    """A run as a process of its own, awaited: its exit code and its output."""
+    """A run as `start` begins it, awaited: its exit code and its output."""
     process = start(folder, *words, **more)
     said = process.communicate(timeout=300)[0]
     return process.returncode, said
@@ -57,13 +78,15 @@ def in_step(patch, step, act):
     patch.setattr(TrainLog, "end_step", with_act)
 
 
-def finish(folder, *words, launcher=(sys.executable,)):
-    done = subprocess.run(
-        command(*words, launcher=launcher),
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def finish(folder, *words, processes=1, **more):
+    """A run as `start` begins it, awaited: it must go well, by so many processes."""
+    process = start(folder, *words, processes=processes, stderr=subprocess.PIPE, **more)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    [run_folder] = [word.partition("=")[2] for word in words if re.match(RUN_FOLDER, word)]
+    written = [*(folder / run_folder).rglob("results.json")]
+    assert {json.loads(file.read_text())["num_processes"] for file in written} == {processes}
+    return out
 
 
 def reset_accelerate():

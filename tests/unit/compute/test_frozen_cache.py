@@ -14,7 +14,6 @@ from finetune.compute import frozen_cache, frozen_prefix, hardware_plan
 from finetune.config import schema
 from finetune.modeling import build, freezing
 from finetune.tokenization import encoding
-from tests.support.processes import launch
 from tests.support.runs import assert_same, finish, lines, results, run_here, stopped_at
 from tests.support.tiny import ARCHITECTURES, WORDS, tiny_encoder
 
@@ -95,13 +94,11 @@ def test_where_there_is_nothing_to_keep(tmp_path, why):
     )
 
 
-@pytest.fixture(scope="module")
-def plain(documents):
+@pytest.fixture(scope="session")
+def plain(documents, shared):
     """The run without kept states."""
-    finish(
-        documents, "run.dir=plain", "model.dropout=0", "model.freeze=1", "cache.frozen_states=off"
-    )
-    return documents / "plain"
+    words = "run.dir=plain", "model.dropout=0", "model.freeze=1", "cache.frozen_states=off"
+    return shared("documents/plain", lambda folder: finish(folder.parent, *words))
 
 
 def words(folder="cache"):
@@ -150,10 +147,10 @@ def test_states_that_are_not_to_be_kept(here, plain):
 
 
 def test_two_processes(here, plain):
-    finish(here, *words("by-two"), "run.dir=run", launcher=launch(2))
+    finish(here, *words("by-two"), "run.dir=run", processes=2)
     assert len(kept(here, "by-two")) == 2
     assert_close(plain, here / "run")
-    finish(here, *words("encoder"), "run.dir=head", "model.freeze=encoder", launcher=launch(2))
+    finish(here, *words("encoder"), "run.dir=head", "model.freeze=encoder", processes=2)
     run_here("run.dir=one", "model.dropout=0", "model.freeze=encoder", "cache.frozen_states=off")
     assert_close(here / "one", here / "head")
 

@@ -1,7 +1,6 @@
 """Packed rows against padded ones: the same logits, the same gradients, whatever their lengths."""
 
 import dataclasses
-import subprocess
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ from finetune.config import schema
 from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import optimizer as optimizer_module
-from tests.support.processes import ENVIRONMENT
-from tests.support.runs import command
+from tests.support import forks
 from tests.support.tiny import HIDDEN, POSITIONS, tiny_encoder
 
 CPU = torch.device("cpu")
@@ -183,12 +181,10 @@ def test_hidden_size_of_the_states(bert):
 def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents):
     """`accelerate launch --dynamo_backend`, here with the backend that needs no compiler."""
     for name, backend in {"plain": "NO", "compiled": "EAGER"}.items():
-        env = ENVIRONMENT | {"ACCELERATE_DYNAMO_BACKEND": backend}
+        env = {"ACCELERATE_DYNAMO_BACKEND": backend}
         more = ["train.packing=off"] if name == "plain" else []
         words = f"run.dir={name}-model", "train.epochs=1", "model.dropout=0", *more
-        done = subprocess.run(
-            command(*words), cwd=documents, env=env, capture_output=True, text=True, timeout=300
-        )
+        done = forks.run(forks.TRAIN, "tiny.yaml", *words, cwd=documents, environment=env)
         assert done.returncode == 0, done.stdout + done.stderr
     plain, compiled = (
         load_file(documents / f"{name}-model/model/model.safetensors")

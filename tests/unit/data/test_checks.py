@@ -1,8 +1,6 @@
 """Leaks are told, dropped or refused; damaged texts are named."""
 
 import json
-import subprocess
-import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -15,7 +13,7 @@ from finetune.data.corpus import Corpus, Split
 from finetune.data.places import Places
 from finetune.data.text_store import Texts
 from finetune.runtime.atomic_files import write_json
-from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support import forks
 from tests.support.runs import results, run_here
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -44,10 +42,7 @@ def leaky(here):
 
 
 def inspect(folder, *words):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/inspect_data.py"), "tiny.yaml", *words],
-        cwd=folder, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
+    done = forks.run("scripts.inspect_data", "tiny.yaml", *words, cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
 

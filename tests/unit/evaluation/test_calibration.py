@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from finetune.config import schema
 from finetune.evaluation import calibration, probabilities
 from finetune.modeling import build, saved_model
-from finetune.training import checkpoint, finalize
+from finetune.runtime import atomic_files
+from finetune.training import finalize
 from tests.support.runs import results, run_here
 from tests.support.tiny import tiny_encoder
 
@@ -112,11 +114,11 @@ def test_folding_divides_the_logits_of_the_saved_model(tmp_path, head, architect
     source = tiny_encoder(tmp_path / "encoder", architecture)
     choices = schema.Model(source=str(source), head=head, head_init="normal", freeze="none")
     model = build.build_classifier(str(source), choices, ["a", "b", "c"], "eager", seed=0)
-    _, tokenizer = build.AutoModel, build.AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source)
     run = tmp_path / "run"
     run.mkdir()
     saved_model.replace_model_folder(model, tokenizer, run / "model", model.state_dict())
-    checkpoint._link(run / "model", run / "kept")
+    atomic_files.link_folder(run / "model", run / "kept")
     inputs = dict(tokenizer("the team won", return_tensors="pt"))
     with torch.no_grad():
         before = model(**inputs).logits
@@ -140,7 +142,7 @@ def test_a_class_that_does_more_with_its_head_is_left_as_it_was(tmp_path, monkey
     source = tiny_encoder(tmp_path / "encoder")
     choices = schema.Model(source=str(source), head_init="normal", freeze="none")
     model = build.build_classifier(str(source), choices, ["a", "b"], "eager", seed=0)
-    tokenizer = build.AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source)
     saved_model.replace_model_folder(model, tokenizer, tmp_path / "model", model.state_dict())
     forward = build.DocumentClassifier.forward
 
@@ -162,7 +164,7 @@ def test_a_class_that_does_more_with_its_head_is_left_as_it_was(tmp_path, monkey
 def test_a_run_folds_once_however_often_it_is_taken_up(here, monkeypatch, head):
     """Forced to a temperature of 2 and a third; answers stay, resuming finds the model unfolded."""
     chosen = calibration.Temperature(2.3333, "for the test")
-    monkeypatch.setattr(calibration, "choose", lambda *_: chosen)
+    monkeypatch.setattr(calibration, "fit_temperature", lambda *_: chosen)
     run_here("run.dir=plain", f"model.head={head}")
     found = results(here / "plain")
     assert found["calibration"]["temperature"] == 2.3333
@@ -179,7 +181,9 @@ def test_a_run_folds_once_however_often_it_is_taken_up(here, monkeypatch, head):
     assert results(here / "again")["hashes"] == found["hashes"]
     for key in ("validation", "test", "calibration", "mistakes"):
         assert results(here / "again")[key] == found[key]
-    monkeypatch.setattr(calibration, "choose", lambda *_: calibration.Temperature(1.0, "left"))
+    monkeypatch.setattr(
+        calibration, "fit_temperature", lambda *_: calibration.Temperature(1.0, "left")
+    )
     run_here("run.dir=left", f"model.head={head}")
     left = results(here / "left")
     for split in ("validation", "test"):

@@ -17,10 +17,10 @@ TEXTS = [" ".join(["one two three"] * n) for n in (3, 1, 7, 2, 5, 1)]
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory):
+@pytest.fixture
+def scored(tmp_path):
     """A classifier with a random head, prepared, and its token table."""
-    source = str(tiny_encoder(tmp_path_factory.mktemp("tiny")))
+    source = str(tiny_encoder(tmp_path))
     choices = schema.Model(freeze="embeddings", head_init="normal")
     table = encoding.encode(TEXTS, pretrained.load_tokenizer(source, choices), 64)
     classifier = build.build_classifier(source, choices, ["a", "b", "c"], "sdpa", seed=0)

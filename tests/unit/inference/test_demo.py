@@ -1,5 +1,6 @@
 """The page to try texts on: what it says, in a real browser, and that it asks nobody else."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -42,12 +43,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module")
-def run(documents):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(documents)
-        run_here("run.dir=shown", "train.epochs=1")
-    return documents / "shown"
+@pytest.fixture(scope="session")
+def run(documents, shared):
+    def train(folder):
+        with contextlib.chdir(documents):
+            run_here("run.dir=shown", "train.epochs=1")
+
+    return shared("documents/shown", train)
 
 
 @pytest.fixture(scope="module")

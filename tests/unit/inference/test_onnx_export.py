@@ -18,13 +18,15 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
 
-@pytest.fixture(scope="module")
-def exported(classifier, tmp_path_factory):  # noqa: F811
-    folder = tmp_path_factory.mktemp("exported")
-    write(folder / "a.jsonl")
-    words = [str(classifier), str(folder / "onnx"), "--data", str(folder / "a.jsonl")]
-    assert script.main([*words, "--threads", "1"]) == 0
-    return folder / "onnx"
+@pytest.fixture(scope="session")
+def exported(classifier, shared):  # noqa: F811
+    def export(folder):
+        folder.mkdir()
+        write(folder / "a.jsonl")
+        words = [str(classifier), str(folder / "onnx"), "--data", str(folder / "a.jsonl")]
+        assert script.main([*words, "--threads", "1"]) == 0
+
+    return shared("exported", export) / "onnx"
 
 
 def test_answers_are_torch_s(exported, here, expected):  # noqa: F811

@@ -57,10 +57,15 @@ each_head = pytest.mark.parametrize("head", HEADS)
 
 
 @pytest.fixture(scope="session")
-def encoders(tmp_path_factory):
+def encoders(shared):
     """architecture → the folder of a tiny encoder, which no test changes."""
-    root = tmp_path_factory.mktemp("encoders")
-    return {name: tiny_encoder(root / name, name) for name in ARCHITECTURES}
+
+    def write_all(root):
+        for name in ARCHITECTURES:
+            tiny_encoder(root / name, name)
+
+    root = shared("encoders", write_all)
+    return {name: root / name for name in ARCHITECTURES}
 
 
 @pytest.fixture

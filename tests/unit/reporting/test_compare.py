@@ -1,9 +1,8 @@
 """Runs compared row by row: numbers by hand, refusals, the script as it is called."""
 
+import contextlib
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,19 +11,24 @@ from scipy.stats import binomtest
 from finetune.evaluation import intervals
 from finetune.reporting import compare as compare_module
 from finetune.runtime.errors import InputError
-from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support import forks
 from tests.support.runs import run_here
 
 
-@pytest.fixture(scope="module")
-def runs(documents):
+@pytest.fixture(scope="session")
+def runs(documents, shared):
     """Two runs of two seeds, and one on fewer test rows."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(documents)
-        for seed in (0, 1):
-            run_here(f"run.dir=seed-{seed}", f"run.seed={seed}", "train.epochs=1")
-        run_here("run.dir=fewer", "data.max_test_rows=9", "train.epochs=1")
-    return documents
+
+    def train(folder):
+        folder.mkdir()
+        for name in ("encoder", "data", "tiny.yaml"):
+            (folder / name).symlink_to(documents / name)
+        with contextlib.chdir(folder):
+            for seed in (0, 1):
+                run_here(f"run.dir=seed-{seed}", f"run.seed={seed}", "train.epochs=1")
+            run_here("run.dir=fewer", "data.max_test_rows=9", "train.epochs=1")
+
+    return shared("compared", train)
 
 
 def made(name, guesses, labels):
@@ -66,10 +70,7 @@ def test_holm_corrects_for_many_pairs():
 
 
 def compare(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "compare.py"), *words],
-        cwd=folder, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
+    return forks.run("scripts.compare", *words, cwd=folder)
 
 
 def test_the_script(runs):

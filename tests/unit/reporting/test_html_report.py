@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+import shutil
 import tomllib
 from dataclasses import asdict
 from fnmatch import fnmatch
@@ -13,8 +12,9 @@ import pytest
 
 from finetune.reporting import charts, html_report
 from finetune.tokenization.document_format import DocumentFormat
+from tests.support import forks
 from tests.support.browser import Browser, chromium
-from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support.processes import ROOT
 from tests.support.runs import results, run_here
 from tests.support.tiny import WORDS, tiny_encoder
 
@@ -24,10 +24,13 @@ LABELS = (f"war{PLANTED}", 'art" onmouseover="window.planted = 2', "sea & <b>san
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@pytest.fixture(scope="session")
+def run(shared):
     """A run on documents with scripts in their texts and in their labels, some of them long."""
-    folder = tmp_path_factory.mktemp("hostile")
+    return shared("hostile", train_on_scripts) / "run"
+
+
+def train_on_scripts(folder):
     tiny_encoder(folder / "encoder")
     (folder / "data").mkdir()
     for split, rows in {"train": 60, "validation": 24, "test": 30}.items():
@@ -44,7 +47,6 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_here("run.dir=run")
-    return folder / "run"
 
 
 class Reader(HTMLParser):
@@ -95,17 +97,14 @@ def test_it_shows_the_numbers_of_the_results(run):
     assert html_report.render(found, [], "") != text  # a run that has no log still gives a page
 
 
-def test_it_is_drawn_anew_from_the_run_s_files(run):
+def test_it_is_drawn_anew_from_the_run_s_files(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
     whole = (run / "report.html").read_text(encoding="utf-8")
     (run / "report.html").unlink()
-    command = [sys.executable, str(ROOT / "scripts" / "report.py")]
-    settings = {
-        "capture_output": True, "text": True, "env": ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
-    }  # fmt: skip
-    done = subprocess.run([*command, str(run)], **settings)
+    done = forks.run("scripts.report", run, cwd=run)
     assert done.returncode == 0, done.stderr
     assert (run / "report.html").read_text(encoding="utf-8") == whole
-    done = subprocess.run([*command, str(run / "model")], **settings)
+    done = forks.run("scripts.report", run / "model", cwd=run)
     assert (done.returncode, done.stderr) == (
         2, f"error: {run / 'model'}: expected the folder of a finished run, found no results.json "
         "in it\n",

@@ -1,6 +1,8 @@
 """The model card: the Hub's metadata, what it says, and what it must not say."""
 
+import contextlib
 import re
+import shutil
 
 import pytest
 from huggingface_hub import ModelCard
@@ -11,15 +13,19 @@ from finetune.reporting import model_card
 from tests.support.runs import results, run_here
 
 
-@pytest.fixture(scope="module")
-def run(documents):
-    (documents / "encoder" / "README.md").write_text(
-        "---\nlicense: apache-2.0\nlanguage: en\ntags: [x]\n---\n# Some encoder\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(documents)
-        run_here("run.dir=carded", "train.epochs=1", "run.name=tiny <news>|x")
-    return documents / "carded"
+@pytest.fixture(scope="session")
+def run(documents, shared):
+    def train(folder):
+        shutil.copytree(documents / "encoder", folder / "encoder")
+        (folder / "encoder" / "README.md").write_text(
+            "---\nlicense: apache-2.0\nlanguage: en\ntags: [x]\n---\n# Some encoder\n"
+        )
+        for name in ("data", "tiny.yaml"):
+            (folder / name).symlink_to(documents / name)
+        with contextlib.chdir(folder):
+            run_here("run.dir=carded", "train.epochs=1", "run.name=tiny <news>|x")
+
+    return shared("carded", train) / "carded"
 
 
 def test_the_hub_s_metadata(run):

@@ -19,7 +19,6 @@ from finetune.runtime.errors import InputError
 from finetune.tokenization import encoding, token_cache
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.training import losses
-from tests.support.processes import launch
 from tests.support.runs import finish, results, run_here
 from tests.support.tiny import ARCHITECTURES, tiny_encoder, tiny_tokenizer
 
@@ -180,7 +179,7 @@ WINDOWS = "data.truncation=windows", "data.max_length=8", "data.stride=2"
 def test_a_run_in_windows_by_one_process_and_by_two(here):
     words = *WINDOWS, "model.dropout=0", "run.seed=3"
     run_here("run.dir=one", *words)
-    finish(here, "run.dir=two", *words, launcher=launch(2))
+    finish(here, "run.dir=two", *words, processes=2)
     run_here("run.dir=padded", *words, "train.packing=off", "train.micro_batch_tokens=40")
     one, two, padded = (results(here / name) for name in ("one", "two", "padded"))
     assert two["num_processes"] == 2

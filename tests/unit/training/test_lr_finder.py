@@ -12,7 +12,6 @@ from finetune.config import loader, schema
 from finetune.tokenization import encoding
 from finetune.training import lr_finder, sampling
 from scripts import find_lr
-from tests.support.processes import launch
 from tests.support.runs import assert_same, finish, in_step, results, run_here, stopped_at
 
 AUTO = "optim.lr=auto", "optim.warmup=0"
@@ -109,7 +108,7 @@ def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
     run_here("run.dir=whole", *AUTO, "checkpoint.keep=99")
     stopped = stopped_at(here / "whole", here / "run", 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lr_finder, "find", None)  # it is not made again
+        patch.setattr(lr_finder, "run_range_test", None)  # it is not made again
         run_here("run.resume=run", *AUTO, "checkpoint.keep=99")
     assert_same(here / "whole", stopped)
     # Also where it was stopped before its first checkpoint.
@@ -118,7 +117,7 @@ def test_taken_up_again_it_keeps_the_rate_that_it_found(here):
         with pytest.raises(DiedError):
             run_here("run.dir=early", *AUTO, "checkpoint.keep=99")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lr_finder, "find", None)
+        patch.setattr(lr_finder, "run_range_test", None)
         run_here("run.dir=early", "run.resume=auto", *AUTO, "checkpoint.keep=99")
     assert_same(here / "whole", here / "early")
 
@@ -140,7 +139,7 @@ def died_the_second_time():
 
 
 def test_two_processes_find_the_same(here):
-    finish(here, "run.dir=two", *AUTO, "model.dropout=0", launcher=launch(2))
+    finish(here, "run.dir=two", *AUTO, "model.dropout=0", processes=2)
     run_here("run.dir=one", *AUTO, "model.dropout=0")
     two, one = (results(here / name)["train"]["lr_ranges"][0] for name in ("two", "one"))
     assert two["rate"] == one["rate"]
