@@ -1,6 +1,6 @@
 """A model folder as somebody loads it who does not have this package: its labels and its logits.
 
-    python -P finetune/stranger.py MODEL ROWS.json OUT.json
+    python -P finetune/hub/isolated_load.py MODEL ROWS.json OUT.json
 
 A program of its own. It refuses to import the package, so that a linear head comes from the
 modelling file that travels with the weights; an architecture's own head needs no such file.

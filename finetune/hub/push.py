@@ -31,7 +31,7 @@ from finetune.runtime.errors import InputError, shorten
 
 CHECK_TRIES = 3  # somebody waits at the terminal
 PUSH_TRIES = 5
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "push_to_hub.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "push_to_hub.py"
 
 
 @dataclass(frozen=True)
