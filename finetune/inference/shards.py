@@ -87,7 +87,7 @@ class ShardStore:
 
     def let_go(self) -> None:
         """Others may take the folder up."""
-        self._hold.let_go()
+        self._hold.release()
 
     def replace(self) -> None:
         """Remove what an earlier job left.
@@ -98,7 +98,7 @@ class ShardStore:
         if self.folder.is_dir():
             self._take()
             self.drop()
-            self._hold.let_go()
+            self._hold.release()
 
     def drop(self) -> None:
         """Remove the parts."""

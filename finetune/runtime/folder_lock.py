@@ -1,8 +1,14 @@
-"""A folder is one process's at a time: a lock that the system takes away with the process."""
+"""One process at a time in a folder: a lock that the system takes away with the process.
+
+    with FolderLock().take(folder, wait=True):     # for a block
+        ...
+    lock = FolderLock().take(folder)               # until `lock.release()`, or as long as it lives
+"""
 
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 from finetune.runtime.errors import InputError, explain_write_errors
 
@@ -14,11 +20,11 @@ except ImportError:  # Windows
 
 
 class FolderLock:
-    """Keeps a run's folder from other processes, for as long as this lives.
+    """Keeps other processes out of a folder, or of what a file stands for.
 
-    It locks the folder itself, which nothing replaces, and writes nothing. The system takes the
-    lock away with the process, however it ends. File systems without locks, as some on networks,
-    keep nobody out.
+    It locks the path itself, which must not be replaced, and writes nothing. The system releases
+    the lock when the process ends, however it ends. File systems without locks, as some on
+    networks, keep nobody out.
     """
 
     def __init__(self) -> None:
@@ -27,43 +33,54 @@ class FolderLock:
 
     @property
     def taken(self) -> bool:
-        """Whether a folder is held, or this system holds none."""
+        """Whether this lock holds a folder, or the system has no locks."""
         return self._folder is not None or fcntl is None
 
-    def take(self, folder: Path) -> None:
-        """Hold a folder that is there.
+    def take(self, folder: Path, wait: bool = False) -> Self:
+        """Lock an existing folder; one that this lock holds already stays locked.
+
+        Args:
+            wait: until the process that holds it releases it.
 
         Raises:
-            InputError: where a living process holds it.
+            InputError: where a living process holds it, and `wait` is off.
         """
         if folder == self._folder or fcntl is None:
-            return
+            return self
+        self.release()
         with explain_write_errors(folder):
             handle = os.open(folder, os.O_RDONLY)
         self._folder, self._handle = folder, handle
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            self.let_go()
+            self.release()
             raise InputError(
                 f"run.dir: another process is at work in {folder}; wait for it, or choose another"
             ) from None
         except OSError:
             pass  # a file system without locks
+        return self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         if self._handle is not None:
             os.close(self._handle)
         self._folder = self._handle = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def __del__(self) -> None:
-        self.let_go()
+        self.release()
 
 
 def is_unlocked(folder: Path) -> bool:
     """Whether no living process holds the folder."""
     try:
-        FolderLock().take(folder)
+        with FolderLock().take(folder):
+            return True
     except InputError:
         return False
-    return True

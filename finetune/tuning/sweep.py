@@ -77,7 +77,7 @@ def run_sweep(sweep: Sweep, listener: SignalListener, run_trial: RunTrial) -> op
                 f"trial {trial.number} {said}; the same command goes on with the sweep"
             ) from None
         finally:
-            hold.let_go()
+            hold.release()
         print_line(_line(study.get_trials(deepcopy=False)[trial.number], sweep), even_if_quiet=True)
     return study
 

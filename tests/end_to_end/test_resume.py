@@ -467,7 +467,7 @@ def test_a_folder_that_another_process_holds_is_refused(here, whole, capsys, wor
         "error: run.dir: another process is at work in run; wait for it, or choose another\n"
     )
     assert contents(here / "run") == before
-    hold.let_go()
+    hold.release()
     run_here("run.resume=run", "checkpoint.keep=99")
     assert_same(whole, here / "run")
 
