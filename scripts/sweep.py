@@ -71,15 +71,15 @@ def sweep(known: argparse.Namespace, words: list[str], listener: SignalListener)
     wanted = known.trials or (None if known.minutes else 30)
     folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
     asked = Sweep(
-        known.recipe, tuple(words), base, dimensions, folder, known.storage, wanted,
-        known.minutes, known.pruner, known.seed,
+        search_space.BaseRecipe(known.recipe, tuple(words), base), dimensions, folder,
+        known.storage, wanted, known.minutes, known.pruner, known.seed,
     )  # fmt: skip
     console.print_line(sweep_report.describe_sweep(asked), even_if_quiet=True)
     console.set_quiet(True)
     study = sweep_module.run_sweep(asked, listener, pipeline.run_trial)
     best = sweep_module.write_best(study, asked)
     winner = None
-    others = sweep_module.under_way(study)
+    others = sweep_module.count_running(study)
     if others == 0 and known.seeds > 0:
         many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
         console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)

@@ -36,7 +36,30 @@ FIXED = {
         "it decides which rows trials are compared on",
     ),
 }
-MOST_COMBINED = 64  # choices of other keys that one value is tried with
+MAX_COMBINATIONS = 64  # of other keys' choices, with which one value is tried
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """The recipe that a sweep varies.
+
+    Attributes:
+        file: the YAML file.
+        overrides: `section.key=value` words, set on top of it.
+        recipe: the result.
+    """
+
+    file: Path
+    overrides: tuple[str, ...]
+    recipe: Recipe
+
+    def with_settings(self, settings: dict[str, Any]) -> Recipe:
+        """The recipe with some more keys set.
+
+        Raises:
+            InputError: where they do not go together.
+        """
+        return loader.load(self.file, self.overrides, settings, "the sweep")
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,7 @@ class Dimension:
         """Of a choice: how each is written, which is how studies store it."""
         return tuple(v if isinstance(v, str) else help.format_value(v) for v in self.values)
 
-    def said(self) -> str:
+    def describe(self) -> str:
         return f"{self.key} {self.kind} [{', '.join(self.names)}]"
 
 
@@ -81,52 +104,30 @@ def load_space(path: Path, base: Path, words: Sequence[str] = ()) -> tuple[Dimen
             f"{path}: expected keys of the recipe, each with its values, such as "
             f"'optim.lr: {{log: [1e-3, 0.3]}}', got {found}"
         )
-    found_dimensions = []
+    valid: list[Dimension] = []
     for key, given in tree.items():
         renamed = explain_rename(str(key))
         if renamed is not None:
             problems.append(f"{path}: {renamed}")
             continue
-        made = _dimension(key, given)
+        made = _parse_dimension(key, given)
         if isinstance(made, str):
             problems.append(f"{path}: {key}: {made}")
         else:
-            found_dimensions.append(made)
-    dimensions = tuple(found_dimensions)
-    problems += _untypical(dimensions, str(path), base, words)
+            valid.append(made)
+    dimensions = tuple(valid)
+    problems += _find_invalid_values(dimensions, str(path), base, words)
     if problems:
         raise InputError(problems)
     return dimensions
 
 
-def recipe_of(
-    base: Path, words: Sequence[str], settings: dict[str, Any], said: str = "the sweep"
-) -> Recipe:
-    """The recipe with some keys set.
-
-    Raises:
-        InputError: where they do not go together.
-    """
-    return loader.load(base, words, settings, said)
-
-
-def _dimension(key: Any, given: Any) -> Dimension | str:
+def _parse_dimension(key: Any, given: Any) -> Dimension | str:
     """The dimension, or what is wrong with it."""
     name = str(key)
-    section = name.split(".")[0]
-    if name.count(".") != 1 or section not in SECTIONS:
-        home = loader.closest_key(name)
-        guess = f"; did you mean {home}?" if home is not None else ""
-        if section not in SECTIONS and not guess:
-            guess = did_you_mean(section, list(SECTIONS), "the sections are")
-        if name in SECTIONS and isinstance(given, dict) and name not in FIXED:
-            inner = [key for key in given if key in SECTIONS[name].model_fields]
-            meant = [f"{name}.{key}: …" for key in inner if f"{name}.{key}" not in FIXED]
-            guess = f"; write {', '.join(meant)}" if meant else ""
-        return f"expected a key of the recipe such as optim.lr{guess}"
-    why = FIXED.get(name, FIXED.get(section))
-    if why is not None:
-        return f"a sweep cannot vary this, as {why}; set it in the recipe"
+    problem = _find_key_problem(name, given)
+    if problem is not None:
+        return problem
     if not isinstance(given, dict) or len(given) != 1 or next(iter(given)) not in KINDS:
         return f"expected {FORMS}, got {help.format_value(given)}"
     [(kind, values)] = given.items()
@@ -137,43 +138,62 @@ def _dimension(key: Any, given: Any) -> Dimension | str:
         if len(set(made.names)) < max(2, len(values)):
             return f"expected two choices or more, each once, got {help.format_value(values)}"
         return made
-    whole = kind.endswith("int")
-    numbers = (int,) if whole else (int, float)
+    integers = kind.endswith("int")
+    numbers = (int,) if integers else (int, float)
     right = len(values) == 2 and all(
         isinstance(value, numbers) and not isinstance(value, bool) for value in values
     )
     if not right or not values[0] < values[1] or (kind.startswith("log") and values[0] <= 0):
-        noun = "whole numbers" if whole else "numbers"
+        noun = "whole numbers" if integers else "numbers"
         above = " above 0" if kind.startswith("log") else ""
         return (
             f"expected two {noun}{above} after {kind}, the lower first, got "
             f"{help.format_value(values)}"
         )
-    return Dimension(name, kind, tuple(values if whole else map(float, values)))
+    return Dimension(name, kind, tuple(values if integers else map(float, values)))
 
 
-def _untypical(
+def _find_key_problem(name: str, given: Any) -> str | None:
+    """Why a sweep cannot vary this key; None where it can."""
+    section = name.split(".")[0]
+    if name.count(".") != 1 or section not in SECTIONS:
+        closest = loader.closest_key(name)
+        hint = f"; did you mean {closest}?" if closest is not None else ""
+        if section not in SECTIONS and not hint:
+            hint = did_you_mean(section, list(SECTIONS), "the sections are")
+        if name in SECTIONS and isinstance(given, dict) and name not in FIXED:
+            inner = [key for key in given if key in SECTIONS[name].model_fields]
+            meant = [f"{name}.{key}: …" for key in inner if f"{name}.{key}" not in FIXED]
+            hint = f"; write {', '.join(meant)}" if meant else ""
+        return f"expected a key of the recipe such as optim.lr{hint}"
+    why = FIXED.get(name, FIXED.get(section))
+    if why is not None:
+        return f"a sweep cannot vary this, as {why}; set it in the recipe"
+    return None
+
+
+def _find_invalid_values(
     dimensions: Sequence[Dimension], path: str, base: Path, words: Sequence[str]
 ) -> Iterator[str]:
-    """What the recipe's types say of each value, or of all its combinations with others' choices.
+    """The schema's problem with each value that is valid with none of the other keys' choices.
 
     Raises:
         InputError: for the recipe's own problems.
     """
     loader.load(base, words)
-    for one in dimensions:
+    for dimension in dimensions:
         others = [
             [(other.key, value) for value in other.values]
             for other in dimensions
-            if other.kind == "choice" and other is not one
+            if other.kind == "choice" and other is not dimension
         ]
-        for value in one.values:
-            problem = _problem({one.key: value}, path, base, words)
+        for value in dimension.values:
+            problem = _find_problem({dimension.key: value}, path, base, words)
             if problem is None:
                 continue
-            combined = itertools.islice(itertools.product(*others), MOST_COMBINED)
+            combined = itertools.islice(itertools.product(*others), MAX_COMBINATIONS)
             if others and any(
-                _problem({**dict(more), one.key: value}, path, base, words) is None
+                _find_problem({**dict(more), dimension.key: value}, path, base, words) is None
                 for more in combined
             ):
                 continue
@@ -181,9 +201,11 @@ def _untypical(
             break
 
 
-def _problem(settings: dict[str, Any], path: str, base: Path, words: Sequence[str]) -> str | None:
+def _find_problem(
+    settings: dict[str, Any], path: str, base: Path, words: Sequence[str]
+) -> str | None:
     try:
-        recipe_of(base, words, settings, path)
+        loader.load(base, words, settings, path)
     except InputError as error:
         return error.problems[0]
     return None

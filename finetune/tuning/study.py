@@ -5,10 +5,8 @@ What a trial tries is a pure function of the seed, its number and the trials tha
 """
 
 import json
-import os
 import platform
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +17,13 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
-from finetune.config.schema import Recipe
 from finetune.evaluation.metrics import LOWER_IS_BETTER
-from finetune.runtime import folder_lock
 from finetune.runtime.errors import InputError, explain_write_errors
-from finetune.tuning.search_space import Dimension
+from finetune.runtime.folder_lock import FolderLock
+from finetune.tuning.search_space import BaseRecipe, Dimension
 
 PRUNERS = ("median", "hyperband", "off")
-TO_LEARN_FROM = 5  # whole trials before the first is compared with them
+STARTUP_TRIALS = 5  # complete trials before the first is compared with them
 Values = dict[str, Any]
 
 
@@ -35,16 +32,13 @@ class Sweep:
     """What a sweep is asked to do.
 
     Attributes:
-        file, words: the recipe, and what is set beside it.
-        base: the same, read.
+        base: the recipe that its trials vary.
         storage: a database's URL; None: study.db in the folder.
         trials: how many there shall be in all.
         minutes: after which this process begins no more of them.
     """
 
-    file: Path
-    words: tuple[str, ...]
-    base: Recipe
+    base: BaseRecipe
     dimensions: tuple[Dimension, ...]
     folder: Path
     storage: str | None = None
@@ -55,7 +49,7 @@ class Sweep:
 
     @property
     def metric(self) -> str:
-        return self.base.score.monitor
+        return self.base.recipe.score.monitor
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
@@ -64,21 +58,21 @@ class Sweep:
     @property
     def name(self) -> str:
         """Of the study, in its database."""
-        return self.base.run.name or "recipe"
+        return self.base.recipe.run.name or "recipe"
 
     def identity(self) -> str:
-        """What must be the same for trials to belong to one study."""
-        choices = self.base.model_dump(mode="json", exclude={"run", "publish", "checkpoint"})
-        about = {
-            "recipe": choices | {"cache": None, "run": {"seed": self.base.run.seed}},
-            "space": [one.said() for one in self.dimensions],
+        """Equal where trials belong to one study, as JSON."""
+        recipe = self.base.recipe.model_dump(mode="json", exclude={"run", "publish", "checkpoint"})
+        decisive = {
+            "recipe": recipe | {"cache": None, "run": {"seed": self.base.recipe.run.seed}},
+            "space": [dimension.describe() for dimension in self.dimensions],
             "pruner": self.pruner,
             "seed": self.seed,
         }
-        return json.dumps(about)
+        return json.dumps(decisive)
 
 
-class ByNumber(optuna.samplers.BaseSampler):
+class NumberedSampler(optuna.samplers.BaseSampler):
     """TPE whose random numbers follow from a seed and the trial's number, in whatever process."""
 
     def __init__(self, seed: int) -> None:
@@ -118,24 +112,22 @@ def open_study(sweep: Sweep) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    url = sweep.storage
-    if url is None:
-        with explain_write_errors(sweep.folder):
-            sweep.folder.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{sweep.folder / 'study.db'}"
+    with explain_write_errors(sweep.folder):
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+    url = sweep.storage or f"sqlite:///{sweep.folder / 'study.db'}"
     try:
-        with StudyLock(sweep.folder):
+        with FolderLock().take(sweep.folder, wait=True):
             waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
             others = {*optuna.get_all_study_names(storage)} - {sweep.name}
             if sweep.storage is None and others:  # whose trials would be written over
                 raise InputError(
-                    f"{sweep.folder}: it holds a sweep of {', '.join(sorted(others))}; give "
-                    "another --dir"
+                    f"{sweep.folder}: the folder holds a sweep of {', '.join(sorted(others))}; "
+                    "give another --dir"
                 )
             study = _create(sweep, storage)
             known = study.user_attrs.get("identity")
-            if known not in (None, sweep.identity()) and not _is_begun(study, sweep):
+            if known not in (None, sweep.identity()) and not _has_started(study, sweep):
                 optuna.delete_study(study_name=sweep.name, storage=storage)
                 study, known = _create(sweep, storage), None
             if known is None:
@@ -145,8 +137,8 @@ def open_study(sweep: Sweep) -> optuna.Study:
         raise InputError(f"--storage: {url.split('@')[-1]}: no such database: {why}") from None
     if known not in (None, sweep.identity()):
         raise InputError(
-            f"{sweep.folder}: it holds a sweep of {sweep.name} with {_differing(known, sweep)}; "
-            "set it back, or give another --dir (and with --storage, another run.name)"
+            f"{sweep.folder}: the folder holds a sweep of {sweep.name} with "
+            f"{_describe_difference(known, sweep)}; set it back, or give another --dir (and with --storage, another run.name)"
         )
     return study
 
@@ -156,53 +148,53 @@ def _create(sweep: Sweep, storage: optuna.storages.BaseStorage) -> optuna.Study:
         storage=storage,
         study_name=sweep.name,
         direction=sweep.direction,
-        sampler=ByNumber(sweep.seed),
+        sampler=NumberedSampler(sweep.seed),
         pruner=_pruner(sweep),
         load_if_exists=True,
     )
 
 
-def _is_begun(study: optuna.Study, sweep: Sweep) -> bool:
-    """Whether a trial was scored, or a process is at one. Of a first trial that was refused, no.
+def _has_started(study: optuna.Study, sweep: Sweep) -> bool:
+    """Whether a trial was scored, or a process is working on one.
 
-    Then the study is of nothing yet, and the recipe may be mended.
+    Where the first trial was refused, neither: the recipe may still be corrected.
     """
     return any(
-        one.state.is_finished()
-        or one.intermediate_values
-        or not is_left(one, sweep, folder_lock.FolderLock())
-        for one in study.get_trials(deepcopy=False)
+        trial.state.is_finished()
+        or trial.intermediate_values
+        or not claim_orphan(trial, sweep, FolderLock())
+        for trial in study.get_trials(deepcopy=False)
     )
 
 
-def is_left(one: FrozenTrial, sweep: Sweep, hold: folder_lock.FolderLock) -> bool:
-    """Whether a trial under way belonged to this machine or its shared folder, and has no process.
+def claim_orphan(trial: FrozenTrial, sweep: Sweep, lock: FolderLock) -> bool:
+    """Lock a running trial whose process died; whether it did.
 
-    Then it is held from here on.
+    Only of this machine or its shared folder: of others nobody can know.
     """
-    mark = mark_of(sweep, one.number, create=False)
-    if not mark.exists():
+    file = lock_file(sweep, trial.number, create=False)
+    if not file.exists():
         # Asked for, and killed before it began; or of a machine with a folder of its own.
-        if one.user_attrs.get("at", platform.node()) != platform.node():
+        if trial.user_attrs.get("at", platform.node()) != platform.node():
             return False
-        mark = mark_of(sweep, one.number)
+        file = lock_file(sweep, trial.number)
     try:
-        hold.take(mark)
+        lock.take(file)
     except InputError:
         return False
     return True
 
 
-def mark_of(sweep: Sweep, number: int, create: bool = True) -> Path:
-    """What the process of a trial holds; beside its folder, which is the run's own to hold."""
-    mark = sweep.folder / "trials" / f".{number:04d}.lock"
+def lock_file(sweep: Sweep, number: int, create: bool = True) -> Path:
+    """What the process of a trial locks: beside its folder, which the run itself locks."""
+    file = sweep.folder / "trials" / f".{number:04d}.lock"
     if create:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    return mark
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return file
 
 
-def _differing(known: str, sweep: Sweep) -> str:
+def _describe_difference(known: str, sweep: Sweep) -> str:
     then, now = json.loads(known), json.loads(sweep.identity())
     if then["recipe"] != now["recipe"]:
         keys = [
@@ -216,31 +208,13 @@ def _differing(known: str, sweep: Sweep) -> str:
 
 
 def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
-    """Scorings are counted, not steps: batch sizes differ, and so do the steps of an epoch."""
+    """Compares by the number of validations, not steps: batch sizes differ between trials."""
     if sweep.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=TO_LEARN_FROM)
+        return optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
     if sweep.pruner == "hyperband":
-        # Where scorings are counted in steps, the first whole trial says how many there are.
-        epochs = [stage.train.epochs for stage in sweep.base.by_stage()]
-        known = sweep.base.score.every == "epoch" and "auto" not in epochs
+        # Where validation is scored by steps, the first complete trial says how often.
+        epochs = [stage.train.epochs for stage in sweep.base.recipe.by_stage()]
+        known = sweep.base.recipe.score.every == "epoch" and "auto" not in epochs
         most = sum(map(int, epochs)) if known else "auto"
         return optuna.pruners.HyperbandPruner(1, most, reduction_factor=2)
     return optuna.pruners.NopPruner()
-
-
-class StudyLock:  # used as `with alone(folder):`
-    """One process at a time, of those that share the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / ".lock"
-        self._handle = -1
-
-    def __enter__(self) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(self._file, os.O_RDWR | os.O_CREAT)
-        if folder_lock.fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                folder_lock.fcntl.flock(self._handle, folder_lock.fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._handle)

@@ -25,7 +25,7 @@ from finetune.runtime import atomic_files
 from finetune.runtime.console import format_table
 from finetune.tuning.search_space import Dimension
 from finetune.tuning.study import Sweep
-from finetune.tuning.sweep import short
+from finetune.tuning.sweep import format_setting
 
 ENOUGH = 4  # complete trials from which importance says something
 TOP = 5  # trials that parallel coordinates draw in the main colour
@@ -89,7 +89,7 @@ def format_sweep(found: Results) -> str:
     keys = list(found["space"])
     rows = [("trial", found["metric"], "time", *keys)]
     for one in best:
-        settings = [short(one["settings"][key]) for key in keys]
+        settings = [format_setting(one["settings"][key]) for key in keys]
         rows.append(
             (
                 f"{one['number']}",
@@ -155,7 +155,7 @@ def render_sweep_report(found: Results) -> str:
             parallel=parallel(found, whole) if len(whole) > 1 else None,
             cost=cost(found),
             keys=list(found["space"]),
-            short=short,
+            short=format_setting,
         )
     )
 

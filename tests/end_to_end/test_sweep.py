@@ -92,7 +92,7 @@ def test_killed_and_taken_up_again_it_gives_the_same_study(here, asked, pruner, 
         start(*more, "--dir", "parts", code=75)
     gc.collect()
     out, said = capsys.readouterr()
-    assert re.search(r"Going on: of the trials, \d stand here already", out)
+    assert re.search(r"Resuming: \d trials? already finished", out)
     assert "stopped by SIGTERM after step" in said
     assert "the same command goes on with the sweep" in said
     start(*more, "--dir", "parts")
@@ -185,7 +185,7 @@ def test_what_diverges_or_does_not_go_together_is_left_off(here, asked, capsys):
     found = study(here / "sw")
     ends = {one["why"].split(":")[0] for one in found["trials"] if one["why"]}
     assert ends == {"diverged", "the sweep"}
-    assert "left off" in capsys.readouterr().out
+    assert "pruned: diverged" in capsys.readouterr().out
 
 
 def test_problems_are_told_at_once(here, capsys):
