@@ -1,8 +1,8 @@
 """One process at a time in a folder: a lock that the system takes away with the process.
 
-    with FolderLock().take(folder, wait=True):     # for a block
-        ...
-    lock = FolderLock().take(folder)               # until `lock.release()`, or as long as it lives
+with FolderLock().take(folder, wait=True):     # for a block
+    ...
+lock = FolderLock().take(folder)               # until `lock.release()`, or as long as it lives
 """
 
 import os

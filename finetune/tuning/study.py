@@ -138,7 +138,8 @@ def open_study(sweep: Sweep) -> optuna.Study:
     if known not in (None, sweep.identity()):
         raise InputError(
             f"{sweep.folder}: the folder holds a sweep of {sweep.name} with "
-            f"{_describe_difference(known, sweep)}; set it back, or give another --dir (and with --storage, another run.name)"
+            f"{_describe_difference(known, sweep)}; set it back, or give another --dir (and with "
+            "--storage, another run.name)"
         )
     return study
 

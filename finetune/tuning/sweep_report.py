@@ -36,7 +36,7 @@ def describe_sweep(sweep: Sweep) -> str:
     """What a sweep is about to do."""
     many = "as many trials as there is time for" if sweep.trials is None else f"{sweep.trials}"
     lines = [f"Sweep  {sweep.folder}", f"  by {sweep.metric} on validation; trials: {many}"]
-    lines += [f"  {one.said()}" for one in sweep.dimensions]
+    lines += [f"  {one.describe()}" for one in sweep.dimensions]
     return "\n".join([*lines, ""])
 
 

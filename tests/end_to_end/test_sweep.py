@@ -228,8 +228,8 @@ def test_another_space_is_not_mixed_in(here, asked, capsys):
     (here / "space.yaml").write_text("optim.lr: {log: [0.01, 2]}\n")
     start(*asked, "--trials", "2", "--dir", "sw", code=2)
     assert capsys.readouterr().err == (
-        "error: sw: it holds a sweep of tiny with another space; set it back, or give another "
-        "--dir (and with --storage, another run.name)\n"
+        "error: sw: the folder holds a sweep of tiny with another space; set it back, or give "
+        "another --dir (and with --storage, another run.name)\n"
     )
     start(*asked, "optim.momentum=0.5", "--trials", "2", "--dir", "sw", code=2)
     assert "another recipe (optim.momentum)" in capsys.readouterr().err
@@ -254,7 +254,9 @@ def test_a_recipe_whose_first_trial_was_refused_may_be_mended(here, asked, capsy
     start(*few, "data.validation=none", code=2)
     assert "with another recipe (data.validation)" in capsys.readouterr().err
     start(*few, "run.name=other", code=2)
-    assert capsys.readouterr().err == ("error: sw: it holds a sweep of tiny; give another --dir\n")
+    assert capsys.readouterr().err == (
+        "error: sw: the folder holds a sweep of tiny; give another --dir\n"
+    )
     assert contents(here / "sw" / "trials") == before
 
 

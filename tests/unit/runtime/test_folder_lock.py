@@ -25,9 +25,13 @@ def test_a_held_folder_is_refused_until_it_is_released(tmp_path):
 
 
 def test_a_block_releases_it_after_an_error_too(tmp_path):
-    with pytest.raises(ZeroDivisionError), FolderLock().take(tmp_path):
-        assert not is_unlocked(tmp_path)
-        _ = 1 / 0
+    def fail():
+        with FolderLock().take(tmp_path):
+            assert not is_unlocked(tmp_path)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert is_unlocked(tmp_path)
 
 
