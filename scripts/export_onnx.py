@@ -83,7 +83,7 @@ def export(known: argparse.Namespace) -> None:
     if not rows:
         raise InputError(f"{known.data}: no row that can be read")
     truth = None
-    if known.label and classifier.rules.several:
+    if known.label and classifier.rules.multi_label:
         raise InputError(f"--label: {source} gives a document several labels; leave it out")
     if known.label:
         index = {label: i for i, label in enumerate(classifier.labels)}
@@ -98,12 +98,12 @@ def export(known: argparse.Namespace) -> None:
     checks = onnx_export.export_onnx(
         classifier, source, known.out, rows, truth, known.int8, known.threads
     )
-    table = [("", "torch's labels", "logits off by", "accuracy", "rows/s", "MB")]
+    table = [("", "same labels", "max logit difference", "accuracy", "rows/s", "MB")]
     table += [
         (
             check.name,
-            f"{100 * check.same:.2f} %",
-            f"{check.apart:.1e}",
+            f"{100 * check.agreement:.2f} %",
+            f"{check.max_difference:.1e}",
             "" if check.accuracy is None else f"{100 * check.accuracy:.2f} %",
             f"{check.rows_per_second:,.0f}",
             f"{check.megabytes:,.0f}",

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
+from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console, errors
 from finetune.runtime.errors import InputError, StoppedError
 
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "it begins with {, else a document a line")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
-    add("--engine", choices=("torch", "onnx"), help="default: onnx where MODEL was exported to it")
+    add("--engine", choices=tuple(ENGINES), help="default: onnx where MODEL was exported to it")
     add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="of torch")
     add("--threads", type=_number, help="of a CPU, for each process; default: all cores, shared")
     add("--tokens", type=_number, help="computed at once, which bounds memory")
@@ -85,52 +86,49 @@ def _run(known: argparse.Namespace) -> int:
     # Heavy imports wait until the command line is known to be right.
     from finetune.inference import batch_job
     from finetune.inference.inputs import InputSpec
+    from finetune.inference.job_options import ColumnOptions, JobOptions, OutputOptions
 
-    choices = batch_job.JobOptions(
-        model=known.model,
-        where=InputSpec(known.input, known.split, known.config, known.format, known.txt),
-        out=known.output,
-        errors=known.errors,
-        text=tuple(known.text),
-        id=known.id,
-        keep=tuple(known.keep),
-        probabilities=known.probabilities,
-        resume=known.resume,
-        overwrite=known.overwrite,
+    options = JobOptions(
+        model=ModelSource(known.model, known.revision, known.trust_remote_code),
+        input=InputSpec(known.input, known.split, known.config, known.format, known.txt),
+        output=OutputOptions(
+            file=known.output,
+            errors=known.errors,
+            probabilities=known.probabilities,
+            resume=known.resume,
+            overwrite=known.overwrite,
+            chunk_rows=known.window,
+        ),
+        columns=ColumnOptions(tuple(known.text), known.id, tuple(known.keep)),
         engine=known.engine,
-        precision=known.precision,
-        threads=known.threads,
-        tokens=known.tokens,
-        window=known.window,
-        revision=known.revision,
-        trust_remote_code=known.trust_remote_code,
+        compute=EngineOptions(known.precision, known.threads, known.tokens),
     )
-    found = batch_job.run_job(choices)
-    if found is None:
+    summary = batch_job.run_job(options)
+    if summary is None:
         console.print_line(
-            f"{known.output} is there already, and no unfinished job of it: left as it is, "
-            "whatever model and input it is of; --overwrite answers anew",
+            f"{known.output} is complete: nothing to resume, whatever its model and input were; "
+            "--overwrite starts again",
             even_if_quiet=True,
         )
         return 0
     if not console.speaks():
         return 0
     if known.json:
-        print(json.dumps(asdict(found), ensure_ascii=False))
+        print(json.dumps(asdict(summary), ensure_ascii=False))
         return 0
-    rate = found.computed / found.seconds
-    done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"
-    if found.computed < found.rows:
-        done += f" ({found.rows - found.computed:,} stood there already)"
+    rate = summary.computed / summary.seconds
+    done = f"{summary.rows:,} rows in {summary.seconds:.0f} s, {rate:,.0f} rows/s"
+    if summary.computed < summary.rows:
+        done += f" ({summary.rows - summary.computed:,} by earlier runs)"
     console.print_line(f"\n{done}", even_if_quiet=True)
-    for label, many in found.counts.items():
+    for label, many in summary.counts.items():
         console.print_line(f"  {many:>11,}  {label}")
-    for many, what in ((found.abstained, "without a label"), (found.errors, "could not be read")):
+    for many, what in ((summary.abstained, "without a label"), (summary.errors, "invalid rows")):
         if many:
             console.print_line(f"  {many:>11,}  {what}", even_if_quiet=True)
     console.print_line(f"Written to {known.output}", even_if_quiet=True)
-    if found.errors and known.errors:
-        console.print_line(f"Rows that could not be read: {known.errors}", even_if_quiet=True)
+    if summary.errors and known.errors:
+        console.print_line(f"Invalid rows: {known.errors}", even_if_quiet=True)
     return 0
 
 

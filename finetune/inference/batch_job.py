@@ -1,80 +1,59 @@
-"""A model and millions of documents → a file of answers: streamed, resumable, by many processes.
+"""A model and millions of documents → a file of predictions: streamed, resumable, by any number of
+processes.
 
-    run(Choices(model="runs/…", where=Where("news/*.jsonl"), out=Path("answers.parquet")))
+    run_job(JobOptions(ModelSource("runs/…"), InputSpec("news/*.jsonl"), OutputOptions(file)))
 
-The rows are read in windows, each of which is tokenized while the one before is computed. A window
-is sorted by length inside, answered, and written as a part (`shards.py`). Of several processes each
-takes every n-th window. At the end the main process puts all parts, in order, into one file. Memory
-holds three windows, whatever the input's size.
+The rows are read in chunks, each of which is tokenized while the one before is computed. A chunk is
+sorted by length inside, classified, and written as a shard (`shards.py`). Of several processes each
+takes every n-th chunk. At the end the main process merges all shards, in order, into one file.
+Memory holds three chunks, whatever the input's size.
 """
 
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from finetune.compute import launch_checks
 from finetune.data.formats.source import DataSource
-from finetune.inference import inputs, outputs
-from finetune.inference.chunks import WINDOW, Chunk, Pace, read_ahead, read_chunks
+from finetune.inference import inputs
+from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier, find_model
-from finetune.inference.inputs import InputSpec
-from finetune.inference.outputs import Columns
+from finetune.inference.job_options import JobOptions, OutputOptions, check_output_file
+from finetune.inference.job_output import JobOutput
 from finetune.inference.records import RequestedColumns
-from finetune.inference.shards import Footer, ShardStore
+from finetune.inference.shards import ShardStore
 from finetune.runtime import console
 from finetune.runtime.distributed import run_on_main, run_on_main_first
 from finetune.runtime.errors import Collected, InputError
+from finetune.runtime.wording import count_of
 from finetune.tokenization.token_table import TokenTable
 
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What a person asks for; `scripts/predict.py --help` says what each means."""
-
-    model: str
-    where: InputSpec
-    out: Path
-    errors: Path | None = None
-    text: tuple[str, ...] = ()
-    id: str | None = None
-    keep: tuple[str, ...] = ()  # COLUMN or NAME=COLUMN
-    probabilities: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    engine: str | None = None
-    precision: str = "auto"
-    threads: int | None = None
-    tokens: int | None = None
-    window: int = WINDOW
-    revision: str | None = None
-    trust_remote_code: bool = False
+MAX_LABELS = 8  # that are printed
 
 
 @dataclass(frozen=True)
 class JobSummary:
-    """How a job ended: rows in all, those that were not right, those without a label, by label."""
+    """How a job ended: rows in all, invalid ones, those without a label, rows by label."""
 
     rows: int
     errors: int
     abstained: int
     counts: dict[str, int]
     seconds: float
-    computed: int  # rows that this run answered itself, the others stood there already
+    computed: int  # rows that this run classified itself; the others an earlier run
 
 
-def run_job(choices: JobOptions) -> JobSummary | None:
-    """Everything that a job asks for; None where the output stands there whole already.
+def run_job(options: JobOptions) -> JobSummary | None:
+    """Run a batch job; None where `resume` finds its output complete already.
 
     Raises:
-        InputError: for what the user can mend, before anything is computed where that can be known.
+        InputError: for what the user can correct, before anything is computed where that can be
+            known.
     """
     console.quiet_libraries()
     accelerator = Accelerator(
@@ -83,261 +62,169 @@ def run_job(choices: JobOptions) -> JobSummary | None:
     )
     launch_checks.check_processes_joined(accelerator)
     console.speak_only_if(accelerator.is_main_process)
-    asked, names = _columns(choices)
+    items = _find_items(options, accelerator)
+    store = ShardStore(options.output.file)
+    if _is_complete(options.output, store):
+        return None
+    classifier = run_on_main_first(accelerator, lambda: _load(options, accelerator))
+    columns = options.columns.request(classifier, items)
     problems = Collected()
-    for file in (choices.out, choices.errors):
+    with problems.within():
+        options.columns.check(classifier)
+    with problems.within():
+        run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
+    problems.tell()
+    _print_start(options, items, classifier, accelerator.num_processes)
+    output = JobOutput(options.output, options.columns.names, classifier.rules)
+    identity = {
+        "model": classifier.identity,
+        "columns": [*columns.texts, *columns.beside],
+        "names": list(output.names),
+        "probabilities": options.output.probabilities,
+        "window": options.output.chunk_rows,
+    }
+    if options.output.overwrite and not options.output.resume:
+        run_on_main(accelerator, store.replace)
+    try:
+        resumed = run_on_main(accelerator, lambda: store.begin(identity, options.output.resume))
+        job = BatchJob(items, columns, output, classifier, store, accelerator, resumed)
+        return job.execute()
+    finally:
+        if accelerator.is_main_process:
+            store.drop_if_empty()  # after a refusal: there is nothing to resume
+            store.release()
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """A job whose options are known to be right.
+
+    Attributes:
+        resumed: whether `store` may hold shards of an earlier run.
+    """
+
+    items: Sequence[DataSource]
+    columns: RequestedColumns
+    output: JobOutput
+    classifier: Classifier
+    store: ShardStore
+    accelerator: Accelerator
+    resumed: bool
+
+    def execute(self) -> JobSummary:
+        """Classify this process's chunks; then the main process writes the output."""
+        throughput, computed, count = Throughput(), 0, 0
+        for chunk, table in read_ahead(self._tokenize()):
+            count = chunk.index + 1
+            if table is not None:
+                predictions = self.classifier.predict(
+                    chunk.rows, table, self.output.options.probabilities
+                )
+                self.store.write(chunk.index, *self.output.make_shard(chunk, predictions))
+                computed += len(chunk.rows)
+                throughput.show(chunk)
+            elif self._is_mine(chunk):
+                throughput.skip(chunk)
+        rows = torch.tensor([computed], device=self.accelerator.device)
+        computed = int(self.accelerator.reduce(rows).item())  # all shards are written from here on
+        footers = run_on_main(self.accelerator, lambda: self.output.merge_shards(self.store, count))
+        counts = sum((Counter(dict(footer.counts)) for footer in footers), Counter())
+        return JobSummary(
+            rows=sum(footer.rows for footer in footers),
+            errors=sum(footer.errors for footer in footers),
+            abstained=sum(footer.abstained for footer in footers),
+            counts={label: counts[label] for label in self.classifier.labels},
+            seconds=time.perf_counter() - throughput.began,
+            computed=computed,
+        )
+
+    def _is_mine(self, chunk: Chunk) -> bool:
+        rank: int = self.accelerator.process_index
+        return chunk.index % int(self.accelerator.num_processes) == rank
+
+    def _tokenize(self) -> Iterator[tuple[Chunk, TokenTable | None]]:
+        """Each chunk, with its tokens where it is this process's and not done."""
+        for chunk in read_chunks(self.items, self.columns, self.output.options.chunk_rows):
+            table = None
+            if self._is_mine(chunk):
+                done = self.store.footer(chunk.index) if self.resumed else None
+                if done is None:
+                    table = self.classifier.encode(chunk.rows)
+                elif done.input != chunk.input:
+                    raise InputError(
+                        f"--resume: the input has changed: rows {chunk.first:,} to "
+                        f"{chunk.last:,} differ from those already classified; start again with "
+                        "--overwrite"
+                    )
+            yield chunk, table
+
+
+def _find_items(options: JobOptions, accelerator: Accelerator) -> list[DataSource]:
+    """The inputs.
+
+    Raises:
+        InputError: with all that can be known to be wrong before the model is loaded.
+    """
+    problems = Collected()
+    for file in (options.output.file, options.output.errors):
         with problems.within():
-            _check_file(file)
-    if choices.where.source == "-" and accelerator.num_processes > 1:
+            check_output_file(file)
+    if options.input.source == "-" and accelerator.num_processes > 1:
         problems.append(
             f"-: {accelerator.num_processes} processes cannot share standard input; write it to a "
             "file first"
         )
     with problems.within():
-        find_model(choices.model)
+        find_model(options.model.name)
     items: list[DataSource] = []
     with problems.within():
-        items = run_on_main_first(accelerator, lambda: inputs.find_inputs(choices.where))
-    problems += _overwritten(choices, items)
+        items = run_on_main_first(accelerator, lambda: inputs.find_inputs(options.input))
+    problems += options.output.find_lost_files(items)
     problems.tell()
-    if choices.out.exists() and not choices.overwrite:
-        parts = ShardStore(choices.out)
-        if not choices.resume:
-            raise InputError(
-                f"{choices.out}: is there already; choose another name, or --overwrite it"
-            )
-        if not parts.folder.exists():
-            return None
-    classifier = run_on_main_first(accelerator, lambda: _classifier(choices, accelerator))
-    asked = replace(asked, spec=classifier.reading.wanted())
-    if not choices.text:
-        asked = replace(asked, texts=classifier.columns, option="the model's")
-    if asked.id is None and all(item.kind == "document" for item in items):
-        asked = replace(asked, id="file")
-    with problems.within():
-        _check_names(names, classifier, choices)
-    with problems.within():
-        run_on_main(accelerator, lambda: inputs.check_inputs(items, asked))
-    problems.tell()
-    _say_start(choices, items, classifier, accelerator)
-    parts = ShardStore(choices.out)
-    job = {
-        "model": classifier.identity,
-        "columns": [*asked.texts, *asked.beside],
-        "names": list(names),
-        "probabilities": choices.probabilities,
-        "window": choices.window,
-    }
-    if choices.overwrite and not choices.resume:
-        run_on_main(accelerator, parts.replace)
-    try:
-        standing = run_on_main(accelerator, lambda: parts.begin(job, choices.resume))
-        return _compute(choices, items, asked, names, classifier, parts, accelerator, standing)
-    finally:
-        if accelerator.is_main_process:
-            parts.drop_if_empty()  # after a refusal: nothing is worth going on with
-            parts.let_go()
+    return items
 
 
-def _compute(
-    choices: JobOptions,
-    items: Sequence[DataSource],
-    asked: RequestedColumns,
-    names: Sequence[str],
-    classifier: Classifier,
-    parts: ShardStore,
-    accelerator: Accelerator,
-    standing: bool,
-) -> JobSummary:
-    me, processes = accelerator.process_index, accelerator.num_processes
-    pace, computed, many = Pace(), 0, 0
+def _is_complete(output: OutputOptions, store: ShardStore) -> bool:
+    """Whether `resume` has nothing to do.
 
-    def prepared() -> Iterator[tuple[Chunk, TokenTable | None]]:
-        """Each window with its tokens, where it is this process's and not done."""
-        for window in read_chunks(items, asked, choices.window):
-            table = None
-            if window.index % processes == me:
-                done = parts.footer(window.index) if standing else None
-                if done is None:
-                    table = classifier.encode(window.rows)
-                elif done.input != window.input:
-                    raise InputError(
-                        f"--resume: the input is not what it was: rows {window.first:,} to "
-                        f"{window.last:,} differ from those that were answered; start anew with "
-                        "--overwrite"
-                    )
-            yield window, table
-
-    for window, table in read_ahead(prepared()):
-        many = window.index + 1
-        if table is not None:
-            lines, footer = answered(window, table, names, classifier, choices)
-            parts.write(window.index, lines, footer)
-            computed += len(window.rows)
-            pace.show(window)
-        elif window.index % processes == me:
-            pace.skip(window)
-    counted = torch.tensor([computed], device=accelerator.device)
-    computed = int(accelerator.reduce(counted).item())  # all parts stand from here on
-    found = run_on_main(accelerator, lambda: _join(choices, names, classifier, parts, many))
-    seconds = time.perf_counter() - pace.began
-    counts = sum((Counter(dict(footer.counts)) for footer in found), Counter())
-    return JobSummary(
-        rows=sum(footer.rows for footer in found),
-        errors=sum(footer.errors for footer in found),
-        abstained=sum(footer.abstained for footer in found),
-        counts={label: counts[label] for label in classifier.labels},
-        seconds=seconds,
-        computed=computed,
-    )
-
-
-def answered(
-    window: Chunk,
-    table: TokenTable,
-    names: Sequence[str],
-    classifier: Classifier,
-    choices: JobOptions,
-) -> tuple[list[str], dict[str, Any]]:
-    """A window's rows of output as lines of JSON, and what its part says of them."""
-    lines, counts, errors, abstained = [], Counter[str](), 0, 0
-    kinds: dict[str, set[str]] = {name: set() for name in names}
-    answers = classifier.answers(window.rows, table, choices.probabilities)
-    for number, (row, answer) in enumerate(zip(window.rows, answers, strict=True), window.first):
-        beside = row.beside if len(row.beside) == len(names) else (number, *row.beside)
-        for name, value in zip(names, beside, strict=True):
-            if (kind := outputs.kind_of(value)) is not None:
-                kinds[name].add(kind)
-        if "error" in answer:
-            errors += 1
-        elif classifier.rules.several:
-            counts.update(answer["labels"])
-            abstained += not answer["labels"]
-        elif answer["label"] is None:
-            abstained += 1
-        else:
-            counts[answer["label"]] += 1
-        line = dict(zip(names, beside, strict=True)) | answer
-        lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
-    return lines, {
-        "errors": errors,
-        "abstained": abstained,
-        "input": window.input,
-        "counts": dict(counts),
-        "kinds": {name: sorted(found) for name, found in kinds.items()},
-    }
-
-
-def _join(
-    choices: JobOptions, names: Sequence[str], classifier: Classifier, parts: ShardStore, many: int
-) -> list[Footer]:
-    """Put the parts into the output, and remove them."""
-    footers = [parts.read(index)[1] for index in range(many)]
-    answer = ("labels", "scores") if classifier.rules.several else ("label", "score")
-    kinds = {name: frozenset[str]().union(*(f.kinds[name] for f in footers)) for name in names}
-    kinds |= {"score": frozenset({"float"}), "labels": frozenset({"texts"})}
-    kinds |= {"scores": frozenset({"floats"})}
-    columns = [*names, *answer]
-    if choices.probabilities:
-        of_labels = [f"probabilities.{label}" for label in classifier.labels]
-        columns += of_labels
-        kinds |= dict.fromkeys(of_labels, frozenset({"float"}))
-
-    def rows(wanted: Callable[[bytes, dict[str, Any]], bool]) -> Iterator[dict[str, Any]]:
-        for line in parts.lines(many):
-            row = json.loads(line)
-            if wanted(line, row):
-                yield row
-
-    if choices.errors is None:
-        everything = Columns((*columns, "error"), kinds)
-        outputs.write_rows(rows(lambda line, row: True), choices.out, everything)
-    else:
-        outputs.write_rows(
-            rows(lambda line, row: "error" in row),
-            choices.errors,
-            Columns((*names, "error"), kinds),
+    Raises:
+        InputError: where the output exists, and neither `resume` nor `overwrite` is on.
+    """
+    if not output.file.exists() or output.overwrite:
+        return False
+    if not output.resume:
+        raise InputError(
+            f"{output.file}: the file exists already; choose another name, or add --overwrite"
         )
-        right = Columns(tuple(columns), kinds)
-        outputs.write_rows(rows(lambda line, row: "error" not in row), choices.out, right)
-    parts.drop()
-    return footers
+    return not store.folder.exists()
 
 
-def _columns(choices: JobOptions) -> tuple[RequestedColumns, tuple[str, ...]]:
-    """The columns to read, and what they are called in the output."""
-    pairs = [word.rpartition("=")[::2] for word in choices.keep]
-    keep = tuple(column for _, column in pairs)
-    names = ("id", *(name or column for name, column in pairs))
-    return RequestedColumns(choices.text, id=choices.id, keep=keep), names
-
-
-def _check_names(names: Sequence[str], classifier: Classifier, choices: JobOptions) -> None:
-    taken = ["label", "score", "labels", "scores", "probabilities", "error"]
-    taken += [f"probabilities.{label}" for label in classifier.labels]
-    problems = [
-        f"--keep {name}: the output has a column '{name}' of its own; write --keep my_{name}={name}"
-        for i, name in enumerate(names)
-        if i and (name in taken or name in names[:i])
-    ]
-    if choices.text and len(choices.text) != len(classifier.columns):
-        problems.append(
-            f"--text: the model reads {len(classifier.columns)} columns "
-            f"({', '.join(classifier.columns)}), got {len(choices.text)}"
-        )
-    if problems:
-        raise InputError(problems)
-
-
-def _check_file(file: Path | None) -> None:
-    if file is None:
-        return
-    outputs.ending(file)
-    if not file.parent.is_dir():
-        raise InputError(f"{file}: no folder {file.parent}; make it first")
-    if file.is_dir():
-        raise InputError(f"{file}: expected a file, found a folder")
-
-
-def _overwritten(choices: JobOptions, items: Sequence[DataSource]) -> Iterator[str]:
-    """What would be lost if the output were written."""
-    read = {item.path.resolve() for item in items if item.path is not None}
-    for option, file in (("--output", choices.out), ("--errors", choices.errors)):
-        if file is not None and file.resolve() in read:
-            yield f"{option}: {file} is what is read; choose another name"
-    if choices.errors is None:
-        return
-    if choices.errors.resolve() == choices.out.resolve():
-        yield f"--errors: expected another file than --output, got {choices.errors} for both"
-    elif choices.errors.exists() and not (choices.overwrite or choices.resume):
-        yield f"{choices.errors}: is there already; choose another name, or --overwrite it"
-
-
-def _classifier(choices: JobOptions, accelerator: Accelerator) -> Classifier:
+def _load(options: JobOptions, accelerator: Accelerator) -> Classifier:
     return Classifier(
-        choices.model,
-        engine=choices.engine,
-        precision=choices.precision,
-        threads=choices.threads,
-        tokens=choices.tokens,
+        options.model.name,
+        engine=options.engine,
+        precision=options.compute.precision,
+        threads=options.compute.threads,
+        tokens=options.compute.tokens,
         device=accelerator.device,
-        revision=choices.revision,
-        trust_remote_code=choices.trust_remote_code,
+        revision=options.model.revision,
+        trust_remote_code=options.model.trust_remote_code,
     )
 
 
-def _say_start(
-    choices: JobOptions,
-    items: Sequence[DataSource],
-    classifier: Classifier,
-    accelerator: Accelerator,
+def _print_start(
+    options: JobOptions, items: Sequence[DataSource], classifier: Classifier, processes: int
 ) -> None:
     kinds = sorted({item.kind for item in items})
-    what = items[0].name if len(items) == 1 else f"{len(items):,} files of {choices.where.source}"
-    console.print_line(f"Input  {what} ({', '.join(kinds)})")
+    name = items[0].name if len(items) == 1 else f"{len(items):,} files of {options.input.source}"
+    console.print_line(f"Input  {name} ({', '.join(kinds)})")
     labels = classifier.labels
-    shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-    console.print_line(f"Model  {choices.model}, {len(labels)} labels: {shown}")
-    several = f", {accelerator.num_processes} processes" * (accelerator.num_processes > 1)
-    for i, reason in enumerate(classifier.engine.reasons):
-        console.print_wrapped(reason + several * (i == 0), mark="       " if i else "On     ")
+    more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
+    shown = ", ".join(labels[:MAX_LABELS]) + more
+    console.print_line(f"Model  {options.model.name}, {len(labels)} labels: {shown}")
+    first, *others = classifier.engine.reasons
+    if processes > 1:
+        first += f", {count_of(processes, 'process', 'processes')}"
+    console.print_wrapped(first, mark="On     ")
+    for reason in others:
+        console.print_wrapped(reason, mark="       ")

@@ -1,7 +1,7 @@
-"""Records, however many → windows of them, made ahead of their use; and how fast they pass.
+"""Records, however many → chunks of them, read ahead; and how fast they are done.
 
-A window is what is sorted by length, answered and written together. Which rows it has depends on
-the input alone, so that a job can be taken up where it ended.
+A chunk is what is sorted by length, classified and written together. Which rows it has depends on
+the input alone, so that a job can be resumed.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.runtime import console
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
-WINDOW = 4096  # rows
-WINDOW_CHARACTERS = 2**24  # of a window's documents, where that comes first
+CHUNK_ROWS = 4096
+CHUNK_CHARACTERS = 2**24  # of a chunk's documents, where that comes first
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,22 @@ class Chunk:
         return digest.hexdigest()
 
 
-def read_chunks(items: Sequence[DataSource], asked: RequestedColumns, most: int) -> Iterator[Chunk]:
-    """The rows of all items in windows: the same ones each time, so that a job can be taken up."""
+def read_chunks(
+    items: Sequence[DataSource], columns: RequestedColumns, most: int
+) -> Iterator[Chunk]:
+    """The rows of all inputs in chunks of at most so many: the same ones each time."""
     rows: list[Record] = []
     index, first, characters = 0, 1, 0
     sizes = [item.path.stat().st_size if item.path else 1 for item in items]
-    whole, before = sum(sizes), 0
+    total, before = sum(sizes), 0
     for item, size in zip(items, sizes, strict=True):
-        reach = ReadProgress()
-        for record in read_records(item, asked, reach):
+        progress = ReadProgress()
+        for record in read_records(item, columns, progress):
             rows.append(record)
             characters += sum(map(len, record.texts))
-            if len(rows) == most or characters >= WINDOW_CHARACTERS:
-                share = reach.share()
-                share = None if share is None or not whole else (before + size * share) / whole
+            if len(rows) == most or characters >= CHUNK_CHARACTERS:
+                share = progress.share()
+                share = None if share is None or not total else (before + size * share) / total
                 yield Chunk(index, first, rows, share)
                 index, first, rows, characters = index + 1, first + len(rows), [], 0
         before += size
@@ -71,73 +73,73 @@ def read_chunks(items: Sequence[DataSource], asked: RequestedColumns, most: int)
         yield Chunk(index, first, rows, 1.0)
 
 
-def read_ahead(things: Iterator[Thing], most: int = 1) -> Iterator[Thing]:
-    """The things of an iterator, which makes the next in a thread of its own meanwhile."""
-    waiting: queue.Queue[tuple[Thing | None, BaseException | None]] = queue.Queue(most)
-    given_up = threading.Event()
+def read_ahead(items: Iterator[Item], most: int = 1) -> Iterator[Item]:
+    """The items of an iterator, of which a thread makes the next `most` meanwhile."""
+    waiting: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(most)
+    closed = threading.Event()
 
-    def put(thing: Thing | None, error: BaseException | None) -> None:
-        while not given_up.is_set():
+    def put(item: Item | None, error: BaseException | None) -> None:
+        while not closed.is_set():
             try:
-                return waiting.put((thing, error), timeout=0.5)
+                return waiting.put((item, error), timeout=0.5)
             except queue.Full:
                 continue
 
     def work() -> None:
         try:
-            for thing in things:
-                put(thing, None)
-                if given_up.is_set():
+            for item in items:
+                put(item, None)
+                if closed.is_set():
                     return
             put(None, StopIteration())
-        except BaseException as error:  # raised where the things are used
+        except BaseException as error:  # raised where the items are used
             put(None, error)
 
     # A daemon: a job that is stopped does not wait for it.
-    threading.Thread(target=work, daemon=True, name="ahead").start()
+    threading.Thread(target=work, daemon=True, name="read-ahead").start()
     try:
         while True:
-            thing, error = waiting.get()
+            item, error = waiting.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
-            yield thing  # type: ignore[misc]
+            yield item  # type: ignore[misc]
     finally:
-        given_up.set()
+        closed.set()
 
 
-class Pace:
-    """Rows a second and the time left, said now and then."""
+class Throughput:
+    """Prints rows a second and the time left, now and then."""
 
     EVERY = 10.0  # seconds between two lines
 
     def __init__(self) -> None:
-        self.began = self.said = time.perf_counter()
+        self.began = self.printed = time.perf_counter()
         self.first: int | None = None  # the row that this run began with
         self.from_share = 0.0
         self.skipped = 0
 
-    def skip(self, window: Chunk) -> None:
-        """A window that an earlier run did."""
+    def skip(self, chunk: Chunk) -> None:
+        """Count a chunk that an earlier run finished."""
         if not self.skipped:
-            console.print_line("       going on: parts of an earlier run stand")
+            console.print_line("       Resuming: skipping the shards of an earlier run")
         self.skipped += 1
-        self.from_share = window.share or 0.0
+        self.from_share = chunk.share or 0.0
 
-    def show(self, window: Chunk) -> None:
-        """A window that is done."""
+    def show(self, chunk: Chunk) -> None:
+        """Count a chunk that this run finished."""
         now = time.perf_counter()
         if self.first is None:
-            self.first = window.first
-        if now - self.said < self.EVERY:
+            self.first = chunk.first
+        if now - self.printed < self.EVERY:
             return
-        self.said, passed = now, now - self.began
-        rate = (window.last - self.first + 1) / passed
-        line = f"  {window.last:>11,} rows  {rate:,.0f} rows/s"
-        if window.share is not None and window.share > self.from_share:
-            left = passed * (1 - window.share) / (window.share - self.from_share)
-            line += f"  {100 * window.share:3.0f} %  {_clock(left)} left"
+        self.printed, passed = now, now - self.began
+        rate = (chunk.last - self.first + 1) / passed
+        line = f"  {chunk.last:>11,} rows  {rate:,.0f} rows/s"
+        if chunk.share is not None and chunk.share > self.from_share:
+            left = passed * (1 - chunk.share) / (chunk.share - self.from_share)
+            line += f"  {100 * chunk.share:3.0f} %  {_clock(left)} left"
         console.print_line(line)
 
 

@@ -1,8 +1,8 @@
-"""Logits → answers: labels with their probabilities, and no label where the model should abstain.
+"""Logits → predictions: labels with their probabilities, and no label where the model abstains.
 
-What the numbers mean stands in the model's config.json: the label names, whether a document may
-have several labels (`problem_type`), and under `document` the thresholds and `abstain_below`. A
-temperature needs no word there: it is folded into the head.
+The model's config.json says what the logits mean: the label names, whether a document may have
+several labels (`problem_type`), and under `document` the thresholds and `abstain_below`. The
+temperature is not in it, as it is folded into the head.
 """
 
 from collections.abc import Iterator
@@ -21,23 +21,24 @@ DIGITS = 6  # of a probability that is written
 
 @dataclass(frozen=True)
 class DecisionRules:
-    """How logits become answers.
+    """How logits become labels.
 
     Attributes:
         labels: the names of the logits' columns.
-        several: whether a document may have several labels, or none.
-        thresholds: where several: the probability from which on each label is given. (classes,)
-        abstain_below: else: the probability of the best label below which none is given.
+        multi_label: whether a document may have several labels, or none.
+        thresholds: of a multi-label model: the probability from which on each label is predicted.
+            (classes,)
+        abstain_below: of others: the model abstains where the best label is less probable.
     """
 
     labels: tuple[str, ...]
-    several: bool = False
+    multi_label: bool = False
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
 
     @classmethod
-    def of(cls, config: Any, reading: DocumentFormat, where: str) -> "DecisionRules":
-        """Those of a model's config.
+    def from_config(cls, config: Any, reading: DocumentFormat, where: str) -> "DecisionRules":
+        """The rules in a model's config.
 
         Raises:
             InputError: naming `where`, for a model that gives no label, or an unfit config.
@@ -55,44 +56,59 @@ class DecisionRules:
                 f"{where}: config.json: document.thresholds: expected one for each of "
                 f"{len(labels)} labels, found {len(thresholds)}"
             )
-        several = config.problem_type == "multi_label_classification"
-        return cls(labels, several, thresholds, reading.abstain_below)
+        multi_label = config.problem_type == "multi_label_classification"
+        return cls(labels, multi_label, thresholds, reading.abstain_below)
+
+    @property
+    def fields(self) -> tuple[str, str]:
+        """What a prediction is called."""
+        return ("labels", "scores") if self.multi_label else ("label", "score")
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(rows, classes); of several labels each for itself."""
-        if not self.several:
+        """(rows, classes); of a multi-label model each label's own."""
+        if not self.multi_label:
             return softmax(logits)
         halved = logits.astype(np.float64) / 2
         result: NDArray[np.float64] = (1 + np.tanh(halved)) / 2  # a sigmoid that never overflows
         return result
 
-    def answers(self, logits: NDArray[np.float32], all_of_them: bool) -> Iterator[dict[str, Any]]:
-        """An answer for each row of logits.
+    def decide(
+        self, logits: NDArray[np.float32], with_probabilities: bool
+    ) -> Iterator[dict[str, Any]]:
+        """A prediction for each row of logits.
 
-        One label: `label`, `score`. Several: `labels`, `scores`, the likeliest first.
+        `label` and `score`; of a multi-label model `labels` and `scores`, the most probable first.
 
         Args:
-            all_of_them: give `probabilities` too, of each label by name.
+            logits: (rows, classes)
+            with_probabilities: include `probabilities`, label → probability.
         """
-        chances = self.probabilities(logits)
-        rounded = chances.round(DIGITS).tolist()
-        if self.several:
-            given = chances >= np.array(self.thresholds or 0.5)
-            for row, chosen, order in zip(rounded, given, np.argsort(-chances), strict=True):
-                found = [int(index) for index in order if chosen[index]]
-                answer: dict[str, Any] = {
-                    "labels": [self.labels[index] for index in found],
-                    "scores": [row[index] for index in found],
-                }
-                yield answer | self._all(row, all_of_them)
-            return
+        probabilities = self.probabilities(logits)
+        rounded = probabilities.round(DIGITS).tolist()
+        predictions = self._several(probabilities, rounded)
+        if not self.multi_label:
+            predictions = self._best(logits, rounded)
+        for row, prediction in zip(rounded, predictions, strict=True):
+            if with_probabilities:
+                prediction["probabilities"] = dict(zip(self.labels, row, strict=True))
+            yield prediction
+
+    def _best(
+        self, logits: NDArray[np.float32], rounded: list[list[float]]
+    ) -> Iterator[dict[str, Any]]:
         # As metrics take it: of logits, so that no rounding can make a tie.
         for row, best in zip(rounded, logits.argmax(axis=1).tolist(), strict=True):
-            sure = self.abstain_below is None or row[best] >= self.abstain_below
-            answer = {"label": self.labels[best] if sure else None, "score": row[best]}
-            yield answer | self._all(row, all_of_them)
+            abstains = self.abstain_below is not None and row[best] < self.abstain_below
+            yield {"label": None if abstains else self.labels[best], "score": row[best]}
 
-    def _all(self, row: list[float], wanted: bool) -> dict[str, Any]:
-        if not wanted:
-            return {}
-        return {"probabilities": dict(zip(self.labels, row, strict=True))}
+    def _several(
+        self, probabilities: NDArray[np.float64], rounded: list[list[float]]
+    ) -> Iterator[dict[str, Any]]:
+        predicted = probabilities >= np.array(self.thresholds or 0.5)
+        ranked = np.argsort(-probabilities)
+        for row, is_predicted, order in zip(rounded, predicted, ranked, strict=True):
+            indices = [int(index) for index in order if is_predicted[index]]
+            yield {
+                "labels": [self.labels[index] for index in indices],
+                "scores": [row[index] for index in indices],
+            }

@@ -1,9 +1,9 @@
-"""A classifier → a page on this machine to try texts on: what it answers, and what of them it read.
+"""A classifier → a page on this machine to try texts on: what it predicts, and what it read.
 
     serve(Classifier("runs/bbc_news/…"), port=None)      # until Ctrl-C
 
-`look` makes one answer, without any page. The page is Gradio's (extra `demo`), on loopback
-alone; it asks nothing of any other address, and `templates/answer.html` escapes all text.
+`inspect_texts` classifies one document, without any page. The page is Gradio's (extra `demo`), on
+loopback alone; it asks nothing of any other address, and `templates/answer.html` escapes all text.
 """
 
 import itertools
@@ -27,18 +27,18 @@ from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Ids, TokenTable
 
 LOOPBACK = "127.0.0.1"
-MOST = 20  # classes, and windows, that are shown
+MAX_SHOWN = 20  # classes, and windows
 CHARACTERS = 500_000  # that a box takes: some hundred pages
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a document that went through the encoder at once.
+class Window:
+    """A part of a document that the encoder reads at once.
 
     Attributes:
-        text: what its tokens say, as the encoder sees it; of a pair, the second below the first.
+        text: its tokens as text, as the encoder sees it; of a pair, the second below the first.
         tokens: special ones included.
-        label: the likeliest by this piece alone; None where there is no other piece.
+        label: the most probable by this window alone; None where it is the only one.
         score: that label's probability.
     """
 
@@ -50,23 +50,23 @@ class Piece:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a classifier makes of one document.
+    """One document's prediction, and what of the document was read.
 
     Attributes:
-        given: the labels that it answers with; none where it abstains.
-        probabilities: of all classes, the likeliest first.
-        below: the probability under which it gives no label; None where it always does.
+        predicted: the labels; none where the model abstains.
+        probabilities: of all classes, the most probable first.
+        abstain_below: the probability of the best label below which the model abstains, or None.
         tokens: of the whole document, special ones included.
-        read: how many of them stand in some piece.
+        read: how many of them are in some window.
     """
 
-    given: Sequence[str]
+    predicted: Sequence[str]
     probabilities: dict[str, float]
-    below: float | None
-    several: bool
+    abstain_below: float | None
+    multi_label: bool
     tokens: int
     read: int
-    pieces: Sequence[Piece]
+    windows: Sequence[Window]
 
 
 def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
@@ -86,46 +86,46 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     if row.error is not None:
         raise InputError(row.error)
     table = classifier.encode([row])
-    (answer,) = classifier.answers([row], table, probabilities=True)
-    chances: dict[str, float] = answer["probabilities"]
-    given = answer["labels"] if rules.several else [answer["label"]]
+    (prediction,) = classifier.predict([row], table, probabilities=True)
+    probabilities: dict[str, float] = prediction["probabilities"]
+    predicted = prediction["labels"] if rules.multi_label else [prediction["label"]]
     return Inspection(
-        given=[label for label in given if label is not None],
-        probabilities=dict(sorted(chances.items(), key=lambda item: -item[1])),
-        below=rules.abstain_below,
-        several=rules.several,
+        predicted=[label for label in predicted if label is not None],
+        probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
+        abstain_below=rules.abstain_below,
+        multi_label=rules.multi_label,
         tokens=int(table.full[0]),
         read=int(table.full[0]) - table.cut,
-        pieces=_pieces(classifier, table),
+        windows=_windows(classifier, table),
     )
 
 
-def _pieces(classifier: Classifier, table: TokenTable) -> list[Piece]:
-    """The document's pieces; where it has several, each with its own answer."""
-    spans = [table.span(piece) for piece in range(len(table.starts) - 1)]
-    found = [Piece(_said(classifier, table.ids[span]), span.stop - span.start) for span in spans]
-    if len(found) == 1:
-        return found
+def _windows(classifier: Classifier, table: TokenTable) -> list[Window]:
+    """The document's windows; where it has several, each with its own prediction."""
+    spans = [table.span(window) for window in range(len(table.starts) - 1)]
+    windows = [Window(_decode(classifier, table.ids[s]), s.stop - s.start) for s in spans]
+    if len(windows) == 1:
+        return windows
     alone = TokenTable(table.ids, table.starts, np.diff(table.starts), table.pad_id)
-    chances = classifier.rules.probabilities(classifier.engine.logits(alone))
+    probabilities = classifier.rules.probabilities(classifier.engine.logits(alone))
     return [
-        Piece(piece.text, piece.tokens, classifier.labels[row.argmax()], float(row.max()))
-        for piece, row in zip(found, chances, strict=True)
+        Window(window.text, window.tokens, classifier.labels[row.argmax()], float(row.max()))
+        for window, row in zip(windows, probabilities, strict=True)
     ]
 
 
-def _said(classifier: Classifier, ids: Ids) -> str:
-    """What some tokens say, in paragraphs where separators stand between them."""
+def _decode(classifier: Classifier, ids: Ids) -> str:
+    """Tokens as text, a paragraph for each of those that separators divide."""
     tokenizer = classifier.tokenizer
-    parts = itertools.groupby(ids.tolist(), lambda token: token == tokenizer.sep_token_id)
-    said = (str(tokenizer.decode(list(part), skip_special_tokens=True)) for _, part in parts)
-    return "\n\n".join(filter(None, said))
+    groups = itertools.groupby(ids.tolist(), lambda token: token == tokenizer.sep_token_id)
+    texts = (str(tokenizer.decode(list(group), skip_special_tokens=True)) for _, group in groups)
+    return "\n\n".join(filter(None, texts))
 
 
-def as_html(seen: Inspection) -> str:
-    """The answer for the page, with every text in it escaped."""
+def as_html(inspection: Inspection) -> str:
+    """The prediction for the page, with every text in it escaped."""
     template = html_report.template_environment().get_template("answer.html")
-    return template.render(seen=seen, most=MOST)
+    return template.render(inspection=inspection, most=MAX_SHOWN)
 
 
 def serve(classifier: Classifier, name: str, port: int | None = None) -> None:
@@ -138,11 +138,11 @@ def serve(classifier: Classifier, name: str, port: int | None = None) -> None:
     Raises:
         InputError: where Gradio is not installed, or the port is taken.
     """
-    shown = show(classifier, name, port)
-    print_line(f"{name}: {shown.local_url}  (Ctrl-C ends it)")
+    page = show(classifier, name, port)
+    print_line(f"{name}: {page.local_url}  (Ctrl-C ends it)")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
-    shown.close(verbose=False)
+    page.close(verbose=False)
 
 
 def require_gradio() -> None:
@@ -152,17 +152,17 @@ def require_gradio() -> None:
         InputError: with the command that installs it.
     """
     if find_spec("gradio") is None:
-        raise InputError("gradio is not installed here; run: pip install gradio")
+        raise InputError("Gradio is not installed; run: pip install gradio")
 
 
 def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
-    """Start the page and come back; its `gradio.Blocks`, which have `local_url` and `close`."""
+    """Start the page, and return its `gradio.Blocks`, which have `local_url` and `close`."""
     if port is not None and not 0 < port < 2**16:
         raise InputError(f"--port: expected a number from 1 to 65535, got {port}")
     gr = _gradio()
     lock = threading.Lock()  # an engine serves one at a time
 
-    def answer(*texts: str) -> str:
+    def classify(*texts: str) -> str:
         try:
             with lock:
                 return as_html(inspect_texts(classifier, texts))
@@ -179,9 +179,9 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
             for number, column in enumerate(classifier.columns)
         ]  # fmt: skip
         button = gr.Button("Classify", variant="primary", elem_id="classify")
-        found = gr.HTML(elem_id="answer", js_on_load=None)
+        result = gr.HTML(elem_id="answer", js_on_load=None)
         for event in (button.click, *(box.submit for box in boxes)):
-            event(answer, boxes, found, api_visibility="private", show_progress="minimal")
+            event(classify, boxes, result, api_visibility="private", show_progress="minimal")
     font = [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")]
     mono = [gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")]
     theme = gr.themes.Base(primary_hue="teal", font=font, font_mono=mono).set(
@@ -211,7 +211,7 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
 
 
 def _gradio() -> Any:
-    """The library, told before it is imported to ask nothing of anybody."""
+    """The library; its telemetry is turned off before it is imported."""
     require_gradio()
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return import_module("gradio")
@@ -219,7 +219,7 @@ def _gradio() -> Any:
 
 def _head(classifier: Classifier, name: str) -> str:
     labels = classifier.labels
-    more = f" and {len(labels) - MOST:,} more" if len(labels) > MOST else ""
-    several = ", none or several for a text" if classifier.rules.several else ""
-    about = f"{name}, {len(labels):,} labels{several}: {', '.join(labels[:MOST])}{more}."
+    more = f" and {len(labels) - MAX_SHOWN:,} more" if len(labels) > MAX_SHOWN else ""
+    multi_label = ", none or several for a text" if classifier.rules.multi_label else ""
+    about = f"{name}, {len(labels):,} labels{multi_label}: {', '.join(labels[:MAX_SHOWN])}{more}."
     return Markup("<h1>Try the classifier</h1><p>{}</p>").format(about)

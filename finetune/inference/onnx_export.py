@@ -1,11 +1,11 @@
 """A saved classifier → `model.onnx`, fp32 or int8, checked against torch on real rows.
 
-    found = export(Classifier("runs/…"), Path("exported"), rows, labels, int8=True)
+    checks = export_onnx(Classifier(folder), folder, Path("exported"), rows, labels, int8=True)
 
 The folder then holds what predicting needs without torch's weights: model.onnx, config.json and the
-tokenizer. It is written only where ONNX Runtime gives the labels that torch gives: fp32 all but
-always, int8 for all but so many documents as `MOST_CHANGED` says, or without losing accuracy where
-the rows have labels.
+tokenizer. It is written only where ONNX Runtime predicts torch's labels: in fp32 up to rounding, in
+int8 for all but `MAX_CHANGED` of the documents, or, where the rows have labels, with an accuracy at
+most `MAX_LOST` lower.
 """
 
 import shutil
@@ -22,54 +22,84 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from finetune.evaluation import probabilities
-from finetune.inference import engines
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
+from finetune.inference.engine import Logits
+from finetune.inference.engines import ONNX
+from finetune.inference.onnx_engine import onnx_engine
 from finetune.inference.records import Record
 from finetune.modeling import saved_model
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.tokenization.token_table import TokenTable
 
-Logits = NDArray[np.float32]
-
-MOST_APART = 1e-3  # in fp32: logits of ONNX Runtime and torch, which add in another order
-MOST_CHANGED = 0.02  # of an int8 model's labels against fp32's, where nothing says who is right
-MOST_LOST = 0.005  # of accuracy, by int8
-AT_LEAST = 100  # labelled rows, for an accuracy that says something
+MAX_DIFFERENCE = 1e-3  # in fp32: logits of ONNX Runtime and torch, which add in another order
+MAX_CHANGED = 0.02  # of an int8 model's labels against fp32's, where no label says which is right
+MAX_LOST = 0.005  # of accuracy, by int8
+MIN_LABELLED = 100  # rows, for a meaningful accuracy
 OPSET = 23  # the first that has attention and GELU as one operator each
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one exported model does.
+    """How one exported model compares with torch's in fp32.
 
     Attributes:
         name: fp32, int8 dynamic or int8 static.
-        same: share of rows that get torch's label (of fp32).
-        apart: the largest difference of a logit to torch's.
+        agreement: share of rows with torch's labels.
+        max_difference: the largest difference of a logit to torch's.
         accuracy: on labelled rows; None without.
         rows_per_second: on the rows of the check.
         megabytes: of the file.
     """
 
     name: str
-    same: float
-    apart: float
+    agreement: float
+    max_difference: float
     accuracy: float | None
     rows_per_second: float
     megabytes: float
 
 
-class _Bare(nn.Module):
-    """A classifier as ONNX has it: tensors in, logits out."""
+class _PlainClassifier(nn.Module):
+    """A classifier whose inputs and outputs are plain tensors, as ONNX needs it."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, *given: Tensor) -> Tensor:
-        logits: Tensor = self.model(**dict(zip(self.names, given, strict=True))).logits
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
         return logits
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an exported model is compared with.
+
+    Attributes:
+        table: real documents as tokens; static int8 is calibrated with them too.
+        logits: torch's, in fp32. (rows, classes)
+        truth: the class of each row; None where it is unknown.
+        rules: how logits become labels.
+        threads: of the CPU, for an engine.
+    """
+
+    table: TokenTable
+    logits: Logits
+    truth: NDArray[np.int64] | None
+    rules: DecisionRules
+    threads: int | None
+
+    def accuracy(self, logits: Logits) -> float | None:
+        if self.truth is None:
+            return None
+        return float((logits.argmax(axis=1) == self.truth).mean())
+
+    def labels(self, logits: Logits) -> NDArray[np.int64]:
+        """What logits predict. (rows, 1), or of a multi-label model (rows, classes)"""
+        thresholds = None if self.rules.thresholds is None else np.array(self.rules.thresholds)
+        predicted = probabilities.predict_labels(logits, self.rules.multi_label, thresholds)
+        return predicted.reshape(len(logits), -1)
 
 
 def export_onnx(
@@ -81,48 +111,64 @@ def export_onnx(
     int8: bool,
     threads: int | None = None,
 ) -> list[Check]:
-    """Write the folder, and say how each model did: torch first, the one that was written last.
+    """Write the folder; how each model did: torch first, the one that was written last.
 
     Args:
         classifier: in fp32, on the CPU.
         source: the folder or Hub id that it was loaded from.
         rows: real documents to compare on, and to calibrate static int8 with.
-        truth: the class of each; None where nobody knows.
+        truth: the class of each; None where it is unknown.
 
     Raises:
-        InputError: where the exported model answers otherwise. Nothing is written then.
+        InputError: where the exported model predicts other labels. Nothing is written then.
     """
     table = classifier.encode(rows)
     began = time.perf_counter()
     logits = classifier.engine.logits(table)
     speed = len(table) / (time.perf_counter() - began)
+    reference = Reference(table, logits, truth, classifier.rules, threads)
     size = sum(p.numel() * 4 for p in saved_model.load_classifier(source)[0].parameters()) / 1e6
-    checks = [Check("torch fp32", 1.0, 0.0, accuracy(logits, truth), speed, size)]
+    checks = [Check("torch fp32", 1.0, 0.0, reference.accuracy(logits), speed, size)]
     aside = out.with_name(f".{out.name}.new")
     with explain_write_errors(out, "write it to"):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
-            file = aside / engines.ONNX
+            file = aside / ONNX
             to_onnx(source, table, file)
-            checks.append(_checked("fp32", aside, table, logits, truth, threads, classifier.rules))
-            apart = checks[-1].apart
-            if apart > MOST_APART * max(1.0, float(np.abs(logits).max())):
+            checks.append(compare_with_torch("fp32", aside, reference))
+            difference = checks[-1].max_difference
+            if difference > MAX_DIFFERENCE * max(1.0, float(np.abs(logits).max())):
                 raise InputError(
-                    f"{source}: the exported model's logits are up to {apart:.2g} from torch's, "
-                    f"which is no rounding; nothing is written"
+                    f"{source}: the exported model's logits differ from torch's by up to "
+                    f"{difference:.2g}, which is more than rounding; nothing was written"
                 )
             if int8:
-                checks += _quantized(file, table, logits, truth, threads, classifier.rules)
-            _copy_rest(classifier, source, aside)
+                checks += quantize(file, reference)
+            _save_config(source, aside)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return checks
 
 
-def accuracy(logits: Logits, truth: NDArray[np.int64] | None) -> float | None:
-    return None if truth is None else float((logits.argmax(axis=1) == truth).mean())
+def compare_with_torch(name: str, folder: Path, reference: Reference) -> Check:
+    """Run an exported model on the reference's rows."""
+    table = reference.table
+    engine = onnx_engine(folder, reference.threads)
+    engine.logits(table)  # its first pass plans each shape
+    began = time.perf_counter()
+    logits = engine.logits(table)
+    seconds = time.perf_counter() - began
+    same = reference.labels(logits) == reference.labels(reference.logits)
+    return Check(
+        name=name,
+        agreement=float(same.all(axis=1).mean()),
+        max_difference=float(np.abs(logits - reference.logits).max()),
+        accuracy=reference.accuracy(logits),
+        rows_per_second=len(table) / seconds,
+        megabytes=sum(part.stat().st_size for part in folder.glob(f"{ONNX}*")) / 1e6,
+    )
 
 
 def to_onnx(source: str, table: TokenTable, file: Path) -> None:
@@ -132,13 +178,13 @@ def to_onnx(source: str, table: TokenTable, file: Path) -> None:
     # A fresh copy: the classifier's own may run packed rows, which ONNX has no word for.
     model, _ = saved_model.load_classifier(source)
     longest = np.argsort(-table.lengths, kind="stable")[:2]
-    given = table.batch(np.array([longest[0], longest[-1]]), torch.device("cpu"))
-    names = list(given)
+    inputs = table.batch(np.array([longest[0], longest[-1]]), torch.device("cpu"))
+    names = list(inputs)
     sizes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}
     with _silent():
         program: Any = torch.onnx.export(
-            _Bare(model, names).eval(),
-            tuple(given.values()),
+            _PlainClassifier(model, names).eval(),
+            tuple(inputs.values()),
             input_names=names,
             output_names=["logits"],
             dynamic_shapes=(tuple(sizes for _ in names),),
@@ -149,56 +195,54 @@ def to_onnx(source: str, table: TokenTable, file: Path) -> None:
         program.save(str(file))
 
 
-def _quantized(
-    file: Path,
-    table: TokenTable,
-    logits: Logits,
-    truth: NDArray[np.int64] | None,
-    threads: int | None,
-    rules: DecisionRules,
-) -> Iterator[Check]:
-    """Put the better of dynamic and static int8 in the place of an fp32 model.
+def quantize(file: Path, reference: Reference) -> Iterator[Check]:
+    """Replace an fp32 model by the better of dynamic and static int8; the written one is last.
 
     Raises:
-        InputError: where both answer too often otherwise.
+        InputError: where both change too many predictions.
     """
     tried: list[tuple[Check, Path]] = []
     for name, make in (("int8 dynamic", _dynamic), ("int8 static", _static)):
         folder = file.with_name(name.replace(" ", "-"))
         folder.mkdir()
         with _silent():
-            make(file, folder / engines.ONNX, table)
-        tried.append((_checked(name, folder, table, logits, truth, threads, rules), folder))
+            make(file, folder / ONNX, reference.table)
+        tried.append((compare_with_torch(name, folder, reference), folder))
         yield tried[-1][0]
-        if name == "int8 dynamic" and _is_good(tried[0][0], logits, truth):
-            break  # static int8 needs calibration rows that are like all to come
+        if name == "int8 dynamic" and _is_good(tried[0][0], reference):
+            break  # static int8 needs calibration rows that represent all to come
+    labelled = reference.truth is not None
     best, folder = max(
-        tried, key=lambda made: made[0].same if truth is None else made[0].accuracy or 0.0
+        tried, key=lambda pair: pair[0].accuracy or 0.0 if labelled else pair[0].agreement
     )
-    if not _is_good(best, logits, truth):
-        before = accuracy(logits, truth)
-        what = (
-            f"{100 * (1 - best.same):.1f} % of {len(table):,} labels change"
-            if before is None
-            else f"accuracy falls from {100 * before:.2f} to {100 * (best.accuracy or 0):.2f} %"
-        )
-        raise InputError(
-            f"--int8: {what} ({best.name}, the best of {len(tried)}); nothing is written. Export "
-            "it without --int8"
-            + ("" if truth is not None else ", or give labelled rows with --data and --label")
-        )
-    (folder / engines.ONNX).replace(file)
+    if not _is_good(best, reference):
+        raise InputError(_explain_int8_loss(best, len(tried), reference))
+    (folder / ONNX).replace(file)
     for _, made in tried:
         shutil.rmtree(made)
     if best is not tried[-1][0]:
-        yield best  # last: what was written
+        yield best
 
 
-def _is_good(found: Check, logits: Logits, truth: NDArray[np.int64] | None) -> bool:
-    before = accuracy(logits, truth)
-    if before is None or found.accuracy is None or len(logits) < AT_LEAST:
-        return found.same >= 1 - MOST_CHANGED
-    return found.accuracy >= before - MOST_LOST
+def _is_good(check: Check, reference: Reference) -> bool:
+    before = reference.accuracy(reference.logits)
+    if before is None or check.accuracy is None or len(reference.logits) < MIN_LABELLED:
+        return check.agreement >= 1 - MAX_CHANGED
+    return check.accuracy >= before - MAX_LOST
+
+
+def _explain_int8_loss(best: Check, tried: int, reference: Reference) -> str:
+    before = reference.accuracy(reference.logits)
+    loss = (
+        f"{100 * (1 - best.agreement):.1f} % of {len(reference.table):,} predicted labels change"
+        if before is None
+        else f"accuracy falls from {100 * before:.2f} to {100 * (best.accuracy or 0):.2f} %"
+    )
+    hint = "" if before is not None else ", or give labelled rows with --data and --label"
+    return (
+        f"--int8: {loss} ({best.name}, the best of {tried}); nothing was written. Export without "
+        f"--int8{hint}"
+    )
 
 
 def _dynamic(file: Path, out: Path, table: TokenTable) -> None:
@@ -238,37 +282,8 @@ def _static(file: Path, out: Path, table: TokenTable) -> None:
     )  # fmt: skip
 
 
-def _decided(logits: Logits, rules: DecisionRules) -> NDArray[np.int64]:
-    """What logits say, as prediction takes them. (rows, 1), or of several labels (rows, classes)"""
-    cuts = None if rules.thresholds is None else np.array(rules.thresholds)
-    return probabilities.predict_labels(logits, rules.several, cuts).reshape(len(logits), -1)
-
-
-def _checked(
-    name: str,
-    folder: Path,
-    table: TokenTable,
-    logits: Logits,
-    truth: NDArray[np.int64] | None,
-    threads: int | None,
-    rules: DecisionRules,
-) -> Check:
-    engine = engines.onnx_engine(folder, threads)
-    engine.logits(table)  # its first pass plans each shape
-    began = time.perf_counter()
-    found = engine.logits(table)
-    return Check(
-        name=name,
-        same=float((_decided(found, rules) == _decided(logits, rules)).all(axis=1).mean()),
-        apart=float(np.abs(found - logits).max()),
-        accuracy=accuracy(found, truth),
-        rows_per_second=len(table) / (time.perf_counter() - began),
-        megabytes=sum(f.stat().st_size for f in folder.glob(f"{engines.ONNX}*")) / 1e6,
-    )
-
-
-def _copy_rest(classifier: Classifier, source: str, folder: Path) -> None:
-    """The config and the tokenizer; of what travels with the weights only the modelling file."""
+def _save_config(source: str, folder: Path) -> None:
+    """Write the config and the tokenizer."""
     model, tokenizer = saved_model.load_classifier(source)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -276,7 +291,7 @@ def _copy_rest(classifier: Classifier, source: str, folder: Path) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without the exporter's and the quantizer's advice to their own developers."""
+    """Without the warnings of the exporter and the quantizer."""
     import logging
     import warnings
 

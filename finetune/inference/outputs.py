@@ -1,4 +1,4 @@
-"""Rows of answers, in order → a csv, tsv, jsonl or Parquet file that appears as a whole.
+"""Rows of predictions, in order → a csv, tsv, jsonl or Parquet file that appears as a whole.
 
 Nothing is held but the row at hand, of Parquet a batch of rows. In a table, a list or an object of
 JSON stands as its text; probabilities are a column for each label.
@@ -19,7 +19,7 @@ from finetune.runtime.errors import InputError, explain_write_errors
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 INSTEAD = "write the output to"
-AT_ONCE = 10_000  # rows in a row group of Parquet
+GROUP_ROWS = 10_000  # in a row group of Parquet
 Row = Mapping[str, Any]
 
 
@@ -36,17 +36,19 @@ class Columns:
     kinds: Mapping[str, frozenset[str]]
 
 
-def ending(file: Path) -> str:
+def find_ending(file: Path) -> str:
     """`.csv` of `x.csv` and `x.csv.gz`.
 
     Raises:
-        InputError: where no format is called so.
+        InputError: where no format has this ending.
     """
     name = file.name.lower()
     bare = name.removesuffix(".gz")
     found = next((known for known in ENDINGS if bare.endswith(known)), None)
     if file.is_dir():
-        raise InputError(f"{file}: is a folder; name a file in it, such as {file / 'answers.csv'}")
+        raise InputError(
+            f"{file}: this is a folder; name a file in it, such as {file / 'predictions.csv'}"
+        )
     if found is None or (found == ".parquet" and bare != name):
         raise InputError(
             f"{file}: unknown ending; expected {', '.join(ENDINGS)}, the first three also with .gz"
@@ -58,10 +60,10 @@ def write_rows(rows: Iterator[Row], file: Path, columns: Columns) -> None:
     """Write the rows aside, and put the whole file in place.
 
     Raises:
-        InputError: where it cannot be written; what stood there before stays.
+        InputError: where it cannot be written; an earlier file stays.
     """
     with write_atomically(file) as out:
-        match ending(file):
+        match find_ending(file):
             case ".jsonl":
                 for row in rows:
                     out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -139,14 +141,14 @@ def _parquet(rows: Iterator[Row], out: IO[bytes], columns: Columns) -> None:
         batch: list[Row] = []
         for row in rows:
             batch.append(row)
-            if len(batch) == AT_ONCE:
+            if len(batch) == GROUP_ROWS:
                 writer.write_batch(pa.record_batch([array(n, batch) for n in fields], schema))
                 batch = []
         if batch:
             writer.write_batch(pa.record_batch([array(n, batch) for n in fields], schema))
 
 
-def kind_of(value: Any) -> str | None:
+def json_kind(value: Any) -> str | None:
     """The kind of a value of JSON; None for null, `text` for what no column of numbers holds."""
     if value is None:
         return None

@@ -1,8 +1,9 @@
-"""The classifier as an actor of Ray Data: batches of rows → the same batches with their answers.
+"""The classifier as an actor of Ray Data: batches of rows → the same batches with predictions.
 Also Parquet files that hold the rows of a dataset in its order.
 
     rows = ray.data.read_parquet("news/")
-    rows.map_batches(Actor, fn_constructor_kwargs={"source": "runs/…"}, batch_format="pyarrow", …)
+    model = {"source": "runs/…"}
+    rows.map_batches(RayClassifier, fn_constructor_kwargs=model, batch_format="pyarrow", …)
 
 Each actor loads the model once. A row that cannot be read gets an `error`, as everywhere.
 """
@@ -33,14 +34,14 @@ class OrderedSink(BlockBasedFileDatasink):
 
 
 class RayClassifier:
-    """One process of Ray's that answers.
+    """One process of Ray's that predicts.
 
     Args:
         source: the model, as for `Classifier`; every machine must find it there.
         text: the columns of the documents; empty: those that the model was trained on.
         keep: the columns that stay; None: all.
-        probabilities: give that of each label, too, in the columns `probabilities.X`.
-        named: the other arguments of `Classifier`.
+        probabilities: include the probability of each label, in the columns `probabilities.X`.
+        options: the other arguments of `Classifier`.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class RayClassifier:
         text: Sequence[str] = (),
         keep: Sequence[str] | None = None,
         probabilities: bool = False,
-        **named: Any,
+        **options: Any,
     ) -> None:
         # Here, as the processes that only read and write files need no torch.
         from finetune.inference.classifier import Classifier
         from finetune.inference.records import RequestedColumns
 
-        self.classifier = Classifier(source, **named)
-        self.asked = RequestedColumns(
+        self.classifier = Classifier(source, **options)
+        self.columns = RequestedColumns(
             tuple(text) or self.classifier.columns, self.classifier.reading.wanted()
         )
         self.keep, self.probabilities = keep, probabilities
@@ -65,10 +66,10 @@ class RayClassifier:
         """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""
         from finetune.inference.records import RecordMaker
 
-        maker = RecordMaker("the batch", self.asked)  # of which file it is, Ray does not say
+        maker = RecordMaker("the batch", self.columns)  # of which file it is, Ray does not say
         columns = [
             arrow_values(batch.column(name)) if name in batch.column_names else None
-            for name in self.asked.texts
+            for name in self.columns.texts
         ]
         rows = [
             maker.from_cells(
@@ -76,27 +77,29 @@ class RayClassifier:
                 number + 1,
                 {
                     name: values[number]
-                    for name, values in zip(self.asked.texts, columns, strict=True)
+                    for name, values in zip(self.columns.texts, columns, strict=True)
                     if values is not None
                 },
             )
             for number in range(batch.num_rows)
         ]
         table = self.classifier.encode(rows)
-        answers = list(self.classifier.answers(rows, table, self.probabilities))
+        predictions = list(self.classifier.predict(rows, table, self.probabilities))
         kinds: dict[str, Any] = {"label": pa.string(), "score": pa.float64()}
-        if self.classifier.rules.several:
+        if self.classifier.rules.multi_label:
             kinds = {"labels": pa.list_(pa.string()), "scores": pa.list_(pa.float64())}
-        made = {
-            name: pa.array([answer[name] for answer in answers], kind)
+        added = {
+            name: pa.array([prediction[name] for prediction in predictions], kind)
             for name, kind in kinds.items()
         }
         if self.probabilities:
             for label in self.classifier.labels:
-                made[f"probabilities.{label}"] = pa.array(
-                    [answer.get("probabilities", {}).get(label) for answer in answers], pa.float64()
-                )
-        made["error"] = pa.array([answer.get("error") for answer in answers], pa.string())
+                values = [
+                    prediction.get("probabilities", {}).get(label) for prediction in predictions
+                ]
+                added[f"probabilities.{label}"] = pa.array(values, pa.float64())
+        errors = [prediction.get("error") for prediction in predictions]
+        added["error"] = pa.array(errors, pa.string())
         kept = [n for n in batch.column_names if n in (self.keep or batch.column_names)]
-        own = {name: batch.column(name) for name in kept if name not in made}
-        return pa.table(own | made)
+        own = {name: batch.column(name) for name in kept if name not in added}
+        return pa.table(own | added)

@@ -1,11 +1,11 @@
-"""A long job's finished parts ↔ disk: what a kill leaves is whole, and is not computed again.
+"""A long job's finished shards ↔ disk: a shard that was written is never computed again.
 
-The folder `.OUT.parts` beside the output holds `job.json`, what the job is, and a file a part:
+The folder `.OUT.shards` beside the output holds `job.json`, what the job is, and a file a shard:
 
-    00000012.jsonl      a line for each row, as JSON; then one on the part itself (`Footer`)
+    00000012.jsonl      a line for each row, as JSON; then one on the shard itself (`Footer`)
 
-A part is written aside, synced and renamed, so it is there as a whole or not at all. Its last line
-has the count and the hash of its lines, and the hash of the rows that it answers.
+A shard is written aside, synced and renamed, so it is there as a whole or not at all. Its last line
+has the count and the hash of its lines, and the hash of the rows that it is the prediction of.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ INSTEAD = "write the output to"
 
 @dataclass(frozen=True)
 class Footer:
-    """What a part says of itself.
+    """The last line of a shard.
 
     Attributes:
-        rows: lines before this one; of them `errors` were not right, `abstained` got no label.
+        rows: lines before this one; of them `errors` were invalid, `abstained` got no label.
         input: hash of the rows as they were read.
         lines: hash of the lines.
         counts: rows by label.
@@ -45,26 +45,33 @@ class Footer:
 
 
 class ShardStore:
-    """The parts of one output."""
+    """The shards of one output."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out.with_name(f".{out.name}.parts")
-        self._hold = FolderLock()
+        self.folder = out.with_name(f".{out.name}.shards")
+        self._lock = FolderLock()
 
     def begin(self, job: Mapping[str, Any], resume: bool) -> bool:
-        """Make the folder, or take up the one that is there; whether it was there. One process.
+        """Make the folder, or continue in an existing one. Called by one process.
+
+        Args:
+            job: what must be equal for two jobs to be the same.
+            resume: continue an unfinished job.
+
+        Returns:
+            Whether there was an unfinished job.
 
         Raises:
-            InputError: where another job's parts stand there, or this job's and nobody said
-                `--resume`, or where a living process is at work on them.
+            InputError: where there is another unfinished job, or this one and `resume` is off, or
+                where a living process is writing it.
         """
         file = self.folder / "job.json"
         there = file.is_file()
         if there and not resume:
             raise InputError(
-                f"{self.out}: a job that did not finish stands in {self.folder}; go on with it "
-                "with --resume, or drop it with --overwrite"
+                f"{self.out}: an unfinished job exists in {self.folder}; continue it with "
+                "--resume, or discard it with --overwrite"
             )
         with explain_write_errors(self.folder, INSTEAD):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,56 +82,58 @@ class ShardStore:
             if differ:
                 raise InputError(
                     f"--resume: {key}: the unfinished job of {self.out} has "
-                    f"{_said(before.get(key))}, this one {_said(job.get(key))}; run that one, or "
-                    "drop it with --overwrite"
+                    f"{_abbreviate(before.get(key))}, this one {_abbreviate(job.get(key))}; run "
+                    "that job, or discard it with --overwrite"
                     for key in differ
                 )
         else:
             write_json(file, job, INSTEAD)
-        for leftover in self.folder.glob(".*.new"):  # of a part that was being written
+        for leftover in self.folder.glob(".*.new"):  # of a shard that was being written
             leftover.unlink()
         return there
 
-    def let_go(self) -> None:
-        """Others may take the folder up."""
-        self._hold.release()
+    def release(self) -> None:
+        """Let other processes continue the job."""
+        self._lock.release()
 
     def replace(self) -> None:
         """Remove what an earlier job left.
 
         Raises:
-            InputError: where a living process is at work on it.
+            InputError: where a living process is writing it.
         """
         if self.folder.is_dir():
             self._take()
             self.drop()
-            self._hold.release()
+            self._lock.release()
 
     def drop(self) -> None:
-        """Remove the parts."""
+        """Remove the shards."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _take(self) -> None:
         try:
-            self._hold.take(self.folder)
+            self._lock.take(self.folder)
         except InputError:
-            raise InputError(f"{self.out}: another process is writing it; wait for it") from None
+            raise InputError(
+                f"{self.out}: another process is writing this file; wait for it to finish"
+            ) from None
 
     def drop_if_empty(self) -> None:
-        """Remove the folder where it is ours and no part was finished."""
-        if self._hold.taken and not any(self.folder.glob("*.jsonl")):
+        """Remove the folder where it is this process's and no shard was finished."""
+        if self._lock.taken and not any(self.folder.glob("*.jsonl")):
             self.drop()
 
     def write(self, index: int, lines: Sequence[str], footer: Mapping[str, Any]) -> None:
-        """Write a part as a whole. Returns when the disk holds it.
+        """Write a shard as a whole. Returns when the disk holds it.
 
         Args:
             lines: one for each row, without line ends.
             footer: the fields of `Footer` but for `rows` and `lines`.
         """
         body = "".join(f"{line}\n" for line in lines).encode()
-        whole = Footer(rows=len(lines), lines=hashlib.sha256(body).hexdigest(), **footer)
-        last = json.dumps(asdict(whole), ensure_ascii=False).encode() + b"\n"
+        complete = Footer(rows=len(lines), lines=hashlib.sha256(body).hexdigest(), **footer)
+        last = json.dumps(asdict(complete), ensure_ascii=False).encode() + b"\n"
         file = self._file(index)
         aside = file.with_name(f".{file.name}.new")
         with explain_write_errors(file, INSTEAD):
@@ -135,17 +144,17 @@ class ShardStore:
             fsync_path(self.folder)
 
     def footer(self, index: int) -> Footer | None:
-        """What a finished part says of itself; None where it is not there or not whole."""
+        """The footer of a finished shard; None where it is missing or damaged."""
         try:
             return self.read(index)[1]
         except InputError:
             return None
 
     def read(self, index: int) -> tuple[list[bytes], Footer]:
-        """A part's lines, checked by count and hash.
+        """A shard's lines, checked by count and hash.
 
         Raises:
-            InputError: where it is not there, or not what was written.
+            InputError: where it is missing, or not what was written.
         """
         file = self._file(index)
         try:
@@ -155,13 +164,13 @@ class ShardStore:
                 raise ValueError
         except (OSError, ValueError, TypeError):
             raise InputError(
-                f"{file}: a damaged part; remove it, and go on with --resume"
+                f"{file}: the shard is damaged; delete it and run again with --resume"
             ) from None
         return lines, footer
 
-    def lines(self, many: int) -> Iterator[bytes]:
-        """The lines of all parts in order, each part checked as it is read."""
-        for index in range(many):
+    def lines(self, count: int) -> Iterator[bytes]:
+        """The lines of all shards in order, each shard checked as it is read."""
+        for index in range(count):
             yield from self.read(index)[0]
 
     def _file(self, index: int) -> Path:
@@ -175,6 +184,6 @@ def _hash(lines: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _said(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) < 60 else f"{text[:40]}…"

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from finetune.config import schema
 from finetune.data.formats.source import DataSource
-from finetune.inference import chunks, engines, shards
+from finetune.inference import chunks, engine, shards
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
 from finetune.inference.records import RequestedColumns
@@ -261,7 +261,7 @@ def test_bad_rows_stop_nothing(here, capsys):
     for row, why in zip(found, SAID, strict=True):
         assert (row["label"] is None) == (row["score"] is None) == (why is not None)
     assert [row["n"] for row in found] == [0, 1, 2, 3, 4, 5, 6, None, None, 9, 10]
-    assert "          9  could not be read" in capsys.readouterr().out
+    assert "          9  invalid rows" in capsys.readouterr().out
     run("model", "bad.jsonl", "--output", "right.csv", "--errors", "wrong.csv")
     assert [row["id"] for row in predicted(here / "right.csv")] == ["1", "11"]
     assert list(predicted(here / "right.csv")[0]) == ["id", "label", "score"]
@@ -314,13 +314,13 @@ def test_messages(here, capsys):
     assert said(capsys) == [
         "error: out.xls: unknown ending; expected .csv, .tsv, .jsonl, .parquet, the first three "
         "also with .gz",
-        "error: none/e.csv: no folder none; make it first",
+        "error: none/e.csv: the folder none does not exist; create it first",
         "error: MODEL: ./no_model: no such file or folder; did you mean model?",
         "error: INPUT: b.csv: no such file or folder; did you mean a.csv?",
     ]
     run("model", "a.csv", "--output", "taken.csv", code=2)
     assert said(capsys) == [
-        "error: taken.csv: is there already; choose another name, or --overwrite it"
+        "error: taken.csv: the file exists already; choose another name, or add --overwrite"
     ]
     run("model", "a.csv", "--output", "o.csv", "--text", "txt", "--keep", "n", "score=n", code=2)
     assert said(capsys) == [
@@ -332,9 +332,9 @@ def test_messages(here, capsys):
     shutil.copytree(here / "model", here / "runs/one/model")
     run("runs", "a.csv", "--output", "runs", code=2)
     assert said(capsys) == [
-        "error: runs: is a folder; name a file in it, such as runs/answers.csv",
-        f"error: MODEL: {here}/runs holds 1 run, and is none itself; name one, such as the newest, "
-        f"{here}/runs/one",
+        "error: runs: this is a folder; name a file in it, such as runs/predictions.csv",
+        f"error: MODEL: {here}/runs holds 1 run, and is not a run itself; name one, such as the "
+        f"newest, {here}/runs/one",
     ]
     (here / "many").mkdir()
     run("model", "many", "--output", "o.csv", code=2)
@@ -361,7 +361,7 @@ from pathlib import Path
 from finetune.inference import batch_job, classifier, engines, inputs, outputs, shards  # once
 from scripts import predict as script
 
-draw, kills, folder = random.Random(int(sys.argv[1])), int(sys.argv[2]), Path(".out.csv.parts")
+draw, kills, folder = random.Random(int(sys.argv[1])), int(sys.argv[2]), Path(".out.csv.shards")
 words = sys.argv[3:]
 for kill in range(kills + 1):
     child = os.fork()
@@ -390,7 +390,7 @@ def test_killed_and_resumed_is_never_stopped(here):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f" {9}\n") == 4  # killed, each
-    assert "stood there already" in done.stdout
+    assert "by earlier runs" in done.stdout
     killed = (here / "out.csv").read_bytes()
     run("model", "a.jsonl", "--output", "out.csv", "--window", "11", "--keep", "n", "--errors",
         "e.csv", "--overwrite")  # fmt: skip
@@ -412,7 +412,7 @@ def stopped(here, many, *words):
         patch.setattr(shards.ShardStore, "write", write_some)
         with pytest.raises(KeyboardInterrupt):
             run("model", "a.jsonl", "--output", "out.csv", "--window", "20", *words)
-    assert len(list((here / ".out.csv.parts").glob("*.jsonl"))) == many
+    assert len(list((here / ".out.csv.shards").glob("*.jsonl"))) == many
 
 
 def resume(*words, **more):
@@ -423,22 +423,22 @@ def test_resume_takes_whole_parts_only(here, expected, capsys):
     stopped(here, 7)
     run("model", "a.jsonl", "--output", "out.csv", "--window", "20", code=2)
     assert said(capsys) == [
-        "error: out.csv: a job that did not finish stands in .out.csv.parts; go on with it with "
-        "--resume, or drop it with --overwrite"
+        "error: out.csv: an unfinished job exists in .out.csv.shards; continue it with --resume, "
+        "or discard it with --overwrite"
     ]
-    parts = here / ".out.csv.parts"
+    parts = here / ".out.csv.shards"
     (parts / "00000002.jsonl").write_bytes((parts / "00000002.jsonl").read_bytes()[:-30])
     lines = (parts / "00000003.jsonl").read_text().splitlines(keepends=True)
     (parts / "00000003.jsonl").write_text("".join(lines[1:]))
     (parts / ".00000007.jsonl.new").write_text("half")
     resume()
     assert "300 rows" in (out := capsys.readouterr().out)
-    assert "(100 stood there already)" in out
+    assert "(100 by earlier runs)" in out
     assert_right(predicted(here / "out.csv"), expected)
     resume()
     assert capsys.readouterr().out == (
-        "out.csv is there already, and no unfinished job of it: left as it is, whatever model and "
-        "input it is of; --overwrite answers anew\n"
+        "out.csv is complete: nothing to resume, whatever its model and input were; --overwrite "
+        "starts again\n"
     )
 
 
@@ -447,7 +447,7 @@ def test_resume_refuses_another_job(here, capsys):
     resume("--probabilities", "--keep", "n", code=2)
     assert said(capsys) == [
         f"error: --resume: {key}: the unfinished job of out.csv has {before}, this one {now}; run "
-        "that one, or drop it with --overwrite"
+        "that job, or discard it with --overwrite"
         for key, before, now in (
             ("columns", '["text"]', '["text", "n"]'),
             ("names", '["id"]', '["id", "n"]'),
@@ -457,15 +457,15 @@ def test_resume_refuses_another_job(here, capsys):
     write(here / "a.jsonl", [{"text": "other"}, *({"text": text} for text in texts()[1:])])
     resume(code=2)
     assert said(capsys) == [
-        "error: --resume: the input is not what it was: rows 1 to 20 differ from those that were "
-        "answered; start anew with --overwrite"
+        "error: --resume: the input has changed: rows 1 to 20 differ from those already "
+        "classified; start again with --overwrite"
     ]
     (here / "model").unlink()
     shutil.copytree(write_classifier(here / "other", "linear", "electra"), here / "model")
     write(here / "a.jsonl")
     resume(code=2)
     assert "error: --resume: model: the unfinished job of out.csv has" in said(capsys)[0]
-    assert len(list((here / ".out.csv.parts").glob("*.jsonl"))) == 3
+    assert len(list((here / ".out.csv.shards").glob("*.jsonl"))) == 3
 
 
 def test_what_stood_there_stays_until_the_new_is_whole(here):
@@ -484,7 +484,7 @@ def test_two_processes_write_one_output(here, expected):
     assert ", 2 processes" in done.stdout
     assert done.stdout.count("300 rows in") == 1
     assert_right(predicted(here / "out.csv"), expected)
-    assert not (here / ".out.csv.parts").exists()
+    assert not (here / ".out.csv.shards").exists()
 
 
 @pytest.fixture(scope="module")
@@ -507,7 +507,7 @@ def test_any_order_and_budget_give_the_same(loaded, expected, order, budget, dat
     ("threads", "workers"), [(1, 1), (2, 2), (8, 8), (12, 6), (13, 6), (64, 8)]
 )
 def test_workers_leave_few_threads_idle(threads, workers):
-    assert engines.workers_of(threads) == workers
+    assert engine.count_workers(threads) == workers
 
 
 def test_several_workers_give_the_same(loaded, expected, monkeypatch):
@@ -655,19 +655,19 @@ def test_windows_of_a_document(classifier, tmp_path):
 
 def test_rules():
     logits = np.array([[2.0, 0, 0], [0.1, 0, 0], [-9, 900, -9]], dtype=np.float32)
-    one = list(DecisionRules(("a", "b", "c"), abstain_below=0.5).answers(logits, False))
+    one = list(DecisionRules(("a", "b", "c"), abstain_below=0.5).decide(logits, False))
     assert one == [
         {"label": "a", "score": 0.786986},
         {"label": None, "score": 0.355913},
         {"label": "b", "score": 1.0},
     ]
-    several = DecisionRules(("a", "b", "c"), several=True, thresholds=(0.9, 0.5, 0.51))
-    assert list(several.answers(logits, False)) == [
+    several = DecisionRules(("a", "b", "c"), multi_label=True, thresholds=(0.9, 0.5, 0.51))
+    assert list(several.decide(logits, False)) == [
         {"labels": ["b"], "scores": [0.5]},
         {"labels": ["b"], "scores": [0.5]},
         {"labels": ["b"], "scores": [1.0]},
     ]
-    best_first = DecisionRules(("a", "b", "c"), several=True).answers(logits[:1], True)
+    best_first = DecisionRules(("a", "b", "c"), multi_label=True).decide(logits[:1], True)
     assert list(best_first) == [
         {
             "labels": ["a", "b", "c"],
@@ -725,7 +725,7 @@ def test_windows_are_made_ahead_and_no_further(tmp_path):
 
 
 def test_long_documents_make_small_windows(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "WINDOW_CHARACTERS", 500)
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 500)
     file = write(tmp_path / "a.csv")
     found = list(
         chunks.read_chunks([DataSource("a", "csv", file)], RequestedColumns(("text",)), 10**6)

@@ -76,11 +76,11 @@ class Reader(HTMLParser):
 def test_a_short_text_is_read_whole(classifier):
     seen = demo.inspect_texts(classifier, ["A team and a goal."])
     answer = classifier(["A team and a goal."], probabilities=True)[0]
-    assert list(seen.given) == [answer["label"]] == list(seen.probabilities)[:1]
+    assert list(seen.predicted) == [answer["label"]] == list(seen.probabilities)[:1]
     assert seen.probabilities == answer["probabilities"]
     assert list(seen.probabilities.values()) == sorted(seen.probabilities.values(), reverse=True)
-    assert seen.tokens == seen.read == seen.pieces[0].tokens == 8
-    assert [piece.text for piece in seen.pieces] == ["a team and a goal ."]
+    assert seen.tokens == seen.read == seen.windows[0].tokens == 8
+    assert [window.text for window in seen.windows] == ["a team and a goal ."]
     said = Reader(demo.as_html(seen)).text
     assert said.startswith(f"{answer['label']} {100 * answer['score']:.1f} %")
     assert "The whole text: 8 tokens, special ones included." in said
@@ -88,8 +88,8 @@ def test_a_short_text_is_read_whole(classifier):
 
 def test_what_is_cut_off_is_said(classifier):
     seen = demo.inspect_texts(classifier, [LONG])
-    assert (seen.tokens, seen.read, len(seen.pieces)) == (len(WORDS) + 2, 32, 1)
-    assert seen.pieces[0].text == " ".join(WORDS[:30])
+    assert (seen.tokens, seen.read, len(seen.windows)) == (len(WORDS) + 2, 32, 1)
+    assert seen.windows[0].text == " ".join(WORDS[:30])
     assert (
         f"32 of {len(WORDS) + 2} tokens: the document is longer than the model reads. "
         f"{len(WORDS) - 30} tokens were not read."
@@ -102,46 +102,46 @@ def test_windows_and_what_each_says_alone(documents, monkeypatch):
     classifier = Classifier(documents / "in-windows")
     seen = demo.inspect_texts(classifier, [LONG])
     assert seen.tokens == seen.read == len(WORDS) + 2
-    assert [piece.tokens for piece in seen.pieces] == [32] * 5 + [len(WORDS) - 100 + 2]
-    assert [piece.text for piece in seen.pieces] == [
+    assert [window.tokens for window in seen.windows] == [32] * 5 + [len(WORDS) - 100 + 2]
+    assert [window.text for window in seen.windows] == [
         " ".join(WORDS[start : start + 30]) for start in range(0, 101, 20)
     ]
-    alone = [demo.inspect_texts(classifier, [piece.text]) for piece in seen.pieces]
-    for piece, other in zip(seen.pieces, alone, strict=True):
-        assert piece.label == next(iter(other.probabilities))
-        assert piece.score == pytest.approx(other.probabilities[piece.label], abs=1e-5)
+    alone = [demo.inspect_texts(classifier, [window.text]) for window in seen.windows]
+    for window, other in zip(seen.windows, alone, strict=True):
+        assert window.label == next(iter(other.probabilities))
+        assert window.score == pytest.approx(other.probabilities[window.label], abs=1e-5)
     said = Reader(demo.as_html(seen)).text
     assert f"{seen.tokens} of {seen.tokens} tokens, in 6 windows that overlap." in said
-    assert f"Window 2, 32 tokens; alone: {seen.pieces[1].label} " in said
+    assert f"Window 2, 32 tokens; alone: {seen.windows[1].label} " in said
     assert "not read" not in said
 
 
 def test_a_model_may_abstain(classifier, monkeypatch):
     monkeypatch.setattr(classifier, "rules", dataclasses.replace(classifier.rules, abstain_below=1))
     seen = demo.inspect_texts(classifier, [LONG])
-    assert list(seen.given) == []
+    assert list(seen.predicted) == []
     best, score = next(iter(seen.probabilities.items()))
     assert Reader(demo.as_html(seen)).text.startswith(
-        f"No answer: {best} is the likeliest, with {100 * score:.1f} %; this model answers from "
-        "100.0 % on."
+        f"No label: {best} is the most probable, with {100 * score:.1f} %; this model abstains "
+        "below 100.0 %."
     )
 
 
 def test_several_labels_or_none(classifier, monkeypatch):
     for thresholds, given in (((0.0, 1.0, 0.0), 2), ((1.0, 1.0, 1.0), 0)):
-        rules = dataclasses.replace(classifier.rules, several=True, thresholds=thresholds)
+        rules = dataclasses.replace(classifier.rules, multi_label=True, thresholds=thresholds)
         monkeypatch.setattr(classifier, "rules", rules)
         seen = demo.inspect_texts(classifier, [LONG])
-        assert len(seen.given) == given
+        assert len(seen.predicted) == given
         said = Reader(demo.as_html(seen)).text
-        assert said.startswith("No label: none is likely enough.") is (given == 0)
+        assert said.startswith("No label: none is probable enough.") is (given == 0)
 
 
 def test_texts_and_labels_stay_text():
     label = "war<script>planted()</script>"
-    chances = {label: 0.6, **{f"label {i}": 0.01 for i in range(40)}}
-    pieces = [demo.Piece(PLANTED, 9, label, 0.5) for _ in range(25)]
-    seen = demo.Inspection([label], chances, None, False, 900, 225, pieces)
+    probabilities = {label: 0.6, **{f"label {i}": 0.01 for i in range(40)}}
+    windows = [demo.Window(PLANTED, 9, label, 0.5) for _ in range(25)]
+    seen = demo.Inspection([label], probabilities, None, False, 900, 225, windows)
     page = Reader(demo.as_html(seen))
     assert not any(tag in ("img", "script") for tag, _ in page.tags)
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -169,7 +169,7 @@ def test_without_gradio(monkeypatch):
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     with pytest.raises(InputError) as caught:
         demo.require_gradio()
-    assert str(caught.value) == ("gradio is not installed here; run: pip install gradio")
+    assert str(caught.value) == ("Gradio is not installed; run: pip install gradio")
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_a_pair_is_shown_as_two_texts(pairs):
     seen = demo.inspect_texts(classifier, ["A team.", "A goal."])
     answer = classifier([{"premise": "A team.", "claim": "A goal."}], probabilities=True)[0]
     assert seen.probabilities == answer["probabilities"]
-    assert [piece.text for piece in seen.pieces] == ["a team .\n\na goal ."]
+    assert [window.text for window in seen.windows] == ["a team .\n\na goal ."]
     assert seen.tokens == seen.read == 9
     with pytest.raises(InputError, match="this page: document 1: 'claim' is empty"):
         demo.inspect_texts(classifier, ["A team.", " "])
@@ -266,6 +266,6 @@ def test_pairs_in_a_browser(pairs):
         shows(browser, "this page: document 1: 'claim' is empty")
         classify(browser, "A team.", "A goal.")
         shows(browser, "The whole text: 9 tokens")
-        said = browser.value("document.querySelector('#answer .piece').innerText")
+        said = browser.value("document.querySelector('#answer .window').innerText")
         assert [line for line in said.splitlines() if line] == ["9 tokens", "a team .", "a goal ."]
         assert_sound(browser, address)

@@ -68,7 +68,7 @@ def labelled(here, expected, flipped=0):  # noqa: F811
 
 def test_int8_says_its_accuracy(quick, here, expected, capsys, monkeypatch):  # noqa: F811
     labelled(here, expected, flipped=30)
-    monkeypatch.setattr(onnx_export, "MOST_LOST", 0.2)
+    monkeypatch.setattr(onnx_export, "MAX_LOST", 0.2)
     words = ["model", "int8", "--data", "l.jsonl", "--label", "label", "--int8", "--threads", "1"]
     assert script.main(words) == 0
     said = capsys.readouterr().out
@@ -93,21 +93,22 @@ def test_int8_that_answers_otherwise_is_refused(quick, here, expected, capsys, m
     words = ["model", "int8", "--data", "l.jsonl", "--int8", "--threads", "1"]
     worse = np.roll(np.eye(3, dtype=np.float32)[expected.argmax(1)], 1, axis=1)
 
-    def checked(name, folder, table, logits, truth, threads, *rules):
-        found = worse if "int8" in name else logits
-        same = float((found.argmax(1) == logits.argmax(1)).mean())
-        return onnx_export.Check(name, same, 0.0, onnx_export.accuracy(found, truth), 1.0, 1.0)
+    def compared(name, folder, reference):
+        logits = worse if "int8" in name else reference.logits
+        same = float((logits.argmax(1) == reference.logits.argmax(1)).mean())
+        return onnx_export.Check(name, same, 0.0, reference.accuracy(logits), 1.0, 1.0)
 
-    monkeypatch.setattr(onnx_export, "_checked", checked)
+    monkeypatch.setattr(onnx_export, "compare_with_torch", compared)
     assert script.main(words) == 2
     assert capsys.readouterr().err == (
-        "error: --int8: 100.0 % of 300 labels change (int8 dynamic, the best of 2); nothing is "
-        "written. Export it without --int8, or give labelled rows with --data and --label\n"
+        "error: --int8: 100.0 % of 300 predicted labels change (int8 dynamic, the best of 2); "
+        "nothing was written. Export without --int8, or give labelled rows with --data and "
+        "--label\n"
     )
     assert script.main([*words, "--label", "label"]) == 2
     assert capsys.readouterr().err == (
         "error: --int8: accuracy falls from 100.00 to 0.00 % (int8 dynamic, the best of 2); "
-        "nothing is written. Export it without --int8\n"
+        "nothing was written. Export without --int8\n"
     )
     assert sorted(path.name for path in here.iterdir()) == ["l.jsonl", "model"]
 

@@ -1,0 +1,131 @@
+"""The options of a batch job, in groups, and what can be wrong with them before it computes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finetune.data.formats.source import DataSource
+from finetune.inference import outputs
+from finetune.inference.chunks import CHUNK_ROWS
+from finetune.inference.classifier import Classifier
+from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.inputs import InputSpec
+from finetune.inference.records import RequestedColumns
+from finetune.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """Which columns are read, by name.
+
+    Attributes:
+        text: of the documents; empty: those that the model was trained on.
+        id: what names a row; None: its number.
+        keep: those to copy to the output, each as COLUMN or NAME=COLUMN.
+    """
+
+    text: tuple[str, ...] = ()
+    id: str | None = None
+    keep: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `id` and the columns of `keep` are called in the output."""
+        pairs = [word.rpartition("=")[::2] for word in self.keep]
+        return ("id", *(name or column for name, column in pairs))
+
+    def request(self, classifier: Classifier, items: Sequence[DataSource]) -> RequestedColumns:
+        """The columns to read of these inputs for this model."""
+        row_id = self.id
+        if row_id is None and all(item.kind == "document" for item in items):
+            row_id = "file"
+        return RequestedColumns(
+            self.text or classifier.columns,
+            classifier.reading.wanted(),
+            "--text" if self.text else "the model's",
+            id=row_id,
+            keep=tuple(word.rpartition("=")[2] for word in self.keep),
+        )
+
+    def check(self, classifier: Classifier) -> None:
+        """Refuse names that the output has already, and columns that this model does not read.
+
+        Raises:
+            InputError: with each of them.
+        """
+        reserved = ["label", "score", "labels", "scores", "probabilities", "error"]
+        reserved += [f"probabilities.{label}" for label in classifier.labels]
+        names = self.names
+        problems = [
+            f"--keep {name}: the output has a column '{name}' of its own; write --keep "
+            f"my_{name}={name}"
+            for i, name in enumerate(names)
+            if i and (name in reserved or name in names[:i])
+        ]
+        if self.text and len(self.text) != len(classifier.columns):
+            problems.append(
+                f"--text: the model reads {len(classifier.columns)} columns "
+                f"({', '.join(classifier.columns)}), got {len(self.text)}"
+            )
+        if problems:
+            raise InputError(problems)
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written, and where.
+
+    Attributes:
+        errors: the file of invalid rows; None: they are in the output, with their `error`.
+        probabilities: include the probability of each label.
+        resume: continue an unfinished job.
+        overwrite: replace the output, and discard an unfinished job.
+        chunk_rows: sorted by length and written together.
+    """
+
+    file: Path
+    errors: Path | None = None
+    probabilities: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    chunk_rows: int = CHUNK_ROWS
+
+    def find_lost_files(self, items: Sequence[DataSource]) -> Iterator[str]:
+        """What would be lost if the output were written."""
+        read = {item.path.resolve() for item in items if item.path is not None}
+        for option, file in (("--output", self.file), ("--errors", self.errors)):
+            if file is not None and file.resolve() in read:
+                yield f"{option}: {file} is also the input; choose another name"
+        if self.errors is None:
+            return
+        if self.errors.resolve() == self.file.resolve():
+            yield f"--errors: expected another file than --output, got {self.errors} for both"
+        elif self.errors.exists() and not (self.overwrite or self.resume):
+            yield f"{self.errors}: the file exists already; choose another name, or add --overwrite"
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """A batch job: a model, an input, an output; `predict --help` says what each option means."""
+
+    model: ModelSource
+    input: InputSpec
+    output: OutputOptions
+    columns: ColumnOptions = field(default_factory=ColumnOptions)
+    engine: str | None = None
+    compute: EngineOptions = field(default_factory=EngineOptions)
+
+
+def check_output_file(file: Path | None) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises:
+        InputError: naming it.
+    """
+    if file is None:
+        return
+    outputs.find_ending(file)
+    if not file.parent.is_dir():
+        raise InputError(f"{file}: the folder {file.parent} does not exist; create it first")
+    if file.is_dir():
+        raise InputError(f"{file}: expected a file, found a folder")

@@ -1,0 +1,99 @@
+"""The predictions of a chunk → a shard; all shards of a job → its output."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.inference import outputs
+from finetune.inference.chunks import Chunk
+from finetune.inference.decision import DecisionRules
+from finetune.inference.job_options import OutputOptions
+from finetune.inference.outputs import Columns
+from finetune.inference.shards import Footer, ShardStore
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobOutput:
+    """What the rows of a job's output look like.
+
+    Attributes:
+        names: of the columns that are copied from the input, `id` first.
+        rules: those that the predictions follow.
+    """
+
+    options: OutputOptions
+    names: Sequence[str]
+    rules: DecisionRules
+
+    def make_shard(self, chunk: Chunk, predictions: Iterator[Row]) -> tuple[list[str], Row]:
+        """A chunk's rows of output as lines of JSON, and the fields of its footer."""
+        lines, counts, errors, abstained = [], Counter[str](), 0, 0
+        kinds: dict[str, set[str]] = {name: set() for name in self.names}
+        rows = enumerate(zip(chunk.rows, predictions, strict=True), chunk.first)
+        for number, (record, prediction) in rows:
+            values = record.beside
+            if len(values) < len(self.names):  # no column is the id
+                values = (number, *values)
+            for name, value in zip(self.names, values, strict=True):
+                if (kind := outputs.json_kind(value)) is not None:
+                    kinds[name].add(kind)
+            labels = self._labels(prediction)
+            errors += "error" in prediction
+            abstained += "error" not in prediction and not labels
+            counts.update(labels)
+            line = dict(zip(self.names, values, strict=True)) | prediction
+            lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
+        return lines, {
+            "errors": errors,
+            "abstained": abstained,
+            "input": chunk.input,
+            "counts": dict(counts),
+            "kinds": {name: sorted(seen) for name, seen in kinds.items()},
+        }
+
+    def _labels(self, prediction: Row) -> list[str]:
+        if "error" in prediction:
+            return []
+        if self.rules.multi_label:
+            return list(prediction["labels"])
+        return [] if prediction["label"] is None else [prediction["label"]]
+
+    def merge_shards(self, store: ShardStore, count: int) -> list[Footer]:
+        """Write all shards, in order, to the output, and remove them; their footers."""
+        footers = [store.read(index)[1] for index in range(count)]
+        names = tuple(self.names)
+        kinds = {
+            name: frozenset[str]().union(*(footer.kinds[name] for footer in footers))
+            for name in names
+        }
+        kinds |= {
+            "score": frozenset({"float"}),
+            "labels": frozenset({"texts"}),
+            "scores": frozenset({"floats"}),
+        }
+        columns = [*names, *self.rules.fields]
+        if self.options.probabilities:
+            probabilities = [f"probabilities.{label}" for label in self.rules.labels]
+            columns += probabilities
+            kinds |= dict.fromkeys(probabilities, frozenset({"float"}))
+
+        def rows(belongs: Callable[[Row], bool]) -> Iterator[Row]:
+            for line in store.lines(count):
+                row = json.loads(line)
+                if belongs(row):
+                    yield row
+
+        file, errors = self.options.file, self.options.errors
+        if errors is None:
+            outputs.write_rows(rows(lambda row: True), file, Columns((*columns, "error"), kinds))
+        else:
+            invalid = Columns((*names, "error"), kinds)
+            outputs.write_rows(rows(lambda row: "error" in row), errors, invalid)
+            valid = Columns(tuple(columns), kinds)
+            outputs.write_rows(rows(lambda row: "error" not in row), file, valid)
+        store.drop()
+        return footers

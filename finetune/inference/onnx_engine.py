@@ -1,0 +1,101 @@
+"""A folder that `scripts/export_onnx.py` wrote → an engine of ONNX Runtime, on the CPU."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer
+
+from finetune.compute import hardware_plan
+from finetune.inference.engine import Engine, count_workers, describe_batches
+from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
+from finetune.modeling import pretrained
+from finetune.runtime.errors import InputError
+from finetune.tokenization.token_table import Rows, TokenTable
+
+BATCH_TOKENS = 512
+
+
+def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
+    """The config and the tokenizer; the graph where the engine is built.
+
+    Raises:
+        InputError: where the folder was not exported.
+    """
+    folder = Path(source.name)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder}: expected a folder that scripts/export_onnx.py wrote, with config.json"
+        )
+    local: dict[str, Any] = {
+        "local_files_only": True,
+        "trust_remote_code": source.trust_remote_code,
+    }
+    with pretrained.silence_loading(), pretrained.explain_load_errors(source.name, source.name):
+        config = AutoConfig.from_pretrained(folder, **local)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+    return LoadedModel(
+        config, tokenizer, lambda: onnx_engine(folder, options.threads, options.tokens)
+    )
+
+
+def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = None) -> Engine:
+    """Runs a folder's `model.onnx`, fp32 or int8 as it was exported.
+
+    Raises:
+        InputError: where ONNX Runtime cannot read the file.
+    """
+    import onnxruntime
+
+    file = folder / ONNX
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: expected {ONNX}, found none; scripts/export_onnx.py MODEL OUT writes one"
+        )
+    threads = threads or hardware_plan.all_threads()
+    workers = count_workers(threads)
+    session = _open_session(file, threads // workers)
+    names = {each.name for each in session.get_inputs()}
+
+    def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
+        inputs = table.batch(rows, torch.device("cpu"))
+        arrays = {name: value.numpy() for name, value in inputs.items() if name in names}
+        logits = torch.from_numpy(session.run(["logits"], arrays)[0])
+        return table.pooled(logits.float(), rows)
+
+    with file.open("rb") as stream:
+        identity = hashlib.file_digest(stream, "sha256").hexdigest()
+    budget = tokens or BATCH_TOKENS
+    return Engine(
+        run=run,
+        classes=int(session.get_outputs()[0].shape[-1]),
+        budget=budget,
+        threads=threads,
+        workers=workers,
+        reasons=(
+            f"ONNX Runtime {onnxruntime.__version__}: {file}",
+            describe_batches(budget, threads, workers),
+        ),
+        identity=identity,
+    )
+
+
+def _open_session(file: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads  # another number needs the weights again
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            str(file),
+            options,
+            providers=["CPUExecutionProvider"],
+            # Sum and norm in one took 3 times as long on a CPU as one after the other.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # of the runtime's own kinds
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it anew") from None

@@ -1,0 +1,84 @@
+"""A loaded classifier → an engine of torch: by this machine's plan, packed where it can be."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from finetune.compute import forward, hardware_plan, packing
+from finetune.config import schema
+from finetune.inference.engine import Engine, count_workers, describe_batches
+from finetune.inference.engines import EngineOptions, LoadedModel, ModelSource
+from finetune.modeling import saved_model
+from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.tokenization.token_table import Rows, TokenTable
+
+PACKED_TOKENS = 2048  # of a batch; half of training's, as every worker has its own
+PRIMITIVES = 128  # products that oneDNN keeps planned
+
+
+def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
+    """The model with its weights.
+
+    Raises:
+        InputError: where there is no such model, or it is no classifier.
+    """
+    model, tokenizer = saved_model.load_classifier(
+        source.name, trust_remote_code=source.trust_remote_code, revision=source.revision
+    )
+    return LoadedModel(model.config, tokenizer, lambda: torch_engine(model, options))
+
+
+def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
+    """Runs a loaded classifier as scoring does."""
+    settings: dict[str, Any] = {
+        "precision": options.precision,
+        "threads": options.threads,
+        "micro_batch_tokens": options.tokens,
+    }
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train(**settings))
+    _limit_primitive_cache()
+    hardware_plan.apply_plan(plan)
+    device = options.device or torch.device(plan.device)
+    identity = f"{saved_model.weights_hash(model.state_dict())} {plan.precision}"
+    model.to(device).eval()  # type: ignore[arg-type]
+    why_not = packing.why_not_packable(plan.device, model.config)
+    if why_not is None and not isinstance(model, DocumentClassifier):
+        why_not = "the architecture's own head takes them so"
+    if why_not is None:
+        packing.attach_packed_layers(model)
+    budget = options.tokens or (PACKED_TOKENS if why_not is None else plan.micro_batch_tokens)
+    workers = count_workers(plan.threads) if device.type == "cpu" else 1
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
+
+    @torch.inference_mode()
+    def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
+        torch.set_num_threads(threads)  # those of the calling thread
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return forward.forward_rows(model, table, rows, device).cpu()
+
+    why = plan.reasons[0] if options.precision == "auto" else f"{plan.precision}: as requested"
+    layout = f"padded: {why_not}" if why_not else "end to end, without padding"
+    return Engine(
+        run=run,
+        classes=int(model.config.num_labels or 0),
+        budget=budget,
+        threads=plan.threads,
+        workers=workers,
+        reasons=(why, f"rows {layout}", describe_batches(budget, plan.threads, workers)),
+        identity=identity,
+        prepare=packing.PackedTable.of if why_not is None else lambda table: table,
+    )
+
+
+def _limit_primitive_cache() -> None:
+    """Have oneDNN forget all but the products that it computed last.
+
+    It plans a product anew for each number of tokens and keeps 1,024 plans, each with a buffer of
+    the weights' size. Nearly every window of a long job ends in a number of its own. Both are read
+    once, before the first product; what the user has set stays.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(PRIMITIVES))
