@@ -1,10 +1,10 @@
-"""The Hub's client, made quiet, patient, and able to say in one sentence what is in the way.
+"""The Hub's client: quiet, with retries, and with errors that a user can act on.
 
-    refuse = Refusal("ann/model", remedy="…")
-    api = connect(refuse)                                    # with the user's token
-    patiently(lambda: api.whoami(), PUSH_TRIES, time.sleep, refuse)
+    errors = HubErrors("ann/model", remedy="…")
+    api = connect(errors)                                    # with the user's token
+    retry(lambda: api.whoami(), PUSH_TRIES, time.sleep, errors)
 
-HF_ENDPOINT and HF_TOKEN count as they do for `hf`, and no message says the token.
+HF_ENDPOINT and HF_TOKEN work as they do for `hf`, and no message contains the token.
 """
 
 import os
@@ -36,14 +36,14 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class Refusal:
-    """What went wrong between here and the Hub → one sentence, without the token.
+class HubErrors:
+    """What went wrong with the Hub → an `InputError` of one sentence, without the token.
 
     Attributes:
         repo_id: where the model should go.
         remedy: what to do about it, as the sentence's end.
-        key: what the sentence begins with: where the user wrote the repository.
-        user: who the token belongs to, as the Hub says, once that is known.
+        key: the sentence's beginning: the option or recipe key that names the repository.
+        user: the token's owner, as the Hub knows it, once it was asked.
     """
 
     repo_id: str
@@ -52,36 +52,38 @@ class Refusal:
     token: str = ""
     user: dict[str, Any] = field(default_factory=dict)
 
-    def because(self, reason: str) -> InputError:
+    def explain(self, reason: str) -> InputError:
+        """The error for a reason that is known."""
         return InputError(f"{self.key}{self.repo_id}: {reason}; {self.remedy}")
 
-    def of(self, error: Exception, tries: int) -> InputError:
-        answer, why = answer_behind(error), self.why(error)
+    def translate(self, error: Exception, tries: int) -> InputError:
+        """The error for an exception of the client's, after so many tries."""
+        response, why = find_response(error), self.summarize(error)
         hub = f"the Hub at {constants.ENDPOINT}"
         times = f", {tries} times" if tries > 1 else ""
-        if answer is not None and answer.status_code == 401:
-            return self.because(
+        if response is not None and response.status_code == 401:
+            return self.explain(
                 f"{hub} refused {self.token_name()} ({why}); make a new one with write access at "
                 f"{constants.ENDPOINT}/settings/tokens"
             )
-        if answer is not None and answer.status_code == 403:
-            return self.because(f"{self.token_name()} may not write there ({why}){self._owner()}")
-        if answer is not None:
-            return self.because(f"{hub} answered {why}{times}")
+        if response is not None and response.status_code == 403:
+            return self.explain(f"{self.token_name()} may not write there ({why}){self._owner()}")
+        if response is not None:
+            return self.explain(f"{hub} answered {why}{times}")
         if any(isinstance(cause, UNREACHED) for cause in _causes(error)):
-            return self.because(
+            return self.explain(
                 f"cannot reach {hub} ({why}{times}); check the network and HF_ENDPOINT"
             )
-        return self.because(f"no right answer from {hub} ({why}{times})")
+        return self.explain(f"unexpected answer from {hub} ({why}{times})")
 
-    def why(self, error: Exception) -> str:
-        """The status and what the server said, or the first error's own words, on one line."""
+    def summarize(self, error: Exception) -> str:
+        """The status and the server's message, or the first error's own message, on one line."""
         *_, first = _causes(error)
         text = f"{type(first).__name__}: {first}"
         for cause in _causes(error):
             if isinstance(cause, HfHubHTTPError):
-                said = cause.server_message
-                text = f"{cause.response.status_code}" + (f": {said}" if said else "")
+                message = cause.server_message
+                text = f"{cause.response.status_code}" + (f": {message}" if message else "")
                 break
         text = " ".join(text.split()).rstrip(".")
         return (text.replace(self.token, "…") if self.token else text)[:300]
@@ -102,14 +104,14 @@ class Refusal:
         )
 
 
-def connect(refuse: Refusal) -> HfApi:
-    """A quiet client with the user's token, which `refuse` knows from then on.
+def connect(errors: HubErrors) -> HfApi:
+    """A quiet client with the user's token, which `errors` hides from then on.
 
     Raises:
         InputError: in offline mode, and where there is no token that could be sent.
     """
     if constants.is_offline_mode():
-        raise refuse.because(
+        raise errors.explain(
             "the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
         )
     disable_progress_bars()
@@ -118,30 +120,30 @@ def connect(refuse: Refusal) -> HfApi:
     try:
         token = get_token()
     except Exception as error:  # a login that cannot be renewed, or a service that gives tokens
-        raise refuse.because(f"there is no token to be had ({refuse.why(error)})") from None
+        raise errors.explain(f"no token is available ({errors.summarize(error)})") from None
     where = f"{constants.ENDPOINT}/settings/tokens"
     if token is None:
-        raise refuse.because(
+        raise errors.explain(
             "found no token to push with; set HF_TOKEN or run `hf auth login`, with a token of "
             f"{where} that has write access"
         )
-    refuse.token = token
+    errors.token = token
     if not (token.isascii() and token.isprintable() and " " not in token):
         # httpx would say the whole header in its error.
-        raise refuse.because(
-            f"{refuse.token_name()} has spaces or signs that no token has; copy it again from "
-            + where
+        raise errors.explain(
+            f"{errors.token_name()} contains spaces or other characters that no token has; copy it "
+            f"again from {where}"
         )
     return HfApi(token=token, library_name="finetune-documents")
 
 
-def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, refuse: Refusal) -> Answer:
-    """`call()`, again after 1, 2, 4, … seconds, or as long as the Hub asks, while it may help.
+def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, errors: HubErrors) -> Answer:
+    """`call()`, again after 1, 2, 4, … seconds, or as long as the Hub asks, on transient errors.
 
     The client does as much for single requests of an upload, within `call`; not for the commit.
 
     Raises:
-        InputError: for what does not pass, or has not passed after so many tries.
+        InputError: for errors that are not transient, or that are still there after so many tries.
     """
     for number in range(1, tries + 1):
         hooks = get_session().event_hooks["request"]
@@ -150,16 +152,16 @@ def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, refuse: Refusal)
         try:
             return call()
         except Exception as error:  # httpx's, the client's, its uploader's or plain ValueErrors
-            if number == tries or not _may_pass(error):
-                raise refuse.of(error, number) from None
-            wait = max(2.0 ** (number - 1), _asked_wait(error))
-            console.print_line(f"the Hub: {refuse.why(error)}; trying again in {wait:g} s")
+            if number == tries or not _is_transient(error):
+                raise errors.translate(error, number) from None
+            wait = max(2.0 ** (number - 1), _requested_wait(error))
+            console.print_line(f"the Hub: {errors.summarize(error)}; trying again in {wait:g} s")
             sleep(wait)
     raise AssertionError("the last try returns or raises")
 
 
-def answer_behind(error: BaseException) -> httpx.Response | None:
-    """What the server answered, where that is behind the error."""
+def find_response(error: BaseException) -> httpx.Response | None:
+    """The server's response, where that caused the error."""
     return next((c.response for c in _causes(error) if isinstance(c, HfHubHTTPError)), None)
 
 
@@ -175,26 +177,26 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _may_pass(error: Exception) -> bool:
-    answer = answer_behind(error)
-    if answer is not None:
-        return answer.status_code in (408, 429) or answer.status_code >= 500
+def _is_transient(error: Exception) -> bool:
+    response = find_response(error)
+    if response is not None:
+        return response.status_code in (408, 429) or response.status_code >= 500
     # A gateway's page in place of JSON is a server's trouble as well.
     return any(isinstance(cause, (*UNREACHED, JSONDecodeError)) for cause in _causes(error))
 
 
-def _asked_wait(error: Exception) -> float:
+def _requested_wait(error: Exception) -> float:
     """Seconds until the answer's rate limit ends, or of its Retry-After; 0 where it has neither."""
-    answer = answer_behind(error)
-    if answer is None:
+    response = find_response(error)
+    if response is None:
         return 0.0
-    limit = parse_ratelimit_headers(answer.headers)
+    limit = parse_ratelimit_headers(response.headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
-    asked = answer.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return float(asked)
+    requested = response.headers.get("Retry-After", "")
+    if requested.isdecimal():
+        return float(requested)
     try:
-        return max(0.0, round(parsedate_to_datetime(asked).timestamp() - time.time()))
+        return max(0.0, round(parsedate_to_datetime(requested).timestamp() - time.time()))
     except ValueError:
         return 0.0

@@ -1,4 +1,4 @@
-"""A model folder as somebody loads it who does not have this package: its labels and its logits.
+"""A model folder, loaded without this package: its labels and its logits.
 
     python -P finetune/hub/isolated_load.py MODEL ROWS.json OUT.json
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 
-class Refuse(MetaPathFinder):
-    """Stands before all other ways to import `finetune`, and says no."""
+class BlockPackage(MetaPathFinder):
+    """Comes before all other finders, and refuses to import `finetune`."""
 
     def find_spec(self, name: str, *_: Any) -> None:
         if name.partition(".")[0] == "finetune":
-            raise ModuleNotFoundError(f"{name} is not to be had here", name=name)
+            raise ModuleNotFoundError(f"{name} is not available here", name=name)
 
 
 def score(model: Any, tokenizer: Any, rows: list[str]) -> list[list[float]]:
@@ -38,14 +38,14 @@ def labels(model: Any) -> list[str]:
 
 
 def main(folder: str, rows: str, out: str) -> None:
-    sys.meta_path.insert(0, Refuse())
+    sys.meta_path.insert(0, BlockPackage())
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     own_code = "auto_map" in json.loads((Path(folder) / "config.json").read_text("utf-8"))
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=own_code)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code)
-    found = score(model.eval(), tokenizer, json.loads(Path(rows).read_text("utf-8")))
-    Path(out).write_text(json.dumps({"labels": labels(model), "logits": found}), "utf-8")
+    logits = score(model.eval(), tokenizer, json.loads(Path(rows).read_text("utf-8")))
+    Path(out).write_text(json.dumps({"labels": labels(model), "logits": logits}), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A run folder, or a model folder → the files of its model, and nothing else that stands there.
+"""A run folder, or a model folder → the files of its model, and nothing else in it.
 
-What goes up to the Hub is an allow list. A file of it that holds a secret is refused by name.
+What goes to the Hub is an allow list. A file of it that holds a secret is refused by name.
 """
 
 import json
@@ -12,8 +12,8 @@ from finetune.runtime.errors import InputError, shorten
 
 # What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
 # folder itself; weights only as safetensors, which run no code when they are read.
-NAMES_CODE = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
-NAMES = re.compile(
+CODE_KEYS = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
+MODEL_FILES = re.compile(
     r"""
     README\.md
     | config\.json
@@ -39,7 +39,7 @@ SECRETS = {
 Files = Mapping[str, Path | bytes]  # name → where it stands, or its bytes
 
 
-def folder_of(run: Path) -> Path:
+def find_model_folder(run: Path) -> Path:
     """The model folder of a run's folder; a model folder itself.
 
     Raises:
@@ -51,13 +51,13 @@ def folder_of(run: Path) -> Path:
         return run
     if not (run / "results.json").is_file():
         raise InputError(
-            f"{run}: this run is not finished: it has no results.json; go on with "
+            f"{run}: this run is not finished: it has no results.json; resume it with "
             f"run.resume={run}, then push"
         )
     return run / "model"
 
 
-def read(folder: Path, repo_id: str) -> Files:
+def collect_files(folder: Path, repo_id: str) -> Files:
     """The files of a model folder that go up, by name. The card's example loads `repo_id`.
 
     Raises:
@@ -65,7 +65,7 @@ def read(folder: Path, repo_id: str) -> Files:
     """
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     files: dict[str, Path | bytes] = {
-        file.name: file for file in there if file.is_file() and is_ours(file.name)
+        file.name: file for file in there if file.is_file() and is_model_file(file.name)
     }
     if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
         raise InputError(
@@ -73,35 +73,35 @@ def read(folder: Path, repo_id: str) -> Files:
             f"{shorten([file.name for file in there]) or 'nothing'}"
         )
     if "README.md" in files:
-        files["README.md"] = _addressed(content(files["README.md"]), repo_id)
+        files["README.md"] = _with_repo_id(read_content(files["README.md"]), repo_id)
     return files
 
 
-def others(folder: Path) -> list[str]:
-    """The names of what stands in a model folder and is no part of the model."""
+def list_other_files(folder: Path) -> list[str]:
+    """The names of what is in a model folder and not part of the model."""
     return [
         file.name
         for file in sorted(folder.iterdir())
-        if not (file.is_file() and is_ours(file.name))
+        if not (file.is_file() and is_model_file(file.name))
     ]
 
 
-def is_ours(name: str) -> bool:
+def is_model_file(name: str) -> bool:
     """Whether a file of this name belongs to a model."""
-    return NAMES.fullmatch(name) is not None
+    return MODEL_FILES.fullmatch(name) is not None
 
 
-def content(of: Path | bytes) -> bytes:
-    return of if isinstance(of, bytes) else of.read_bytes()
+def read_content(file: Path | bytes) -> bytes:
+    return file if isinstance(file, bytes) else file.read_bytes()
 
 
-def size(of: Path | bytes) -> int:
+def size_of(file: Path | bytes) -> int:
     """In bytes."""
-    return len(of) if isinstance(of, bytes) else of.stat().st_size
+    return len(file) if isinstance(file, bytes) else file.stat().st_size
 
 
-def foreign_code(folder: Path) -> list[str]:
-    """What a model folder loads of code from other repositories than its own.
+def find_foreign_code(folder: Path) -> list[str]:
+    """The code of other repositories that a model folder loads.
 
     `other/repo--modeling.Class` runs the code of other/repo, as it stands there that day, on the
     machine of whoever allows this model's own code to run.
@@ -109,18 +109,18 @@ def foreign_code(folder: Path) -> list[str]:
     Returns:
         Each as `config.json: other/repo--modeling.Class`.
     """
-    found: dict[str, None] = {}
+    code: dict[str, None] = {}
     for file in sorted(folder.glob("*.json")):
-        if not is_ours(file.name):
+        if not is_model_file(file.name):
             continue
         try:
             value = json.loads(file.read_text("utf-8"))
         except ValueError:
-            continue  # whoever loads it says so
+            continue  # loading it reports the error
         for name in _named_code(value):
             if "--" in name:
-                found[f"{file.name}: {name}"] = None
-    return list(found)
+                code[f"{file.name}: {name}"] = None
+    return list(code)
 
 
 def _named_code(value: object, names: bool = False) -> Iterator[str]:
@@ -131,7 +131,7 @@ def _named_code(value: object, names: bool = False) -> Iterator[str]:
     """
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _named_code(inner, names or key in NAMES_CODE)
+            yield from _named_code(inner, names or key in CODE_KEYS)
     elif isinstance(value, list):
         for inner in value:
             yield from _named_code(inner, names)
@@ -140,27 +140,29 @@ def _named_code(value: object, names: bool = False) -> Iterator[str]:
 
 
 def refuse_secrets(folder: Path, files: Files, token: str) -> None:
-    """Keep what somebody wrote into the model card, say, from being published.
+    """Keep secrets, in the model card for instance, from being published.
 
     Raises:
-        InputError: for all files that hold a secret; it names the lines and says none of them.
+        InputError: for all files that hold a secret; it names the lines and quotes none of them.
     """
-    found = []
-    for name, of in files.items():
+    problems = []
+    for name, file in files.items():
         if name.endswith(BINARY):
             continue
-        for number, line in enumerate(content(of).decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(
+            read_content(file).decode("utf-8", "replace").splitlines(), 1
+        ):
             kind = _secret_in(line, token)
             if kind is not None:
-                found.append(
-                    f"{folder / name}: line {number} holds what looks like {kind}, so nothing was "
-                    "pushed; take it out (and make a new one), then push again"
+                problems.append(
+                    f"{folder / name}: line {number} holds what looks like {kind}; nothing was "
+                    "pushed. Remove it (and revoke it), then push again"
                 )
-    if found:
-        raise InputError(found)
+    if problems:
+        raise InputError(problems)
 
 
-def _addressed(card: bytes, repo_id: str) -> bytes:
+def _with_repo_id(card: bytes, repo_id: str) -> bytes:
     """The card, with its example loading the model from `repo_id`, wherever it loaded it from."""
     example = rb'(pipeline\("text-classification", model=)"[^"]*"'
     return re.sub(example, rb'\1"%b"' % repo_id.encode(), card, count=1)

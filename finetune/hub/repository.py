@@ -1,4 +1,4 @@
-"""One repository on the Hub: what is there, where a model goes, what of it differs."""
+"""One repository on the Hub: its files, where in it a model goes, and which files differ."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from finetune.config import schema
 from finetune.hub import model_files
-from finetune.hub.client import Answer, Refusal, Sleep, connect, retry
+from finetune.hub.client import Answer, HubErrors, Sleep, connect, retry
 from finetune.hub.model_files import Files
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
-MESSAGE = "Upload a document classifier"  # of the commit; by it a pull request is found again
+COMMIT_MESSAGE = "Upload a document classifier"  # a pull request is found again by it
 
 
 @dataclass(frozen=True)
@@ -27,115 +27,117 @@ class Change:
 
     Attributes:
         size: in bytes, here; of a file that is removed, there.
-        differs: how the file there differs, where it is changed.
+        difference: of the file on the Hub, where it is changed.
     """
 
     name: str
     size: int
     state: Literal["new", "changed", "same", "removed"]
-    differs: str = ""
+    difference: str = ""
 
 
 class Repository:
     """A repository on the Hub, and where in it the model goes."""
 
-    def __init__(self, choices: schema.Publish, refuse: Refusal, sleep: Sleep, tries: int) -> None:
-        assert choices.repo_id is not None, "the recipe names no repository"
-        self.choices, self.repo_id, self.refuse = choices, choices.repo_id, refuse
-        self.sleep, self.tries, self.said = sleep, tries, ""
-        self.api: HfApi = connect(refuse)
+    def __init__(
+        self, settings: schema.Publish, errors: HubErrors, sleep: Sleep, tries: int
+    ) -> None:
+        assert settings.repo_id is not None, "the recipe names no repository"
+        self.settings, self.repo_id, self.errors = settings, settings.repo_id, errors
+        self.sleep, self.tries, self.printed = sleep, tries, ""
+        self.api: HfApi = connect(errors)
 
-    def ask(self, call: Callable[[], Answer]) -> Answer:
-        return retry(call, self.tries, self.sleep, self.refuse)
+    def retry(self, call: Callable[[], Answer]) -> Answer:
+        return retry(call, self.tries, self.sleep, self.errors)
 
-    def open(self) -> None:
-        """Create the repository and the branch where they are missing; see that one may write."""
-        choices, api = self.choices, self.api
-        self.refuse.user = self.ask(api.whoami)
+    def ensure_writable(self) -> None:
+        """Create the repository and the branch where they are missing; check that one may write."""
+        settings, api = self.settings, self.api
+        self.errors.user = self.retry(api.whoami)
 
         def write() -> None:
-            api.create_repo(self.repo_id, private=choices.private, exist_ok=True)
-            if choices.revision is not None and not choices.revision.startswith("refs/"):
-                api.create_branch(self.repo_id, branch=choices.revision, exist_ok=True)
+            api.create_repo(self.repo_id, private=settings.private, exist_ok=True)
+            if settings.revision is not None and not settings.revision.startswith("refs/"):
+                api.create_branch(self.repo_id, branch=settings.revision, exist_ok=True)
             api.preupload_lfs_files(
                 self.repo_id,
                 [CommitOperationAdd("config.json", b"")],
-                revision=choices.revision,
-                create_pr=choices.pull_request,
+                revision=settings.revision,
+                create_pr=settings.pull_request,
             )
 
-        self.ask(write)
-        if choices.private and self.ask(lambda: api.model_info(self.repo_id)).private is False:
-            asked = "publish.private" if self.refuse.key else "--private"
+        self.retry(write)
+        if settings.private and self.retry(lambda: api.model_info(self.repo_id)).private is False:
+            option = "publish.private" if self.errors.key else "--private"
             raise InputError(
-                f"{asked}: expected a private repository, but {self.repo_id} stands on the Hub and "
-                "is public; make it private at "
+                f"{option}: expected a private repository, but {self.repo_id} exists on the Hub "
+                "and is public; make it private at "
                 f"{api.endpoint}/{self.repo_id}/settings, or choose another repository"
             )
 
-    def say(self, text: str) -> None:
-        """Print a line, once, however often it is tried."""
-        if text != self.said:
+    def print_once(self, text: str) -> None:
+        """Print a line that retries do not repeat."""
+        if text != self.printed:
             console.print_line(text)
-        self.said = text
+        self.printed = text
 
-    def target(self) -> str | None:
-        """What the model goes onto: a branch, our open pull request where there is one, or main."""
-        if not self.choices.pull_request:
-            return self.choices.revision
-        who = (self.refuse.user or self.api.whoami()).get("name")
+    def find_target(self) -> str | None:
+        """The branch, or our open pull request, that the model goes to; None: main."""
+        if not self.settings.pull_request:
+            return self.settings.revision
+        who = (self.errors.user or self.api.whoami()).get("name")
         ours = self.api.get_repo_discussions(
             self.repo_id, author=who, discussion_type="pull_request", discussion_status="open"
         )
-        number = next((one.num for one in ours if one.title == MESSAGE), None)
+        number = next((pull.num for pull in ours if pull.title == COMMIT_MESSAGE), None)
         return None if number is None else f"refs/pr/{number}"
 
-    def listing(self, revision: str | None) -> dict[str, RepoFile]:
+    def list_files(self, revision: str | None) -> dict[str, RepoFile]:
         """The files at the top of the repository, by name."""
         entries = self.api.list_repo_tree(self.repo_id, revision=revision)
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def compare_files(files: Files, there: dict[str, RepoFile]) -> list[Change]:
-    """Ours and theirs, by name, size and the hash that the Hub gives.
+    """Local files against those on the Hub, by name, size and hash.
 
-    A card that somebody wrote there stays where the model brings none.
+    A card that was written there stays where the model has none.
     """
     return [
-        *_of_ours(files, there),
+        *_compare_local(files, there),
         *(
             Change(name, remote.size, "removed")
             for name, remote in there.items()
-            if model_files.is_ours(name) and name not in files and name != "README.md"
+            if model_files.is_model_file(name) and name not in files and name != "README.md"
         ),
     ]
 
 
-def _of_ours(files: Files, there: dict[str, RepoFile]) -> Iterator[Change]:
-    for name, of in files.items():
-        remote, size = there.get(name), model_files.size(of)
+def _compare_local(files: Files, there: dict[str, RepoFile]) -> Iterator[Change]:
+    for name, file in files.items():
+        remote, size = there.get(name), model_files.size_of(file)
         if remote is None:
             yield Change(name, size, "new")
         elif remote.size != size:
             yield Change(name, size, "changed", f"{remote.size:,} bytes there, {size:,} here")
-        elif _hash(of, remote) != (remote.lfs.sha256 if remote.lfs else remote.blob_id):
+        elif _hash(file, remote) != (remote.lfs.sha256 if remote.lfs else remote.blob_id):
             yield Change(name, size, "changed", "other content")
         else:
             yield Change(name, size, "same")
 
 
-def _hash(of: Path | bytes, remote: RepoFile) -> str:
+def _hash(file: Path | bytes, remote: RepoFile) -> str:
     """As the Hub names content: SHA-256 in large file storage, else git's SHA-1 of a blob."""
-    if remote.lfs is not None and isinstance(of, Path):
-        with of.open("rb") as handle:
+    if remote.lfs is not None and isinstance(file, Path):
+        with file.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
-    content = model_files.content(of)
+    content = model_files.read_content(file)
     if remote.lfs is not None:
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def check_name(repo_id: str, key: str) -> None:
+def check_repo_id(repo_id: str, key: str) -> None:
     try:
         validate_repo_id(repo_id)
         if "/" in repo_id:
@@ -143,7 +145,7 @@ def check_name(repo_id: str, key: str) -> None:
     except HFValidationError:
         pass
     raise InputError(
-        f"{key}'{repo_id}' cannot be the name of a repository; expected your-name/model: letters, "
+        f"{key}'{repo_id}' is not a valid repository name; expected your-name/model: letters, "
         "digits, - _ and . (neither - nor . at either end, no -- or ..), not ending in .git, at "
         "most 96 of them"
     )

@@ -119,7 +119,7 @@ def push_problem(folder: Path, choices: Publish = CHOICES) -> str:
 
 def again(folder: Path, more: str = "") -> str:
     return (
-        f"nothing is lost: the model stands in {folder}; push it again with: "
+        f"the model is safe in {folder}; push it again with: "
         f"python {os.path.relpath(push.SCRIPT)} {folder} ann/model{more}"
     )
 
@@ -179,8 +179,8 @@ def test_a_token_that_no_header_takes(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     assert check_problem() == (
-        "publish.repo_id: ann/model: the token in HF_TOKEN has spaces or signs that no token has; "
-        f"copy it again from {hub.url}/settings/tokens; {WITHOUT}"
+        "publish.repo_id: ann/model: the token in HF_TOKEN contains spaces or other characters "
+        f"that no token has; copy it again from {hub.url}/settings/tokens; {WITHOUT}"
     )
     assert hub.requests == []
 
@@ -217,7 +217,7 @@ def test_a_read_token(hub: Hub) -> None:
 @pytest.mark.parametrize("repo_id", ["ann/a--b", "-ann/model", "ann/model.git", "ann/" + "a" * 97])
 def test_a_malformed_name(hub: Hub, repo_id: str) -> None:
     assert check_problem(Publish(repo_id=repo_id)) == (
-        f"publish.repo_id: '{repo_id}' cannot be the name of a repository; expected "
+        f"publish.repo_id: '{repo_id}' is not a valid repository name; expected "
         "your-name/model: letters, digits, - _ and . (neither - nor . at either end, no -- or ..), "
         "not ending in .git, at most 96 of them"
     )
@@ -243,7 +243,7 @@ def test_a_dead_endpoint(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_public_repository_where_a_private_one_is_asked(hub: Hub) -> None:
     hub.create("ann/model", private=False)
     assert check_problem(Publish(repo_id="ann/model", private=True)) == (
-        "publish.private: expected a private repository, but ann/model stands on the Hub and is "
+        "publish.private: expected a private repository, but ann/model exists on the Hub and is "
         f"public; make it private at {hub.url}/ann/model/settings, or choose another "
         "repository"
     )
@@ -325,9 +325,9 @@ def test_exactly_the_model_goes_up(
     assert not any("torch" in request.headers.get("user-agent", "") for request in hub.requests)
     out = capsys.readouterr()
     assert out.out.splitlines() == [
-        "not pushed, as no part of the model: .env, .git, checkpoints, notes.txt, optimizer.bin "
+        "Skipped, not part of the model: .env, .git, checkpoints, notes.txt, optimizer.bin "
         "and 2 more",
-        f"pushing 6 of 6 files (0.1 MB) to {hub.url}/ann/model",
+        f"Pushing 6 of 6 files (0.1 MB) to {hub.url}/ann/model",
     ]
     assert out.err == ""
 
@@ -533,13 +533,13 @@ def test_a_secret_in_a_file_stops_the_push(hub: Hub, folder: Path) -> None:
     config["_name"] = SECRETS["a Hugging Face token"]
     (folder / "config.json").write_text(json.dumps(config))
     message = push_problem(folder)
-    rest = "so nothing was pushed; take it out (and make a new one), then push again"
+    rest = "nothing was pushed. Remove it (and revoke it), then push again"
     assert message.splitlines() == [
         *(
-            f"{folder / 'README.md'}: line {6 + 7 * number} holds what looks like {kind}, {rest}"
+            f"{folder / 'README.md'}: line {6 + 7 * number} holds what looks like {kind}; {rest}"
             for number, kind in enumerate(SECRETS)
         ),
-        f"{folder / 'config.json'}: line 1 holds what looks like a Hugging Face token, {rest}",
+        f"{folder / 'config.json'}: line 1 holds what looks like a Hugging Face token; {rest}",
     ]
     assert not any(secret in message for secret in SECRETS.values())
     assert hub.requests == []
@@ -559,8 +559,8 @@ def test_no_model_folder(hub: Hub, folder: Path) -> None:
     run = folder.parent
     (run / "recipe.yaml").write_text("data: {source: x}\n")
     assert push_problem(run) == (
-        f"{run}: this run is not finished: it has no results.json; go on with run.resume={run}, "
-        "then push"
+        f"{run}: this run is not finished: it has no results.json; resume it with "
+        f"run.resume={run}, then push"
     )
 
 
@@ -672,7 +672,7 @@ def test_the_script_says_what_is_wrong(
     hub: Hub, folder: Path, tmp_path: Path, script: Script
 ) -> None:
     for words, said in (
-        ((str(folder), "model"), "error: REPO_ID: 'model' cannot be the name of a repository; "),
+        ((str(folder), "model"), "error: REPO_ID: 'model' is not a valid repository name; "),
         ((str(tmp_path / "none"), "ann/model"), f"error: {tmp_path / 'none'}: no such folder; "),
         ((str(folder), "other/model"), "error: other/model: the token in HF_TOKEN may not write "),
     ):
@@ -704,10 +704,10 @@ def test_another_model_there_is_no_success(
     weights["classifier.bias"][0] += 1e-3
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert verify_problem(folder, done) == (
-        f"{done.url}: the downloaded model gives other logits on 16 of 16 sample rows than "
-        f"{folder}, by up to 0.001; push that again"
+        f"{done.url}: the downloaded model's logits differ from those of {folder} on 16 of 16 "
+        "sample rows, by up to 0.001; push that folder again"
     )
-    monkeypatch.setattr(verify, "_as_stranger", lambda folder, texts: (["b", "a"], []))
+    monkeypatch.setattr(verify, "_score_isolated", lambda folder, texts: (["b", "a"], []))
     assert verify_problem(folder, done) == (
         f"{done.url}: the downloaded model has other labels: b, a, not a, b; push {folder} again"
     )
@@ -723,9 +723,8 @@ def test_a_model_that_does_not_load_is_no_success(hub: Hub, folder: Path) -> Non
     assert "modeling_document_classifier.py" in message
     files["modeling_document_classifier.py"] = File(own.content + b"\nimport os", False)
     assert verify_problem(folder, done) == (
-        f"{done.url}: modeling_document_classifier.py is not the modelling file of this version, "
-        "and other code does not run unasked: the model is not verified; read that file, and "
-        "verify again with --trust-remote-code"
+        f"{done.url}: modeling_document_classifier.py differs from this version's modelling file, "
+        "so the model was not verified; review that file, then verify with --trust-remote-code"
     )
 
 
@@ -749,20 +748,18 @@ def test_code_of_another_repository_is_refused(
     place.write_text(json.dumps(json.loads(place.read_text()) | names))
     code = "other/repo--code.Class"
     problem = (
-        f"{folder}: whoever loads this model would run code of another repository "
-        f"({file}: {code}), which may change under it, so nothing was pushed; copy that code into "
-        "the folder and name it there without the repository, or push it as it is with "
-        "--trust-remote-code"
+        f"{folder}: this model loads code of another repository ({file}: {code}), which may change "
+        "at any time; nothing was pushed. Copy that code into the folder and name it without the "
+        "repository, or push the model as it is with --trust-remote-code"
     )
     assert push_problem(folder) == problem
     assert script(str(folder), "ann/model", "--dry-run") == (2, "", f"error: {problem}\n")
     assert hub.requests == []
     done = push.push(folder, CHOICES, trust_remote_code=True)
-    monkeypatch.setattr(verify, "_as_stranger", None)  # nothing is loaded
+    monkeypatch.setattr(verify, "_score_isolated", None)  # nothing is loaded
     assert verify_problem(folder, done) == (
-        f"{done.url}: its files name code of another repository ({file}: {code}), which does "
-        "not run unasked: the model is not verified; read that code, and verify again with "
-        "--trust-remote-code"
+        f"{done.url}: its files load code of another repository ({file}: {code}), so the model "
+        "was not verified; review that code, then verify with --trust-remote-code"
     )
 
 
@@ -781,8 +778,8 @@ def test_a_run_whose_push_failed_loses_nothing(
     said = capsys.readouterr()
     run = here / "out"
     assert said.err == (
-        f"error: ann/tiny: the Hub at {hub.url} answered 400: no room; nothing is lost: the model "
-        f"stands in {run / 'model'}; push it again with: python {push.SCRIPT} {run} ann/tiny\n"
+        f"error: ann/tiny: the Hub at {hub.url} answered 400: no room; the model is "
+        f"safe in {run / 'model'}; push it again with: python {push.SCRIPT} {run} ann/tiny\n"
     )
     assert (run / "report.html").is_file()
     assert results(run)["train"]["steps"] == 2
