@@ -210,7 +210,7 @@ def _prepare(
         f"the model is safe in {folder.resolve()}; push it again with: " + command(run, settings),
     )
     repository = Repository(settings, errors, sleep, PUSH_TRIES)
-    model_files.errors_secrets(folder, files, errors.token)
+    model_files.refuse_secrets(folder, files, errors.token)
     elsewhere = [] if trust_remote_code else model_files.find_foreign_code(folder)
     if elsewhere:
         raise InputError(

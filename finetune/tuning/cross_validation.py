@@ -2,11 +2,10 @@
 
     run.folds: 5    # → runs/<recipe>/<time>/fold-1 … fold-5, all
 
-Train is dealt into k parts. Run i trains on all parts but the i-th, and scores that one as its
-test. Then one more run trains on all rows. Its score is what the k runs said of the rows that they
-had not seen: each document counts once. That is the score of models that learned from a share of
-(k - 1) / k of the documents, so if anything a little too low for the one that is kept (Stone 1974;
-Kohavi 1995).
+Train is split into k folds. Run i trains on all folds but the i-th, which is its test split. Then
+one more run trains on all rows. Its score is the k runs' predictions of their held-out rows: each
+document counts once. That is the score of models that learned from (k - 1) / k of the documents, so
+if anything a little too low for the one that is kept (Stone 1974; Kohavi 1995).
 """
 
 import json
@@ -20,21 +19,21 @@ from numpy.typing import NDArray
 from finetune.config.schema import Recipe
 from finetune.data import prepare, sources
 from finetune.data.corpus import Corpus
+from finetune.reporting.results_model import FILE, read_results
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
 
-TINY = 1e-6  # as predictions are written with six digits
-RESULTS = "results.json"
+SMALLEST = 1e-6  # probability, as predictions are written with six digits
 
 
-def fold_recipes(choices: Recipe) -> list[Recipe]:
-    """The recipe of each fold's run; last of all, that of the run on all rows.
+def fold_recipes(recipe: Recipe) -> list[Recipe]:
+    """The recipe of each fold's run; last, that of the run on all rows.
 
     Raises:
-        InputError: where a run in folds cannot do what is asked for.
+        InputError: where cross-validation cannot do what the recipe asks for.
     """
-    run, many = choices.run, choices.run.folds
-    assert many is not None
+    run, count = recipe.run, recipe.run.folds
+    assert count is not None
     if run.resume is not None and (run.resume != "auto" or run.dir is None):
         raise InputError(
             "run.resume: expected auto with run.folds, and run.dir, the folder that holds fold-1, "
@@ -43,100 +42,98 @@ def fold_recipes(choices: Recipe) -> list[Recipe]:
     home = Path("runs") / (run.name or "run") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     base = home if run.dir is None else Path(run.dir)
 
-    def part(number: int) -> Recipe:
-        to = run.model_copy(update={"dir": str(base / f"fold-{number}"), "folds": None})
-        rows = choices.data.model_copy(update={"fold": f"{number}/{many}"})
-        publish = choices.publish.model_copy(update={"repo_id": None})
-        return choices.model_copy(update={"run": to, "data": rows, "publish": publish})
+    def fold(number: int) -> Recipe:
+        its_run = run.model_copy(update={"dir": str(base / f"fold-{number}"), "folds": None})
+        data = recipe.data.model_copy(update={"fold": f"{number}/{count}"})
+        publish = recipe.publish.model_copy(update={"repo_id": None})
+        return recipe.model_copy(update={"run": its_run, "data": data, "publish": publish})
 
-    whole = run.model_copy(update={"dir": str(base / "all")})
-    parts = [part(number) for number in range(1, many + 1)]
-    return [*parts, choices.model_copy(update={"run": whole})]
+    last = run.model_copy(update={"dir": str(base / "all")})
+    folds = [fold(number) for number in range(1, count + 1)]
+    return [*folds, recipe.model_copy(update={"run": last})]
 
 
-def check_folds(choices: Recipe) -> None:
-    """Refuse before the first run what would keep a later one from its data.
+def check_folds(recipe: Recipe) -> None:
+    """Refuse, before the first run, data that a later one cannot use.
 
     Raises:
-        InputError: as `prepare.prepare_corpus` does, or where a fold that is finished judged
-        other rows.
+        InputError: as `prepare.prepare_corpus` does, or where a finished fold scored other rows.
     """
-    found = fold_recipes(choices)
-    rows = sources.load_rows(choices.data, choices.cache.folder())
-    for one in found[:-1]:
-        prepare.prepare_corpus(rows, one.data)
-    corpus = prepare.prepare_corpus(rows, choices.data, folds=choices.run.folds)
-    if choices.run.resume is not None:
-        folders = [Path(str(one.run.dir)) for one in found[:-1]]
-        _check_judged([folder for folder in folders if (folder / RESULTS).is_file()], corpus)
+    *folds, _ = fold_recipes(recipe)
+    rows = sources.load_rows(recipe.data, recipe.cache.folder())
+    for fold in folds:
+        prepare.prepare_corpus(rows, fold.data)
+    corpus = prepare.prepare_corpus(rows, recipe.data, folds=recipe.run.folds)
+    if recipe.run.resume is not None:
+        folders = [Path(str(fold.run.dir)) for fold in folds]
+        _check_same_rows([folder for folder in folders if (folder / FILE).is_file()], corpus)
 
 
-def run_folds(choices: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path]) -> Path:
+def run_folds(recipe: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path]) -> Path:
     """Run the folds, then all rows; that last run's folder.
 
     Args:
-        run: is also given the folders of the folds' runs, where these have judged all rows, and
-            whether it is the first.
+        run: called with a recipe, the folders of the finished folds (none but for the last run),
+            and whether this run is the first.
 
     Raises:
         InputError, StoppedError: as one run does.
     """
-    *folds, whole = fold_recipes(choices)
+    *folds, last = fold_recipes(recipe)
     folders: list[Path] = []
     try:
-        for number, one in enumerate(folds, 1):
+        for number, fold in enumerate(folds, 1):
             print_line("\n" * (number > 1) + f"Fold {number} of {len(folds)}\n")
-            folders.append(run(one, (), number == 1))
+            folders.append(run(fold, (), number == 1))
         print_line("\nAll rows, scored by the folds\n")
-        return run(whole, folders, False)
+        return run(last, folders, False)
     except StoppedError as error:
-        raise error.within(Path(str(whole.run.dir)).parent) from None
+        raise error.within(Path(str(last.run.dir)).parent) from None
 
 
 def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32] | None:
-    """What each row of test was given by the run that had not seen it. (rows, classes)
+    """The logits of each row by the run that did not train on it; None without such runs.
 
-    None without such runs.
-
-    Probabilities as logits: of single labels, their logarithms; of several, log odds.
+    From the written probabilities: their logarithms, of a multi-label model their log odds.
+    (rows, classes)
 
     Args:
         folders: of the folds' finished runs, in order.
         corpus: of all rows, whose test is train itself.
 
     Raises:
-        InputError: where a fold judged other rows than its part.
+        InputError: where a fold scored other rows than its own.
     """
     if not folders:
         return None
-    _check_judged(folders, corpus)
-    chances: dict[str, list[float]] = {}
+    _check_same_rows(folders, corpus)
+    by_place: dict[str, list[float]] = {}
     for folder in folders:
         # Not by splitlines(), which breaks at U+2028 in a label or a file's name.
         with (folder / "predictions" / "test.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                chances[row["row"]] = row["probabilities"]
+                by_place[row["row"]] = row["probabilities"]
     places = [corpus.test.places.place(i) for i in range(len(corpus.test))]
-    found = np.clip(np.array([chances[place] for place in places]), TINY, 1 - TINY)
-    odds: NDArray[np.float64] = np.log(found)
+    probabilities = np.array([by_place[place] for place in places])
+    probabilities = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
+    logits: NDArray[np.float64] = np.log(probabilities)
     if corpus.multi_label:
-        odds = odds - np.log1p(-found)
-    return odds.astype(np.float32)
+        logits = logits - np.log1p(-probabilities)
+    return logits.astype(np.float32)
 
 
-def _check_judged(folders: Sequence[Path], corpus: Corpus) -> None:
-    """Refuse finished runs of other folds, or of other documents, than those there are now.
+def _check_same_rows(folders: Sequence[Path], corpus: Corpus) -> None:
+    """Refuse finished runs of other folds, or of other documents, than the present ones.
 
     Args:
         folders: each named fold-1, fold-2, …
     """
-    many = len(corpus.fold_hashes)
+    count = len(corpus.fold_hashes)
     for folder in folders:
         number = int(folder.name.removeprefix("fold-"))
-        judged = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["hashes"]["test"]
-        if judged != corpus.fold_hashes[number - 1]:
+        if read_results(folder).hashes.test != corpus.fold_hashes[number - 1]:
             raise InputError(
-                f"run.folds: {folder} judged other rows than those of part {number}/{many}: the "
-                "data, or into how many parts they are dealt, changed since; choose another run.dir"
+                f"run.folds: {folder} scored other rows than those of fold {number}/{count}: the "
+                "data or the number of folds changed since; choose another run.dir"
             )

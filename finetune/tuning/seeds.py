@@ -2,9 +2,9 @@
 
     run.seeds: [0, 1, 2]    # → runs/<recipe>/<time>/seed-0, seed-1, seed-2, seeds.json, report.html
 
-The interval of one run says what other documents would have done to its score; the spread over
-seeds, what another order of rows, dropout or head would have. `reporting/seeds_report.py` sums the
-runs up in `seeds.json`.
+A run's confidence interval is about other documents; the spread over seeds is about another order
+of rows, other dropout and another head. `reporting/seeds_report.py` summarizes the runs in
+`seeds.json`.
 """
 
 from collections.abc import Callable
@@ -16,29 +16,29 @@ from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
 
 
-def seed_recipes(choices: Recipe) -> list[Recipe]:
+def seed_recipes(recipe: Recipe) -> list[Recipe]:
     """The recipe of each seed's run.
 
     Raises:
-        InputError: where a run of several seeds cannot do what is asked for.
+        InputError: where several seeds cannot do what the recipe asks for.
     """
-    run = choices.run
+    run = recipe.run
     assert run.seeds is not None
-    if choices.publish.repo_id is not None:
+    if recipe.publish.repo_id is not None:
         raise InputError(
-            f"publish.repo_id: one model of {len(run.seeds)} (run.seeds) would be published; leave "
-            "one of the two out"
+            f"publish.repo_id: run.seeds trains {len(run.seeds)} models, and only one can be "
+            "published; remove one of the two keys"
         )
     if run.resume is not None and (run.resume != "auto" or run.dir is None):
         raise InputError(
             f"run.resume: expected auto with run.seeds, and run.dir, the folder that holds "
-            f"seed-{run.seeds[0]}, got {run.resume}; or go on with one seed's folder, without "
+            f"seed-{run.seeds[0]}, got {run.resume}; or resume one seed's folder, without "
             "run.seeds"
         )
     home = Path("runs") / (run.name or "run") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     base = home if run.dir is None else Path(run.dir)
     return [
-        choices.model_copy(
+        recipe.model_copy(
             update={
                 "run": run.model_copy(
                     update={"seeds": None, "seed": seed, "dir": str(base / f"seed-{seed}")}
@@ -49,18 +49,19 @@ def seed_recipes(choices: Recipe) -> list[Recipe]:
     ]
 
 
-def run_seeds(choices: Recipe, run: Callable[[Recipe], Path]) -> list[Path]:
+def run_seeds(recipe: Recipe, run: Callable[[Recipe], Path]) -> list[Path]:
     """Run each seed's recipe; returns the folders.
 
     Raises:
         InputError, StoppedError: as one run does.
     """
-    found = seed_recipes(choices)
+    recipes = seed_recipes(recipe)
     folders = []
-    for number, one in enumerate(found, 1):
-        print_line("\n" * (number > 1) + f"Seed {one.run.seed}, {number} of {len(found)}\n")
+    for number, its_recipe in enumerate(recipes, 1):
+        seed = its_recipe.run.seed
+        print_line("\n" * (number > 1) + f"Seed {seed}, {number} of {len(recipes)}\n")
         try:
-            folders.append(run(one))
+            folders.append(run(its_recipe))
         except StoppedError as error:
-            raise error.within(Path(str(one.run.dir)).parent) from None
+            raise error.within(Path(str(its_recipe.run.dir)).parent) from None
     return folders

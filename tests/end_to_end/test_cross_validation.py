@@ -175,12 +175,12 @@ def test_finished_folds_of_other_rows_are_refused(few, capsys):
     said = capsys.readouterr()
     assert "is finished" not in said.out
     assert said.err == (
-        "error: run.folds: run/fold-1 judged other rows than those of part 1/3: the data, or into "
-        "how many parts they are dealt, changed since; choose another run.dir\n"
+        "error: run.folds: run/fold-1 scored other rows than those of fold 1/3: the data or the "
+        "number of folds changed since; choose another run.dir\n"
     )
     file.write_text(whole)
     run_here(*words, "run.folds=2", "run.resume=auto", code=2)
-    assert "run/fold-1 judged other rows than those of part 1/2" in capsys.readouterr().err
+    assert "run/fold-1 scored other rows than those of fold 1/2" in capsys.readouterr().err
     assert not (few / "run" / "all").exists()
 
 

@@ -66,7 +66,7 @@ def test_what_cannot_be(here):
         loader.load("tiny.yaml", ["run.seeds=[0, 0]"])
     assert str(caught.value).endswith("run.seeds: expected each once, got [0, 0]")
     for words, message in (
-        (["publish.repo_id=a/b"], "publish.repo_id: one model of 2 (run.seeds) would be published"),
+        (["publish.repo_id=a/b"], "publish.repo_id: run.seeds trains 2 models, and only one"),
         (["run.resume=auto"], "run.resume: expected auto with run.seeds, and run.dir"),
     ):
         with pytest.raises(InputError) as caught:

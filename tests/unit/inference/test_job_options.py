@@ -1,0 +1,78 @@
+"""`job_options` and `job_output`: what is refused before a model loads, and the rows of a shard."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from finetune.inference.chunks import Chunk
+from finetune.inference.decision import DecisionRules
+from finetune.inference.job_options import ColumnOptions, OutputOptions, check_output_file
+from finetune.inference.job_output import JobOutput
+from finetune.inference.records import Record
+from finetune.runtime.errors import InputError
+
+MODEL = SimpleNamespace(labels=("a", "b"), columns=("text",))
+
+
+def test_kept_columns_have_names_of_their_own():
+    options = ColumnOptions(keep=("n", "gold=label"))
+    assert options.names == ("id", "n", "gold")
+    options.check(MODEL)
+    with pytest.raises(InputError) as caught:
+        ColumnOptions(("x", "y"), keep=("label", "n", "n")).check(MODEL)
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "--keep label: the output has a column 'label' of its own",
+        "--keep n: the output has a column 'n' of its own",
+        "--text: the model reads 1 columns (text), got 2",
+    ]
+
+
+def test_files_that_would_be_lost(tmp_path):
+    file = tmp_path / "a.csv"
+    file.touch()
+    item = SimpleNamespace(path=file)
+    assert list(OutputOptions(file).find_lost_files([item])) == [
+        f"--output: {file} is also the input; choose another name"
+    ]
+    other = tmp_path / "b.csv"
+    assert list(OutputOptions(other, other).find_lost_files([item])) == [
+        f"--errors: expected another file than --output, got {other} for both"
+    ]
+    assert list(OutputOptions(other, file).find_lost_files([])) == [
+        f"{file}: the file exists already; choose another name, or add --overwrite"
+    ]
+    assert list(OutputOptions(other, file, overwrite=True).find_lost_files([])) == []
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    check_output_file(None)
+    check_output_file(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"the folder .*none does not exist; create it first"):
+        check_output_file(tmp_path / "none" / "a.csv")
+
+
+def test_the_rows_of_a_shard_and_what_is_counted():
+    chunk = Chunk(0, 5, [Record(("x",), (i,)) for i in ("p", 2, None)], 1.0)
+    predictions = [
+        {"label": "a", "score": 0.9},
+        {"label": None, "score": 0.4},
+        {"label": None, "score": None, "error": "no text"},
+    ]
+    output = JobOutput(OutputOptions(None), ("id", "n"), DecisionRules(("a", "b")))
+    lines, footer = output.make_shard(chunk, iter(predictions))
+    assert json.loads(lines[0]) == {"id": 5, "n": "p", "label": "a", "score": 0.9}
+    assert [json.loads(line)["id"] for line in lines] == [5, 6, 7]
+    assert (footer["errors"], footer["abstained"], footer["counts"]) == (1, 1, {"a": 1})
+    assert footer["kinds"] == {"id": ["int"], "n": ["int", "text"]}
+
+
+def test_several_labels_are_counted_each():
+    chunk = Chunk(0, 1, [Record(("x",), ("i",)), Record(("y",), ("j",))], 1.0)
+    rules = DecisionRules(("a", "b"), multi_label=True)
+    predictions = [{"labels": ["a", "b"], "scores": [1, 1]}, {"labels": [], "scores": []}]
+    lines, footer = JobOutput(OutputOptions(None), ("id",), rules).make_shard(
+        chunk, iter(predictions)
+    )
+    assert json.loads(lines[0])["id"] == "i"
+    assert (footer["abstained"], footer["counts"]) == (1, {"a": 1, "b": 1})
