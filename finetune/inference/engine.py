@@ -65,9 +65,7 @@ class Engine:
             return self._run_in_threads(table, batches, workers)
         return self._run_in_turn(table, batches)
 
-    def _run_in_threads(
-        self, table: TokenTable, batches: Sequence[Rows], workers: int
-    ) -> Logits:
+    def _run_in_threads(self, table: TokenTable, batches: Sequence[Rows], workers: int) -> Logits:
         logits = np.zeros((len(table), self.classes), dtype=np.float32)
 
         def compute(rows: Rows) -> None:

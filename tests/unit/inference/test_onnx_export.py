@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from finetune.inference import engines, onnx_export
+from finetune.inference import engines, onnx_comparison, onnx_export, onnx_quantization
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
 from scripts import export_onnx as script
@@ -68,7 +68,7 @@ def labelled(here, expected, flipped=0):  # noqa: F811
 
 def test_int8_says_its_accuracy(quick, here, expected, capsys, monkeypatch):  # noqa: F811
     labelled(here, expected, flipped=30)
-    monkeypatch.setattr(onnx_export, "MAX_LOST", 0.2)
+    monkeypatch.setattr(onnx_quantization, "MAX_LOST", 0.2)
     words = ["model", "int8", "--data", "l.jsonl", "--label", "label", "--int8", "--threads", "1"]
     assert script.main(words) == 0
     said = capsys.readouterr().out
@@ -96,9 +96,9 @@ def test_int8_that_answers_otherwise_is_refused(quick, here, expected, capsys, m
     def compared(name, folder, reference):
         logits = worse if "int8" in name else reference.logits
         same = float((logits.argmax(1) == reference.logits.argmax(1)).mean())
-        return onnx_export.Check(name, same, 0.0, reference.accuracy(logits), 1.0, 1.0)
+        return onnx_comparison.Check(name, same, 0.0, reference.accuracy(logits), 1.0, 1.0)
 
-    monkeypatch.setattr(onnx_export, "compare_with_torch", compared)
+    monkeypatch.setattr(onnx_comparison, "compare_with_torch", compared)
     assert script.main(words) == 2
     assert capsys.readouterr().err == (
         "error: --int8: 100.0 % of 300 predicted labels change (int8 dynamic, the best of 2); "

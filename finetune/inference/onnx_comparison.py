@@ -1,0 +1,85 @@
+"""An exported model against torch in fp32, on real rows: labels, logits, accuracy, speed, size."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.evaluation import probabilities
+from finetune.inference.decision import DecisionRules
+from finetune.inference.engine import Logits
+from finetune.inference.engines import ONNX
+from finetune.inference.onnx_engine import onnx_engine
+from finetune.tokenization.token_table import TokenTable
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one exported model compares with torch's in fp32.
+
+    Attributes:
+        name: fp32, int8 dynamic or int8 static.
+        agreement: share of rows with torch's labels.
+        max_difference: the largest difference of a logit to torch's.
+        accuracy: on labelled rows; None without.
+        rows_per_second: on the rows of the check.
+        megabytes: of the file.
+    """
+
+    name: str
+    agreement: float
+    max_difference: float
+    accuracy: float | None
+    rows_per_second: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an exported model is compared with.
+
+    Attributes:
+        table: real documents as tokens; static int8 is calibrated with them too.
+        logits: torch's, in fp32. (rows, classes)
+        truth: the class of each row; None where it is unknown.
+        rules: how logits become labels.
+        threads: of the CPU, for an engine.
+    """
+
+    table: TokenTable
+    logits: Logits
+    truth: NDArray[np.int64] | None
+    rules: DecisionRules
+    threads: int | None
+
+    def accuracy(self, logits: Logits) -> float | None:
+        if self.truth is None:
+            return None
+        return float((logits.argmax(axis=1) == self.truth).mean())
+
+    def labels(self, logits: Logits) -> NDArray[np.int64]:
+        """What logits predict. (rows, 1), or of a multi-label model (rows, classes)"""
+        thresholds = None if self.rules.thresholds is None else np.array(self.rules.thresholds)
+        predicted = probabilities.predict_labels(logits, self.rules.multi_label, thresholds)
+        return predicted.reshape(len(logits), -1)
+
+
+def compare_with_torch(name: str, folder: Path, reference: Reference) -> Check:
+    """Run an exported model on the reference's rows."""
+    table = reference.table
+    engine = onnx_engine(folder, reference.threads)
+    engine.logits(table)  # its first pass plans each shape
+    began = time.perf_counter()
+    logits = engine.logits(table)
+    seconds = time.perf_counter() - began
+    same = reference.labels(logits) == reference.labels(reference.logits)
+    return Check(
+        name=name,
+        agreement=float(same.all(axis=1).mean()),
+        max_difference=float(np.abs(logits - reference.logits).max()),
+        accuracy=reference.accuracy(logits),
+        rows_per_second=len(table) / seconds,
+        megabytes=sum(part.stat().st_size for part in folder.glob(f"{ONNX}*")) / 1e6,
+    )

@@ -1,0 +1,127 @@
+"""An exported fp32 model → int8, the better of dynamic and static, where it predicts as well.
+
+That is: other labels for at most `MAX_CHANGED` of the documents, or, where the rows have labels, an
+accuracy at most `MAX_LOST` lower.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finetune.inference import onnx_comparison
+from finetune.inference.engines import ONNX
+from finetune.inference.onnx_comparison import Check, Reference
+from finetune.runtime.errors import InputError
+from finetune.tokenization.token_table import TokenTable
+
+MAX_CHANGED = 0.02  # of the labels against fp32's, where no label says which is right
+MAX_LOST = 0.005  # of accuracy
+MIN_LABELLED = 100  # rows, for a meaningful accuracy
+
+
+def quantize(file: Path, reference: Reference) -> Iterator[Check]:
+    """Replace an fp32 model by the better of dynamic and static int8; the written one is last.
+
+    Raises:
+        InputError: where both change too many predictions.
+    """
+    tried: list[tuple[Check, Path]] = []
+    for name, make in (("int8 dynamic", _dynamic), ("int8 static", _static)):
+        folder = file.with_name(name.replace(" ", "-"))
+        folder.mkdir()
+        with silence_exporter():
+            make(file, folder / ONNX, reference.table)
+        tried.append((onnx_comparison.compare_with_torch(name, folder, reference), folder))
+        yield tried[-1][0]
+        if name == "int8 dynamic" and _is_good(tried[0][0], reference):
+            break  # static int8 needs calibration rows that represent all to come
+    labelled = reference.truth is not None
+    best, folder = max(
+        tried, key=lambda pair: pair[0].accuracy or 0.0 if labelled else pair[0].agreement
+    )
+    if not _is_good(best, reference):
+        raise InputError(_explain_int8_loss(best, len(tried), reference))
+    (folder / ONNX).replace(file)
+    for _, made in tried:
+        shutil.rmtree(made)
+    if best is not tried[-1][0]:
+        yield best
+
+
+def _is_good(check: Check, reference: Reference) -> bool:
+    before = reference.accuracy(reference.logits)
+    if before is None or check.accuracy is None or len(reference.logits) < MIN_LABELLED:
+        return check.agreement >= 1 - MAX_CHANGED
+    return check.accuracy >= before - MAX_LOST
+
+
+def _explain_int8_loss(best: Check, tried: int, reference: Reference) -> str:
+    before = reference.accuracy(reference.logits)
+    loss = (
+        f"{100 * (1 - best.agreement):.1f} % of {len(reference.table):,} predicted labels change"
+        if before is None
+        else f"accuracy falls from {100 * before:.2f} to {100 * (best.accuracy or 0):.2f} %"
+    )
+    hint = "" if before is not None else ", or give labelled rows with --data and --label"
+    return (
+        f"--int8: {loss} ({best.name}, the best of {tried}); nothing was written. Export without "
+        f"--int8{hint}"
+    )
+
+
+def _dynamic(file: Path, out: Path, table: TokenTable) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        file, out, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"]
+    )
+
+
+def _static(file: Path, out: Path, table: TokenTable) -> None:
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            rows = np.argsort(-table.lengths, kind="stable")[:256]
+            self.batches = iter(
+                {
+                    name: value.numpy()
+                    for name, value in table.batch(part, torch.device("cpu")).items()
+                }
+                for part in np.array_split(rows, max(1, len(rows) // 8))
+            )
+
+        def get_next(self) -> Any:
+            return next(self.batches, None)
+
+    quantize_static(
+        file, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul"],
+    )  # fmt: skip
+
+
+@contextmanager
+def silence_exporter() -> Iterator[None]:
+    """Without the warnings of the exporter and the quantizer."""
+    import logging
+    import warnings
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
