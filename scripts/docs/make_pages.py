@@ -15,7 +15,8 @@ from finetune.config.help import _expected, format_value
 from finetune.config.schema import SECTIONS, Section, Stage
 from finetune.reporting import results_model
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 # `code` ([loop.py](../finetune/training/loop.py#L12))
 QUOTED = re.compile(r"`(?P<code>[^`]+)` \(\[(?P<name>[\w.]+)\]\((?P<path>[\w./]+)#L\d+\)\)")
 KEYS = "<!-- keys: scripts/docs/make_pages.py -->", "<!-- end of keys -->"
@@ -51,23 +52,28 @@ def pages() -> dict[Path, str]:
 
 
 def with_lines(page: str) -> str:
-    """The page with each anchor at the line where the quoted code is.
+    """The page with each anchor at the line where the quoted code is, also if it has moved.
 
     Raises:
-        ValueError: naming the code, where no line has it or several have.
+        ValueError: naming the code, where it is not in just one line of its file or of the package.
     """
 
     def found(row: re.Match[str]) -> str:
-        code, path = row["code"], row["path"]
-        lines = (DOCS / path).read_text(encoding="utf-8").splitlines()
-        numbers = [number for number, line in enumerate(lines, 1) if code in line]
-        if len(numbers) != 1:
-            raise ValueError(
-                f"textbook.md: `{code}` is in {len(numbers)} lines of {path}, not in one"
-            )
-        return f"`{code}` ([{row['name']}]({path}#L{numbers[0]}))"
+        code, file = row["code"], (DOCS / row["path"]).resolve()
+        for files in ([file] if file.is_file() else [], sorted((ROOT / "finetune").rglob("*.py"))):
+            places = [place for one in files for place in lines_with(code, one)]
+            if len(places) == 1:
+                file, number = places[0]
+                path = f"../{file.relative_to(ROOT).as_posix()}"
+                return f"`{code}` ([{file.name}]({path}#L{number}))"
+        raise ValueError(f"textbook.md: expected one line with `{code}`, found {len(places)}")
 
     return QUOTED.sub(found, page)
+
+
+def lines_with(code: str, file: Path) -> list[tuple[Path, int]]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [(file, number) for number, line in enumerate(lines, 1) if code in line]
 
 
 def recipe_page() -> str:
