@@ -66,7 +66,8 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
         leaks = [*_find_leaks(overlap, splits[later], splits[earlier], rule)]
         if data.on_leak == "stop":
             problems += [
-                f"{finding.what()}: data.on_leak is 'stop'; mend the data, or set data.on_leak to "
+                f"{finding.describe()}: data.on_leak is 'stop'; mend the data, or set "
+                f"data.on_leak to "
                 "warn or drop"
                 for finding in leaks
             ]
@@ -79,7 +80,7 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
 
 
 def _find_leaks(overlap: Overlap, later: Split, earlier: Split, rule: str) -> Iterator[Finding]:
-    """The rows of a split whose text also stands in an earlier one, exactly and nearly."""
+    """The rows of a split whose text also appears in an earlier one, exactly and nearly."""
     matches = overlap.find_matches(later.name, earlier.name)
     for kind, mask in (("leak", matches.is_exact), ("near leak", ~matches.is_exact)):
         leaks = matches.select(mask)

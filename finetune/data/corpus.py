@@ -21,21 +21,24 @@ SAYS = {
     "undecodable": ("row is not UTF-8", "rows are not UTF-8"),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
-    "unlabelled": ("row, none with a label", "rows, none with a label"),
+    "unlabelled": ("row without any label", "rows without any label"),
     "trimmed label": (
         "row has white space around its label",
         "rows have white space around their label",
     ),
-    "repeat": ("row repeats an earlier text and label", "rows repeat an earlier text and label"),
+    "repeat": (
+        "row duplicates an earlier text and label",
+        "rows duplicate an earlier text and label",
+    ),
     "conflicting labels": (
-        "row shares its text with another row of another label",
-        "rows share their text with another row of another label",
+        "row has the same text as a row with another label",
+        "rows have the same text as a row with another label",
     ),
     "unseen label": (
-        "row has a label that no train row has",
-        "rows have a label that no train row has",
+        "row has a label that train does not have",
+        "rows have a label that train does not have",
     ),
-    "leak": ("text also stands in", "texts also stand in"),
+    "leak": ("text also appears in", "texts also appear in"),
     "one character": ("row is a single character", "rows are a single character"),
     "broken character": ("row holds U+FFFD", "rows hold U+FFFD"),
     "mojibake": (
@@ -43,21 +46,27 @@ SAYS = {
         "rows look wrongly decoded, as ‘Ã©’ for ‘é’",
     ),
     "control": ("row holds control characters", "rows hold control characters"),
-    "near repeat": ("row nearly repeats an earlier one", "rows nearly repeat an earlier one"),
-    "near conflict": (
-        "row nearly repeats an earlier one of another label",
-        "rows nearly repeat an earlier one of another label",
+    "near repeat": (
+        "row is a near-duplicate of an earlier one",
+        "rows are near-duplicates of an earlier one",
     ),
-    "near leak": ("text also stands, nearly, in", "texts also stand, nearly, in"),
+    "near conflict": (
+        "row is a near-duplicate of an earlier one with another label",
+        "rows are near-duplicates of an earlier one with another label",
+    ),
+    "near leak": ("text has a near-duplicate in", "texts have near-duplicates in"),
     "few rows": ("class has few rows", "classes have few rows"),
-    "not sought": ("document: near-duplicates not sought", "documents: near-duplicates not sought"),
+    "not sought": (
+        "document not searched for near-duplicates",
+        "documents not searched for near-duplicates",
+    ),
     "crowded": (
         "document shares its rarest words with many others",
         "documents share their rarest words with many others",
     ),
-    "rare class": ("class has no row here", "classes have no row here"),
-    "unused label": ("label has no train row", "labels have no train row"),
-    "unused split": ("split of the source plays no role", "splits of the source play no role"),
+    "rare class": ("class has no row in this split", "classes have no row in this split"),
+    "unused label": ("label has no row in train", "labels have no row in train"),
+    "unused split": ("split of the source is not used", "splits of the source are not used"),
     "limited": ("row left out", "rows left out"),
 }
 
@@ -112,7 +121,7 @@ class Finding:
     other: str = ""  # leak: the split where the texts also stand
 
     def __str__(self) -> str:
-        return f"{self.what()}: {self.rule}"
+        return f"{self.describe()}: {self.rule}"
 
     def short(self) -> dict[str, Any]:
         """What results.json holds of it, with its first places."""
@@ -123,7 +132,7 @@ class Finding:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return fields | {"says": str(self)}
 
-    def what(self) -> str:
+    def describe(self) -> str:
         """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
         says = SAYS[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
         shown = self.places[: SHOWN_PAIRS if self.kind.startswith("near ") else SHOWN]
@@ -167,15 +176,15 @@ class Corpus:
         return replace(self, test=self.test.without_rows())
 
 
-def answer_names(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:
+def label_names_of(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:
     """The labels of a row, or of an answer, by name: a class id, or 0 and 1 for each class."""
     ids = np.flatnonzero(answer) if np.ndim(answer) else [answer]
     return [labels[int(i)] for i in ids]
 
 
-def format_answer(answer: int | np.ndarray, labels: Sequence[str]) -> str:
+def format_labels(answer: int | np.ndarray, labels: Sequence[str]) -> str:
     """The labels of a row, or of an answer, in words."""
-    return ", ".join(answer_names(answer, labels)) or "no label"
+    return ", ".join(label_names_of(answer, labels)) or "no label"
 
 
 def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:

@@ -93,4 +93,4 @@ def _nearby(path: Path) -> str:
     if guess is not None:
         return f"; did you mean {path.parent / guess}?"
     shown = sorted((name for name in names if not name.startswith(".")), key=natural_order)
-    return f"; in {path.parent} stand: {shorten(shown, 10)}" if shown else ""
+    return f"; the folder {path.parent} contains: {shorten(shown, 10)}" if shown else ""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.data.near_duplicates import Pairs, find_near_duplicates
-from finetune.data.text_store import Store, digest, numbered
+from finetune.data.text_store import Store, hash_text, number_digests
 
 Ids = NDArray[np.int64]
 Shares = NDArray[np.float64]
@@ -57,10 +57,10 @@ class Overlap:
             find_near: whether to look for near-duplicates.
         """
         digests = [
-            np.fromiter((digest(text.strip()) for text in part), "S16", len(part))
+            np.fromiter((hash_text(text.strip()) for text in part), "S16", len(part))
             for part in texts.values()
         ]
-        self._keys = dict(zip(texts, numbered(digests), strict=True))
+        self._keys = dict(zip(texts, number_digests(digests), strict=True))
         self.pairs: Pairs | None = None
         if not find_near:
             return

@@ -2,7 +2,7 @@
 
     corpus = prepare_corpus(load_rows(recipe.data), recipe.data)
     for finding in corpus.findings:
-        print(finding)  # train: 98 rows repeat an earlier text and label (…): dropped (…)
+        print(finding)  # train: 98 rows duplicate an earlier text and label (…): dropped (…)
 
 The rules for single rows stand in `row_rules.py`, how labels get their names in `label_space.py`,
 how train is cut in `carving.py`, what is compared across splits in `checks.py`.
@@ -30,8 +30,8 @@ from finetune.data.row_rules import (
     require_classes,
 )
 from finetune.data.rows import Rows
-from finetune.data.sources import Roles, roles
-from finetune.data.text_store import digest, numbered
+from finetune.data.sources import Roles, assign_roles
+from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError
 
 ROLES = Roles._fields  # train, validation, test
@@ -53,7 +53,7 @@ def prepare_corpus(
     in_folds = folds is not None or data.fold is not None
     if in_folds:
         data = data.model_copy(update={"test": "carve"})  # a part of train, or the whole
-    chosen = roles(sources, data)
+    chosen = assign_roles(sources, data)
     log = FindingLog(data)
     _note_unused_splits(sources, chosen, log)
     rows_of = _rows_by_role(sources, chosen)
@@ -127,8 +127,8 @@ def _compare_documents(rows_of: Mapping[str, Rows], chosen: Roles) -> dict[str, 
         for i, pair in enumerate(zip(rows.texts, seconds, strict=False)):
             text, second = ((cell or "").strip() for cell in pair)
             empty[role][i] = not text or (rows.seconds is not None and not second)
-            digests[role][i] = digest(f"{text}\0{second}")
-    document_ids = numbered([*digests.values()])
+            digests[role][i] = hash_text(f"{text}\0{second}")
+    document_ids = number_digests([*digests.values()])
     return {
         role: SplitRows(
             role,

@@ -69,32 +69,32 @@ def load_rows(data: schema.Data, folder: Path | None = None) -> dict[str, Rows]:
     return _from_folder(path, data, store)
 
 
-def roles(found: Collection[str], data: schema.Data) -> Roles:
+def assign_roles(names: Collection[str], data: schema.Data) -> Roles:
     """Which of the source's splits is trained on, tuned on and tested on.
 
     Raises:
         InputError: where the recipe names splits that are not there, or none is called train.
     """
-    asked = {"train": data.train, "validation": data.validation, "test": data.test}
-    splits = f"the source has the splits {', '.join(found)}"
-    taken = set(asked.values())
+    requested = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits = f"the source has the splits {', '.join(names)}"
+    taken = set(requested.values())
     chosen: dict[str, str | None] = {}
     problems = []
-    for role, name in asked.items():
+    for role, name in requested.items():
         if name in ("carve", "none") and role != "train":
             chosen[role] = None
         elif name == "auto":
-            by_lower = {split.lower(): split for split in found if split not in taken}
+            by_lower = {split.lower(): split for split in names if split not in taken}
             there = [by_lower[alias] for alias in ALIASES[role] if alias in by_lower]
-            if role == "train" and not there and len(found) == 1:
-                there = [split for split in found if split.lower() not in ROLE_NAMES]
+            if role == "train" and not there and len(names) == 1:
+                there = [split for split in names if split.lower() not in ROLE_NAMES]
             chosen[role] = there[0] if there else None
             if role == "train" and not there:
                 problems.append(f"data.train: {splits}, and none is called train; name one of them")
-        elif name in found:
+        elif name in names:
             chosen[role] = name
         else:
-            guess = closest_match(name, found)
+            guess = closest_match(name, names)
             hint = f"; did you mean '{guess}'?" if guess is not None else ""
             problems.append(f"data.{role}: no split '{name}'; {splits}{hint}")
     if problems:
@@ -106,7 +106,7 @@ def _read_splits(
     readers: dict[str, Callable[[ColumnSpec], Rows]], data: schema.Data, store: Store
 ) -> dict[str, Rows]:
     """Read every split; raise the problems of those that play a role, all together."""
-    chosen = roles(readers, data)
+    chosen = assign_roles(readers, data)
     rows = {}
     problems: list[str] = []
     for split, read in readers.items():
@@ -122,10 +122,10 @@ def _read_splits(
 def _from_folder(folder: Path, data: schema.Data, store: Store) -> dict[str, Rows]:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return _from_disk(folder, data, store)
-    files, odd, folders = _entries(folder)
+    files, others, folders = _list_folder(folder)
     named_for_role = [path for path in files if ROLE_LIKE.fullmatch(stem_of(path))]
-    labels = [path for path in folders if _documents(path)]
-    splits = [path for path in folders if any(map(_documents, _entries(path)[2]))]
+    labels = [path for path in folders if _list_documents(path)]
+    splits = [path for path in folders if any(map(_list_documents, _list_folder(path)[2]))]
     # aclImdb has loose .txt files beside train/ and test/: only a file named for a role counts.
     if splits and not named_for_role:
         unlabelled = [path for path in labels if path.name.lower() in ROLE_NAMES]
@@ -136,16 +136,16 @@ def _from_folder(folder: Path, data: schema.Data, store: Store) -> dict[str, Row
 
     problems = [
         f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
-        for path in odd
+        for path in others
         if ROLE_LIKE.fullmatch(path.name)
     ]
     if not files and not problems:
-        inner = [path for path in folders if _entries(path)[0]]
+        inner = [path for path in folders if _list_folder(path)[0]]
         hint = f"; did you mean {inner[0]}?" if inner else ""
         raise InputError(
             f"{folder}: expected a file per split ({', '.join(SUFFIXES)}) or a sub-folder of .txt "
             f"files per label, found "
-            f"{shorten([path.name for path in odd]) or 'neither'}{hint}"
+            f"{shorten([path.name for path in others]) or 'neither'}{hint}"
         )
     by_split: dict[str, list[Path]] = {}
     for path in files:
@@ -161,7 +161,7 @@ def _from_folder(folder: Path, data: schema.Data, store: Store) -> dict[str, Row
     return _read_splits(readers, data, store)
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+def _list_folder(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """The data files, the other files and the sub-folders, in natural order."""
     try:
         paths = sorted(folder.iterdir(), key=lambda path: natural_order(path.name))
@@ -180,8 +180,8 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     )
 
 
-def _documents(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder)[0] if path.name.lower().endswith(".txt")]
+def _list_documents(folder: Path) -> list[Path]:
+    return [path for path in _list_folder(folder)[0] if path.name.lower().endswith(".txt")]
 
 
 def _document_reader(root: Path, folder: Path) -> Callable[[ColumnSpec], Rows]:
@@ -190,12 +190,12 @@ def _document_reader(root: Path, folder: Path) -> Callable[[ColumnSpec], Rows]:
     def read(spec: ColumnSpec) -> Rows:
         labelled = [
             (path, None if label.name.lower() in UNLABELLED else label.name)
-            for label in _entries(folder)[2]
-            for path in _documents(label)
+            for label in _list_folder(folder)[2]
+            for path in _list_documents(label)
         ]
         if not labelled and spec.needs_label:
             raise InputError(f"{folder}: expected a sub-folder of .txt files per label")
-        loose = [(path, None) for path in _documents(folder)] if not labelled else []
+        loose = [(path, None) for path in _list_documents(folder)] if not labelled else []
         return read_documents(root, [*labelled, *loose], bool(labelled), spec.store)
 
     return read

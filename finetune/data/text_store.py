@@ -252,12 +252,12 @@ def replace_surrogates(text: str) -> str:
         return SURROGATES.sub("\ufffd", text)
 
 
-def digest(text: str) -> bytes:
+def hash_text(text: str) -> bytes:
     """16 bytes that stand for a text: two texts share theirs once in 10^38 pairs."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def numbered(digests: Sequence[NDArray[np.bytes_]]) -> list[NDArray[np.int64]]:
+def number_digests(digests: Sequence[NDArray[np.bytes_]]) -> list[NDArray[np.int64]]:
     """A number for each digest, the same for the same one in all parts."""
     _, numbers = np.unique(np.concatenate(digests), return_inverse=True)
     return np.split(numbers, np.cumsum([len(part) for part in digests])[:-1])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.corpus import Split, format_answer
+from finetune.data.corpus import Split, format_labels
 from finetune.evaluation import intervals
 from finetune.evaluation.confusion import Confusion
 from finetune.evaluation.probabilities import is_correct, predict_labels, to_probabilities
@@ -163,8 +163,8 @@ def most_confident_mistakes(
         own = 1 - confidence[i] if multi_label else probabilities[i, labels[i]]
         mistake: dict[str, Any] = {
             "row": split.places.place(int(i)),
-            "label": format_answer(labels[i], names),
-            "predicted": format_answer(predictions[i], names),
+            "label": format_labels(labels[i], names),
+            "predicted": format_labels(predictions[i], names),
             "confidence": float(confidence[i]),
             "label_probability": float(own),
             "text": texts[i][:TEXT] + "…" * (len(texts[i]) > TEXT),

@@ -31,7 +31,7 @@ from transformers import PreTrainedModel
 from finetune.compute import hardware_plan, micro_batches, packing
 from finetune.config import schema
 from finetune.data import local_paths
-from finetune.data.corpus import Corpus, Split, answer_names
+from finetune.data.corpus import Corpus, Split, label_names_of
 from finetune.modeling import build, head, pretrained
 from finetune.runtime import atomic_files
 from finetune.runtime.errors import InputError
@@ -192,8 +192,8 @@ def rank_suspects(
         Suspect(
             rank=n,
             row=places[i],
-            label=", ".join(answer_names(ids[i], here)),
-            suggested=", ".join(answer_names(better[i], here)),
+            label=", ".join(label_names_of(ids[i], here)),
+            suggested=", ".join(label_names_of(better[i], here)),
             score=round(float(scores[i]), 6),
             likely_wrong=bool(wrong[i]),
             text=texts[i][:TEXT],

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
-from finetune.data.corpus import SHOWN, Corpus, Finding, Split, answer_names, class_counts
+from finetune.data.corpus import SHOWN, Corpus, Finding, Split, class_counts, label_names_of
 from finetune.evaluation.analysis_model import Analysis
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.reporting.results_model import (
@@ -255,5 +255,5 @@ def _prediction_lines(
 
 def _label_names(classes: Any, labels: Sequence[str]) -> str | list[str]:
     """A row's label by name; of a multi-label row, the list of all of them."""
-    names = answer_names(classes, labels)
+    names = label_names_of(classes, labels)
     return names if np.ndim(classes) else names[0]

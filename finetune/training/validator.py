@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.corpus import Split, class_counts, format_answer
+from finetune.data.corpus import Split, class_counts, format_labels
 from finetune.evaluation import metrics, probabilities, scoring, thresholds
 from finetune.evaluation.scoring import Scores
 from finetune.modeling.saved_model import replace_model_folder
@@ -142,7 +142,7 @@ class Validator:
             predicted = probabilities.predict_labels(
                 scores.logits[:1], multi_label, scores.thresholds
             )
-            label = format_answer(predicted[0], self.data.corpus.labels)
+            label = format_labels(predicted[0], self.data.corpus.labels)
             raise DivergedError.collapsed(step, label)
         if not divergence.is_worse(values["loss"], values["loss_se"], guess_loss):
             self.state.sound = step

@@ -314,7 +314,8 @@ def test_words(refuses: Refuses, words: list[str], messages: list[str]) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("./nowhere", "./nowhere: no such file or folder; in . stand: data, encoder, recipe.yaml"),
+        ("./nowhere", "./nowhere: no such file or folder; the folder . contains: data, encoder, "
+                      "recipe.yaml"),
         ("./dat", "./dat: no such file or folder; did you mean data?"),
         ("package:not-here/data", "package:not-here/data: no package 'not-here' is installed; pip "
          "install not-here"),
@@ -410,10 +411,12 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         pytest.param(
             {"data/validation.csv": table([("a law", "law"), ("a war", "war")]),
              "data/test.csv": table([("the court", "law"), ("a game", "game")])},
-            ["validation: 1 row has a label that no train row has (validation.csv: row 1), namely "
+            ["validation: 1 row has a label that train does not have (validation.csv: row 1), "
+             "namely "
              "'law' (1 row): data.on_unseen_label is 'stop'; mend the data, or set "
              "data.on_unseen_label to drop",
-             "test: 2 rows have a label that no train row has (test.csv: row 1, test.csv: row 2), "
+             "test: 2 rows have a label that train does not have (test.csv: row 1, test.csv: row "
+             "2), "
              "namely 'law' (1 row), 'game' (1 row): data.on_unseen_label is 'stop'; mend the "
              "data, or set data.on_unseen_label to drop"],
             id="unseen labels",
@@ -492,7 +495,8 @@ def test_rules_that_stop(refuses: Refuses) -> None:
                 ("1 row is not UTF-8 (train.csv: row 43)", "on_undecodable", "replace or drop"),
                 ("1 row has no text (train.csv: row 41)", "on_empty", "drop or keep"),
                 ("1 row has no label (train.csv: row 42)", "on_null_label", "drop"),
-                ("2 rows repeat an earlier text and label (train.csv: row 44, train.csv: row 45)",
+                ("2 rows duplicate an earlier text and label (train.csv: row 44, train.csv: row "
+                 "45)",
                  "on_duplicate", "drop or keep"),
             )
         ),
@@ -506,7 +510,7 @@ def test_rules_that_stop(refuses: Refuses) -> None:
     ("words", "messages"),
     [
         (["model.source=./nowhere"],
-         ["model.source: ./nowhere: no such file or folder; in . stand: data, encoder, "
+         ["model.source: ./nowhere: no such file or folder; the folder . contains: data, encoder, "
           "recipe.yaml"]),
         (["model.source=recipe.yaml"],
          ["model.source: expected a folder with a model, got the file recipe.yaml"]),

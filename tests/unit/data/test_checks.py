@@ -112,9 +112,10 @@ def test_a_leak_says_how_many_have_another_label_there():
     )
     found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     assert [str(finding) for finding in found if finding.split == "test"] == [
-        "test: 2 texts also stand in train (test: row 1, test: row 2): 1 with another label there; "
+        "test: 2 texts also appear in train (test: row 1, test: row 2): 1 with another label "
+        "there; "
         "kept; the score counts them",
-        "test: 1 text also stands, nearly, in train (test: row 3 ≈ train: row 3 (1.00)): "
+        "test: 1 text has a near-duplicate in train (test: row 3 ≈ train: row 3 (1.00)): "
         "1 with another label there; kept; the score counts them",
     ]
 
@@ -132,7 +133,7 @@ def test_leaks_are_refused(leaky, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 4
     assert said[1] == (
-        "error: test: 1 text also stands in train (test.jsonl: line 1): data.on_leak is 'stop'; "
+        "error: test: 1 text also appears in train (test.jsonl: line 1): data.on_leak is 'stop'; "
         "mend the data, or set data.on_leak to warn or drop"
     )
 
@@ -194,5 +195,5 @@ def test_what_is_not_compared_is_said(monkeypatch):
     found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     (said,) = (str(finding) for finding in found if finding.split == "source")
     assert said == (
-        "source: 32 documents: near-duplicates not sought: in more than 1,000 characters"
+        "source: 32 documents not searched for near-duplicates: in more than 1,000 characters"
     )

@@ -8,10 +8,10 @@ from finetune.data.corpus import (
     Corpus,
     Finding,
     Split,
-    answer_names,
     class_counts,
     corpus_hash,
-    format_answer,
+    format_labels,
+    label_names_of,
     split_hash,
     texts_hash,
 )
@@ -50,11 +50,11 @@ def test_several_labels_of_a_row() -> None:
     split = split_of([[1, 1], [0, 0]])
     corpus = Corpus(("x", "y"), split, split.without_rows(), split, (), True)
     assert corpus.priors() == [0.5, 0.5]
-    assert [format_answer(row, corpus.labels) for row in np.array([[1, 1], [0, 0]])] == [
+    assert [format_labels(row, corpus.labels) for row in np.array([[1, 1], [0, 0]])] == [
         "x, y",
         "no label",
     ]
-    assert answer_names(1, corpus.labels) == ["y"]
+    assert label_names_of(1, corpus.labels) == ["y"]
     assert len(corpus.splits()) == 2
     assert len(corpus.without_test().test) == 0
 

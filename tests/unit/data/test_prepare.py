@@ -95,9 +95,9 @@ def test_every_rule_counts_and_names_its_rows() -> None:
         "drop)",
         "train: 1 row has no label (train.csv: row 7): dropped (data.on_null_label: drop)",
         "train: 1 row has white space around its label (train.csv: row 4): trimmed",
-        "train: 1 row repeats an earlier text and label (train.csv: row 5): dropped "
+        "train: 1 row duplicates an earlier text and label (train.csv: row 5): dropped "
         "(data.on_duplicate: drop)",
-        "train: 2 rows share their text with another row of another label (train.csv: row 1, "
+        "train: 2 rows have the same text as a row with another label (train.csv: row 1, "
         "train.csv: row 6): kept",
     ]
 
@@ -118,9 +118,10 @@ def test_rules_that_stop_all_at_once() -> None:
         "mend the data, or set data.on_empty to drop or keep",
         "train: 1 row has no label (train.csv: row 7): data.on_null_label is 'stop'; mend the "
         "data, or set data.on_null_label to drop",
-        "train: 1 row repeats an earlier text and label (train.csv: row 5): data.on_duplicate is "
+        "train: 1 row duplicates an earlier text and label (train.csv: row 5): data.on_duplicate "
+        "is "
         "'stop'; mend the data, or set data.on_duplicate to drop or keep",
-        "test: 1 row has a label that no train row has (test.csv: row 2), namely 'new' (1 row): "
+        "test: 1 row has a label that train does not have (test.csv: row 2), namely 'new' (1 row): "
         "data.on_unseen_label is 'stop'; mend the data, or set data.on_unseen_label to drop",
     ]
 
@@ -130,7 +131,7 @@ def test_unseen_labels_dropped() -> None:
     corpus = prepare_corpus(three(many(4), test=test), Data(source="x", on_unseen_label="drop"))
     assert corpus.test.texts == ["q"]
     assert lines(corpus) == [
-        "test: 1 row has a label that no train row has (test.csv: row 2): dropped "
+        "test: 1 row has a label that train does not have (test.csv: row 2): dropped "
         "(data.on_unseen_label: drop)"
     ]
 
@@ -142,11 +143,11 @@ def test_given_splits_keep_repeats_and_leaks() -> None:
     corpus = prepare_corpus(three(train, validation, test), Data(source="x"))
     assert corpus.validation.texts == ["v", "v", "w"]
     assert lines(corpus) == [
-        "validation: 1 row repeats an earlier text and label (val.csv: row 2): kept, so that "
+        "validation: 1 row duplicates an earlier text and label (val.csv: row 2): kept, so that "
         "scores stay comparable",
-        "test: 1 text also stands in train (test.csv: row 1): 1 with another label there; kept; "
+        "test: 1 text also appears in train (test.csv: row 1): 1 with another label there; kept; "
         "the score counts them",
-        "test: 1 text also stands in validation (test.csv: row 2): 1 with another label there; "
+        "test: 1 text also appears in validation (test.csv: row 2): 1 with another label there; "
         "kept; the score counts them",
     ]
 
@@ -157,7 +158,7 @@ def test_an_unlabelled_test_split(labels: list[Any] | None) -> None:
     corpus = prepare_corpus(three(many(4), test=test), Data(source="x"))
     assert corpus.test.labels is None
     assert lines(corpus) == [
-        "test: 2 rows, none with a label (test.txt: row 1, test.txt: row 2): predicted, not scored"
+        "test: 2 rows without any label (test.txt: row 1, test.txt: row 2): predicted, not scored"
     ]
     assert class_counts(corpus.test, corpus.labels) == {"x": 0, "y": 0}
     assert len(corpus_hash(corpus)) == 64
@@ -244,7 +245,7 @@ def test_an_unused_label_stays_in_the_space() -> None:
     corpus = prepare_corpus({"train": train, "validation": other, "test": other}, Data(source="x"))
     assert corpus.labels == ("p", "q", "r")
     assert lines(corpus)[0] == (
-        "train: 1 label has no train row (q): kept in the label space, and never learned"
+        "train: 1 label has no row in train (q): kept in the label space, and never learned"
     )
 
 
@@ -272,9 +273,7 @@ def test_carved_splits() -> None:
     assert [len(split) for split in (corpus.train, corpus.validation, corpus.test)] == [80, 10, 10]
     assert class_counts(corpus.test, corpus.labels) == {"x": 5, "y": 5}
     assert corpus.test.origin == "carved from train.csv: 10 %, stratified, seed 0"
-    assert lines(corpus) == [
-        "source: 1 split of the source plays no role (extra (3 rows)): ignored"
-    ]
+    assert lines(corpus) == ["source: 1 split of the source is not used (extra (3 rows)): ignored"]
     wider = prepare_corpus({"train": many(100)}, Data(source="x", validation_fraction=0.3))
     assert wider.test.texts == corpus.test.texts
     assert len(wider.validation) == 30
@@ -293,7 +292,8 @@ def test_rare_classes_stay_in_train() -> None:
     texts: list[str | None] = [f"t{i}" for i in range(23)]
     corpus = prepare_corpus({"train": rows(texts, labels)}, Data(source="x", validation="carve"))
     assert lines(corpus) == [
-        f"{split}: 2 classes have no row here (rare: 1 row in train, y: 2 rows in train): too few "
+        f"{split}: 2 classes have no row in this split (rare: 1 row in train, y: 2 rows in "
+        f"train): too few "
         f"rows to cut one off; the score there says nothing of them{more}"
         for split, more in (("test", "; run.folds=5 would score every row"), ("validation", ""))
     ]

@@ -21,7 +21,7 @@ from finetune.config.schema import Data
 from finetune.data.cells import natural_order
 from finetune.data.formats.registry import suffix_of
 from finetune.data.local_paths import resolve_local_path, resolve_model_source
-from finetune.data.sources import load_rows, roles
+from finetune.data.sources import assign_roles, load_rows
 from finetune.runtime.errors import InputError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -363,14 +363,14 @@ def test_problems_of_all_files_at_once(tmp_path: Path) -> None:
 
 def test_roles() -> None:
     auto = Data(source="x")
-    assert roles(["train", "val", "test"], auto) == ("train", "val", "test")
-    assert roles(["all"], auto) == ("all", None, None)
+    assert assign_roles(["train", "val", "test"], auto) == ("train", "val", "test")
+    assert assign_roles(["all"], auto) == ("all", None, None)
     glue = Data(source="x", test="validation")
-    assert roles(["train", "validation", "test"], glue) == ("train", None, "validation")
+    assert assign_roles(["train", "validation", "test"], glue) == ("train", None, "validation")
     carve = Data(source="x", validation="carve", test="carve")
-    assert roles(["train", "validation", "test"], carve) == ("train", None, None)
+    assert assign_roles(["train", "validation", "test"], carve) == ("train", None, None)
     with pytest.raises(InputError) as error:
-        roles(["a", "b_test"], Data(source="x", test="test"))
+        assign_roles(["a", "b_test"], Data(source="x", test="test"))
     assert error.value.problems == (
         "data.train: the source has the splits a, b_test, and none is called train; name one of "
         "them",
@@ -388,7 +388,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_local_path("~/corpus") == tmp_path / "corpus"
     for source, message in {
         "./corpsu": "no such file or folder; did you mean corpus?",
-        "train.csv": "no such file or folder; in . stand: corpus",
+        "train.csv": "no such file or folder; the folder . contains: corpus",
         "corpsu/a/b": "no such file or folder; did you mean corpus?",
         "~/corpsu": f"no such file or folder; did you mean {tmp_path}/corpus?",
     }.items():

@@ -119,7 +119,7 @@ def test_messages(here, capsys, tmp_path):  # noqa: F811
     assert script.main(["./none", "taken", "--data", "none.csv"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "error: taken: is there already; choose another name",
-        "error: MODEL: ./none: no such file or folder; in . stand: a.csv, model, taken",
+        "error: MODEL: ./none: no such file or folder; the folder . contains: a.csv, model, taken",
         "error: INPUT: none.csv: no such file or folder; did you mean a.csv?",
     ]
     assert script.main(["model", "new", "--data", "a.csv", "--label", "n"]) == 2
