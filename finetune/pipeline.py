@@ -15,7 +15,6 @@ from finetune.reporting import console_report, html_report, model_card, seeds_re
 from finetune.reporting import results as results_module
 from finetune.reporting.results_model import Hashes, Results
 from finetune.runtime import console
-from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
 from finetune.training import finalize as finalize_module
@@ -144,7 +143,7 @@ def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
     home = folders[0].parent
     if console.speaks():
         summary = seeds_report.summarize_seeds(recipe, folders)
-        write_json(home / "seeds.json", summary)
+        seeds_report.write_seeds(summary, home)
         html_report.write_seeds_report(summary, home)
         console_report.print_seeds(summary, home)
     return home

@@ -39,7 +39,7 @@ def main() -> int:
     print_line(compare.as_text(found))
     print_line()
     for pair in found["pairs"]:
-        print_wrapped(compare.verdict(pair), mark="")
+        print_wrapped(compare.describe_pair(pair), mark="")
     print_line(f"\nReport: {known.page}")
     return 0
 

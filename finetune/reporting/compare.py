@@ -1,11 +1,11 @@
 """Run folders of the same test rows → which is better, by how much, and how sure that is.
 
-    found = compare([read(Path("runs/bbc_news/a")), read(Path("runs/bbc_news/b"))])
+    found = compare_runs([read_run(Path("runs/bbc_news/a")), read_run(Path("runs/bbc_news/b"))])
 
-Rows that are hard for both say nothing of the difference, so it is taken row by row: its interval
-by the bootstrap over rows with both answers, its p-value by McNemar's exact test (1947), which asks
-whether of the rows that only one gets right, more than chance are one's. With more than two runs,
-p-values are Holm's (1979): the more pairs, the more of them differ by chance.
+Rows that are hard for both runs do not show a difference, so runs are compared row by row. The
+interval of a difference is a paired bootstrap over rows. The p-value is McNemar's exact test
+(1947): of the rows that only one of two runs gets right, is the share of each more than chance?
+With more than two runs, p-values are corrected by Holm (1979), as more pairs differ by chance.
 """
 
 import json
@@ -19,31 +19,31 @@ import numpy as np
 from scipy.stats import binomtest
 
 from finetune.evaluation import confusion, intervals, probabilities
-from finetune.reporting import charts, html_report, narrative
-from finetune.reporting import results_model as results_module
-from finetune.reporting.narrative import percent, signed
+from finetune.reporting import charts, html_report
+from finetune.reporting.number_formats import format_seconds, percent, signed
+from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.console import format_table
 from finetune.runtime.errors import InputError
 
 METRICS = ("accuracy", "f1_macro")
-CLEAR = 0.05  # a p-value below it
+SIGNIFICANT = 0.05  # a p-value below it
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run's answers on test.
+    """A finished run's predictions on test.
 
     Attributes:
         name: its folder, as the user gave it.
         results: its `results.json`.
-        labels, guesses: true and given class ids (rows,); of several labels, 0 and 1 (rows,
+        labels, predictions: true and predicted class ids (rows,); multi-label: 0 and 1 (rows,
             classes).
     """
 
     name: str
-    results: Mapping[str, Any]
+    results: Results
     labels: confusion.Labels
-    guesses: confusion.Labels
+    predictions: confusion.Labels
 
 
 def read_run(folder: Path) -> Run:
@@ -52,24 +52,24 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: where it is none, is of an earlier version, or has no labelled test split.
     """
-    results = results_module.read_results(folder).as_json()
-    if not results["test"]["labelled"]:
+    results = read_results(folder)
+    if not results.test.labelled:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
-    ids = {name: i for i, name in enumerate(results["data"]["labels"])}
-    lines = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
-    answers = [json.loads(line) for line in lines.split("\n") if line]
-    labels, guesses = (
-        _ids([answer[key] for answer in answers], ids) for key in ("label", "predicted")
+    ids = {name: i for i, name in enumerate(results.data.labels)}
+    text = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.split("\n") if line]
+    labels, predictions = (
+        _class_ids([line[key] for line in lines], ids) for key in ("label", "predicted")
     )
-    return Run(str(folder), results, labels, guesses)
+    return Run(str(folder), results, labels, predictions)
 
 
-def _ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> confusion.Labels:
+def _class_ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> confusion.Labels:
     if not any(isinstance(name, list) for name in names):
         return np.array([ids[str(name)] for name in names], dtype=np.int64)
     sets = np.zeros((len(names), len(ids)), dtype=np.int64)
-    for row, several in zip(sets, names, strict=True):
-        row[[ids[name] for name in several]] = 1
+    for row, of_row in zip(sets, names, strict=True):
+        row[[ids[name] for name in of_row]] = 1
     return sets
 
 
@@ -82,18 +82,19 @@ def check_comparable(runs: Sequence[Run]) -> None:
     first = runs[0]
     problems = []
     for run in runs[1:]:
-        of_both = [
-            (one.results["hashes"]["test"], one.results["data"]["labels"]) for one in (first, run)
-        ]
-        if of_both[0] != of_both[1]:
+        same_rows = run.results.hashes.test == first.results.hashes.test
+        if not same_rows or run.results.data.labels != first.results.data.labels:
             problems.append(
-                f"{run.name}: its test rows are not those of {first.name} ({len(run.labels):,} "
-                f"rows of {run.results['data']['source']}, hash {of_both[1][0][:12]}, against "
-                f"{len(first.labels):,} of {first.results['data']['source']}, hash "
-                f"{of_both[0][0][:12]}); only answers to the same rows can be compared"
+                f"{run.name}: its test rows are not those of {first.name} ({_test_rows(run)}, "
+                f"against {_test_rows(first)}); only predictions of the same rows can be compared"
             )
     if problems:
         raise InputError(problems)
+
+
+def _test_rows(run: Run) -> str:
+    results = run.results
+    return f"{len(run.labels):,} rows of {results.data.source}, hash {results.hashes.test[:12]}"
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         InputError: where the test rows are not the same.
     """
     check_comparable(runs)
-    classes = len(runs[0].results["data"]["labels"])
+    classes = len(runs[0].results.data.labels)
     pairs = [_pair(one, other, classes) for one, other in combinations(runs, 2)]
     # Holm: the smallest p-value times the number of pairs, the next times one less, …
     order = sorted(range(len(pairs)), key=lambda i: pairs[i]["p"])
@@ -113,38 +114,40 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
         pairs[i]["p_holm"] = least
     return {
         "rows": len(runs[0].labels),
-        "test": runs[0].results["hashes"]["test"],
+        "test": runs[0].results.hashes.test,
         "runs": [_scores(run, classes) for run in runs],
         "pairs": pairs,
     }
 
 
 def _scores(run: Run, classes: int) -> dict[str, Any]:
-    table = confusion.Confusion.from_labels(run.labels, run.guesses, classes)
+    table = confusion.Confusion.from_labels(run.labels, run.predictions, classes)
     accuracy, results = table.observed("accuracy"), run.results
     return {
         "run": run.name,
-        "recipe": results["recipe"],
-        "model": results["model"]["source"],
+        "recipe": results.recipe,
+        "model": results.model.source,
         "accuracy": accuracy,
         "accuracy_interval": intervals.wilson_interval(accuracy, len(run.labels)),
         "f1_macro": table.observed("f1_macro"),
         "f1_macro_interval": table.interval(lambda cells: table.value("f1_macro", cells)),
-        "ece": results["calibration"]["test"]["after"]["ece"],
-        "loss": results["test"]["loss"],
-        "seconds": results["train"]["seconds"],
+        "ece": results.calibration.on("test").after.ece,
+        "loss": results.test.loss,
+        "seconds": results.train.seconds,
     }
 
 
 def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
-    ones, others = (probabilities.is_correct(one.labels, run.guesses) for run in (one, other))
+    ones, others = (probabilities.is_correct(one.labels, run.predictions) for run in (one, other))
     only_one, only_other = int((ones & ~others).sum()), int((others & ~ones).sum())
     apart = only_one + only_other
     return {
         "one": one.name,
         "other": other.name,
         **{
-            name: confusion.paired_difference(name, one.labels, other.guesses, one.guesses, classes)
+            name: confusion.paired_difference(
+                name, one.labels, other.predictions, one.predictions, classes
+            )
             for name in METRICS
         },
         "only_one_right": only_one,
@@ -153,16 +156,20 @@ def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
     }
 
 
-def verdict(pair: Mapping[str, Any]) -> str:
-    """A pair in words."""
+def describe_pair(pair: Mapping[str, Any]) -> str:
+    """Which of two runs is better, in a sentence."""
     gap = pair["accuracy"]
     low, high = (signed(100 * end) for end in gap["interval"])
-    clear = pair["p_holm"] < CLEAR
-    better = pair["other"] if gap["difference"] > 0 else pair["one"]
-    said = f"{better} is better" if clear else "no clear difference"
+    better, worse = pair["one"], pair["other"]
+    if gap["difference"] > 0:
+        better, worse = worse, better
+    if pair["p_holm"] < SIGNIFICANT:
+        conclusion = f"{better} is better than {worse}"
+    else:
+        conclusion = f"No clear difference between {pair['other']} and {pair['one']}"
     return (
-        f"{pair['other']} against {pair['one']}: {signed(100 * gap['difference'])} points of "
-        f"accuracy (95 % interval {low} to {high}), p = {pair['p_holm']:.2g}: {said}"
+        f"{conclusion}: {signed(100 * gap['difference'])} points of accuracy for {pair['other']} "
+        f"(95 % interval {low} to {high}, p = {pair['p_holm']:.2g})."
     )
 
 
@@ -179,14 +186,14 @@ def as_text(found: Mapping[str, Any]) -> str:
                 f"{low:.4f} to {high:.4f}",
                 f"{run['f1_macro']:.4f}",
                 f"{run['ece']:.3f}",
-                narrative.format_seconds(run["seconds"]),
+                format_seconds(run["seconds"]),
             )
         )
     return format_table(rows, indent=0)
 
 
 def _short(names: Sequence[str], most: int = 26) -> list[str]:
-    """Names without what they begin with alike, at most so long: their ends tell them apart."""
+    """Names without their common start, and at most so long: their ends tell them apart."""
     parts = [Path(name).parts for name in names]
     while len({part[0] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
         parts = [part[1:] for part in parts]
@@ -203,15 +210,17 @@ def as_page(found: Mapping[str, Any]) -> str:
         )
         for name, run in zip(names, found["runs"], strict=True)
     ]
-    said = "; ".join(f"{row.name} {row.note}" for row in rows)
+    description = "; ".join(f"{row.name} {row.note}" for row in rows)
     return (
         html_report.template_environment()
         .get_template("compare.html")
         .render(
             found=found,
             names=dict(zip((run["run"] for run in found["runs"]), names, strict=True)),
-            overview=charts.whiskers("Accuracy of each run", said, rows, "accuracy", "{:.0%}"),
-            verdicts=[verdict(pair) for pair in found["pairs"]],
+            overview=charts.whiskers(
+                "Accuracy of each run", description, rows, "accuracy", "{:.0%}"
+            ),
+            verdicts=[describe_pair(pair) for pair in found["pairs"]],
             signed=signed,
         )
     )

@@ -1,4 +1,4 @@
-"""What a run says on the terminal: its data, its plan, its scores. Nothing is decided here."""
+"""What a run prints on the terminal: its data, its plan, its scores. Nothing is decided here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,10 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader
 from finetune.config.schema import Recipe
 from finetune.data.corpus import Corpus, class_counts
-from finetune.reporting import narrative, results_model, seeds_report
+from finetune.reporting import narrative
+from finetune.reporting.number_formats import format_interval, format_score
+from finetune.reporting.results_model import Results
+from finetune.reporting.seeds_report import SeedsSummary, format_seeds
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
@@ -23,14 +26,14 @@ from finetune.training.run_folder import Start
 MOST_CLASSES = 12  # that are listed one by one
 
 
-def print_source(choices: Recipe) -> None:
-    """Said before it is read: a large file or the Hub may take its time."""
-    print_wrapped(choices.data.source, mark="Data   ")
+def print_source(recipe: Recipe) -> None:
+    """The source, before it is read: a large file or the Hub may take its time."""
+    print_wrapped(recipe.data.source, mark="Data   ")
 
 
 def print_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int) -> None:
-    """The splits, their classes, and what was found in the rows."""
-    rows = [("", "rows", "tokens", "median", "longest", f"cut at {max_length}")]
+    """The splits, their classes, and the findings in their rows."""
+    rows = [("", "rows", "tokens", "median", "longest", f"truncated at {max_length}")]
     for split in corpus.splits():
         tokens = tables[split.name]
         share = f"{tokens.truncated:,} ({100 * tokens.truncated / len(tokens):.0f} %)"
@@ -45,23 +48,27 @@ def print_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int
             )
         )
     print_line(format_table(rows))
-    _say_splits(corpus)
+    _print_splits(corpus)
 
 
 def print_inspected(corpus: Corpus, found: Mapping[str, Any]) -> None:
-    """What can be said of data alone, as of `checks.describe_corpus`."""
+    """The statistics of data alone.
+
+    Args:
+        found: of `checks.describe_corpus`.
+    """
     rows = [("", "rows", "words: median", "p95", "longest", "characters: longest")]
     for name, split in found["splits"].items():
         words, characters = split["words"], split["characters"]
         numbers = split["rows"], words["median"], words["p95"], words["longest"]
         rows.append((name, *(f"{number:,}" for number in (*numbers, characters["longest"]))))
     print_line(format_table(rows))
-    _say_splits(corpus)
+    _print_splits(corpus)
     if not corpus.findings:
-        print_line("  nothing was found wrong with them")
+        print_line("  no problems found")
 
 
-def _say_splits(corpus: Corpus) -> None:
+def _print_splits(corpus: Corpus) -> None:
     for split in (corpus.train, corpus.validation, corpus.test):
         if len(split) or split is corpus.validation:
             print_wrapped(f"{split.name}: {split.origin}", mark="  ")
@@ -77,7 +84,7 @@ def _say_splits(corpus: Corpus) -> None:
     if corpus.multi_label and corpus.train.labels is not None:
         many = corpus.train.labels.sum(axis=1)
         print_wrapped(
-            f"several labels a row: {many.mean():.2f} on average, at most {many.max()}; "
+            f"multi-label: {many.mean():.2f} labels a row on average, at most {many.max()}; "
             f"{(many == 0).sum():,} train rows have none",
             mark="  ",
         )
@@ -85,20 +92,23 @@ def _say_splits(corpus: Corpus) -> None:
         print_wrapped(str(finding), mark="  ! ")
 
 
-def print_audit(choices: Sequence[truncation_audit.ReadingOption]) -> None:
-    """What each way of reading long documents would cut, and cost; nothing where none is long."""
-    now = next(choice for choice in choices if choice.chosen)
+def print_audit(options: Sequence[truncation_audit.ReadingOption]) -> None:
+    """What each way of reading long documents would truncate, and its estimated cost.
+
+    Prints nothing where no document is long.
+    """
+    now = next(option for option in options if option.chosen)
     if not now.rows_cut and not now.windows:
         return
-    rows = [("long documents of train", "cut", "tokens cut", "time", "memory")]
-    for choice in choices:
+    rows = [("long train documents", "truncated", "tokens lost", "time", "memory")]
+    for option in options:
         rows.append(
             (
-                f"{choice}{', as here' * choice.chosen}",
-                f"{choice.rows_cut:,} ({100 * choice.rows_cut / choice.rows:.0f} %)",
-                f"{100 * choice.tokens_cut / choice.tokens:.0f} %",
-                f"× {choice.time:.1f}",
-                f"× {choice.memory:.1f}",
+                f"{option}{', as here' * option.chosen}",
+                f"{option.rows_cut:,} ({100 * option.rows_cut / option.rows:.0f} %)",
+                f"{100 * option.tokens_cut / option.tokens:.0f} %",
+                f"× {option.time:.1f}",
+                f"× {option.memory:.1f}",
             )
         )
     print_line(format_table(rows))
@@ -106,8 +116,8 @@ def print_audit(choices: Sequence[truncation_audit.ReadingOption]) -> None:
     if ends is not None and now.tokens_cut:
         (most, much), (least, little) = ends
         print_wrapped(
-            f"most is cut from '{most}' ({100 * much:.0f} % of its tokens), least from '{least}' "
-            f"({100 * little:.0f} %)",
+            f"'{most}' loses the largest share of its tokens ({100 * much:.0f} %), '{least}' the "
+            f"smallest ({100 * little:.0f} %)",
             mark="  ",
         )
 
@@ -179,80 +189,79 @@ def print_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
 
 
 FILES = (
-    ("report.html", "all of this to look at, and where it fails"),
+    ("report.html", "scores, calibration, error analysis, training curves"),
     ("results.json", "all numbers"),
-    ("model/", "the classifier, and its model card"),
-    ("predictions/test.jsonl", "every answer on test"),
-    ("metrics.jsonl", "how it trained"),
-    ("preflight.json", "what was found in the documents"),
-    ("recipe.yaml", "runs this again"),
+    ("model/", "the classifier with its model card"),
+    ("predictions/test.jsonl", "predictions on test"),
+    ("metrics.jsonl", "the training log"),
+    ("preflight.json", "data quality: every finding"),
+    ("recipe.yaml", "all settings: it runs this again"),
 )
 
 
-def print_results(run_results: results_model.Results, folder: Path) -> None:
-    """The scores, what is behind them, where everything is; last of all the score."""
-    results = run_results.as_json()
-    train, test = results["train"], results["test"]
+def print_results(results: Results, folder: Path) -> None:
+    """The scores, how certain they are, the files; last of all the score."""
+    train, test = results.train, results.test
     print_line(
-        f"\nTrained {train['steps']:,} steps in {train['seconds']:.0f} s, "
-        f"{train['rows_per_second']:.0f} documents/s"
+        f"\nTrained {train.steps:,} steps in {train.seconds:.0f} s, "
+        f"{train.rows_per_second:.0f} documents/s"
     )
-    print_line(format_table(_scores(results)))
-    if not test["labelled"]:
-        print_line(f"  test has no labels: its {test['rows']:,} rows were predicted, not scored")
-    for line in narrative.summary_lines(results):
+    print_line(format_table(_score_table(results)))
+    if not test.labelled:
+        print_line(f"  test has no labels: its {test.rows:,} rows were predicted, not scored")
+    for line in narrative.summarize(results):
         print_wrapped(line, mark="  ")
     print_line(f"\nWritten to {folder}")
     print_line(format_table(FILES, indent=2, left=2))
     print_line()
-    print_line(headline(results), even_if_quiet=True)
+    print_line(score_line(results), even_if_quiet=True)
     print_line(f"Report: {folder / 'report.html'}", even_if_quiet=True)
 
 
-def _scores(results: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of the closing table: each metric on validation and test, its interval, baselines."""
-    validation, test, plain = results["validation"], results["test"], results["baselines"]
-    labelled, tuned = test["labelled"], narrative.is_tuned(results)
-    head = ["", *["validation"] * tuned]
-    head += ["test", "95 % interval", "TF-IDF", "majority"] * labelled
-    rows = [head]
-    for name in results[results["analysed"]]["intervals"]:
-        row = [name[:22], *[f"{validation[name]:.4f}" for _ in range(tuned)]]
-        if labelled:
-            pair = test["intervals"][name]
+def _score_table(results: Results) -> list[list[str]]:
+    """Each metric on validation and test, its interval, the baselines."""
+    validation, test, baselines = results.validation, results.test, results.baselines
+    columns = ["", *["validation"] * results.is_tuned]
+    counts = ["rows", *[f"{validation.rows:,}"] * results.is_tuned]
+    if baselines is not None:
+        columns += ["test", "95 % interval", "TF-IDF", "majority"]
+        counts += [f"{test.rows:,}", "", "", ""]
+    rows = [columns]
+    for name in results.scores.intervals:
+        row = [name[:22]]
+        if results.is_tuned:
+            row.append(format_score(validation.metric(name)))
+        if baselines is not None:
             row += [
-                f"{test[name]:.4f}",
-                "" if pair is None else f"{pair[0]:.4f} to {pair[1]:.4f}",
-                *(f"{plain[of][name]:.4f}" for of in ("tfidf", "majority")),
+                format_score(test.metric(name)),
+                format_interval(test.intervals[name]),
+                format_score(baselines.tfidf.metric(name)),
+                format_score(baselines.majority.metric(name)),
             ]
         rows.append(row)
-    counts = ["rows", *[f"{validation['rows']:,}"] * tuned]
-    counts += [f"{test['rows']:,}", "", "", ""] * labelled
     return [*rows, counts]
 
 
-def headline(results: Mapping[str, Any]) -> str:
-    """The score in one line: the metric that picked the model, on test where it has labels."""
-    split = "test" if results["test"]["labelled"] else "validation"
-    name = narrative.main_metric(results)
-    value, pair = results[split][name], results[split]["intervals"][name]
-    sure = "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
-    folds = results["data"].get("folds")
-    said = split.capitalize() if folds is None else f"Cross-validated, {folds} folds:"
-    return f"{said} {name} {value:.4f}{sure}"
+def score_line(results: Results) -> str:
+    """The score in one line: the main metric, on test where it has labels."""
+    name, scores = narrative.main_metric(results), results.scores
+    interval = scores.intervals[name]
+    certainty = "" if interval is None else f" (95 % interval {format_interval(interval)})"
+    split = results.analysed.capitalize()
+    if results.data.folds is not None:
+        split = f"Cross-validated, {results.data.folds} folds:"
+    return f"{split} {name} {format_score(scores.metric(name))}{certainty}"
 
 
-def print_seeds(found: Mapping[str, Any], folder: Path) -> None:
+def print_seeds(summary: SeedsSummary, folder: Path) -> None:
     """The scores of several seeds together."""
-    print_line(f"\n{seeds_report.format_seeds(found)}")
-    split = "test" if found["test"] else "validation"
-    name = found["main"]
-    one = found[split].get(name) or found[split]["loss"]
-    spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
-    count = len(found["seeds"])
+    print_line(f"\n{format_seeds(summary)}")
+    spread = summary.main_spread
+    deviation = "" if spread.sd is None else f" ± {spread.sd:.4f}"
     print_line()
     print_line(
-        f"{split.capitalize()} {name} {one['mean']:.4f}{spread} (mean and sd of {count} seeds)",
+        f"{summary.split.capitalize()} {summary.main} {spread.mean:.4f}{deviation} (mean and "
+        f"standard deviation of {len(summary.seeds)} seeds)",
         even_if_quiet=True,
     )
     print_line(f"Report: {folder / 'report.html'}", even_if_quiet=True)

@@ -1,56 +1,69 @@
-"""Results and the log → the page's charts, each with its text alternative."""
+"""Results and the log → the report's figures, each with its text alternative."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from finetune.reporting import charts, narrative
-from finetune.reporting.narrative import format_metric as said_score
-from finetune.reporting.narrative import percent
+from finetune.evaluation.analysis_model import MetricValues
+from finetune.reporting import charts
+from finetune.reporting.charts import AxisSpec, Marks, Row, Series
+from finetune.reporting.narrative import explain_abstention
+from finetune.reporting.number_formats import format_metric, format_seconds, percent
+from finetune.reporting.results_model import LrRange, Results
+from finetune.reporting.svg import Point
 
 MOST_IN_MATRIX = 30  # labels
-SURELY = 0.2  # of all documents: on fewer, accuracy is a matter of chance
+LEAST_COVERAGE = 0.2  # on fewer documents, accuracy is a matter of chance
 
-Results = Mapping[str, Any]
-Log = narrative.Log
+Log = Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its caption, and a note beneath that."""
+
+    caption: str
+    note: str
+    chart: Markup
 
 
 def overview(results: Results, main: str) -> Markup | None:
-    plain, split = results["baselines"], results["analysed"]
-    rows = [
-        charts.Row(
-            "this model",
-            results[split][main],
-            _pair(results[split]["intervals"][main]),
-            "main",
-            said_score(main, results[split][main]),
-            strong=True,
-        )
-    ]
-    if plain is not None:
-        for name, key in (
-            ("TF-IDF with logistic regression", "tfidf"),
-            (f"always ‘{plain['majority']['label'][:30]}’", "majority"),
+    """The main metric of the model and of the baselines; None where it is not between 0 and 1."""
+    rows = [_metric_row("this model", results.scores, main, "main")]
+    baselines = results.baselines
+    if baselines is not None:
+        majority = f"always ‘{(baselines.majority.label or '')[:30]}’"
+        for name, scores in (
+            ("TF-IDF with logistic regression", baselines.tfidf),
+            (majority, baselines.majority),
         ):
-            value, pair = plain[key][main], _pair(plain[key]["intervals"][main])
-            rows.append(charts.Row(name, value, pair, "third", said_score(main, value)))
+            rows.append(_metric_row(name, scores, main, "third"))
     values = [end for row in rows for end in (row.value, *(row.interval or ()))]
     if not all(0 <= value <= 1 for value in values):
-        return None  # a correlation, or a metric of elsewhere: the table says it
-    said = "; ".join(f"{row.name} {row.note}" for row in rows)
+        return None  # such as a correlation: the table has it
+    description = "; ".join(f"{row.name} {row.note}" for row in rows)
     form = "{:.0%}" if main == "accuracy" else "{:.2f}"
-    return charts.whiskers(f"{main} with 95 % intervals", said, rows, main, form)
+    return charts.whiskers(f"{main} with 95 % intervals", description, rows, main, form)
 
 
-def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if ends is None else (ends[0], ends[1])
+def _metric_row(name: str, scores: MetricValues, main: str, style: str) -> Row:
+    value = scores.metric(main)
+    return Row(
+        name,
+        math.nan if value is None else value,
+        scores.intervals[main],
+        style,
+        format_metric(main, value),
+        strong=style == "main",
+    )
 
 
-def heat(results: Results) -> list[dict[str, Any]]:
+def confusion_matrix(results: Results) -> list[dict[str, Any]]:
     """The confusion matrix with the shade of each cell; empty where it would be too large."""
-    counts, labels = results["confusion"], [one["label"] for one in results["classes"]]
+    counts, labels = results.confusion, [one.label for one in results.classes]
     if counts is None or len(labels) > MOST_IN_MATRIX:
         return []
     return [
@@ -73,238 +86,213 @@ def heat(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def reliability(results: Results) -> Iterator[dict[str, Any]]:
-    found, split = results["calibration"], results["analysed"]
-    changed = found["temperature"] != 1
-    what = "decisions" if narrative.is_multi_label(results) else "rows"
-    for when, caption in (("before", "As trained"), ("after", "As saved")):
-        if when == "before" and not changed:
+def reliability(results: Results) -> Iterator[Figure]:
+    """Reliability diagrams: as trained, where a temperature changed that, and as saved."""
+    calibration, split = results.calibration, results.analysed
+    counted = "decisions" if results.data.multi_label else "documents"
+    for when, quality in (
+        ("as trained", calibration.on(split).before),
+        ("as saved", calibration.on(split).after),
+    ):
+        if when == "as trained" and calibration.temperature == 1:
             continue
-        about = found[split][when]
-        said = "; ".join(
-            f"sure {percent(part['confidence'], 0)}, right {percent(part['accuracy'], 0)}, "
-            f"{part['rows']:.0f} {what}"
-            for part in about["bins"]
+        description = "; ".join(
+            f"confidence {percent(one.confidence, 0)}, accuracy {percent(one.accuracy, 0)}, "
+            f"{one.rows:,} {counted}"
+            for one in quality.bins
         )
-        yield {
-            "caption": f"{caption}: sure against right, on {split}",
-            "note": f"calibration error {about['ece']:.4f}; on the dashed line it would be honest",
-            "chart": charts.reliability(f"Reliability, {caption.lower()}", said, about["bins"]),
-        }
+        yield Figure(
+            f"Reliability diagram, {when}",
+            f"Accuracy by confidence on {split}. ECE {quality.ece:.4f}; on the dashed line it "
+            "would be 0.",
+            charts.reliability(f"Reliability diagram, {when}", description, quality.bins),
+        )
 
 
 def coverage(results: Results) -> Markup | None:
-    found = results["abstention"]
-    if found is None or not found["validation"]["curve"]:
+    """Accuracy over coverage; None where there is nothing to abstain from."""
+    abstention, split = results.abstention, results.analysed
+    if abstention is None or not abstention.on("validation").curve:
         return None
     series = [
-        charts.Series(
-            [
-                (point["coverage"], point["accuracy"])
-                for point in found[split]["curve"]
-                if point["coverage"] >= SURELY
-            ],
-            split,
+        Series(
+            [(p.coverage, p.accuracy) for p in curve.curve if p.coverage >= LEAST_COVERAGE],
+            name,
             style,
         )
-        for split, style in (("validation", "third"), ("test", "main"))
-        if found[split] is not None
+        for name, curve, style in (
+            ("validation", abstention.validation, "third"),
+            ("test", abstention.test, "main"),
+        )
+        if curve is not None
     ]
-    split = results["analysed"]
-    chosen = found["threshold"] is not None and found[split]["coverage"]
-    marks = (
-        [(chosen, f"at {found['threshold']:.2f}: {percent(chosen, 0)} answered")] if chosen else []
-    )
+    chosen, threshold = abstention.on(split).coverage, abstention.threshold
+    down = []
+    if threshold is not None and chosen:
+        down = [(chosen, f"at {threshold:.2f}: {percent(chosen, 0)} covered")]
     lowest = min(y for one in series for _, y in one.points)
+    target = abstention.target
+    across = [(target, f"target: {percent(target)}")] if target >= lowest else []
     return charts.lines(
-        "Accuracy by coverage",
-        narrative.abstention(results),
+        "Accuracy vs coverage",
+        explain_abstention(results),
         series,
-        "documents answered",
-        "accuracy of the answers",
-        "{:.0%}",
-        "{:.1%}" if lowest > 0.97 else "{:.0%}",
-        y_from=lowest,
-        y_to=1.0,
-        rules=[(found["target"], f"asked for: {percent(found['target'])}")]
-        if found["target"] >= lowest
-        else [],
-        marks=marks,
-        x_range=(SURELY, 1.0),
+        AxisSpec("coverage: share of the documents", "{:.0%}", LEAST_COVERAGE, 1.0),
+        AxisSpec("accuracy", "{:.1%}" if lowest > 0.97 else "{:.0%}", lowest, 1.0),
+        Marks(across, down),
     )
 
 
 def lengths(results: Results) -> Markup:
+    """Accuracy by the length of the documents."""
     rows = [
-        charts.Row(
-            f"{one['shortest']:,} to {one['longest']:,} tokens",
-            one["accuracy"],
-            _pair(one["accuracy_interval"]),
+        Row(
+            f"{one.shortest:,} to {one.longest:,} tokens",
+            one.accuracy,
+            one.accuracy_interval,
             "main",
-            f"{percent(one['accuracy'])} of {one['rows']:,}",
+            f"{percent(one.accuracy)} of {one.rows:,}",
         )
-        for one in results["lengths"]
+        for one in results.lengths
     ]
-    said = "; ".join(f"{row.name}: {row.note}" for row in rows)
-    return charts.whiskers("Accuracy by length", said, rows, "accuracy", "{:.0%}")
+    description = "; ".join(f"{row.name}: {row.note}" for row in rows)
+    return charts.whiskers("Accuracy by length", description, rows, "accuracy", "{:.0%}")
 
 
-def training(results: Results, log: Log) -> Iterator[dict[str, Any]]:
-    """The charts of how a run went: loss, validation's scores, rate, gradient, speed, time."""
+def training(results: Results, log: Log) -> Iterator[Figure]:
+    """The training curves: loss, validation's scores, rate, gradient, speed, time."""
     train = [line for line in log if line["kind"] == "train"]
-    tuned = [line for line in log if line["kind"] == "validation"]
-    best = results["train"]["best_step"]
-    later = enumerate(results["train"].get("stages", [])[1:], 2)
-    begins = [(one["first_step"], f"stage {number}") for number, one in later]
+    scorings = [line for line in log if line["kind"] == "validation"]
+    stages = enumerate(results.train.stages[1:], 2)
+    begins = Marks(down=[(stage.first_step, f"stage {number}") for number, stage in stages])
     if train:
-        loss = charts.Series(
-            [(line["step"], line["loss"]) for line in train],
-            "train",
-            band=[
-                (
-                    line["step"],
-                    line["loss"] - line["loss_se"],
-                    line["loss"] + line["loss_se"],
-                )
-                for line in train
-            ],
-        )
-        of_tuned = charts.Series(
-            [(line["step"], line["loss"]) for line in tuned], "validation", "other", marked=True
-        )
-        yield {
-            "caption": "Loss",
-            "note": "band: one standard error; a logarithmic scale",
-            "chart": charts.lines(
-                "Loss by step",
-                f"Train loss fell from {train[0]['loss']:.3f} to {train[-1]['loss']:.3f}; "
-                + ", ".join(f"validation at step {p['step']}: {p['loss']:.3f}" for p in tuned),
-                [loss, of_tuned] if tuned else [loss],
-                "step",
-                "",
-                "{:,.0f}",
-                log=True,
-                marks=begins,
-            ),
-        }
-    several = len(results["train"].get("stages", [])) > 1
-    for test in results["train"].get("lr_ranges", []):
-        before = f"stage {test['stage']}" if several else "training"
-        yield {
-            "caption": "Range test of the learning rate",
-            "note": f"before {before}: {test['rate']:g} was chosen",
-            "chart": lr_range_chart(test),
-        }
-    measured = results[results["analysed"]]["intervals"]
-    names = [name for name in measured if name in (tuned or [{}])[0]]
-    names = [name for name in names if name != "loss" and "loss" not in name][:3]
-    if tuned and names:
-        low, high = (of(line[name] for line in tuned for name in names) for of in (min, max))
-        yield {
-            "caption": "Validation",
-            "note": f"at each scoring; the best model is of step {best:,.0f}",
-            "chart": charts.lines(
-                "Validation metrics by step",
-                "; ".join(f"step {p['step']}: {names[0]} {p[names[0]]:.4f}" for p in tuned),
-                [
-                    charts.Series([(p["step"], p[name]) for p in tuned], name, style, marked=True)
-                    for name, style in zip(names, ("main", "other", "third"), strict=False)
-                ],
-                "step",
-                "",
-                "{:,.0f}",
-                x_range=(0.0, max(line["step"] for line in log)),
-                y_from=min(low, high - 0.05),  # a change in the fourth digit is no mountain
-                y_to=max(high, min(1.0, low + 0.05)),
-                marks=[(best, "the best")] if len(tuned) > 1 else [],
-            ),
-        }
-    if not train:
+        yield _loss(train, scorings, begins)
+    for test in results.train.lr_ranges:
+        before = f"stage {test.stage}" if len(results.train.stages) > 1 else "training"
+        note = f"A learning rate of {test.rate:g} was chosen before {before}."
+        yield Figure("Learning rate range test", note, lr_range_chart(test))
+    if scorings:
+        yield from _validation_metrics(results, scorings, max(line["step"] for line in log))
+    if train:
+        clipped = f"Before clipping. {percent(results.train.clipped, 0)} of the steps were clipped."
+        yield _by_step(train, "lr", "Learning rate", "At each line of the log.", begins)
+        yield _by_step(train, "grad_norm", "Gradient norm", clipped, begins)
+        yield _by_step(train, "rows_per_second", "Speed", "Documents a second.", begins, "{:,.0f}")
+        yield from _time(results)
+
+
+STEPS = AxisSpec("step", "{:,.0f}")
+
+
+def _loss(train: Log, scorings: Log, begins: Marks) -> Figure:
+    band = [(p["step"], p["loss"] - p["loss_se"], p["loss"] + p["loss_se"]) for p in train]
+    series = [Series([(p["step"], p["loss"]) for p in train], "train", band=band)]
+    if scorings:
+        points = [(p["step"], p["loss"]) for p in scorings]
+        series.append(Series(points, "validation", "other", marked=True))
+    description = (
+        f"Train loss went from {train[0]['loss']:.3f} to {train[-1]['loss']:.3f}"
+        + "".join(f"; validation at step {p['step']}: {p['loss']:.3f}" for p in scorings)
+    )
+    chart = charts.lines("Loss by step", description, series, STEPS, AxisSpec(log=True), begins)
+    return Figure("Loss", "The band is one standard error. Logarithmic scale.", chart)
+
+
+def _validation_metrics(results: Results, scorings: Log, last: float) -> Iterator[Figure]:
+    names = [name for name in results.metric_names if name in scorings[0]]
+    names = [name for name in names if "loss" not in name][:3]
+    if not names:
         return
-    steps = [line["step"] for line in train]
-    clipped = results["train"]["clipped"]
-    for key, caption, note, form in (
-        ("lr", "Learning rate", "at each line of the log", "{:g}"),
-        (
-            "grad_norm",
-            "Gradient norm",
-            f"before clipping; {percent(clipped, 0)} of steps clipped",
-            "{:g}",
-        ),
-        ("rows_per_second", "Speed", "documents a second", "{:,.0f}"),
-    ):
-        values = [line.get(key) or 0.0 for line in train]
-        yield {
-            "caption": caption,
-            "note": note,
-            "chart": charts.lines(
-                f"{caption} by step",
-                f"From {values[0]:.4g} to {values[-1]:.4g}, at most {max(values):.4g}",
-                [charts.Series(list(zip(steps, values, strict=True)))],
-                "step",
-                "",
-                "{:,.0f}",
-                form,
-                y_from=0.0,
-                marks=begins,
-            ),
-        }
-    yield from _time(results["cost"])
+    values = [line[name] for line in scorings for name in names]
+    low, high = min(values), max(values)
+    best = results.train.best_step
+    series = [
+        Series([(p["step"], p[name]) for p in scorings], name, style, marked=True)
+        for name, style in zip(names, ("main", "other", "third"), strict=False)
+    ]
+    chart = charts.lines(
+        "Validation metrics by step",
+        "; ".join(f"step {p['step']}: {names[0]} {p[names[0]]:.4f}" for p in scorings),
+        series,
+        AxisSpec("step", "{:,.0f}", 0.0, last),
+        # A change in the fourth digit is no mountain.
+        AxisSpec(low=min(low, high - 0.05), high=max(high, min(1.0, low + 0.05))),
+        Marks(down=[(best, "best")] if len(scorings) > 1 else []),
+    )
+    note = f"The saved model is that of step {best:,}."
+    yield Figure("Validation metrics", note, chart)
 
 
-def _time(cost: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Where a run's time went, and that of its steps."""
-    stages, parts = cost["seconds"], dict(cost.get("steps", {}))
+def _by_step(
+    train: Log, key: str, caption: str, note: str, begins: Marks, form: str = "{:g}"
+) -> Figure:
+    points: list[Point] = [(line["step"], line.get(key) or 0.0) for line in train]
+    values = [value for _, value in points]
+    description = f"From {values[0]:.4g} to {values[-1]:.4g}, at most {max(values):.4g}"
+    chart = charts.lines(
+        f"{caption} by step",
+        description,
+        [Series(points)],
+        STEPS,
+        AxisSpec(form=form, low=0.0),
+        begins,
+    )
+    return Figure(caption, note, chart)
+
+
+def _time(results: Results) -> Iterator[Figure]:
+    """The time of a run's stages, and of the parts of its steps."""
+    stages, parts = results.cost.seconds, dict(results.cost.steps)
     if parts:
-        parts["the rest"] = max(0.0, stages["train"] - sum(parts.values()))
-    for caption, what, note, spent in (
-        ("Where the time went", "Time by stage", "in all since this process was started", stages),
-        ("Where the steps’ time went", "Time by part of a step", "of training", parts),
+        parts["other"] = max(0.0, stages["train"] - sum(parts.values()))
+    for caption, note, seconds in (
+        ("Time by stage", "in all since this process was started", stages),
+        ("Time by part of a step", "of training", parts),
     ):
-        least = sum(spent.values()) / 200  # hardly to be seen
-        shown = {name: took for name, took in spent.items() if took > least}
+        least = sum(seconds.values()) / 200  # hardly to be seen
+        shown = {name: took for name, took in seconds.items() if took > least}
         if not shown:
             continue
-        yield {
-            "caption": caption,
-            "note": f"{narrative.format_seconds(sum(shown.values()))} {note}",
-            "chart": charts.parts(
-                what,
-                ", ".join(
-                    f"{name} {narrative.format_seconds(took)}" for name, took in shown.items()
-                ),
-                [
-                    (name, took, narrative.format_seconds(took))
-                    for name, took in sorted(shown.items(), key=lambda part: -part[1])
-                ],
+        texts = {name: format_seconds(took) for name, took in shown.items()}
+        order = sorted(shown, key=lambda name: -shown[name])
+        yield Figure(
+            caption,
+            f"{format_seconds(sum(shown.values()))} {note}.",
+            charts.parts(
+                caption,
+                ", ".join(f"{name} {took}" for name, took in texts.items()),
+                [(name, shown[name], texts[name]) for name in order],
             ),
-        }
+        )
 
 
-def lr_range_chart(found: Mapping[str, Any]) -> Markup:
-    """Loss over rate, as `lr_range.json` holds it."""
+def lr_range_chart(test: LrRange) -> Markup:
+    """Loss over the learning rate of a range test."""
+    smoothed = [loss for loss in test.smoothed if loss is not None]
+    top = 1.15 * max(smoothed)
     series = [
-        charts.Series(_over(found, "losses"), "each step", "third"),
-        charts.Series(_over(found, "smoothed"), "smoothed", "main"),
+        Series(_loss_by_rate(test.rates, losses, top), name, style)
+        for losses, name, style in (
+            (test.losses, "each step", "third"),
+            (test.smoothed, "smoothed", "main"),
+        )
     ]
-    top = 1.15 * max(found["smoothed"])
-    clipped = [
-        charts.Series([(x, min(y, top)) for x, y in one.points], one.name, one.style)
-        for one in series
-    ]
-    rate = found["rate"]
-    is_there = found["rates"][0] <= rate <= found["rates"][-1]  # a default may be beyond
+    is_inside = test.rates[0] <= test.rate <= test.rates[-1]  # a default may be beyond
     return charts.lines(
         "Loss by learning rate",
-        f"Suggested rate {found['rate']:g}: {found['why']}.",
-        clipped,
-        "learning rate, powers of ten",
-        "",
-        "1e{:g}",
-        y_to=top,
-        marks=[(math.log10(rate), f"{rate:g}")] * is_there,
+        f"Suggested rate {test.rate:g}: {test.why}.",
+        series,
+        AxisSpec("learning rate, powers of ten", "1e{:g}"),
+        AxisSpec(high=top),
+        Marks(down=[(math.log10(test.rate), f"{test.rate:g}")] if is_inside else []),
     )
 
 
-def _over(found: Mapping[str, Any], key: str) -> list[charts.Point]:
-    return [(math.log10(r), y) for r, y in zip(found["rates"], found[key], strict=True)]
+def _loss_by_rate(
+    rates: Sequence[float], losses: Sequence[float | None], top: float
+) -> list[Point]:
+    return [
+        (math.log10(rate), min(loss, top))
+        for rate, loss in zip(rates, losses, strict=True)
+        if loss is not None
+    ]

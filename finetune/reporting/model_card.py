@@ -1,71 +1,90 @@
 """Results → the model card, `model/README.md`, with the metadata that the Hub reads.
 
-It says what the model is for, what it was trained on, how good it is and how sure that is, how to
-load it and how to make it again. It holds label names and numbers, and no document.
+It says what the model is for, what it was trained on, how good it is and how certain that is, how
+to load it and how to reproduce it. It holds label names and numbers, and no document.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from finetune.config import loader, schema
-from finetune.reporting import html_report, narrative, results_model
-from finetune.reporting.narrative import percent
+from finetune.config import loader
+from finetune.config.schema import Recipe
+from finetune.reporting import html_report, narrative
+from finetune.reporting.number_formats import (
+    format_interval,
+    format_score,
+    format_seconds,
+    percent,
+)
+from finetune.reporting.results_model import Results
 from finetune.runtime import atomic_files
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LABELS = 60  # that are listed one by one
 
-Results = Mapping[str, Any]
 
-
-def write_card(
-    results: results_model.Results, choices: schema.Recipe, source: str, folder: Path
-) -> None:
+def write_card(results: Results, recipe: Recipe, source: str, folder: Path) -> None:
     """Put the card into the model folder of a run's folder."""
     saved = loader.to_yaml(_without_paths(loader.load(folder / "recipe.yaml")), whole=False)
-    text = build_card(results.as_json(), choices, source, saved)
+    text = build_card(results, recipe, source, saved)
     atomic_files.write_text(folder / "model" / "README.md", text)
 
 
-def build_card(results: Results, choices: schema.Recipe, source: str, saved: str) -> str:
+def build_card(results: Results, recipe: Recipe, source: str, saved: str) -> str:
     """The card's whole text.
 
     Args:
-        results: as in `results.json`.
-        choices: the recipe; its `publish` section may name licence and language.
-        source: the encoder's folder or Hub id: its own card says them where the recipe does not.
+        recipe: its `publish` section may name licence and language.
+        source: the encoder's folder or Hub id: its own card has them where the recipe does not.
         saved: what the recipe as it ran changes of the defaults, as YAML.
     """
-    head = metadata(results, choices, source).to_yaml()
-    body = "\n".join(_body(results, choices, saved))
+    head = metadata(results, recipe, source).to_yaml()
+    body = "\n".join(
+        [
+            *_introduction(results, recipe),
+            *_intended_use(results),
+            *_scores(results),
+            *_label_scores(results),
+            "## Calibration and abstention\n",
+            f"{narrative.explain_calibration(results)}\n",
+            f"{narrative.explain_abstention(results)}\n",
+            "## Limitations seen in the data\n",
+            *_limitations(results),
+            "\n## Training data\n",
+            *_training_data(results),
+            "\n## Training\n",
+            *_training(results, recipe),
+            *_reproduction(results, saved),
+        ]
+    )
     return f"---\n{head}\n---\n\n{body}"
 
 
-def metadata(results: Results, choices: schema.Recipe, source: str) -> ModelCardData:
+def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
     """The Hub's metadata: what it filters models by, and `model-index` with the scores on test."""
-    publish, data = choices.publish, choices.data
+    publish, data, test = recipe.publish, recipe.data, results.test
     own = _own_card(source)
-    base, documents = _hub_id(choices.model.source), _hub_id(data.source)
-    name = (publish.repo_id or "").partition("/")[2] or choices.run.name or "document-classifier"
+    base, documents = _hub_id(recipe.model.source), _hub_id(data.source)
+    name = (publish.repo_id or "").partition("/")[2] or recipe.run.name or "document-classifier"
     scores = [
         EvalResult(
             task_type="text-classification",
             task_name="Text Classification",
-            dataset_type=documents or choices.run.name or "documents",
-            dataset_name=documents or choices.run.name or "documents",
+            dataset_type=documents or recipe.run.name or "documents",
+            dataset_name=documents or recipe.run.name or "documents",
             dataset_config=data.config if documents else None,
             dataset_split="test",
             dataset_revision=data.revision if documents else None,
             metric_type=_hub_metric(metric),
-            metric_value=round(results["test"][metric], 6),
+            metric_value=round(value, 6),
             metric_name=metric,
         )
-        for metric in (results["test"].get("intervals") or ())
-        if metric != "loss" and results["test"][metric] is not None
+        for metric in test.intervals
+        if metric != "loss" and (value := test.metric(metric)) is not None
     ]
     return ModelCardData(
         language=_list(publish.language) or own.get("language"),
@@ -81,183 +100,171 @@ def metadata(results: Results, choices: schema.Recipe, source: str) -> ModelCard
     )
 
 
-def _body(results: Results, choices: schema.Recipe, saved: str) -> Iterator[str]:
-    labels, split = results["data"]["labels"], results["analysed"]
-    encoder = _said(choices.model.source)
-    yield f"# {_plain(choices.run.name or 'document classifier')}\n"
+def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
+    encoder = _without_path(recipe.model.source)
+    interval = results.scores.intervals[narrative.main_metric(results)]
+    certainty = "" if interval is None else f" (95 % interval {format_interval(interval)})"
+    yield f"# {_escape(recipe.run.name or 'document classifier')}\n"
     yield (
-        f"A document classifier with {len(labels):,} labels: `{encoder}` with one linear layer of "
-        f"logits, fine-tuned on {results['data']['splits']['train']['rows']:,} documents. "
-        f"{html_report.headline(results, narrative.main_metric(results))}"
-        f"{_within(results[split]['intervals'][narrative.main_metric(results)])}.\n"
+        f"A document classifier with {len(results.data.labels):,} labels: `{encoder}` with a "
+        f"linear head, fine-tuned on {results.data.splits['train'].rows:,} documents. "
+        f"{narrative.headline(results)}{certainty}.\n"
     )
-    yield f"```python\n{html_report.loads(results, choices.publish.repo_id or 'model')}\n```\n"
-    if results["model"]["custom_code"]:
+    yield (
+        f"```python\n{html_report.loading_code(results, recipe.publish.repo_id or 'model')}\n```\n"
+    )
+    if results.model.custom_code:
         yield (
-            "`trust_remote_code=True` runs the one modelling file that travels with the weights, "
+            "`trust_remote_code=True` runs the one modelling file that comes with the weights, "
             "`modeling_document_classifier.py`.\n"
         )
+
+
+def _intended_use(results: Results) -> Iterator[str]:
+    labels = results.data.labels
     yield "## Intended use\n"
     if len(labels) <= MOST_LABELS:
-        many = "one or several" if narrative.is_multi_label(results) else "one"
-        yield f"To give documents {many} of these labels: {', '.join(map(_plain, labels))}.\n"
-    gives = "It gives one of them to every document, whatever it is about, and"
-    if narrative.is_multi_label(results):
-        least = "that label's threshold (`document.thresholds` in config.json)"
-        if results["thresholds"] is None:  # of an older run
-            least = "one half"
-        gives = f"It gives a document each label whose probability is at least {least}, or none; it"
-    yield (
-        f"{gives} was tested on documents of the kind it was trained on, and on no others: check "
-        "it on yours, and have a person "
-        f"look where an answer matters. {narrative.reading(results)}\n"
-    )
-    yield from _scores(results)
-    yield "## How sure it is\n"
-    yield f"{narrative.calibration_in_words(results)}\n"
-    yield f"{narrative.abstention(results)}\n"
-    yield "## Limits seen in the data\n"
-    yield from _limits(results)
-    yield "\n## Training data\n"
-    yield from _data(results)
-    yield "\n## How it was trained\n"
-    train = results["train"]
-    picked = "the model of the last step, as there was no validation split to pick one by"
-    if narrative.is_tuned(results):
-        picked = (
-            f"the best model by `{choices.score.monitor}` on validation, of step "
-            f"{results['train']['best_step']:,.0f}"
+        number = "one or several" if results.data.multi_label else "one"
+        yield f"To give documents {number} of these labels: {', '.join(map(_escape, labels))}.\n"
+    predicts = "It predicts one of them for every document, whatever it is about."
+    if results.data.multi_label:
+        predicts = (
+            "It predicts each label whose probability reaches that label's threshold "
+            "(`document.thresholds` in config.json), or none."
         )
     yield (
-        f"{train['steps']:,} steps on {train['rows']:,} documents in "
-        f"{narrative.format_seconds(train['seconds'])}, on {_plain(results['hardware']['name'])} "
-        "in "
-        f"{results['hardware']['precision']}; {picked}.\n"
-    )
-    for number, stage in enumerate(train.get("stages", ()), 1):
-        yield (
-            f"{number}. {stage['steps']:,} steps at a rate of at most {stage['lr']:g}, frozen: "
-            f"{stage['freeze']}" + "\n" * (number == len(train["stages"]))
-        )
-    yield "## How to reproduce\n"
-    yield "This recipe, with all else as by default:\n"
-    yield f"```yaml\n{saved.rstrip()}\n```\n"
-    yield "```console\n$ accelerate launch finetune/run.py recipe.yaml\n```\n"
-    yield (
-        "With "
-        + ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-        + ", and on the machine that it was trained on, it gives the same weights (on a GPU, up "
-        "to the order in which floats are added). "
-        f"SHA-256 of the documents: `{results['hashes']['data']}`; of the weights: "
-        f"`{results['hashes']['weights']}`."
+        f"{predicts} It was tested on documents of the kind that it was trained on, and on no "
+        "others. Test it on your own documents, and have a person check predictions that matter. "
+        f"{narrative.explain_reading(results)}\n"
     )
 
 
 def _scores(results: Results) -> Iterator[str]:
-    validation, test, plain = results["validation"], results["test"], results["baselines"]
+    validation, test, baselines = results.validation, results.test, results.baselines
     yield "## Scores\n"
-    if not test["labelled"]:
-        yield f"On {validation['rows']:,} validation documents, which also picked the model:\n"
+    if baselines is None:
+        yield f"On {validation.rows:,} validation documents, which also chose the model:\n"
         yield "| | validation | 95 % interval |\n|---|---|---|"
-        for name in validation["intervals"]:
-            value = html_report.score(validation[name])
-            yield f"| {_plain(name)} | {value} |{_cell(validation, name)}|"
+        for name in validation.intervals:
+            value = format_score(validation.metric(name))
+            yield f"| {_escape(name)} | {value} | {format_interval(validation.intervals[name])} |"
         yield ""
-    else:
-        label = _plain(plain["majority"]["label"])
-        scored = f"On {test['rows']:,} test documents, scored once"
-        if many := results["data"].get("folds"):
-            scored = (
-                f"By cross-validation: each of the {test['rows']:,} documents was judged by the "
-                f"one of {many} models that had not seen its part; this one learned from all"
-            )
-        yield (
-            f"{scored}; TF-IDF is words and word pairs under a logistic regression, fitted on the "
-            "same train documents.\n"
+        return
+    scored = f"On {test.rows:,} test documents, scored once."
+    if results.data.folds:
+        scored = (
+            f"By cross-validation: each of the {test.rows:,} documents was scored by the one of "
+            f"{results.data.folds} models that had not seen its fold. This model was trained on "
+            "all of them."
         )
-        tuned = narrative.is_tuned(results)
-        middle = " validation |" * tuned
-        yield f"| | test | 95 % interval |{middle} TF-IDF | always '{label}' |"
-        yield "|---|---|---|" + "---|" * tuned + "---|---|"
-        for name in test["intervals"]:
-            others = [plain[of].get(name) for of in ("tfidf", "majority")]
-            others = [*[validation.get(name)] * tuned, *others]
-            yield (
-                f"| {_plain(name)} | {html_report.score(test[name])} |{_cell(test, name)}| "
-                + " | ".join(html_report.score(value) for value in others)
-                + " |"
-            )
-        yield f"\nCompared document by document: {narrative.against_baseline(results)}.\n"
-    if len(results["classes"]) <= MOST_LABELS:
-        yield f"By label, on {results['analysed']}:\n"
-        yield "| label | documents | precision | recall | F1 | 95 % interval |"
-        yield "|---|---|---|---|---|---|"
-        for one in results["classes"]:
-            low, high = one["f1_interval"]
-            yield (
-                f"| {_plain(one['label'])} | {one['support']:,} | {one['precision']:.3f} | "
-                f"{one['recall']:.3f} | {one['f1']:.3f} | {low:.3f} to {high:.3f} |"
-            )
-        yield ""
+    yield (
+        f"{scored} The TF-IDF baseline is a logistic regression on words and word pairs, fitted on "
+        "the same train documents.\n"
+    )
+    columns = ["test", "95 % interval", *["validation"] * results.is_tuned, "TF-IDF"]
+    columns.append(f"always '{_escape(baselines.majority.label or '')}'")
+    yield f"| | {' | '.join(columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for name in test.intervals:
+        cells = [format_score(test.metric(name)), format_interval(test.intervals[name])]
+        cells += [format_score(validation.metric(name)) for _ in range(results.is_tuned)]
+        cells += [format_score(one.metric(name)) for one in (baselines.tfidf, baselines.majority)]
+        yield f"| {_escape(name)} | {' | '.join(cells)} |"
+    yield f"\n{narrative.summarize_comparison(results)}\n"
 
 
-def _limits(results: Results) -> Iterator[str]:
-    worst = narrative.weakest(results)
-    yield f"- Weakest label: {_plain(worst['label'])}, with an F1 of {worst['f1']:.3f}."
-    for pair in results["confused_pairs"][:3]:
-        if narrative.is_multi_label(results):
-            yield (
-                f"- {_plain(pair['label'])} is missed where {_plain(pair['predicted'])} is wrongly "
-                f"given, in {percent(pair['share'])} of its documents ({pair['rows']:,})."
-            )
-            continue
+def _label_scores(results: Results) -> Iterator[str]:
+    if len(results.classes) > MOST_LABELS:
+        return
+    yield f"By label, on {results.analysed}:\n"
+    yield "| label | support | precision | recall | F1 | 95 % interval |"
+    yield "|---|---|---|---|---|---|"
+    for one in results.classes:
         yield (
-            f"- {_plain(pair['label'])} is taken for {_plain(pair['predicted'])} in "
-            f"{percent(pair['share'])} of its documents ({pair['rows']:,})."
+            f"| {_escape(one.label)} | {one.support:,} | {one.precision:.3f} | {one.recall:.3f} | "
+            f"{one.f1:.3f} | {format_interval(one.f1_interval, 3)} |"
         )
-    yield f"- Truncation: {narrative.truncation(results)}"
-    for finding in results["data"]["findings"]:
-        if finding["kind"] in ("leak", "conflicting labels", "rare class", "unused label"):
-            other = f" {finding['other']}" if finding["other"] else ""
-            yield f"- {finding['split']}: {finding['kind']}{other}, {finding['count']:,}."
+    yield ""
 
 
-def _data(results: Results) -> Iterator[str]:
-    source = results["data"]["source"]
-    yield f"`{_said(source)}`\n"
+def _limitations(results: Results) -> Iterator[str]:
+    worst = narrative.weakest_label(results.classes)
+    yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
+    for pair in results.confused_pairs[:3]:
+        label, predicted = _escape(pair.label), _escape(pair.predicted)
+        share = f"{percent(pair.share)} of its documents ({pair.rows:,})"
+        if results.data.multi_label:
+            yield f"- {label} is missed, and {predicted} wrongly predicted, in {share}."
+        else:
+            yield f"- {label} is predicted as {predicted} in {share}."
+    yield f"- Truncation: {narrative.explain_truncation(results)}"
+    for finding in results.data.findings:
+        if finding.kind in ("leak", "conflicting labels", "rare class", "unused label"):
+            other = f" {finding.other}" if finding.other else ""
+            yield f"- {finding.split}: {finding.kind}{other}, {finding.count:,}."
+
+
+def _training_data(results: Results) -> Iterator[str]:
+    yield f"`{_without_path(results.data.source)}`\n"
     yield "| split | documents | median tokens | longest |\n|---|---|---|---|"
-    for name, split in results["data"]["splits"].items():
-        yield f"| {name} | {split['rows']:,} | {split['median']:,} | {split['longest']:,} |"
+    for name, split in results.data.splits.items():
+        yield f"| {name} | {split.rows:,} | {split.median:,} | {split.longest:,} |"
 
 
-def _within(pair: list[float] | None) -> str:
-    return "" if pair is None else f" (95 % interval {pair[0]:.4f} to {pair[1]:.4f})"
+def _training(results: Results, recipe: Recipe) -> Iterator[str]:
+    train, hardware = results.train, results.hardware
+    kept = "The model is that of the last step, as there was no validation split to choose one by"
+    if results.is_tuned:
+        kept = (
+            f"The model is the best by `{recipe.score.monitor}` on validation, that of step "
+            f"{train.best_step:,}"
+        )
+    yield (
+        f"{train.steps:,} steps on {train.rows:,} documents in {format_seconds(train.seconds)}, on "
+        f"{_escape(hardware.name)} in {hardware.precision}. {kept}.\n"
+    )
+    for number, stage in enumerate(train.stages, 1):
+        yield (
+            f"{number}. {stage.steps:,} steps at a learning rate of at most {stage.lr:g}, frozen: "
+            f"{stage.freeze}" + "\n" * (number == len(train.stages))
+        )
 
 
-def _cell(scores: Mapping[str, Any], name: str) -> str:
-    pair = scores["intervals"][name]
-    return " " if pair is None else f" {pair[0]:.4f} to {pair[1]:.4f} "
+def _reproduction(results: Results, saved: str) -> Iterator[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    yield "## How to reproduce\n"
+    yield "This recipe, with defaults for everything else:\n"
+    yield f"```yaml\n{saved.rstrip()}\n```\n"
+    yield "```console\n$ accelerate launch finetune/run.py recipe.yaml\n```\n"
+    yield (
+        f"With {versions}, and on the machine that it was trained on, it gives the same weights "
+        "(on a GPU, up to the order in which floats are added). "
+        f"SHA-256 of the documents: `{results.hashes.data}`; of the weights: "
+        f"`{results.hashes.weights}`."
+    )
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     """A text from data, so that Markdown and HTML take it for text, on one line."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return " ".join(re.sub(r"([\\`*_|\[\]#])", r"\\\1", escaped).split())
 
 
-def _without_paths(choices: schema.Recipe) -> schema.Recipe:
-    """The recipe without where things stand on this machine."""
-    return choices.model_copy(
+def _without_paths(recipe: Recipe) -> Recipe:
+    """The recipe without paths of this machine."""
+    return recipe.model_copy(
         update={
-            "data": choices.data.model_copy(update={"source": _said(choices.data.source)}),
-            "model": choices.model.model_copy(update={"source": _said(choices.model.source)}),
-            "cache": choices.cache.model_copy(update={"dir": None}),
+            "data": recipe.data.model_copy(update={"source": _without_path(recipe.data.source)}),
+            "model": recipe.model.model_copy(update={"source": _without_path(recipe.model.source)}),
+            "cache": recipe.cache.model_copy(update={"dir": None}),
         }
     )
 
 
-def _said(source: str) -> str:
-    return _hub_id(source) or _said_source(source)
+def _without_path(source: str) -> str:
+    """A Hub id or package as it is; of a path on this machine its last part alone."""
+    is_name = _hub_id(source) is not None or source.startswith("package:")
+    return source if is_name else Path(source).name
 
 
 def _list(names: tuple[str, ...] | None) -> list[str] | None:
@@ -267,11 +274,6 @@ def _list(names: tuple[str, ...] | None) -> list[str] | None:
 def _hub_id(source: str) -> str | None:
     """The source where it is a Hub id, not a path that looks like one."""
     return source if HUB_ID.fullmatch(source) and not Path(source).exists() else None
-
-
-def _said_source(source: str) -> str:
-    """A package as it stands; of a path on this machine its last part alone."""
-    return source if source.startswith("package:") else Path(source).name
 
 
 def _hub_metric(name: str) -> str:

@@ -1,59 +1,94 @@
-"""The runs of several seeds → `seeds.json`: the mean and the spread of their scores.
+"""The runs of several seeds → `seeds.json`: the mean and the spread of their scores."""
 
-recipe, seeds       as the recipe gives them
-runs                the folder of each seed's run
-main                the metric that a report names first
-validation, test    for each metric its values in the order of the seeds, mean, sd (the standard
-                    deviation of one run, n - 1 in the denominator; null for one seed), low, high
-"""
-
-import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import Field
 
 from finetune.config.schema import Recipe
-from finetune.reporting import narrative
+from finetune.evaluation.analysis_model import Section
+from finetune.reporting.narrative import main_metric
+from finetune.reporting.results_model import read_results
+from finetune.runtime.atomic_files import write_json
 from finetune.runtime.console import format_table
 
-Results = Mapping[str, Any]
+
+class Spread(Section):
+    values: list[float] = Field(description="one for each seed, in their order")
+    mean: float = Field(description="their mean")
+    sd: float | None = Field(description="sample standard deviation (n - 1); null for one seed")
+    low: float = Field(description="the lowest")
+    high: float = Field(description="the highest")
 
 
-def summarize_seeds(choices: Recipe, folders: Sequence[Path]) -> dict[str, Any]:
-    """What `seeds.json` holds, from the runs' `results.json`."""
-    results = [json.loads((folder / "results.json").read_text("utf-8")) for folder in folders]
-    found: dict[str, Any] = {
-        "recipe": choices.run.name,
-        "seeds": list(choices.run.seeds or ()),
-        "runs": [folder.name for folder in folders],
-        "main": narrative.main_metric(results[0]),
-    }
-    for split in ("validation", "test"):
-        found[split] = {
-            name: _spread([one[split][name] for one in results])
-            for name in results[0][split].get("intervals", ())
-        }
-    return found
+class SeedsSummary(Section):
+    """What `seeds.json` holds."""
+
+    recipe: str | None = Field(description="name of the recipe")
+    seeds: list[int] = Field(description="run.seeds")
+    runs: list[str] = Field(description="the folder of each seed's run")
+    main: str = Field(description="the metric that a report names first")
+    validation: dict[str, Spread] = Field(description="by metric; empty without validation")
+    test: dict[str, Spread] = Field(description="by metric; empty where test has no labels")
+
+    @property
+    def split(self) -> str:
+        """The split to report: test where it has labels."""
+        return "test" if self.test else "validation"
+
+    @property
+    def scores(self) -> dict[str, Spread]:
+        return self.test or self.validation
+
+    @property
+    def main_spread(self) -> Spread:
+        return self.scores.get(self.main) or self.scores["loss"]
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
-    return {
-        "values": values,
-        "mean": statistics.fmean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "low": min(values),
-        "high": max(values),
-    }
+def summarize_seeds(recipe: Recipe, folders: Sequence[Path]) -> SeedsSummary:
+    """The scores of finished runs that differ in their seed.
+
+    Raises:
+        InputError: where a run's results cannot be read.
+    """
+    runs = [read_results(folder) for folder in folders]
+    return SeedsSummary(
+        recipe=recipe.run.name,
+        seeds=list(recipe.run.seeds or ()),
+        runs=[folder.name for folder in folders],
+        main=main_metric(runs[0]),
+        validation={
+            name: _spread([run.validation.metric(name) for run in runs])
+            for name in runs[0].validation.intervals
+        },
+        test={
+            name: _spread([run.test.metric(name) for run in runs])
+            for name in runs[0].test.intervals
+        },
+    )
 
 
-def format_seeds(found: Results) -> str:
+def write_seeds(summary: SeedsSummary, folder: Path) -> None:
+    """Write `seeds.json`."""
+    write_json(folder / "seeds.json", summary.model_dump(mode="json"))
+
+
+def _spread(values: Sequence[float | None]) -> Spread:
+    numbers = [float("nan") if value is None else value for value in values]
+    return Spread(
+        values=numbers,
+        mean=statistics.fmean(numbers),
+        sd=statistics.stdev(numbers) if len(numbers) > 1 else None,
+        low=min(numbers),
+        high=max(numbers),
+    )
+
+
+def format_seeds(summary: SeedsSummary) -> str:
     """Mean and spread of each metric, as a table."""
-    split = "test" if found["test"] else "validation"
-    rows = [(f"{split}, {len(found['seeds'])} seeds", "mean", "sd", "lowest", "highest")]
-    for name, one in found[split].items():
-        sd = "" if one["sd"] is None else f"{one['sd']:.4f}"
-        rows.append(
-            (name, f"{one['mean']:.4f}", sd, *(f"{one[end]:.4f}" for end in ("low", "high")))
-        )
+    rows = [(f"{summary.split}, {len(summary.seeds)} seeds", "mean", "sd", "lowest", "highest")]
+    for name, one in summary.scores.items():
+        sd = "" if one.sd is None else f"{one.sd:.4f}"
+        rows.append((name, f"{one.mean:.4f}", sd, f"{one.low:.4f}", f"{one.high:.4f}"))
     return format_table(rows)

@@ -1,13 +1,13 @@
 """A study → `sweep.json`, and one page: history, importance, parallel coordinates, cost.
 
 recipe, metric, direction, seed, pruner, sampler
-space       of each key what it may be
+space       the search space: the values of each key
 trials      number, state (complete, pruned, running), value on validation, scorings, seconds,
-            settings (key → value), why it was left off
+            settings (key → value), why it was pruned
 best        the number of the best trial; null where none is complete
-importance  key → share of the metric's variation that it explains (PED-ANOVA, Watanabe et al.
-            2023); empty with fewer than 4 complete trials or where all score alike
-winner      its runs with several seeds, as `seeds.json` holds them; null where there are none
+importance  key → share of the metric's variance that it explains (PED-ANOVA, Watanabe et al. 2023);
+            empty with fewer than 4 complete trials or where all have the same score
+winner      the best recipe's runs with several seeds, as in `seeds.json`; null where there are none
 """
 
 import math
@@ -19,8 +19,10 @@ import optuna
 from markupsafe import Markup
 from optuna.trial import FrozenTrial, TrialState
 
-from finetune.reporting import charts, html_report, narrative
-from finetune.reporting.charts import WIDTH, Axis
+from finetune.reporting import html_report, svg
+from finetune.reporting.number_formats import format_seconds
+from finetune.reporting.seeds_report import SeedsSummary
+from finetune.reporting.svg import WIDTH, Axis
 from finetune.runtime import atomic_files
 from finetune.runtime.console import format_table
 from finetune.tuning.search_space import Dimension
@@ -33,7 +35,7 @@ Results = Mapping[str, Any]
 
 
 def describe_sweep(sweep: Sweep) -> str:
-    """What a sweep is about to do."""
+    """What a sweep is about to do, in a few lines."""
     many = "as many trials as there is time for" if sweep.trials is None else f"{sweep.trials}"
     lines = [f"Sweep  {sweep.folder}", f"  by {sweep.metric} on validation; trials: {many}"]
     lines += [f"  {one.describe()}" for one in sweep.dimensions]
@@ -94,35 +96,30 @@ def format_sweep(found: Results) -> str:
             (
                 f"{one['number']}",
                 f"{one['value']:.4f}",
-                narrative.format_seconds(one["seconds"]),
+                format_seconds(one["seconds"]),
                 *settings,
             )
         )
-    lines = [format_table(rows), "", f"  {counts(found)}"]
+    lines = [format_table(rows), "", f"  {count_trials(found)}"]
     if found["winner"]:
-        lines.append(f"  the winner, {_winner(found['winner'])}")
+        lines.append(f"  Best recipe, {_summarize_winner(found['winner'])}")
     return "\n".join(lines)
 
 
-def counts(found: Results) -> str:
+def count_trials(found: Results) -> str:
+    """How many trials were made, and how long they took."""
     trials = found["trials"]
     of = {state: sum(one["state"] == state for one in trials) for state in ("complete", "pruned")}
-    spent = narrative.format_seconds(sum(one["seconds"] or 0 for one in trials))
-    return f"{of['complete']} trials whole, {of['pruned']} left off early, {spent} in all"
+    spent = format_seconds(sum(one["seconds"] or 0 for one in trials))
+    return f"{of['complete']} trials complete, {of['pruned']} pruned, {spent} in all"
 
 
-def _winner(winner: Results) -> str:
-    split, name = winner_score(winner)
-    one = winner[split][name]
-    spread = "" if one["sd"] is None else f" ± {one['sd']:.4f}"
-    return f"{len(winner['seeds'])} seeds: {split} {name} {one['mean']:.4f}{spread}"
-
-
-def winner_score(winner: Results) -> tuple[str, str]:
-    """The split and the metric to tell of first."""
-    split = "test" if winner["test"] else "validation"
-    names = [name for name in winner[split] if name != "loss"]
-    return split, "accuracy" if "accuracy" in names or not names else names[0]
+def _summarize_winner(winner: Results) -> str:
+    summary = SeedsSummary.model_validate({key: winner[key] for key in SeedsSummary.model_fields})
+    spread = summary.main_spread
+    deviation = "" if spread.sd is None else f" ± {spread.sd:.4f}"
+    seeds = f"{len(summary.seeds)} seed{'s' * (len(summary.seeds) != 1)}"
+    return f"{seeds}: {summary.split} {summary.main} {spread.mean:.4f}{deviation}"
 
 
 def write_sweep_report(found: Results, folder: Path) -> None:
@@ -139,7 +136,7 @@ def render_sweep_report(found: Results) -> str:
     headline = f"{len(found['trials'])} trials"
     if best is not None:
         headline = (
-            f"{found['metric'].capitalize()} {best['value']:.4f} on validation, of {headline}"
+            f"{found['metric'].capitalize()} {best['value']:.4f} on validation, best of {headline}"
         )
     return (
         html_report.template_environment()
@@ -148,8 +145,8 @@ def render_sweep_report(found: Results) -> str:
             found=found,
             best=best,
             headline=headline,
-            counts=counts(found),
-            winner=None if not found["winner"] else _winner(found["winner"]),
+            counts=count_trials(found),
+            winner=None if not found["winner"] else _summarize_winner(found["winner"]),
             history=history(found) if whole else None,
             importance=importance(found) if found["importance"] else None,
             parallel=parallel(found, whole) if len(whole) > 1 else None,
@@ -161,7 +158,7 @@ def render_sweep_report(found: Results) -> str:
 
 
 def history(found: Results) -> Markup:
-    """Each trial's score, and the best so far."""
+    """The score of each trial, and the best so far (optimization history)."""
     metric, low = found["metric"], found["direction"] == "minimize"
     whole = [one for one in found["trials"] if one["value"] is not None]
     left = [one for one in found["trials"] if one["value"] is None and one["scorings"]]
@@ -170,8 +167,8 @@ def history(found: Results) -> Markup:
     x.ticks = [tick for tick in x.ticks if tick == round(tick)]
     shown = [one["value"] for one in whole] + [one["scorings"][-1] for one in left]
     y = Axis(min(shown), max(shown), 190, 38, most=4)
-    drawn = charts.frame(x, y, "trial", metric)
-    steps: list[charts.Point] = []
+    drawn = svg.frame(x, y, "trial", metric)
+    steps: list[svg.Point] = []
     best = math.inf if low else -math.inf
     for one in whole:
         best = min(best, one["value"]) if low else max(best, one["value"])
@@ -179,44 +176,38 @@ def history(found: Results) -> Markup:
             steps.append((x(one["number"]), steps[-1][1]))
         steps.append((x(one["number"]), y(best)))
     steps.append((x(last), steps[-1][1]))
-    drawn.append(charts.path(steps, "stroke main"))
+    drawn.append(svg.path(steps, "stroke main"))
     for style, some in (("third", left), ("main", whole)):
         for one in some:
             value = one["value"] if one["value"] is not None else one["scorings"][-1]
-            says = f"trial {one['number']}: {value:.4f}"
-            drawn.append(charts.dot(x(one["number"]), y(value), 3.2, f"dot {style}", says))
-    drawn += _legend([("best so far", "main"), ("left off", "third")])
-    said = f"Best of {len(whole)} whole trials: {best:.4f}, reached step by step over {last + 1}."
-    return charts.svg(f"{metric} of each trial", said, 226, drawn)
+            tooltip = f"trial {one['number']}: {value:.4f}"
+            drawn.append(svg.dot(x(one["number"]), y(value), 3.2, f"dot {style}", tooltip))
+    drawn += _legend([("best so far", "main"), ("pruned", "third")])
+    description = f"Best of {len(whole)} complete trials: {best:.4f}, of {last + 1} in all."
+    return svg.chart(f"{metric} of each trial", description, 226, drawn)
 
 
 def _legend(names: Sequence[tuple[str, str]]) -> list[Markup]:
-    drawn, at = [], WIDTH - 10
-    for name, style in reversed(names):
-        drawn.append(charts.text(at, 12, name, f"legend {style}", "end"))
-        at -= 7.2 * len(name) + 6
-        drawn.append(charts.dot(at, 8, 3.2, f"dot {style}"))
-        at -= 16
-    return drawn
+    return svg.legend(names, lambda at, style: svg.dot(at + 20, 8, 3.2, f"dot {style}"))
 
 
 def importance(found: Results) -> Markup:
-    """A bar for each key."""
+    """The importance of each key, as bars."""
     shares = found["importance"]
     pitch, top = 34.0, 4.0
     x = Axis(0, max(shares.values()), 8, WIDTH - 52, "{:.0%}")
     drawn = []
     for i, (key, share) in enumerate(shares.items()):
         y = top + pitch * i
-        drawn.append(charts.text(8, y + 11, key, "name", "start"))
-        drawn.append(charts.box(8, y + 16, x(share) - 8, 10, "part part0", f"{key}: {share:.0%}"))
-        drawn.append(charts.text(x(share) + 6, y + 25, f"{share:.0%}", "note", "start"))
-    said = "; ".join(f"{key} {share:.0%}" for key, share in shares.items())
-    return charts.svg("Importance of each key", said, top + pitch * len(shares), drawn)
+        drawn.append(svg.text(8, y + 11, key, "name", "start"))
+        drawn.append(svg.box(8, y + 16, x(share) - 8, 10, "part part0", f"{key}: {share:.0%}"))
+        drawn.append(svg.text(x(share) + 6, y + 25, f"{share:.0%}", "note", "start"))
+    description = "; ".join(f"{key} {share:.0%}" for key, share in shares.items())
+    return svg.chart("Importance of each key", description, top + pitch * len(shares), drawn)
 
 
 def parallel(found: Results, whole: Sequence[Results]) -> Markup:
-    """A line for each whole trial, through its settings to its score; the best in colour."""
+    """Parallel coordinates: a line for each complete trial, through its settings to its score."""
     low = found["direction"] == "minimize"
     ranked = sorted(whole, key=lambda one: -one["value"] if low else one["value"])
     axes = [*found["space"], found["metric"]]
@@ -225,16 +216,18 @@ def parallel(found: Results, whole: Sequence[Results]) -> Markup:
     places: list[dict[int, float]] = []
     heights = [top + step * i for i in range(len(axes))]
     for key, y in zip(axes, heights, strict=True):
-        drawn.append(charts.text(8, y - 10, key, "name", "start"))
-        drawn.append(charts.line(8, y, WIDTH - 8, y, "axis"))
+        drawn.append(svg.text(8, y - 10, key, "name", "start"))
+        drawn.append(svg.line(8, y, WIDTH - 8, y, "axis"))
         places.append(_along(drawn, found, key, ranked, y, is_score=y == heights[-1]))
     lines = []
     for rank, one in enumerate(ranked):
         points = [(at[one["number"]], y) for at, y in zip(places, heights, strict=True)]
         style = "main" if rank >= len(ranked) - TOP else "third"
-        lines.append(charts.path(points, f"stroke {style} thin"))
-    said = f"{len(ranked)} whole trials; in colour the {min(TOP, len(ranked))} best."
-    return charts.svg("Settings and score of each trial", said, heights[-1] + 24, [*lines, *drawn])
+        lines.append(svg.path(points, f"stroke {style} thin"))
+    description = f"{len(ranked)} complete trials; the best {min(TOP, len(ranked))} in colour."
+    return svg.chart(
+        "Settings and score of each trial", description, heights[-1] + 24, [*lines, *drawn]
+    )
 
 
 def _along(
@@ -245,7 +238,7 @@ def _along(
     y: float,
     is_score: bool,
 ) -> dict[int, float]:
-    """Draw an axis's ticks; where each trial stands on it."""
+    """Draw an axis's ticks; the position of each trial on it."""
     if is_score:
         values = {one["number"]: one["value"] for one in trials}
         axis = Axis(min(values.values()), max(values.values()), 16, WIDTH - 24, "{:.4g}", most=4)
@@ -257,32 +250,32 @@ def _along(
             spots = {
                 name: 30 + (WIDTH - 60) * i / max(1, len(names) - 1) for i, name in enumerate(names)
             }
-            drawn += [charts.text(at, y + 14, name) for name, at in spots.items()]
+            drawn += [svg.text(at, y + 14, name) for name, at in spots.items()]
             return {number: spots[str(value)] for number, value in values.items()}
         axis = Axis(
             ends[0], ends[1], 16, WIDTH - 24, log=kind.startswith("log"), rounded=False, most=4
         )
     for tick in axis.ticks:
-        drawn.append(charts.line(axis(tick), y, axis(tick), y + 4, "axis"))
-        drawn.append(charts.text(axis(tick), y + 15, axis.said(tick)))
+        drawn.append(svg.line(axis(tick), y, axis(tick), y + 4, "axis"))
+        drawn.append(svg.text(axis(tick), y + 15, axis.format(tick)))
     return {number: axis(value) for number, value in values.items()}
 
 
 def cost(found: Results) -> Markup:
-    """Seconds of each trial, the ones that were left off lighter."""
+    """The time of each trial, pruned ones lighter."""
     trials = [one for one in found["trials"] if one["seconds"]]
     if not trials:
         return Markup("")
     x = Axis(-0.5, found["trials"][-1]["number"] + 0.5, 46, WIDTH - 10, rounded=False)
     x.ticks = [tick for tick in x.ticks if tick == round(tick)]
     y = Axis(0, max(one["seconds"] for one in trials), 190, 38, most=4)
-    drawn = charts.frame(x, y, "trial", "seconds")
+    drawn = svg.frame(x, y, "trial", "seconds")
     width = 0.7 * (x(1) - x(0))
     for one in trials:
         style = "part part0" if one["state"] == "complete" else "part part2"
         at, high = x(one["number"]) - width / 2, y(one["seconds"])
-        says = f"trial {one['number']}: {narrative.format_seconds(one['seconds'])}"
-        drawn.append(charts.box(at, high, width, y.start - high, style, says))
-    drawn += _legend([("whole", "main"), ("left off", "third")])
-    total = narrative.format_seconds(sum(one["seconds"] for one in trials))
-    return charts.svg("Seconds of each trial", f"{total} in all.", 226, drawn)
+        tooltip = f"trial {one['number']}: {format_seconds(one['seconds'])}"
+        drawn.append(svg.box(at, high, width, y.start - high, style, tooltip))
+    drawn += _legend([("complete", "main"), ("pruned", "third")])
+    total = format_seconds(sum(one["seconds"] for one in trials))
+    return svg.chart("Seconds of each trial", f"{total} in all.", 226, drawn)

@@ -88,7 +88,7 @@ def test_every_row_is_judged_by_a_run_that_had_not_seen_it(few, capsys):
     alone = [results(folder)["baselines"]["tfidf"]["accuracy"] for folder in folders]
     assert whole["baselines"]["tfidf"]["accuracy"] == pytest.approx(np.mean(alone))
     page = (few / "run" / "all" / "report.html").read_text()
-    assert "each document was judged by the one of 3 models that had not seen its part" in page
+    assert "each document was scored by the one of 3 models that had not seen its fold" in page
     card = (few / "run" / "all" / "model" / "README.md").read_text()
     assert "By cross-validation: each of the 60 documents" in card
 

@@ -184,7 +184,7 @@ def test_a_run_without_validation(here, capsys):
     page = (here / "run" / "report.html").read_text()
     assert "There was no validation split: the model is that of the last step" in page
     card = (here / "run" / "model" / "README.md").read_text()
-    assert "the model of the last step, as there was no validation split" in card
+    assert "The model is that of the last step, as there was no validation split" in card
     # The folder holds the last step's weights, as its checkpoint has them.
     last = load_file(newest(here / "run") / "state.safetensors")
     kept = load_file(here / "run" / "model" / "model.safetensors")
@@ -323,7 +323,9 @@ def test_of_several_labels_without_validation(here):
         assert line["predicted"] == given
     config = json.loads((here / "run" / "model" / "config.json").read_text())
     assert config["document"]["thresholds"] == [*found["thresholds"].values()]
-    assert "A label is given from 0." in (here / "run" / "report.html").read_text()
+    assert (
+        "A label is predicted at a probability of 0." in (here / "run" / "report.html").read_text()
+    )
     assert "f1_micro" in found["test"]
 
 

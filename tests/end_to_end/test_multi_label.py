@@ -28,6 +28,8 @@ from finetune.evaluation import (
     thresholds,
 )
 from finetune.reporting import compare, narrative
+from finetune.reporting.next_steps import suggest_next_steps
+from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.errors import InputError
 from tests.support.runs import run_here
 from tests.support.tiny import WORDS, tiny_encoder
@@ -349,7 +351,7 @@ def test_a_run(work):
     )
     page = (work / "out" / "report.html").read_text()
     assert "f1_micro" in page
-    assert "given from" in page
+    assert '<th scope="col">threshold</th>' in page
     card = (work / "out" / "model" / "README.md").read_text()
     assert "one or several of these labels" in card
     assert "document.thresholds" in card
@@ -357,29 +359,32 @@ def test_a_run(work):
 
 def test_what_to_do_about_too_many_labels(work):
     found = results(work / "out")
-    for times, told in ((19, False), (21, True)):  # times, each, in 21 documents
+
+    def steps():
+        return " ".join(suggest_next_steps(Results.model_validate(found), []))
+
+    for times, is_told in ((19, False), (21, True)):  # times, each, in 21 documents
         for one in found["classes"]:
             one["predicted"] = times
-        said = " ".join(narrative.next_steps(found, []))
-        assert ("A document is given" in said) == told
-    assert "and has 1.4" in said
-    assert "try more train.epochs" in said
-    # Better than TF-IDF is no praise where the commonest label alone would do better.
+        assert ("labels a document, where 1.4 are true" in steps()) == is_told
+    assert "Try more train.epochs" in steps()
+    # Better than TF-IDF is no praise where the majority class alone would do better.
     of = {name: one["paired_difference"]["f1_micro"] for name, one in found["baselines"].items()}
     of["tfidf"] |= {"difference": 0.25, "interval": [0.2, 0.3]}
     of["majority"] |= {"difference": -0.13, "interval": [-0.2, -0.1]}
-    assert "against TF-IDF" in narrative.against_baseline(found)  # as macro-F1 is clearly better
+
+    def comparison():
+        return narrative.summarize_comparison(Results.model_validate(found))
+
+    assert "beats the TF-IDF baseline" in comparison()  # as macro-F1 is clearly better
     macro = found["baselines"]["majority"]["paired_difference"]["f1_macro"]
     assert macro["interval"][0] > 0
     macro["interval"] = [-0.01, 0.1]
-    assert narrative.against_baseline(found) == (
-        "−13.0 points of micro-F1 against always giving the commonest label (95 % interval −20.0 "
-        "to −10.0): worse"
+    assert comparison() == (
+        "The model is worse than the majority-class baseline by 13.0 points of micro-F1 (95 % "
+        "interval −20.0 to −10.0)."
     )
-    assert "worse than always giving the commonest label: compared" in narrative.worth(found)
-    assert "learnt next to nothing; try more train.epochs" in " ".join(
-        narrative.next_steps(found, [])
-    )
+    assert "it has learned next to nothing. Try more train.epochs" in steps()
 
 
 def test_tfidf_without_validation_chooses_on_rows_held_out(work):
@@ -399,7 +404,7 @@ def test_the_cards_lines_give_the_predictions(work):
     import finetune.modeling.build  # noqa: F401 # instead of trust_remote_code  # instead of trust_remote_code
     from finetune.reporting import html_report
 
-    text = html_report.loads(results(work / "out"), str(work / "out" / "model"))
+    text = html_report.loading_code(read_results(work / "out"), str(work / "out" / "model"))
     texts = [json.loads(x)["text"] for x in (work / "data/test.jsonl").read_text().splitlines()]
     answers = (work / "out/predictions/test.jsonl").read_text().splitlines()
     lines = text.replace(", trust_remote_code=True", "").splitlines()

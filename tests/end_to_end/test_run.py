@@ -118,7 +118,7 @@ def test_one_process(work, one):
     assert {"prepare", "train", "score", "test", "close", "analyse"} <= set(stages)
     assert list(parts) == ["data", "forward", "backward", "step"]
     assert 0 < sum(parts.values()) <= stages["train"]
-    assert "Where the steps’ time went" in (work / "one" / "report.html").read_text("utf-8")
+    assert "Time by part of a step" in (work / "one" / "report.html").read_text("utf-8")
     assert results["test"]["rows"] == 17
     assert results["test"]["labelled"] is True
     for split in ("validation", "test"):

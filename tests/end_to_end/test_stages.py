@@ -236,8 +236,8 @@ def test_each_stage_finds_its_rate(here, capsys):
     told = [stage["lr"] for stage in results(here / "whole")["train"]["stages"]]
     assert told == [one["rate"], two["rate"]]
     page = (here / "whole/report.html").read_text()
-    assert page.count("Range test of the learning rate") == 2
-    assert f"before stage 2: {two['rate']:g} was chosen" in page
+    assert page.count("Learning rate range test") == 2
+    assert f"A learning rate of {two['rate']:g} was chosen before stage 2." in page
     for step in (8, 12, 14, 30):
         folder = stopped_at(here / "whole", here / f"run{step}", step)
         with pytest.MonkeyPatch.context() as patch:

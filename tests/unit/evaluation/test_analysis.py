@@ -1,4 +1,4 @@
-"""Weak spots, baselines, cost and advice: by hand, on a few rows."""
+"""Error analysis, baselines and cost: by hand, on a few rows."""
 
 from itertools import pairwise
 
@@ -9,10 +9,8 @@ import torch
 from finetune.data.corpus import Corpus, Split
 from finetune.data.places import Places
 from finetune.evaluation import baselines, error_analysis
-from finetune.reporting import narrative
 from finetune.runtime.cost_meter import CostMeter, StepTimer
 from finetune.tokenization.token_table import TokenTable
-from tests.support.runs import results, run_here
 
 NAMES = ("a", "b", "c")
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -166,47 +164,3 @@ def test_laps_of_the_host(monkeypatch):
 def test_without_a_counter_there_is_no_energy(tmp_path):
     (tmp_path / "intel-rapl:0").mkdir()  # one that may not be read
     assert CostMeter(tmp_path).cost()["joules"] is None
-
-
-def test_advice(here):
-    run_here("run.dir=run", "train.epochs=1")
-    found = results(here / "run")
-    assert [*narrative.next_steps(found, [])]
-    found["data"]["findings"] = [
-        {"kind": "leak", "split": "test", "count": 7, "other": "train", "rule": "kept"},
-        {"kind": "near leak", "split": "test", "count": 2, "other": "train", "rule": "kept"},
-        {"kind": "near leak", "split": "test", "count": 3, "other": "validation", "rule": "kept"},
-    ]
-    assert next(narrative.next_steps(found, [])).startswith(
-        "Texts of test also stand, or nearly so, in another split (9 in train, 3 in validation), so"
-    )
-    found["data"]["splits"]["train"]["classes"]["a"] = 4
-    log = [{"kind": "validation", "loss": loss} for loss in (0.9, 0.5)]
-    found["train"]["best_step"] = log[-1]["step"] = 12
-    said = " ".join(narrative.next_steps(found, log))
-    assert "Validation loss still fell at the last scoring (0.900 to 0.500)" in said
-    assert "'a' have fewer than 30 train rows" in said or "fewer than 30 train rows" in said
-    of_guess = found["baselines"]["majority"]["paired_difference"]
-    of_guess["accuracy"] = {"difference": -1.0, "interval": [-0.1, 0.1]}
-    of_guess["f1_macro"]["interval"] = [-0.1, 0.1]
-    said = narrative.against_baseline(found)
-    assert said.startswith("−100.0 points of accuracy against always giving the commonest label")
-    assert said.endswith("no clear difference")
-    assert "So the model is no better than always giving" in narrative.worth(found)
-    assert "learnt next to nothing" in " ".join(narrative.next_steps(found, log))
-    of_guess["f1_macro"]["interval"] = [0.1, 0.2]  # rare labels, of which accuracy sees little
-    gap = found["baselines"]["tfidf"]["paired_difference"]["accuracy"]
-    for interval, word, sentence in (
-        ([0.01, 0.05], "better", "The encoder earns its cost"),
-        ([-0.05, -0.01], "worse", "Here the encoder does worse"),
-        ([-0.01, 0.01], "no clear difference", "Whether the encoder earns its cost is open"),
-    ):
-        gap["interval"] = interval
-        assert narrative.against_baseline(found).endswith(word)
-        assert narrative.worth(found).startswith(sentence)
-    for planned, blamed in ((44, True), (45, False)):  # else patience ended it
-        found["train"] |= {"steps": 4, "planned_steps": planned}
-        said = " ".join(narrative.next_steps(found, log))
-        assert ("4 steps train hardly anything: leave train.epochs" in said) == blamed
-    found["abstention"]["threshold"] = None
-    assert "no threshold makes the answers" in narrative.abstention(found)

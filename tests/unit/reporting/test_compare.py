@@ -13,6 +13,7 @@ from finetune.reporting import compare as compare_module
 from finetune.runtime.errors import InputError
 from tests.support import forks
 from tests.support.runs import run_here
+from tests.unit.reporting.made import made_results
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +32,8 @@ def runs(documents, shared):
     return shared("compared", train)
 
 
-def made(name, guesses, labels):
-    found = {
-        "schema": 5, "recipe": "r", "data": {"labels": ["a", "b"], "source": "x"},
-        "hashes": {"test": "h"}, "model": {"source": "m"}, "train": {"seconds": 1.0},
-        "test": {"loss": 0.1}, "calibration": {"test": {"after": {"ece": 0.01}}},
-    }  # fmt: skip
-    return compare_module.Run(name, found, np.array(labels), np.array(guesses))
+def made(name, predictions, labels):
+    return compare_module.Run(name, made_results(2), np.array(labels), np.array(predictions))
 
 
 def test_by_hand():
@@ -52,7 +48,9 @@ def test_by_hand():
     assert low < 0.06 < high
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.1 - 0.06**2) / 10, rel=0.15)
     assert pair["p"] == pair["p_holm"] == pytest.approx(binomtest(2, 10).pvalue)
-    assert "no clear difference" in compare_module.verdict(pair)
+    assert compare_module.describe_pair(pair).startswith(
+        "No clear difference between other and one: "
+    )
     same = compare_module.compare_runs([one, one])["pairs"][0]
     most = intervals.wilson_interval(0, 100)[1]  # two that agree on 100 rows need not on others
     assert (same["p"], same["accuracy"]["interval"]) == (1.0, (-most, most))
@@ -66,7 +64,7 @@ def test_holm_corrects_for_many_pairs():
     ps, corrected = ([pair[key] for pair in found["pairs"]] for key in ("p", "p_holm"))
     assert sorted(corrected)[0] == pytest.approx(3 * min(ps))
     assert all(one >= p for one, p in zip(corrected, ps, strict=True))
-    assert "0 is better" in compare_module.verdict(found["pairs"][1])
+    assert compare_module.describe_pair(found["pairs"][1]).startswith("0 is better than 2: ")
 
 
 def compare(folder, *words):
@@ -93,7 +91,7 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     done = compare(runs, "seed-0", "fewer")
     assert done.returncode == 2
     assert done.stderr.startswith("error: fewer: its test rows are not those of seed-0 (9 rows of ")
-    assert done.stderr.endswith("; only answers to the same rows can be compared\n")
+    assert done.stderr.endswith("; only predictions of the same rows can be compared\n")
     assert compare(runs, "seed-0").stderr == (
         "error: expected two run folders or more, got seed-0 alone\n"
     )

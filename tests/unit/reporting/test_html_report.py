@@ -4,19 +4,19 @@ import json
 import re
 import shutil
 import tomllib
-from dataclasses import asdict
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 
 import pytest
 
-from finetune.reporting import charts, html_report
-from finetune.tokenization.document_format import DocumentFormat
+from finetune.reporting import html_report
+from finetune.reporting.results_model import read_results
 from tests.support import forks
 from tests.support.browser import Browser, chromium
 from tests.support.processes import ROOT
 from tests.support.runs import results, run_here
 from tests.support.tiny import WORDS, tiny_encoder
+from tests.unit.reporting.made import made_results
 
 PLANTED = "<script>window.planted = 1; fetch('http://example.com/x')</script>"
 LABELS = (f"war{PLANTED}", 'art" onmouseover="window.planted = 2', "sea & <b>sand</b>")
@@ -94,7 +94,9 @@ def test_it_shows_the_numbers_of_the_results(run):
     assert f"{found['calibration']['test']['after']['ece']:.4f}" in text
     assert len(found["mistakes"]) == min(20, 30 - round(30 * found["test"]["accuracy"]))
     assert found["hashes"]["weights"] in text
-    assert html_report.render(found, [], "") != text  # a run that has no log still gives a page
+    assert (
+        html_report.render(read_results(run), [], "") != text
+    )  # a run that has no log still gives a page
 
 
 def test_it_is_drawn_anew_from_the_run_s_files(run, tmp_path):
@@ -154,70 +156,12 @@ def test_the_browser_would_tell(tmp_path):
         assert "http://127.0.0.1:9/y" in browser.requests
 
 
-def test_axes_have_round_ticks():
-    assert charts.Axis(0.931, 0.9685, 0, 100).ticks == pytest.approx([0.93, 0.94, 0.95, 0.96, 0.97])
-    assert charts.Axis(0, 0, 0, 1).ticks[3] == 0
-    axis = charts.Axis(0.014, 1.61, 200, 0, log=True)
-    assert axis.ticks[0] <= 0.014
-    assert axis.ticks[-1] >= 1.61
-    assert 200 >= axis(0.014) > axis(0.1) > axis(1.61) >= 0
-    assert charts.Axis(3, 3, 0, 1, log=True).ticks
-
-
 @pytest.mark.parametrize("classes", [2, 40, 250])
 def test_runs_of_any_number_of_labels(classes):
     """The page of made-up results, as of a run with many labels and one without a mistake."""
-    import numpy as np
-
-    from finetune.data.corpus import Corpus, Split, class_counts
-    from finetune.data.places import Places
-    from finetune.evaluation import analysis, metrics, scoring
-    from finetune.evaluation import outcome as outcome_module
-    from finetune.evaluation.calibration import Temperature
-    from finetune.evaluation.scoring import Scores
-    from finetune.tokenization.token_table import TokenTable
-
-    draw = np.random.default_rng(0)
-    names = tuple(f"label {c}" for c in range(classes))
-    rows = 3 * classes
-    labels = np.arange(rows) % classes
-    splits = {
-        name: Split(name, [f"word{c} text" for c in labels], labels, Places("x", range(rows)), "x")
-        for name in ("train", "validation", "test")
-    }
-    corpus = Corpus(names, *splits.values(), ())
-    lengths = draw.integers(3, 50, rows)
-    starts = np.concatenate([[0], np.minimum(lengths, 20).cumsum()])
-    table = TokenTable(np.zeros(starts[-1], np.int32), starts, lengths, 0)
-    wanted = metrics.load_metrics(["accuracy", "f1_macro", "top_3_accuracy"], "accuracy", False)
-    found = {}
-    for name, noise in (("validation", 0.1), ("test", 0.3 if classes > 2 else 0.0)):
-        logits = (
-            5 * np.eye(classes)[labels] + noise * draw.normal(size=(rows, classes)) * 9
-        ).astype(np.float32)
-        found[name] = Scores(logits, scoring.compute_metrics(logits, labels, wanted))
-    outcome = outcome_module.Outcome(
-        "hash", Temperature(1.5, "for a test"), **found, thresholds=None
-    )
-    made = analysis.analyse(corpus, dict.fromkeys(splits, table), outcome, wanted, None)
+    made = made_results(classes, test_noise=0.3 if classes > 2 else 0.0)
     assert (made.confusion is None) == (classes > 200)
-    data = {
-        "origin": "x", "rows": rows, "truncated_rows": table.truncated, "cut_tokens": table.cut,
-        "median": 20, "longest": 49, "classes": class_counts(splits["test"], names),
-    }  # fmt: skip
-    whole = made.model_dump() | {
-        "recipe": "many", "started": "2026-01-01T00:00:00", "num_processes": 2, "sharded": False,
-        "data": {"source": "x", "labels": names, "splits": dict.fromkeys(splits, data),
-                 "findings": [], "reading": asdict(DocumentFormat()), "truncation_audit": []},
-        "model": {"source": "x", "parameters": 1, "trainable_parameters": 1, "max_length": 20,
-                  "custom_code": False},
-        "train": {"steps": 1, "rows": 1, "tokens": 1, "seconds": 1.0, "rows_per_second": 1.0,
-                  "tokens_per_second": 1.0, "clipped": 1.0, "back_offs": [], "best_step": 1},
-        "hashes": {}, "hardware": {"name": "x", "precision": "fp32", "attention": "eager"},
-        "machine": {"processor": "x", "cores": 1}, "versions": {},
-        "cost": {"seconds": {"train": 1.0}, "peak_memory": 1, "peak_device_memory": None},
-    }  # fmt: skip
-    text = html_report.render(whole, [], "")
+    text = html_report.render(made, [])
     assert ('class="heat"' in text) == (classes <= 30)
     assert text.count("<tr") > 2 * classes
 

@@ -10,6 +10,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from finetune.config import loader
 from finetune.reporting import model_card
+from finetune.reporting.results_model import read_results
 from tests.support.runs import results, run_here
 
 
@@ -46,7 +47,7 @@ def test_the_hub_s_metadata(run):
 
 
 def test_a_hub_encoder_and_hub_documents(run):
-    found = results(run)
+    found = read_results(run)
     choices = loader.load(
         run / "recipe.yaml",
         ["model.source=org/encoder", "data.source=org/news", "data.config=plain",
@@ -65,10 +66,10 @@ def test_what_it_says(run):
     for part in (
         "## Intended use",
         "## Scores",
-        "## How sure it is",
-        "## Limits seen in the data",
+        "## Calibration and abstention",
+        "## Limitations seen in the data",
         "## Training data",
-        "## How it was trained",
+        "## Training\n",
         "## How to reproduce",
         "accelerate launch finetune/run.py recipe.yaml",
         found["hashes"]["weights"],

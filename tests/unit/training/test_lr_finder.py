@@ -80,7 +80,7 @@ def test_a_run_begins_as_if_nothing_had_been_tried(here):
     rate = test["rate"]
     assert [test] == json.loads((here / "auto/lr_range.json").read_text())
     assert loader.load(here / "auto/recipe.yaml").optim.lr == rate
-    assert "Range test of the learning rate" in (here / "auto/report.html").read_text()
+    assert "Learning rate range test" in (here / "auto/report.html").read_text()
     run_here("run.dir=told", f"optim.lr={rate}", "optim.warmup=0")
     assert results(here / "told")["train"]["lr_ranges"] == []
     assert_same(here / "told", here / "auto")
@@ -158,7 +158,7 @@ def test_the_script_looks_at_train_only(here, capsys, monkeypatch):
     assert said.startswith("  range test of the learning rate, from 0.001 to 3 in 100 steps: up to")
     assert re.search(r"optim\.lr: [\d.]+\n  as the rate grew|optim\.lr: 0\.03\n  the default", said)
     page = (here / "lr_range.html").read_text()
-    assert "That is the default, as" in page or "As the rate grew" in page
+    assert "This is the default, as" in page or "As the rate grew" in page
     assert not any(text.startswith("test ") for texts in seen for text in texts)
     assert '<svg class="chart"' in (here / "lr_range.html").read_text()
     assert not (here / "runs").exists()

@@ -1,0 +1,49 @@
+"""Numbers → text as a person reads it: shares, scores, seconds, bytes."""
+
+from collections.abc import Sequence
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """`97.4 %`, on one line."""
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def signed(points: float) -> str:
+    """`+0.5` or `−0.5`."""
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def format_seconds(value: float) -> str:
+    """4.2 s, 156 s, 16 min, 3.1 h."""
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 300:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 3 * 3600 else f"{value / 3600:.1f} h"
+
+
+def format_bytes(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value / 1e6:.0f} MB" if value < 1e9 else f"{value / 1e9:.1f} GB"
+
+
+def format_score(value: float | None, digits: int = 4) -> str:
+    """A number of a table; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """97.4 % for an accuracy, else 0.974."""
+    if value is None:
+        return "–"
+    return percent(value) if name == "accuracy" else f"{value:.3f}"
+
+
+def format_interval(ends: Sequence[float] | None, digits: int = 4) -> str:
+    """`0.9500 to 0.9812`; empty where there is no interval."""
+    return "" if ends is None else f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+
+
+def count_documents(count: int) -> str:
+    return f"{count:,} document{'s' * (count != 1)}"

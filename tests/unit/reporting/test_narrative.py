@@ -1,0 +1,110 @@
+"""What results say in words: each sentence for the number that it is about."""
+
+import pytest
+
+from finetune.evaluation.analysis_model import ClassScores
+from finetune.reporting import narrative, number_formats
+from tests.unit.reporting.made import changed, made_results
+
+
+def with_gaps(tfidf, majority, macro=(-0.1, 0.1)):
+    """Results whose model differs so from the baselines: difference, low, high."""
+
+    def change(values):
+        for name, (difference, *interval) in (("tfidf", tfidf), ("majority", majority)):
+            values["baselines"][name]["paired_difference"] = {
+                "accuracy": {"difference": difference, "interval": interval},
+                "f1_macro": {"difference": 0.0, "interval": macro},
+            }
+
+    return changed(made_results(), change)
+
+
+@pytest.mark.parametrize(
+    ("gap", "sentence", "judgement"),
+    [
+        ((0.03, 0.01, 0.05),
+         "The model beats the TF-IDF baseline by 3.0 points of accuracy (95 % interval +1.0 to "
+         "+5.0).",
+         "The encoder earns its cost: the model beats the TF-IDF baseline by 1.0 to 5.0 points"),
+        ((-0.03, -0.05, -0.01),
+         "The model is worse than the TF-IDF baseline by 3.0 points of accuracy (95 % interval "
+         "−5.0 to −1.0).",
+         "The model is worse than the TF-IDF baseline by 1.0 to 5.0 points"),
+        ((0.0, -0.01, 0.01),
+         "The model does not clearly differ from the TF-IDF baseline: +0.0 points of accuracy "
+         "(95 % interval −1.0 to +1.0).",
+         "The model is not clearly better than the TF-IDF baseline: the difference is between "),
+    ],
+)  # fmt: skip
+def test_the_comparison_to_the_baseline(gap, sentence, judgement):
+    results = with_gaps(gap, (0.5, 0.4, 0.6))
+    assert narrative.summarize_comparison(results) == sentence
+    assert narrative.judge_encoder(results).startswith(judgement)
+
+
+def test_the_better_baseline_is_the_one_to_beat():
+    results = with_gaps((0.2, 0.1, 0.3), (-1.0, -0.1, 0.1))
+    assert narrative.summarize_comparison(results).startswith(
+        "The model does not clearly differ from the majority-class baseline: −100.0 points"
+    )
+    assert "not clearly better than the majority-class" in narrative.judge_encoder(results)
+    # Better by macro-F1: accuracy says little of rare labels.
+    results = with_gaps((0.2, 0.1, 0.3), (-1.0, -0.1, 0.1), macro=(0.1, 0.2))
+    assert narrative.compare_to_baseline(results).baseline == narrative.TFIDF
+
+
+def test_calibration():
+    def without_gain(values):
+        values["calibration"] |= {"temperature": 1.0, "why": "no significant gain"}
+        values["calibration"]["test"]["after"] |= {"ece": 0.014, "ece_by_chance": 0.013}
+
+    results = changed(made_results(), without_gain)
+    assert narrative.summarize_calibration(results) == (
+        "Test ECE 0.014 (about 0.013 expected by chance). Temperature scaling skipped: no "
+        "significant gain."
+    )
+    assert "Temperature scaling was skipped: no significant gain." in narrative.explain_calibration(
+        results
+    )
+    scaled = narrative.summarize_calibration(made_results())
+    assert scaled.endswith("Temperature 1.50: fitted for a test.")
+    assert "divided by 1.50" in narrative.explain_calibration(made_results())
+
+
+def test_abstention():
+    def at(threshold, **here):
+        def change(values):
+            values["abstention"] |= {"threshold": threshold, "target": 0.97}
+            values["abstention"]["test"] |= here
+
+        return narrative.explain_abstention(changed(made_results(), change))
+
+    assert at(None) == "No threshold reaches an accuracy of 97.0\u00a0% on validation."
+    assert at(0.0).endswith("reach an accuracy of 97.0\u00a0%: no threshold is needed.")
+    assert at(0.5, rows=8, coverage=0.9, accuracy=1.0) == (
+        "To reach an accuracy of 97.0\u00a0%, the model should abstain below a probability of "
+        "0.500, chosen on validation. On test, that covers 90.0\u00a0% of the documents with an "
+        "accuracy of 100.0\u00a0%; the other 10.0\u00a0% would go to a person."
+    )
+
+
+def test_the_headline_and_the_weakest_label():
+    results = made_results()
+    accuracy = number_formats.percent(results.test.metric("accuracy"))
+    assert narrative.headline(results) == f"Accuracy {accuracy} on 9 unseen documents"
+    assert "Always predicting ‘label 0’ scores" in " ".join(narrative.introduce(results))
+    rare = results.classes[0].model_copy(update={"support": 0, "f1": 0.0})
+    worst = narrative.weakest_label([rare, *results.classes[1:]])
+    assert isinstance(worst, ClassScores)
+    assert worst.support > 0
+
+
+def test_numbers_as_a_person_reads_them():
+    assert [number_formats.format_seconds(s) for s in (4.21, 156.2, 960, 11160)] == [
+        "4.2 s", "156 s", "16 min", "3.1 h",
+    ]  # fmt: skip
+    assert number_formats.signed(-0.52) == "−0.5"
+    assert number_formats.format_bytes(2.5e9) == "2.5 GB"
+    assert number_formats.format_score(None) == number_formats.format_metric("f1", None) == "–"
+    assert number_formats.format_interval((0.5, 0.75), 2) == "0.50 to 0.75"
