@@ -8,15 +8,13 @@ must be the same ones: their fingerprint is compared.
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from finetune.config import loader
 from finetune.data import prepare, sources
 from finetune.data.corpus import corpus_hash
 from finetune.evaluation import baselines
-from finetune.reporting import results_model as results_module
+from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.errors import InputError
 
 BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
@@ -50,37 +48,39 @@ HEAD = (
 
 def row(run: Path) -> str:
     """One run as a row of the table."""
-    results = results_module.read_results(run).as_json()
+    results = read_results(run)
     choices = loader.load(run / "recipe.yaml")
     corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
-    if corpus_hash(corpus) != results["hashes"]["data"]:
+    if corpus_hash(corpus) != results.hashes.data:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")
-    test = results["test"]
-    if "accuracy" not in test or "f1_macro" not in test:
+    test = results.test
+    if not test.labelled or not test.has("accuracy") or not test.has("f1_macro"):
         raise InputError(f"{run}: expected accuracy and f1_macro on a labelled test split")
-    of = "f1_micro" if results["data"].get("multi_label") else "accuracy"
+    of = "f1_micro" if results.data.multi_label else "accuracy"
     note = " micro-F1" * (of == "f1_micro")
-    if of not in test:
+    if not test.has(of):
         raise InputError(f"{run}: expected {of} on a labelled test split")
-    low, high = test["intervals"][of]
+    low, high = test.intervals[of] or (0.0, 1.0)
     plain = baselines.tfidf_accuracy(corpus)
     return (
-        f"| [{results['recipe']}](recipes/{results['recipe']}.yaml) "
-        f"| {results['data']['splits']['train']['rows']:,} / {test['rows']:,} "
-        f"| {len(results['data']['labels'])} "
-        f"| {100 * test[of]:.1f}{note} ({100 * low:.1f} to {100 * high:.1f}) "
-        f"| {100 * test['f1_macro']:.1f} | {100 * (plain or 0):.1f}{note} "
+        f"| [{results.recipe}](recipes/{results.recipe}.yaml) "
+        f"| {results.data.splits['train'].rows:,} / {test.rows:,} "
+        f"| {len(results.data.labels)} "
+        f"| {100 * (test.metric(of) or 0):.1f}{note} ({100 * low:.1f} to {100 * high:.1f}) "
+        f"| {100 * (test.metric('f1_macro') or 0):.1f} | {100 * (plain or 0):.1f}{note} "
         f"| {calibration_error(results)} |"
     )
 
 
-def calibration_error(results: Mapping[str, Any]) -> str:
+def calibration_error(results: Results) -> str:
     """On test, as trained and after calibration where there was any."""
-    found = results["calibration"]
-    if found is None or found["test"] is None:
+    calibration = results.calibration
+    if calibration.test is None:
         return "–"
-    before, after = (f"{found['test'][when]['ece']:.3f}" for when in ("before", "after"))
-    return f"{before} → {after}" if found["temperature"] != 1 else before
+    before, after = calibration.test.before.ece, calibration.test.after.ece
+    if calibration.temperature == 1:
+        return f"{before:.3f}"
+    return f"{before:.3f} → {after:.3f}"
 
 
 def put(readme: Path, table: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run's model says of validation and test → scores with intervals, calibration, weak spots.
+"""Logits of validation and test → scores with intervals, calibration, error analysis.
 
 Everything here is counted from logits and labels: no model, no device.
 """
@@ -35,8 +35,8 @@ def analyse(
 
     Args:
         tables: the tokens of each split, by its name.
-        target: the accuracy that answers should have, at the price of abstaining from the others;
-            None: half of validation's mistakes.
+        target: the accuracy that the model should reach by abstaining; None: the one that halves
+            the error rate on validation.
     """
     validation, test = outcome.validation, outcome.test
     is_scored = corpus.test.labels is not None
@@ -135,7 +135,7 @@ def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[
     """Which share of the rows can be answered at a wanted accuracy.
 
     None where rows may have several labels (a threshold decides on each label by itself, so there
-    is no one answer to hold back), and without validation.
+    is no single prediction to abstain from), and without validation.
     """
     if corpus.multi_label or outcome.validation is None:
         return None

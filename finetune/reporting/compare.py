@@ -1,6 +1,7 @@
-"""Run folders of the same test rows → which is better, by how much, and how sure that is.
+"""Run folders of the same test rows → which is better, by how much, and how certain that is.
 
-    found = compare_runs([read_run(Path("runs/bbc_news/a")), read_run(Path("runs/bbc_news/b"))])
+    runs = [read_run(Path("runs/bbc_news/a")), read_run(Path("runs/bbc_news/b"))]
+    comparison = compare_runs(runs)
 
 Rows that are hard for both runs do not show a difference, so runs are compared row by row. The
 interval of a difference is a paired bootstrap over rows. The p-value is McNemar's exact test
@@ -173,11 +174,11 @@ def describe_pair(pair: Mapping[str, Any]) -> str:
     )
 
 
-def as_text(found: Mapping[str, Any]) -> str:
+def as_text(comparison: Mapping[str, Any]) -> str:
     """The comparison as a table of at most 80 columns, and a line for each pair."""
-    names = _short([run["run"] for run in found["runs"]])
+    names = _short([run["run"] for run in comparison["runs"]])
     rows = [("", "accuracy", "95 % interval", "f1_macro", "ECE", "trained")]
-    for name, run in zip(names, found["runs"], strict=True):
+    for name, run in zip(names, comparison["runs"], strict=True):
         low, high = run["accuracy_interval"]
         rows.append(
             (
@@ -201,26 +202,26 @@ def _short(names: Sequence[str], most: int = 26) -> list[str]:
     return [name if len(name) <= most else "…" + name[1 - most :] for name in joined]
 
 
-def as_page(found: Mapping[str, Any]) -> str:
+def as_page(comparison: Mapping[str, Any]) -> str:
     """The comparison as one page, whole in itself."""
-    names = _short([run["run"] for run in found["runs"]], 44)
+    names = _short([run["run"] for run in comparison["runs"]], 44)
     rows = [
         charts.Row(
             name, run["accuracy"], run["accuracy_interval"], "main", percent(run["accuracy"])
         )
-        for name, run in zip(names, found["runs"], strict=True)
+        for name, run in zip(names, comparison["runs"], strict=True)
     ]
     description = "; ".join(f"{row.name} {row.note}" for row in rows)
     return (
         html_report.template_environment()
         .get_template("compare.html")
         .render(
-            found=found,
-            names=dict(zip((run["run"] for run in found["runs"]), names, strict=True)),
+            comparison=comparison,
+            names=dict(zip((run["run"] for run in comparison["runs"]), names, strict=True)),
             overview=charts.whiskers(
                 "Accuracy of each run", description, rows, "accuracy", "{:.0%}"
             ),
-            verdicts=[describe_pair(pair) for pair in found["pairs"]],
+            verdicts=[describe_pair(pair) for pair in comparison["pairs"]],
             signed=signed,
         )
     )

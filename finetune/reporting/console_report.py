@@ -18,9 +18,7 @@ from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling, schedule, stages
-from finetune.training.messages import (
-    _rate,
-)
+from finetune.training.messages import format_rate
 from finetune.training.run_folder import Start
 
 MOST_CLASSES = 12  # that are listed one by one
@@ -51,14 +49,14 @@ def print_data(corpus: Corpus, tables: Mapping[str, TokenTable], max_length: int
     _print_splits(corpus)
 
 
-def print_inspected(corpus: Corpus, found: Mapping[str, Any]) -> None:
+def print_inspected(corpus: Corpus, statistics: Mapping[str, Any]) -> None:
     """The statistics of data alone.
 
     Args:
-        found: of `checks.describe_corpus`.
+        statistics: of `checks.describe_corpus`.
     """
     rows = [("", "rows", "words: median", "p95", "longest", "characters: longest")]
-    for name, split in found["splits"].items():
+    for name, split in statistics["splits"].items():
         words, characters = split["words"], split["characters"]
         numbers = split["rows"], words["median"], words["p95"], words["longest"]
         rows.append((name, *(f"{number:,}" for number in (*numbers, characters["longest"]))))
@@ -82,10 +80,10 @@ def _print_splits(corpus: Corpus) -> None:
             listed = f", {counts[most]:,} rows each"
     print_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
     if corpus.multi_label and corpus.train.labels is not None:
-        many = corpus.train.labels.sum(axis=1)
+        per_row = corpus.train.labels.sum(axis=1)
         print_wrapped(
-            f"multi-label: {many.mean():.2f} labels a row on average, at most {many.max()}; "
-            f"{(many == 0).sum():,} train rows have none",
+            f"multi-label: {per_row.mean():.2f} labels a row on average, at most {per_row.max()}; "
+            f"{(per_row == 0).sum():,} train rows have none",
             mark="  ",
         )
     for finding in corpus.findings:
@@ -123,64 +121,65 @@ def print_audit(options: Sequence[truncation_audit.ReadingOption]) -> None:
 
 
 def print_plan(
-    choices: Recipe, plan: Hardware, processes: int, sharded: bool, train: TokenTable
+    recipe: Recipe, plan: Hardware, processes: int, sharded: bool, train: TokenTable
 ) -> None:
-    """What will be computed, on what."""
-    found = stages.plan_stages(choices, len(train))
-    frozen = f", frozen {choices.model.freeze}" * (len(found) == 1)
+    """The model, the steps of each stage, and the hardware with the reasons for its settings."""
+    planned = stages.plan_stages(recipe, len(train))
+    frozen = f", frozen {recipe.model.freeze}" * (len(planned) == 1)
     print_line()
-    print_wrapped(f"{choices.model.source}, head {choices.model.head}{frozen}", mark="Model  ")
-    for stage in found:
-        print_wrapped(_planned(stage), mark="Train  " if stage.number == 1 else "       ")
+    print_wrapped(f"{recipe.model.source}, head {recipe.model.head}{frozen}", mark="Model  ")
+    for stage in planned:
+        print_wrapped(_describe_stage(stage), mark="Train  " if stage.number == 1 else "       ")
     sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded
     print_wrapped(f"{plan.name}, {sharing}", mark="On     ")
     for reason in plan.reasons:
         print_wrapped(reason, mark="       ")
 
 
-def _planned(stage: stages.Stage) -> str:
-    """A stage's steps and rate; of several, what it freezes too."""
-    choices, steps = stage.recipe, stage.end - stage.begin
-    of, least, passes = choices.optim, choices.train.min_steps, stage.passes
-    more, whole = "", schedule.resolve_epochs(stage.rows, choices.train)
-    if least == steps > whole * sampling.steps_per_epoch(stage.rows, choices.train.batch_size):
-        passes = whole
-        more = f", or as many as {least:,} steps take"
-    elif schedule.epochs_per_round(stage.rows, choices.train) > 1:
-        more = ", as rows are few"
-    documents, dealt = choices.train.batch_size, ""
-    if schedule.resolve_sampling(stage.rows, choices.train) == "stratified":
-        documents = -(-stage.rows // sampling.steps_per_epoch(stage.rows, documents))
-        if documents != choices.train.batch_size:
-            dealt = f" (of {stage.rows:,}, dealt evenly)"
-    said = (
-        f"{steps:,} steps of {documents} documents{dealt}, {passes:.3g} "
-        f"epoch{'s' * (passes != 1)}{more}; {of.name}, lr {_rate(of.lr)}, {of.schedule}"
+def _describe_stage(stage: stages.Stage) -> str:
+    """A stage's steps and learning rate; of several stages, also what is frozen."""
+    train, optim = stage.recipe.train, stage.recipe.optim
+    steps, epochs, note = stage.end - stage.begin, stage.passes, ""
+    asked = schedule.resolve_epochs(stage.rows, train)
+    per_epoch = sampling.steps_per_epoch(stage.rows, train.batch_size)
+    if train.min_steps == steps > asked * per_epoch:
+        epochs, note = asked, f", or as many as {train.min_steps:,} steps take"
+    elif schedule.epochs_per_round(stage.rows, train) > 1:
+        note = ", as rows are few"
+    documents, stratified = train.batch_size, ""
+    if schedule.resolve_sampling(stage.rows, train) == "stratified":
+        documents = -(-stage.rows // per_epoch)
+        if documents != train.batch_size:
+            stratified = f" (of {stage.rows:,}, dealt evenly)"
+    text = (
+        f"{steps:,} steps of {documents} documents{stratified}, {epochs:.3g} "
+        f"epoch{'s' * (epochs != 1)}{note}; {optim.name}, lr {format_rate(optim.lr)}, "
+        f"{optim.schedule}"
     )
     if stage.count == 1:
-        return said
-    return f"stage {stage.number}: {said}, frozen {choices.model.freeze}"
+        return text
+    return f"stage {stage.number}: {text}, frozen {stage.recipe.model.freeze}"
 
 
-def print_dry_run(choices: Recipe, train: TokenTable, start: Start) -> None:
-    """The resolved recipe and the learning-rate table; and where it would be taken up."""
-    per_epoch = sampling.steps_per_epoch(len(train), choices.train.batch_size)
-    found = stages.plan_stages(choices, len(train))
+def print_dry_run(recipe: Recipe, train: TokenTable, start: Start) -> None:
+    """The learning rate by step, the resolved recipe, and where a resumed run would start."""
+    per_epoch = sampling.steps_per_epoch(len(train), recipe.train.batch_size)
+    planned = stages.plan_stages(recipe, len(train))
     rows = [["stage", "step", "epoch", "lr"]]
     print_line("\nLearning rate")
-    for stage in found:
+    for stage in planned:
         steps = stage.end - stage.begin
         if stage.recipe.optim.lr == "auto":
-            of = f" of stage {stage.number}" if len(found) > 1 else ""
-            print_line(f"  a range test on train rows finds it before the first step{of}")
+            of_stage = f" of stage {stage.number}" if len(planned) > 1 else ""
+            print_line(f"  a range test on train rows finds it before the first step{of_stage}")
             continue
         for step in sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))}):
             done = stage.begin + step + 1
             rate = schedule.learning_rate(step, steps, per_epoch, stage.recipe.optim)
             rows.append([f"{stage.number}", f"{done:,}", f"{done / per_epoch:.2f}", f"{rate:.3e}"])
     if len(rows) > 1:
-        print_line(format_table(row[len(found) == 1 :] for row in rows))
-    print_line(f"\nThe recipe, resolved\n\n{loader.to_yaml(choices)}")
+        print_line(format_table(row[len(planned) == 1 :] for row in rows))
+    print_line(f"\nThe recipe, resolved\n\n{loader.to_yaml(recipe)}")
     if start.finished:
         print_wrapped(f"The run in {start.folder} is finished: only a longer one goes on.", mark="")
     elif start.point is not None:

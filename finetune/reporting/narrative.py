@@ -44,8 +44,8 @@ def introduce(results: Results) -> Iterator[str]:
     if interval is not None:
         low, high = (format_metric(main, end) for end in interval)
         yield (
-            f"The 95 % interval is {low} to {high}: another sample of documents of this kind could "
-            "score anywhere in it."
+            f"The 95 % interval is {low} to {high}: on many more documents of this kind, the score "
+            "would most likely lie in it."
         )
     baselines = results.baselines
     if baselines is not None and baselines.tfidf.has(main):

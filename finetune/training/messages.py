@@ -8,7 +8,7 @@ from finetune.training import stages
 from finetune.training.lr_finder import LrRangeTest as LrRange
 
 
-def _rate(lr: float | str | None) -> str:
+def format_rate(lr: float | str | None) -> str:
     return f"{lr:g}" if isinstance(lr, float) else str(lr)
 
 
@@ -32,7 +32,7 @@ def print_stage(stage: stages.Stage) -> None:
         print_wrapped(
             f"stage {stage.number} of {stage.count}: steps {stage.begin + 1:,} to {stage.end:,}, "
             "lr "
-            f"{_rate(stage.recipe.optim.lr)}, frozen {stage.recipe.model.freeze}",
+            f"{format_rate(stage.recipe.optim.lr)}, frozen {stage.recipe.model.freeze}",
             mark="  ",
         )
 
