@@ -3,98 +3,12 @@
     python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
         [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]
 
-Stopped or killed, the same command goes on. Started several times, the processes share the trials.
+The command is finetune/cli/sweep.py; --help lists its options.
 """
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from finetune import pipeline
-from finetune.config import loader
-from finetune.runtime import console
-from finetune.runtime.errors import InputError, StoppedError
-from finetune.runtime.signals import SignalListener
-from finetune.tuning import search_space
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n", 1)[0],
-        usage="python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [options]",
-        epilog="SPACE.yaml holds a line for each key, such as optim.lr, with "
-        f"{search_space.FORMS}.",
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
-    parser.add_argument("--trials", type=int, help="in all; 30 where no --minutes are given")
-    parser.add_argument("--minutes", type=float, help="begin no trial after that many")
-    parser.add_argument("--pruner", choices=("median", "hyperband", "off"), default="median")
-    parser.add_argument("--storage", help="a database's URL; by default study.db in the folder")
-    parser.add_argument("--dir", type=Path, help="by default runs/<recipe>/sweep")
-    parser.add_argument("--seed", type=int, default=0, help="of what is tried")
-    parser.add_argument("--seeds", type=int, default=3, help="of the winner's runs; 0: none")
-    known, words = parser.parse_known_args(arguments)
-    with SignalListener() as listener:
-        try:
-            return sweep(known, words, listener)
-        except InputError as error:
-            print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-            return 2
-        except StoppedError as error:
-            print(error, file=sys.stderr)
-            return error.exit_code
-
-
-def sweep(known: argparse.Namespace, words: list[str], listener: SignalListener) -> int:
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError("start scripts/sweep.py with python, several times to share the trials")
-    for name in ("trials", "minutes"):
-        value = getattr(known, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name}: expected a number above 0, got {value:g}")
-    dimensions = search_space.load_space(known.space, known.recipe, words)
-    base = loader.load(known.recipe, words)
-    if base.run.folds is not None:
-        raise InputError(
-            f"run.folds: expected none in a sweep, got {base.run.folds}: its trials are compared "
-            "on one validation split, and its winner is scored on test; leave it out, and give it "
-            "to the run of best.yaml (run.folds=5), which scores every document"
-        )
-    listener.moment = "between two trials"
-    from finetune.tuning import sweep as sweep_module  # torch and all: after a typo had its chance
-    from finetune.tuning import sweep_report
-    from finetune.tuning.study import Sweep
-
-    wanted = known.trials or (None if known.minutes else 30)
-    folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
-    asked = Sweep(
-        search_space.BaseRecipe(known.recipe, tuple(words), base), dimensions, folder,
-        known.storage, wanted, known.minutes, known.pruner, known.seed,
-    )  # fmt: skip
-    console.print_line(sweep_report.describe_sweep(asked), even_if_quiet=True)
-    console.set_quiet(True)
-    study = sweep_module.run_sweep(asked, listener, pipeline.run_trial)
-    best = sweep_module.write_best(study, asked)
-    winner = None
-    others = sweep_module.count_running(study)
-    if others == 0 and known.seeds > 0:
-        many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
-        console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
-        winner = sweep_module.retrain(study, asked, known.seeds, listener, pipeline.run_seeds)
-    found = sweep_report.summarize_sweep(study, asked, winner)
-    sweep_report.write_sweep_report(found, asked.folder)
-    console.set_quiet(False)
-    console.print_line(f"\n{sweep_report.format_sweep(found)}\n")
-    if others:
-        console.print_line(
-            f"Other processes are at {others} more; the last of them trains the winner"
-        )
-    console.print_line(f"Best: {best}\nReport: {asked.folder / 'report.html'}")
-    return 0
-
+from finetune.cli.sweep import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -26,12 +26,12 @@ def _help_of(section: type[Section], prefix: str) -> list[str]:
     lines = []
     for key, field in section.model_fields.items():
         default = "required" if field.is_required() else f"default {format_value(field.default)}"
-        lines.append(f"  {prefix}{key}  ({_expected(field)}; {default})")
+        lines.append(f"  {prefix}{key}  ({describe_field(field)}; {default})")
         lines += _wrapped(field.description or "", 90, "      ")
     return lines
 
 
-def _expected(field: FieldInfo) -> str:
+def describe_field(field: FieldInfo) -> str:
     """What a field takes, in words: `a number above 0`."""
     return _describe(field.annotation, field.metadata)
 

@@ -17,34 +17,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from finetune.config.help import _expected, format_value
+from finetune.config.help import describe_field, format_value
+from finetune.config.key_hints import closest_key, key_hint
 from finetune.config.renames import explain_rename
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
-from finetune.runtime.errors import InputError, closest_match, did_you_mean
-
-# What other trainers call these, for whoever brings a habit along.
-ELSEWHERE = {
-    "learning_rate": "optim.lr",
-    "lr_scheduler_type": "optim.schedule",
-    "warmup_ratio": "optim.warmup",
-    "warmup_steps": "optim.warmup",
-    "num_train_epochs": "train.epochs",
-    "num_epochs": "train.epochs",
-    "per_device_train_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": "train.micro_batch_tokens",
-    "max_seq_length": "data.max_length",
-    "model_name_or_path": "model.source",
-    "base_model": "model.source",
-    "dataset_name": "data.source",
-    "text_column": "data.text",
-    "label_column": "data.label",
-    "metric_for_best_model": "score.monitor",
-    "eval_steps": "score.every",
-    "eval_strategy": "score.every",
-    "output_dir": "run.dir",
-    "report_to": "run.trackers",
-    "hub_model_id": "publish.repo_id",
-}
+from finetune.runtime.errors import InputError, did_you_mean
 
 
 def load(
@@ -266,7 +243,7 @@ def _renamed(tree: dict[str, Any], file: str, origin: dict[str, str]) -> Iterato
 
 
 def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list[str]:
-    """Each failed key once, in the words of `_expected`."""
+    """Each failed key once, in the words of `describe_field`."""
     messages: dict[str, str] = {}
     for item in error.errors():
         section, *path = item["loc"] or ("",)  # the whole recipe's conflicts have no place
@@ -276,45 +253,24 @@ def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list
         else:
             name = str(path.pop(0)) if path else ""
             key, fields = f"{section}.{name}", SECTIONS[str(section)].model_fields
-            hint = _key_hint(name, str(section))
+            hint = key_hint(name, str(section))
             if key == "train.stages" and len(path) > 1:
                 name = str(path[1])
                 key, fields = f"{key}: stage {int(path[0]) + 1}: {name}", Stage.model_fields
                 hint = f"; the keys of a stage are: {', '.join(fields)}"
                 path = path[2:]
             if item["type"] == "missing":
-                message = f"missing; expected {_expected(fields[name])}: {fields[name].description}"
+                message = (
+                    f"missing; expected {describe_field(fields[name])}: {fields[name].description}"
+                )
             elif item["type"] == "extra_forbidden":
                 message = f"no such key{hint}"
             else:
                 found = item["input"]
                 index = next((part for part in path if isinstance(part, int)), None)
                 at = f" at position {index + 1}" if index is not None else ""
-                expected = _expected(fields[name]).removesuffix(" or null")
+                expected = describe_field(fields[name]).removesuffix(" or null")
                 message = f"expected {expected}, got {format_value(found)}{at}"
         where = origin.get(key.split(":")[0], file)
         messages.setdefault(key, f"{where}: {key}: {message}")
     return list(messages.values())
-
-
-def closest_key(key: str) -> str | None:
-    """`section.key` of a key that stands in exactly one section, or has another name elsewhere."""
-    if key in ELSEWHERE:
-        return ELSEWHERE[key]
-    homes = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]
-    return homes[0] if len(homes) == 1 else None
-
-
-def _key_hint(key: str, section: str) -> str:
-    home = closest_key(key)
-    if home is not None:
-        return f"; did you mean {home}?"
-    guess = closest_match(key, SECTIONS[section].model_fields)
-    if guess is not None:
-        return f"; did you mean {section}.{guess}?"
-    keys = {f"{name}.{k}" for name, part in SECTIONS.items() for k in part.model_fields}
-    guess = closest_match(key, {k.split(".")[1] for k in keys})
-    home = closest_key(guess) if guess is not None else None
-    if home is not None:
-        return f"; did you mean {home}?"
-    return f"; the keys of {section} are: {', '.join(SECTIONS[section].model_fields)}"

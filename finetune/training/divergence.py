@@ -2,10 +2,10 @@
 
 SGD at too high a rate drives an encoder to where its output no longer depends on its input. Only
 the head's bias learns from there on: the loss stays finite, wanders above that of a guess, and the
-run never recovers. In 20 runs over BBC articles (scripts/collapse_study.py) the logits' spread over
-the documents, relative to their size, ended at 0.002 or less in those that collapsed, and was never
-below 0.37 in those that learned. An encoder whose outputs are much alike to begin with looks the
-same in its first steps, but its loss does not exceed a guess's.
+run never recovers. In 20 runs over BBC articles (scripts/studies/collapse_study.py) the logits'
+spread over the documents, relative to their size, ended at 0.002 or less in those that collapsed,
+and was never below 0.37 in those that learned. An encoder whose outputs are much alike to begin
+with looks the same in its first steps, but its loss does not exceed a guess's.
 """
 
 import math

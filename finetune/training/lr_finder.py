@@ -36,7 +36,7 @@ SMOOTHING = 0.9
 FALL = 0.97  # of the first smoothed loss, or less: else nothing was learnt
 LAST = 3  # steps, in which the loss has no time to turn
 # How many times below the lowest point the default, or the best of eight rates, was on four data
-# sets (scripts/sgd_study.py): nearer than that, a test cannot tell.
+# sets (scripts/studies/sgd_study.py): nearer than that, a test cannot tell.
 NEAR, FAR = 3.0, 12.0
 HARDLY = 8.0  # times the first rate: where the loss is lowest before, it only rose but for luck
 PASSES = 10  # over the rows; after more, the loss tells what was learnt by heart

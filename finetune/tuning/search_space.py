@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.config import help, loader
+from finetune.config.key_hints import closest_key
 from finetune.config.renames import explain_rename
 from finetune.config.schema import SECTIONS, Recipe
 from finetune.runtime.errors import InputError, did_you_mean
@@ -157,7 +158,7 @@ def _find_key_problem(name: str, given: Any) -> str | None:
     """Why a sweep cannot vary this key; None where it can."""
     section = name.split(".")[0]
     if name.count(".") != 1 or section not in SECTIONS:
-        closest = loader.closest_key(name)
+        closest = closest_key(name)
         hint = f"; did you mean {closest}?" if closest is not None else ""
         if section not in SECTIONS and not hint:
             hint = did_you_mean(section, list(SECTIONS), "the sections are")

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from finetune.config.help import _expected, format_value
+from finetune.config.help import describe_field, format_value
 from finetune.config.schema import SECTIONS, Section, Stage
 from finetune.reporting import results_model
 
@@ -93,7 +93,7 @@ def recipe_page() -> str:
 
 def table(section: type[Section]) -> str:
     rows = [
-        f"| `{key}` | {cell(_expected(field))} "
+        f"| `{key}` | {cell(describe_field(field))} "
         f"| {'required' if field.is_required() else f'`{format_value(field.default)}`'} "
         f"| {cell(field.description or '')} |"
         for key, field in section.model_fields.items()

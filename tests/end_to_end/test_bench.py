@@ -1,4 +1,4 @@
-"""scripts/bench.py on a tiny encoder: every side runs, on the same rows. No time is asserted."""
+"""scripts/bench/bench.py on a tiny encoder: all sides run, on the same rows. No time is checked."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from finetune.runtime import console
 from tests.support import forks
 from tests.support.processes import ENVIRONMENT, ROOT
 
-SCRIPTS = ROOT / "scripts"
+SCRIPTS = ROOT / "scripts" / "bench"
 
 STEPS, WARMUP, BATCH, TESTED = 2, 1, 8, 17
 
@@ -39,7 +39,7 @@ def bench(here, monkeypatch, capsys):
                 monkeypatch.setenv(name, value)
             return in_a_process(side, folder)
         words = [*sys.argv[1:], "--side", side, "--folder", folder]
-        done = forks.run("scripts.bench", *words, cwd=here)
+        done = forks.run("scripts.bench.bench", *words, cwd=here)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

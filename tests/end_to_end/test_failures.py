@@ -8,7 +8,7 @@ import socket
 import pytest
 from safetensors.torch import load_file
 
-from finetune.runtime import console
+from finetune.cli import exit_codes
 from tests.support.processes import launch
 from tests.support.runs import (
     assert_same,
@@ -69,13 +69,13 @@ def read_only(*given, **named):
 
 def test_a_signal_while_it_says_how_it_ended(here, monkeypatch, capsys):
     """A launcher sends one where another process failed: what is said stays whole."""
-    end_as_ever = console.exit_with
+    end_as_ever = exit_codes.finish
 
     def end_late(code, *lines):
         os.kill(os.getpid(), signal.SIGTERM)
         return end_as_ever(code, *lines)
 
-    monkeypatch.setattr(console, "exit_with", end_late)
+    monkeypatch.setattr(exit_codes, "finish", end_late)
     run_here("data.source=none", code=2)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: data.source: ")

@@ -339,7 +339,7 @@ def test_the_bench(here, tmp_path):
     ]
 
     def bench():
-        return forks.run("scripts.bench_few_shot", *words, cwd=here)
+        return forks.run("scripts.bench.bench_few_shot", *words, cwd=here)
 
     done = bench()
     assert done.returncode == 0, done.stderr

@@ -20,6 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.cli import predict as script
 from finetune.config import schema
 from finetune.data.formats.source import DataSource
 from finetune.inference import chunks, engine, shards
@@ -29,7 +30,6 @@ from finetune.inference.records import RequestedColumns
 from finetune.modeling import build, pretrained, saved_model
 from finetune.modeling import head as head_module
 from finetune.runtime.errors import InputError
-from scripts import predict as script
 from tests.support import forks
 from tests.support.processes import ENVIRONMENT, ROOT
 from tests.support.runs import reset_accelerate
@@ -359,7 +359,7 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 from finetune.inference import batch_job, classifier, engines, inputs, outputs, shards  # once
-from scripts import predict as script
+from finetune.cli import predict as script
 
 draw, kills, folder = random.Random(int(sys.argv[1])), int(sys.argv[2]), Path(".out.csv.shards")
 words = sys.argv[3:]

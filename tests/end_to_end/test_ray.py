@@ -73,12 +73,12 @@ def read_back(folder, kind):
 
 
 def test_messages(here):  # noqa: F811
-    from scripts import predict_ray as script
+    from finetune.cli import predict_ray as script
 
     (here / "in").mkdir()
     (here / "in" / "a.csv").write_text("text\na\n")
     assert script.main(["./none", "in", "--output", "in"]) == 2
     with pytest.raises(script.InputError, match="found neither"):
-        script.format_of(here / "in")
+        script.find_format(here / "in")
     (here / "in" / "a.jsonl").write_text(json.dumps({"text": "a"}))
-    assert script.format_of(here / "in") == "json"
+    assert script.find_format(here / "in") == "json"

@@ -398,9 +398,9 @@ def test_results_table(work, one):
     """The README's table comes from runs, whose documents must still be the same."""
     _, results = one
     readme = work / "README.md"
-    marks = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+    marks = "<!-- results: scripts/studies/results_table.py -->", "<!-- end of results -->"
     readme.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
-    done = forks.run("scripts.results_table", "one", "--readme", "README.md", cwd=work)
+    done = forks.run("scripts.studies.results_table", "one", "--readme", "README.md", cwd=work)
     assert done.returncode == 0, done.stderr
     text = readme.read_text()
     assert text.startswith(f"before\n{marks[0]}\n| recipe |")
@@ -415,7 +415,7 @@ def test_results_table(work, one):
     recipe.write_text(recipe.read_text().replace(str(work / "data"), str(work / "other-data")))
     file = work / "other-data" / "test.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    done = forks.run("scripts.results_table", "other-one", cwd=work)
+    done = forks.run("scripts.studies.results_table", "other-one", cwd=work)
     assert done.returncode == 2
     assert done.stderr.startswith("error: other-one: the documents of ")
 

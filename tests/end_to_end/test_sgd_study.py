@@ -5,7 +5,7 @@ import json
 import pytest
 
 from finetune.config import loader
-from scripts import sgd_study
+from scripts.studies import sgd_study
 
 WORDS = (
     "model.source=encoder",
@@ -68,7 +68,7 @@ def test_each_part_is_a_choice_of_the_recipe_and_not_the_default(tmp_path, monke
     known = type("Known", (), {"data": tmp_path, "out": tmp_path, "seeds": 1, "table": True})
     for part in sgd_study.PARTS:
         sgd_study.Study(known, (), None).part("trec6", part)
-    assert len({*arms}) == len(sgd_study.PARTS) == 20
+    assert len({*arms}) == len(sgd_study.PARTS) == 19
     default = loader.load("recipes/ag_news.yaml").model_dump()
     for words in sgd_study.PARTS.values():
         assert loader.load("recipes/ag_news.yaml", words).model_dump() != default

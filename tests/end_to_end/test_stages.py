@@ -12,12 +12,12 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
+from finetune.cli import find_lr
 from finetune.config import loader
 from finetune.evaluation import metrics
 from finetune.runtime.errors import InputError
 from finetune.training import lr_finder, sampling, stages
 from finetune.training.train_log import DivergedError
-from scripts import find_lr
 from tests.distributed.test_fsdp import OPTIONS
 from tests.support.runs import (
     assert_same,

@@ -10,12 +10,12 @@ import signal
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
+from finetune.cli import sweep
 from finetune.data import prepare as prepare_module
 from finetune.runtime.errors import InputError
 from finetune.tokenization import encoding, token_cache
 from finetune.training.train_log import TrainLog
 from finetune.tuning import search_space, sweep_report
-from scripts import sweep
 from tests.support import forks
 from tests.support.browser import Browser, chromium
 from tests.support.runs import contents, results, run_here

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from finetune.cli import export_onnx as script
 from finetune.inference import engines, onnx_comparison, onnx_export, onnx_quantization
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
-from scripts import export_onnx as script
 from tests.end_to_end.test_predict import classifier, expected, here, predicted, run, texts, write  # noqa: F401
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -118,6 +118,7 @@ def test_messages(here, capsys, tmp_path):  # noqa: F811
     (here / "taken").mkdir()
     assert script.main(["./none", "taken", "--data", "none.csv"]) == 2
     assert capsys.readouterr().err.splitlines() == [
+from finetune.cli import export_onnx as script
         "error: taken: is there already; choose another name",
         "error: MODEL: ./none: no such file or folder; the folder . contains: a.csv, model, taken",
         "error: INPUT: none.csv: no such file or folder; did you mean a.csv?",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
+from finetune.cli import find_lr
 from finetune.config import loader, schema
 from finetune.tokenization import encoding
 from finetune.training import lr_finder, sampling
-from scripts import find_lr
 from tests.support.runs import assert_same, finish, in_step, results, run_here, stopped_at
 
 AUTO = "optim.lr=auto", "optim.warmup=0"

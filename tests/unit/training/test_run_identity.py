@@ -18,7 +18,7 @@ def identity(**sections):
     split = {"rows": 9000, "hash": "abc"}
     return {
         "recipe": recipe.model_dump(mode="json"),
-        "derived": ["cache.prefix"],
+        "derived": ["cache.frozen_states"],
         "data": {"labels": ["a", "b"], "splits": {"train": dict(split), "test": dict(split)}},
         "tokens": "t",
         "encoder": {"hidden_size": 32},

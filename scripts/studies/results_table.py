@@ -1,23 +1,26 @@
 """Run folders → the README's table of results.
 
-    python scripts/results_table.py runs/*/* --readme README.md
+    python scripts/studies/results_table.py runs/*/* --readme README.md
 
 Each row is a run's `results.json`. The baseline is computed anew on the run's own rows, which
 must be the same ones: their fingerprint is compared.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from finetune.cli.exit_codes import run_command
 from finetune.config import loader
-from finetune.data import prepare, sources
-from finetune.data.corpus import corpus_hash
-from finetune.evaluation import baselines
-from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.errors import InputError
 
-BEGIN, END = "<!-- results: scripts/results_table.py -->", "<!-- end of results -->"
+if TYPE_CHECKING:
+    from finetune.reporting.results_model import Results
+
+BEGIN, END = "<!-- results: .* -->", "<!-- end of results -->"
 
 
 def main() -> int:
@@ -27,15 +30,20 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     parser.add_argument("--readme", type=Path, help="put the table between its marks there")
     known = parser.parse_args()
-    try:
-        table = "\n".join([HEAD, *(row(run) for run in known.runs)])
-        if known.readme is None:
-            print(table)
-        else:
-            put(known.readme, table)
-    except InputError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return 2
+    return run_command(lambda: write_table(known.runs, known.readme))
+
+
+def write_table(runs: Sequence[Path], readme: Path | None) -> int:
+    """Print the table, or put it into a file.
+
+    Raises:
+        InputError: for a run whose documents are other ones now.
+    """
+    table = "\n".join([HEAD, *(row(run) for run in runs)])
+    if readme is None:
+        print(table)
+    else:
+        put(readme, table)
     return 0
 
 
@@ -48,6 +56,11 @@ HEAD = (
 
 def row(run: Path) -> str:
     """One run as a row of the table."""
+    from finetune.data import prepare, sources
+    from finetune.data.corpus import corpus_hash
+    from finetune.evaluation import baselines
+    from finetune.reporting.results_model import read_results
+
     results = read_results(run)
     choices = loader.load(run / "recipe.yaml")
     corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
@@ -72,7 +85,7 @@ def row(run: Path) -> str:
     )
 
 
-def calibration_error(results: Results) -> str:
+def calibration_error(results: "Results") -> str:
     """On test, as trained and after calibration where there was any."""
     calibration = results.calibration
     if calibration.test is None:
@@ -84,12 +97,17 @@ def calibration_error(results: Results) -> str:
 
 
 def put(readme: Path, table: str) -> None:
-    """Replace what stands between the marks."""
+    """Replace what stands between the marks.
+
+    Raises:
+        InputError: where a mark is missing.
+    """
     text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise InputError(f"{readme}: expected the lines '{BEGIN}' and '{END}'")
-    before, rest = text.split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    begin = re.search(BEGIN, text)
+    if begin is None or END not in text:
+        raise InputError(f"{readme}: expected the lines '<!-- results: … -->' and '{END}'")
+    rest = text[begin.end() :].split(END, 1)[1]
+    readme.write_text(f"{text[: begin.end()]}\n{table}\n{END}{rest}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """SGD with the defaults against tuned AdamW: six data sets, several seeds, test scored once a run.
 
-    python scripts/sgd_study.py DATA [section.key=value …] [--sets agnews trec6 …] [--seeds 3]
-        [--out runs/sgd_study] [--arms sgd adamw auto grid] [--table]
+    python scripts/studies/sgd_study.py DATA [section.key=value …]
+        [--sets agnews trec6 …] [--seeds 3] [--out runs/sgd_study]
+        [--arms sgd adamw auto grid] [--table]
 
 DATA holds a folder for each set, with train.jsonl.gz and so on. What was run already is not run
 again, so the study may be stopped and taken up. The arms:
@@ -25,18 +26,17 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate.state import AcceleratorState
-
+from finetune.cli.exit_codes import run_command
 from finetune.config import loader
-from finetune.pipeline import run
 from finetune.runtime import console
 from finetune.runtime.atomic_files import write_json
-from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.errors import StoppedError
 from finetune.runtime.signals import SignalListener
-from finetune.training.prepared_data import DataCache
-from finetune.training.train_log import LostError
+
+if TYPE_CHECKING:
+    from finetune.training.prepared_data import DataCache
 
 SETS = ("agnews", "sst2", "trec6", "banking77", "emotion", "bbc")
 ADAMW_RATES = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
@@ -85,7 +85,8 @@ class Study:
     ) -> None:
         self.data, self.out, self.listener = known.data, known.out, listener
         self.words, self.seeds, self.table_only = words, range(known.seeds), known.table
-        self.recipe, self.shelf = known.out / "recipe.yaml", DataCache()
+        self.recipe = known.out / "recipe.yaml"
+        self.cache: DataCache | None = None  # of documents that runs share
         if not known.table:
             known.out.mkdir(parents=True, exist_ok=True)
             self.recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
@@ -101,10 +102,17 @@ class Study:
             return None
         source = f"data.source={self.data / name}"
         asked = [source, *COMMON, f"run.dir={folder}", "run.overwrite=true", f"run.seed={seed}"]
+        from accelerate.state import AcceleratorState
+
+        from finetune.pipeline import run
+        from finetune.training.prepared_data import DataCache
+        from finetune.training.train_log import LostError
+
+        self.cache = self.cache or DataCache()
         AcceleratorState._reset_state(reset_partial_state=True)
         recipe = loader.load(self.recipe, [*asked, *self.words, *words])
         try:
-            run(recipe, self.listener, self.shelf)
+            run(recipe, self.listener, self.cache)
         except LostError as error:
             found = {"validation": 0.0, "test": 0.0, "seconds": 0.0, "lost": str(error)}
         else:
@@ -266,15 +274,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, words = parser.parse_known_args(arguments)
     console.set_quiet(True, silent=True)  # the runs do not stay
     with SignalListener() as listener:
-        try:
-            said = report(Study(known, words, listener), known.sets, known.arms)
-        except InputError as error:
-            print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-            return 2
-        except StoppedError as error:
-            print(f"{str(error).split(';')[0]}; the same command goes on", file=sys.stderr)
-            return error.exit_code
-    print(f"\n{said}")
+        return run_command(lambda: run_study(known, words, listener), listener)
+
+
+def run_study(known: argparse.Namespace, words: Sequence[str], listener: SignalListener) -> int:
+    """Run what is missing of the study, and print its tables.
+
+    Raises:
+        InputError: for a problem in the data or an override.
+        StoppedError: after a signal; the same command goes on.
+    """
+    try:
+        tables = report(Study(known, words, listener), known.sets, known.arms)
+    except StoppedError as error:
+        raise StoppedError(f"{str(error).split(';')[0]}; the same command goes on") from None
+    print(f"\n{tables}")
     return 0
 
 

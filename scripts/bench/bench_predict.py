@@ -1,8 +1,8 @@
 """How fast, how much alike, how large: predict.py's classifier against transformers' `pipeline`.
 
-    python scripts/bench_predict.py speed MODEL test.jsonl.gz [--onnx FOLDER …] [--rows 1000]
-    python scripts/bench_predict.py memory MODEL test.jsonl.gz [--words 8]
-    python scripts/bench_predict.py kills MODEL test.jsonl.gz [--kills 20] [--rows 1000]
+    python scripts/bench/bench_predict.py speed MODEL test.jsonl.gz [--onnx FOLDER …] [--rows 1000]
+    python scripts/bench/bench_predict.py memory MODEL test.jsonl.gz [--words 8]
+    python scripts/bench/bench_predict.py kills MODEL test.jsonl.gz [--kills 20] [--rows 1000]
 
 speed: rows a second, by turns in one process, median of the rounds, and the share of labels that
 are pipeline's (fp32, batch_size=32, as it comes). memory: peak memory of predict.py over so many
@@ -25,12 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune.data.formats.source import ReadProgress
-from finetune.inference import inputs
-from finetune.inference.records import RequestedColumns, read_records
 from finetune.runtime import console
 
-SCRIPT = Path(__file__).with_name("predict.py")
+SCRIPT = Path(__file__).resolve().parents[1] / "predict.py"
 
 
 def main() -> int:
@@ -54,6 +51,10 @@ def main() -> int:
 
 
 def documents(known: argparse.Namespace, *keep: str) -> Iterator[tuple[str, Any]]:
+    from finetune.data.formats.source import ReadProgress
+    from finetune.inference import inputs
+    from finetune.inference.records import RequestedColumns, read_records
+
     asked = RequestedColumns(("text",), keep=keep)
     for item in inputs.find_inputs(inputs.InputSpec(known.data)):
         for row in read_records(item, asked, ReadProgress()):

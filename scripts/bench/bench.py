@@ -1,9 +1,9 @@
 """Our loop against HF Trainer, and against what the machine's matrix products would allow.
 
-    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rounds 3
-    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --frozen
-    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --rows 1000 10000 100000
-    python scripts/bench.py recipes/ag_news.yaml data.source=FOLDER --prepare 50000 1000000
+    python scripts/bench/bench.py recipes/ag_news.yaml data.source=FOLDER --rounds 3
+    python scripts/bench/bench.py recipes/ag_news.yaml data.source=FOLDER --frozen
+    python scripts/bench/bench.py recipes/ag_news.yaml data.source=FOLDER --rows 1000 10000 100000
+    python scripts/bench/bench.py recipes/ag_news.yaml data.source=FOLDER --prepare 50000 1000000
 
 Same encoder, documents, batch size and steps; each side runs in a process of its own, by turns, so
 that what else the machine does falls on all alike. The sides:
@@ -114,41 +114,48 @@ def chosen(known: argparse.Namespace) -> list[str]:
 
 def alone(side: str, known: argparse.Namespace, words: Sequence[str]) -> int:
     """One side, in this process; its numbers are the last line that it prints."""
+    from finetune.cli.exit_codes import run_command
+
+    def measure_and_print() -> int:
+        numbers = measure(side, known, words)
+        if "first_step" in numbers:
+            numbers["start"] = numbers.pop("first_step") - BEGAN
+        print(json.dumps(numbers | {"memory": shown.peak_memory()}))
+        return 0
+
+    return run_command(measure_and_print)
+
+
+def measure(side: str, known: argparse.Namespace, words: Sequence[str]) -> Numbers:
+    """The numbers of one side.
+
+    Raises:
+        InputError: for a problem in the recipe or its data.
+    """
     import bench_ours
     import bench_own
     import bench_size
     import bench_theirs
 
-    from finetune.runtime.errors import InputError
-
     kind, _, which = side.partition("-")
-    try:
-        match kind:
-            case "ours":
-                numbers = bench_ours.ours(known, words)
-            case "trainer" | "tuned":
-                numbers = bench_theirs.trainer(known, words, tuned=kind == "tuned")
-            case "pipeline":
-                numbers = bench_theirs.pipeline(known, words)
-            case "limit":
-                numbers = bench_ours.limit(known, words)
-            case "anew" | "kept":
-                numbers = bench_own.frozen(known, words, kept=kind == "kept")
-            case "prepare":
-                numbers = bench_size.prepare(known, words, int(which))
-            case "rows":
-                numbers = bench_own.rows(known, words, int(which))
-            case "memory":
-                numbers = bench_own.memory(known, words, which)
-            case _:
-                raise SystemExit(f"no side {side}")
-    except InputError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return 2
-    if "first_step" in numbers:
-        numbers["start"] = numbers.pop("first_step") - BEGAN
-    print(json.dumps(numbers | {"memory": shown.peak_memory()}))
-    return 0
+    match kind:
+        case "ours":
+            return bench_ours.ours(known, words)
+        case "trainer" | "tuned":
+            return bench_theirs.trainer(known, words, tuned=kind == "tuned")
+        case "pipeline":
+            return bench_theirs.pipeline(known, words)
+        case "limit":
+            return bench_ours.limit(known, words)
+        case "anew" | "kept":
+            return bench_own.frozen(known, words, kept=kind == "kept")
+        case "prepare":
+            return bench_size.prepare(known, words, int(which))
+        case "rows":
+            return bench_own.rows(known, words, int(which))
+        case "memory":
+            return bench_own.memory(known, words, which)
+    raise SystemExit(f"no side {side}")
 
 
 def in_a_process(side: str, folder: str) -> Numbers:
@@ -167,7 +174,7 @@ def report(found: Found, known: argparse.Namespace) -> dict[str, object]:
     """Every number, and what is needed to get them again."""
     hidden = ("side", "folder", "profile", "json", "plot")
     return {
-        "command": ["python", "scripts/bench.py", *sys.argv[1:]],
+        "command": ["python", "scripts/bench/bench.py", *sys.argv[1:]],
         "settings": {k: v for k, v in vars(known).items() if k not in hidden},
         "machine": shown.machine(),
         "versions": shown.versions(),

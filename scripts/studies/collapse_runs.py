@@ -1,14 +1,5 @@
-"""The study behind the thresholds in finetune/collapse.py: which runs collapse, and how it shows.
+"""The runs of collapse_study.py: trained to their end, whether they collapse or not."""
 
-    python scripts/collapse_study.py recipes/bbc_news.yaml data.max_length=64 train.max_steps=60
-
-Trains at rates from sound to absurd, from several seeds, with and without clipping, and does not
-stop where a model collapses. A run counts as collapsed where it ends with one answer to every
-validation document. Prints a line for each run, and at the
-end how far apart the two kinds are. Takes 13 minutes on 2 cores.
-"""
-
-import argparse
 import sys
 from dataclasses import dataclass, field
 
@@ -17,22 +8,16 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from finetune.compute import hardware_plan
-from finetune.config import loader
 from finetune.config.schema import Recipe
 from finetune.data import local_paths, prepare, sources
 from finetune.evaluation import metrics, scoring
 from finetune.modeling import build, pretrained
-from finetune.runtime.console import format_table, quiet_libraries, speak_only_if
-from finetune.runtime.errors import InputError
+from finetune.runtime.console import format_table
 from finetune.tokenization import encoding
 from finetune.training import divergence, loop
 from finetune.training import optimizer as optimizer_module
 from finetune.training.schedule import Schedule
 from finetune.training.train_log import DivergedError, TrainLog
-
-RATES = (0.03, 0.3, 1.0, 3.0, 30.0)
-CLIPPING = ("1.0", "null")
-EVERY = 5  # steps between two scorings
 
 
 @dataclass
@@ -57,40 +42,12 @@ class Run:
         ]  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipe")
-    parser.add_argument("--seeds", type=int, default=2)
-    known, words = parser.parse_known_args()
-    quiet_libraries()
-    speak_only_if(False)
-    try:
-        runs = [
-            train(loader.load(known.recipe, [*words, *more(rate, clipping, seed)]))
-            for clipping in CLIPPING
-            for rate in RATES
-            for seed in range(known.seeds)
-        ]
-    except InputError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return 2
-    print(format_table([HEAD, *(run.row() for run in runs)]))
-    conclude(runs)
-    return 0
-
-
 HEAD = ["rate", "clip", "seed", "end", "accuracy", "lowest", "last", "loss / guess", "alarm"]
 
 
-def more(rate: float, clipping: str, seed: int) -> list[str]:
-    return [
-        f"optim.lr={rate}",
-        f"optim.max_grad_norm={clipping}",
-        f"run.seed={seed}",
-        f"score.every={EVERY}",
-    ]
+def as_table(runs: list[Run]) -> str:
+    """A line for each run."""
+    return format_table([HEAD, *(run.row() for run in runs)])
 
 
 def train(choices: Recipe) -> Run:
@@ -169,7 +126,3 @@ def conclude(runs: list[Run]) -> None:
         missed = sum(not any(run.alarms) for run in collapsed)
         print(f"highest at the end of one that collapsed: {highest:.3g}; not seen: {missed}")
     print(f"thresholds: spread over size {divergence.SAME}, loss over a guess {divergence.WORSE}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

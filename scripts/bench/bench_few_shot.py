@@ -1,6 +1,6 @@
 """Few labelled documents: this package, SetFit, and two classifiers that train no encoder.
 
-    python scripts/bench_few_shot.py DATA [section.key=value …] [--rows 8] [--draws 3]
+    python scripts/bench/bench_few_shot.py DATA [section.key=value …] [--rows 8] [--draws 3]
 
 DATA is what `data.source` may be, such as a folder with train.jsonl.gz and test.jsonl.gz. A draw
 takes so many rows of each label from train, by `data.split_seed`, and at most 2,000 test rows; they
@@ -35,7 +35,7 @@ from typing import Any
 
 Numbers = dict[str, Any]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("ours", "setfit", "probe", "tfidf")
 
 
@@ -44,15 +44,13 @@ def main() -> int:
     if known.side is not None:
         print(json.dumps(ALONE[known.side](known.folder)))
         return 0
-    from finetune.runtime.errors import InputError
+    from finetune.cli.exit_codes import run_command
 
-    try:
-        found = bench(known, words)
-    except InputError as error:
-        print(*(f"error: {problem}" for problem in error.problems), sep="\n", file=sys.stderr)
-        return 2
-    print(table(found))
-    return 0
+    def bench_and_print() -> int:
+        print(table(bench(known, words)))
+        return 0
+
+    return run_command(bench_and_print)
 
 
 def bench(known: argparse.Namespace, words: Sequence[str]) -> list[Numbers]:

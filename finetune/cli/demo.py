@@ -1,0 +1,47 @@
+"""A trained classifier → a page on this machine to try texts on.
+
+    python scripts/serve_demo.py runs/bbc_news/…
+
+Needs Gradio: the extra `demo`, or pip install gradio. The page shows the predicted label with the
+probability of each, and what of the text the model read: how much was cut off, or its windows and
+what each of them predicts alone. Only this machine can open the page, and neither the page nor its
+server asks anything of another.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from finetune.cli.exit_codes import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
+    parser.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
+    parser.add_argument("--revision", help="of a Hub id: a branch, tag or commit")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that comes with the model"
+    )
+    known = parser.parse_args(arguments)
+    return run_command(lambda: serve(known))
+
+
+def serve(known: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        InputError: without Gradio, or for a model that cannot be loaded.
+    """
+    from finetune.inference import demo
+    from finetune.inference.classifier import Classifier
+    from finetune.runtime.console import quiet_libraries
+
+    demo.require_gradio()
+    quiet_libraries()
+    classifier = Classifier(
+        known.model, revision=known.revision, trust_remote_code=known.trust_remote_code
+    )
+    demo.serve(classifier, known.model, known.port)
+    return 0

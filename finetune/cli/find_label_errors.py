@@ -1,0 +1,100 @@
+"""A recipe's data → its rows by how likely their label is wrong, for a person to go through.
+
+    python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
+
+Judges train and validation; test is left alone. The most suspicious rows come first, with what the
+label might be instead. The encoder stays as it came: a logistic regression on its frozen states
+judges each row without having seen it, and cleanlab ranks them (extra `suspects`). The file is csv,
+or JSON Lines where its name does not end in .csv. --truth FILE, the same rows with right labels,
+tells how many of the wrong ones were found.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.cli.exit_codes import run_command
+from finetune.config import loader
+from finetune.config.schema import Data
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from finetune.data.corpus import Split
+    from finetune.evaluation.label_errors import Suspect
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="find_label_errors.py RECIPE [section.key=value …] --output FILE [--truth FILE]",
+    )
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="csv or jsonl")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="the rows with right labels")
+    known, overrides = parser.parse_known_args(arguments)
+    return run_command(lambda: find_label_errors(known, overrides))
+
+
+def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Rank the rows, write them, and print how many are likely wrong.
+
+    Raises:
+        InputError: without cleanlab, or for a problem in the recipe or its data.
+    """
+    from finetune.data import prepare, sources
+    from finetune.evaluation import label_errors
+
+    label_errors.require_cleanlab()
+    recipe = loader.load(known.recipe, overrides)
+    console.quiet_libraries()
+    corpus = prepare.prepare_corpus(
+        sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data
+    )
+    splits = [split for split in (corpus.train, corpus.validation) if len(split)]
+    truth = {} if known.truth is None else read_truth(known.truth, recipe.data, splits)
+    found = label_errors.find_suspects(recipe, corpus, splits)
+    label_errors.write_suspects(found, known.output)
+    likely = sum(one.likely_wrong for one in found)
+    print(f"{len(found):,} rows judged, {likely:,} of them likely wrong: {known.output}")
+    if truth:
+        print_precision(found, truth, likely)
+    return 0
+
+
+def read_truth(file: Path, data: Data, splits: "Sequence[Split]") -> dict[str, str]:
+    """The right label of each row of some splits, by the row's place.
+
+    Raises:
+        InputError: where the file lacks one of the rows.
+    """
+    from finetune.data import read_rows
+    from finetune.data.columns import ColumnSpec
+
+    columns = ColumnSpec(data.columns(), data.label, needs_label=True)
+    right = read_rows.read_file(file, columns)
+    numbers = {right.places.short(i): str(label) for i, label in enumerate(right.labels or ())}
+    truth = {}
+    for split in splits:
+        for i in range(len(split)):
+            place, within = split.places.place(i), split.places.short(i)
+            if within not in numbers:
+                raise InputError(f"--truth: {file} has no {within}, as {place} is")
+            truth[place] = numbers[within]
+    return truth
+
+
+def print_precision(found: "Sequence[Suspect]", truth: dict[str, str], likely: int) -> None:
+    """How many wrong labels stand among the most suspicious rows."""
+    from finetune.evaluation import label_errors
+
+    wrong = label_errors.score_against_truth(found, truth)
+    total = int(wrong.sum())
+    for many in sorted({total, 2000, likely} & set(range(1, len(found) + 1))):
+        chance = round(wrong.mean() * many)
+        print(
+            f"among the {many:,} most suspicious: {int(wrong[:many].sum()):,} of the {total:,} "
+            f"wrong labels (chance: {chance:,})"
+        )

@@ -1,0 +1,61 @@
+"""A recipe → a learning rate for it, from one short run with a growing rate on train rows.
+
+    python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
+
+Prints the rate and its reason, and draws the loss over the rate. `optim.lr: auto` in a recipe does
+the same before its first step.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from finetune.cli.exit_codes import run_command
+from finetune.config import loader
+from finetune.runtime import console
+from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.signals import SignalListener
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0],
+        usage="python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]",
+    )
+    parser.add_argument("recipe")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=Path("lr_range.html"),
+        help="where the drawing goes (default: %(default)s)",
+    )
+    known, overrides = parser.parse_known_args(arguments)
+    with SignalListener() as listener:
+        return run_command(lambda: find_lr(known, overrides, listener), listener)
+
+
+def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:
+    """Make the range test, print the rate, and write the page.
+
+    Raises:
+        InputError: for a problem in the recipe or with the page's folder.
+        StoppedError: after a signal.
+    """
+    listener.moment = "in the range test"
+    recipe = loader.load(known.recipe, [*overrides, "run.resume=null"])
+    if not known.page.parent.is_dir():
+        raise InputError(f"--page: expected a file in a folder that exists, got {known.page}")
+    from finetune import pipeline  # after a typo in the recipe had its chance
+    from finetune.reporting import html_report
+
+    try:
+        found = pipeline.range_test(recipe, listener)
+    except StoppedError as error:  # there is no run to go on with
+        raise StoppedError(str(error).split(";")[0]) from None
+    html_report.write_range_report(asdict(found), recipe.run.name or "", known.page)
+    where = "lr of the first of train.stages" if recipe.train.stages else "optim.lr"
+    console.print_line(f"{where}: {found.rate:g}")
+    console.print_wrapped(found.why, mark="  ")
+    console.print_line(f"Page: {known.page}")
+    return 0

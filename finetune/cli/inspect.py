@@ -1,0 +1,80 @@
+"""A recipe's data → what is in it and what is wrong with it, in seconds, before any training.
+
+    python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
+
+Counts, lengths, and every finding with its first rows; `--json` writes all of it, each finding with
+every row (`preflight.json` in a run's folder holds the same). Nothing is trained or downloaded but
+the data.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.cli.exit_codes import run_command
+from finetune.config import loader
+from finetune.config.schema import Recipe
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from finetune.data.corpus import Corpus
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="inspect_data.py RECIPE [section.key=value …] [--json FILE]",
+    )
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all of it")
+    known, overrides = parser.parse_known_args(arguments)
+    return run_command(lambda: inspect_data(known, overrides))
+
+
+def inspect_data(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Print what is in the data; 2 where a run would stop at it.
+
+    Raises:
+        InputError: where there is nothing to look at.
+    """
+    if known.json is not None and known.json.is_dir():
+        raise InputError(f"--json: expected a file, found the folder {known.json}")
+    recipe = loader.load(known.recipe, overrides)
+    from finetune.data import checks
+    from finetune.reporting import console_report
+    from finetune.runtime.atomic_files import write_json
+
+    console.quiet_libraries()
+    console_report.print_source(recipe)
+    corpus, problems = prepare_leniently(recipe)
+    found = checks.describe_corpus(corpus)
+    if known.json is not None:
+        write_json(known.json, found, "set --json to")
+    console_report.print_inspected(corpus, found)
+    if known.json is not None:
+        console.print_line(f"\nAll of it: {known.json}")
+    if problems:
+        console.print_error(*(f"error: a run stops here: {problem}" for problem in problems))
+    return 2 if problems else 0
+
+
+def prepare_leniently(recipe: Recipe) -> "tuple[Corpus, tuple[str, ...]]":
+    """The documents with all that is found in them, and the problems that would stop a run.
+
+    Raises:
+        InputError: where there is nothing to look at.
+    """
+    from finetune.data import prepare, sources
+
+    home = recipe.cache.folder()
+    try:
+        return prepare.prepare_corpus(sources.load_rows(recipe.data, home), recipe.data), ()
+    except InputError as stopped:
+        lenient = recipe.data.never_stopping()
+        if lenient == recipe.data:
+            raise
+        corpus = prepare.prepare_corpus(sources.load_rows(lenient, home), lenient)
+        return corpus, stopped.problems

@@ -1,0 +1,162 @@
+"""A trained model and documents → a label for each, written as a csv, jsonl or Parquet file.
+
+    python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
+    accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs
+
+MODEL: a run folder, a model folder, a folder of scripts/export_onnx.py, or a Hub id. INPUT: a csv,
+tsv, json, jsonl, parquet or txt file, each also gzipped; a folder or a quoted glob of them; a Hub
+data set; or - for standard input. Rows keep their order. A row that cannot be read stops nothing:
+it goes to the output with its `error`, or to --errors FILE.
+"""
+
+import argparse
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from finetune.cli.exit_codes import run_command
+from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
+from finetune.runtime import console
+from finetune.runtime.errors import StoppedError
+
+if TYPE_CHECKING:
+    from finetune.inference.batch_job import JobSummary
+    from finetune.inference.job_options import JobOptions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    known = build_parser().parse_args(arguments)
+    console.set_quiet(known.quiet, known.json)
+    return run_command(lambda: predict(known))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit codes: 0 done; 2 something that you can fix; 75 stopped by a signal, go on\n"
+        "with --resume.",
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="run folder, model folder or Hub id")
+    add("input", metavar="INPUT", help="file, folder, quoted glob, Hub data set, or -")
+    add("--output", type=Path, required=True, help="*.csv, *.tsv, *.jsonl (also .gz), *.parquet")
+    add("--errors", type=Path, help="where rows that cannot be read go, instead of the output")
+    add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents; by "
+        "default what the model was trained on, or text")  # fmt: skip
+    add("--id", metavar="COLUMN", help="what names a row; by default its number in the whole "
+        "input, from 1 as in messages; of text files in a folder their path")  # fmt: skip
+    add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
+        help="columns to copy to the output, under a name of your own")  # fmt: skip
+    add("--probabilities", action="store_true", help="give that of each label, too")
+    add("--resume", action="store_true", help="go on after a kill; what is done stays")
+    add("--overwrite", action="store_true", help="replace the output, drop an unfinished job")
+    add("--split", help="of a data set, or the file of that name in a folder")
+    add("--config", help="of a Hub data set")
+    add("--format", choices=("csv", "tsv", "json", "jsonl", "parquet", "txt"), help="of standard "
+        "input and of files whose name does not say it; by default of standard input: jsonl where "
+        "it begins with {, else a document a line")  # fmt: skip
+    add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
+        "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
+    add("--engine", choices=tuple(ENGINES), help="default: onnx where MODEL was exported to it")
+    add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="of torch")
+    add("--threads", type=_number, help="of a CPU, for each process; default: all cores, shared")
+    add("--tokens", type=_number, help="computed at once, which bounds memory")
+    add("--window", type=_number, default=4096, metavar="ROWS", help="sorted by length and written "
+        "together: what a kill can cost (default: %(default)s)")  # fmt: skip
+    add("--revision", help="of a model on the Hub")
+    add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
+    add("--quiet", action="store_true", help="print the summary alone")
+    add("--json", action="store_true", help="print the summary as JSON alone")
+    return parser
+
+
+def predict(known: argparse.Namespace) -> int:
+    """Run the job, and print its summary.
+
+    Raises:
+        InputError: for what the user can fix.
+        StoppedError: after a signal.
+    """
+    from finetune.inference import batch_job
+
+    with stop_on_signals():
+        summary = batch_job.run_job(_job_options(known))
+    if summary is None:
+        console.print_line(
+            f"{known.output} is complete: nothing to resume, whatever its model and input were; "
+            "--overwrite starts again",
+            even_if_quiet=True,
+        )
+    elif console.speaks():
+        print_summary(summary, known)
+    return 0
+
+
+def _job_options(known: argparse.Namespace) -> "JobOptions":
+    from finetune.inference.inputs import InputSpec
+    from finetune.inference.job_options import ColumnOptions, JobOptions, OutputOptions
+
+    return JobOptions(
+        model=ModelSource(known.model, known.revision, known.trust_remote_code),
+        input=InputSpec(known.input, known.split, known.config, known.format, known.txt),
+        output=OutputOptions(
+            file=known.output,
+            errors=known.errors,
+            probabilities=known.probabilities,
+            resume=known.resume,
+            overwrite=known.overwrite,
+            chunk_rows=known.window,
+        ),
+        columns=ColumnOptions(tuple(known.text), known.id, tuple(known.keep)),
+        engine=known.engine,
+        compute=EngineOptions(known.precision, known.threads, known.tokens),
+    )
+
+
+def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
+    """Rows, speed, and how often each label was given."""
+    if known.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return
+    rate = found.computed / found.seconds
+    done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"
+    if found.computed < found.rows:
+        done += f" ({found.rows - found.computed:,} by earlier runs)"
+    console.print_line(f"\n{done}", even_if_quiet=True)
+    for label, many in found.counts.items():
+        console.print_line(f"  {many:>11,}  {label}")
+    for many, what in ((found.abstained, "without a label"), (found.errors, "invalid rows")):
+        if many:
+            console.print_line(f"  {many:>11,}  {what}", even_if_quiet=True)
+    console.print_line(f"Written to {known.output}", even_if_quiet=True)
+    if found.errors and known.errors:
+        console.print_line(f"Invalid rows: {known.errors}", even_if_quiet=True)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the job with a message on how to go on."""
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(
+        f"stopped by {signal.Signals(number).name}; to go on, run the same with --resume"
+    )
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{word}'")
+    return int(word)

@@ -1,0 +1,159 @@
+"""A trained model and a folder of Parquet or JSON Lines → the folder with predictions, on Ray Data.
+
+    python scripts/predict_ray.py MODEL INPUT --output FOLDER [--actors 4] [--address auto]
+
+The same classifier as predict.py's, in as many actors as asked for, on this machine or on a cluster
+that runs already. Ray restarts actors and repeats batches that fail; rows keep their order. A
+folder of files comes out, in the format that went in. Columns stay, but for `label`, `score` and
+`error`, which are the model's.
+"""
+
+# Much of Ray is not typed.
+# mypy: disable-error-code="no-untyped-call"
+
+import argparse
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from finetune.cli.exit_codes import run_command
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
+
+FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="run folder, model folder or Hub id, seen by every machine")
+    add("input", metavar="INPUT", type=Path, help="a Parquet or JSON Lines file, or a folder")
+    add("--output", type=Path, required=True, help="the folder to write; must not be there")
+    add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents")
+    add("--keep", nargs="+", metavar="COLUMN", help="columns that stay (default: all)")
+    add("--probabilities", action="store_true", help="give that of each label, too")
+    add("--actors", type=int, default=1, help="how many load the model (default: %(default)s)")
+    add("--cpus", type=int, default=1, help="of each actor (default: %(default)s)")
+    add("--gpus", type=float, default=0, help="of each actor (default: %(default)s)")
+    add("--batch", type=int, default=4096, help="rows at once (default: %(default)s)")
+    add("--address", help="of a cluster that runs already; default: Ray on this machine")
+    add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    known = parser.parse_args(arguments)
+    return run_command(lambda: predict(known))
+
+
+def predict(known: argparse.Namespace) -> int:
+    """Run the job, and print how many rows it wrote.
+
+    Raises:
+        InputError: for what can be known to be wrong beforehand.
+    """
+    from finetune.inference.classifier import find_model
+    from finetune.runtime.errors import Collected
+
+    # Else Ray would pack an environment of its own for each worker under some tools.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    ray = _import_ray()
+    problems = Collected()
+    kind, model = "", known.model
+    with problems.within():
+        model = find_model(known.model)
+    with problems.within():
+        kind = find_format(known.input)
+    if known.output.exists():
+        problems.append(f"{known.output}: exists already; choose another name")
+    problems.tell()
+    with _cluster(ray, known):
+        rows = _map_batches(ray, known, kind, model)
+    console.print_line(f"{rows:,} rows written to {known.output}")
+    return 0
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise InputError("Ray is not installed; pip install -e '.[ray]'") from None
+    return ray
+
+
+@contextmanager
+def _cluster(ray: Any, known: argparse.Namespace) -> Iterator[None]:
+    """The cluster at an address, or one on this machine for as long as the job lasts.
+
+    Raises:
+        InputError: where it has too few CPUs for the actors.
+    """
+    needed = known.actors * known.cpus + 1  # one reads
+    began_it = not ray.is_initialized()
+    if began_it:
+        local = {"num_cpus": max(needed, os.cpu_count() or 1), "include_dashboard": False}
+        ray.init(
+            address=known.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if known.address else local),
+        )
+    try:
+        there = ray.cluster_resources().get("CPU", 0)
+        if there < needed:
+            raise InputError(
+                f"--actors {known.actors}: with {known.cpus} CPU each and one to read, Ray needs "
+                f"{needed}, and has {there:g}"
+            )
+        yield
+    finally:
+        if began_it:
+            ray.shutdown()
+
+
+def _map_batches(ray: Any, known: argparse.Namespace, kind: str, model: str) -> int:
+    """Classify every row, and write the rows in their order; how many there are."""
+    from finetune.inference.ray_actor import OrderedSink, RayClassifier
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    source, target = str(known.input.resolve()), str(known.output.resolve())
+    rows = ray.data.read_parquet(source) if kind == "parquet" else ray.data.read_json(source)
+    classified = rows.map_batches(
+        RayClassifier,
+        fn_constructor_kwargs={
+            "source": model,
+            "text": known.text,
+            "keep": known.keep,
+            "probabilities": known.probabilities,
+            "precision": known.precision,
+            "threads": known.cpus,
+        },
+        batch_size=known.batch,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=known.actors),
+        num_cpus=known.cpus,
+        num_gpus=known.gpus or None,
+    ).materialize()
+    if kind == "parquet":
+        classified.write_datasink(OrderedSink(target))
+    else:
+        classified.write_json(target)
+    return int(classified.count())
+
+
+def find_format(source: Path) -> str:
+    """parquet or json, by the names of the files.
+
+    Raises:
+        InputError: where there are none, or both.
+    """
+    files = [source] if source.is_file() else sorted(source.rglob("*"))
+    found = {FORMATS[file.suffix.lower()] for file in files if file.suffix.lower() in FORMATS}
+    if len(found) != 1:
+        what = "both kinds" if found else "neither"
+        raise InputError(f"{source}: expected files of Parquet or of JSON Lines, found {what}")
+    return found.pop()

@@ -1,0 +1,76 @@
+"""A finished run, or a model folder → the Hub, in one commit.
+
+    python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --dry-run
+    python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --verify
+
+The token comes from HF_TOKEN or `hf auth login`. Only files that differ from those on the Hub are
+uploaded, so the same command may be run again after a failure. Weights, config, tokenizer,
+modelling file and card are pushed, and nothing else of the folder.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune.cli.exit_codes import run_command
+from finetune.runtime.console import format_table, print_line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a model folder")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="your-name/model")
+    parser.add_argument("--private", action="store_true", help="create the repository as private")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--revision", metavar="BRANCH", help="a branch; created where it is missing")
+    where.add_argument("--pull-request", action="store_true", help="open one, or go on with yours")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="list what would change; write nothing")
+    how.add_argument(
+        "--verify",
+        action="store_true",
+        help="download what was pushed and compare its logits on sample rows",
+    )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="push a model that loads code from another repository; with --verify: run the "
+        "model's own code where it is not this version's",
+    )
+    known = parser.parse_args(arguments)
+    stopped = "stopped; files that were uploaded are not uploaded again"
+    return run_command(lambda: push(known), interrupted=stopped)
+
+
+def push(known: argparse.Namespace) -> int:
+    """Push, or list what a push would change.
+
+    Raises:
+        InputError: for what the user can fix in the folder, the name or the access rights.
+    """
+    from finetune.config import schema
+    from finetune.hub import push as push_module
+
+    publish = schema.Publish.model_construct(
+        repo_id=known.repo_id,
+        private=known.private,
+        revision=known.revision,
+        pull_request=known.pull_request,
+    )
+    if known.dry_run:
+        plan = push_module.plan_push(known.run, publish, trust_remote_code=known.trust_remote_code)
+        print_line(f"To {plan.where}:")
+        print_line(
+            format_table((one.name, f"{one.size:,} bytes", one.state) for one in plan.changes)
+        )
+        return 0
+    done = push_module.push(known.run, publish, trust_remote_code=known.trust_remote_code)
+    print_line(
+        f"Published: {done.url}" if done.sent else f"Nothing to push, all is there: {done.url}"
+    )
+    if known.verify:
+        rows = push_module.verify(known.run, publish, done, known.trust_remote_code)
+        print_line(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
+    return 0

@@ -1,0 +1,34 @@
+"""Run folders → their report.html, drawn again from results.json and metrics.jsonl.
+
+    python scripts/report.py runs/bbc_news/…
+
+Useful after an update of this package; the numbers stay those of the run.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune.cli.exit_codes import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    known = parser.parse_args(arguments)
+    return run_command(lambda: write_reports(known.runs))
+
+
+def write_reports(runs: Sequence[Path]) -> int:
+    """
+    Raises:
+        InputError: for a folder that holds no finished run.
+    """
+    from finetune.reporting import html_report, results_model
+
+    for run in runs:
+        html_report.write_report(results_model.read_results(run), run)
+        print(run / "report.html")
+    return 0

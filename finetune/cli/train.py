@@ -1,0 +1,58 @@
+"""Fine-tune a pretrained encoder into a document classifier.
+
+    accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]
+
+`finetune/run.py` is this command, and so is `python -m finetune.run`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from finetune.cli.exit_codes import run_command
+from finetune.config import help, loader
+from finetune.runtime import console
+from finetune.runtime.errors import InputError
+from finetune.runtime.signals import SignalListener
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="finetune/run.py",
+        description=(__doc__ or "").split("\n", 1)[0],
+        usage="accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]",
+        epilog=help.recipe_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
+    parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
+    parser.add_argument("--json", action="store_true", help="print results.json alone")
+    known, overrides = parser.parse_known_args(arguments)
+    with SignalListener() as listener:
+        return run_command(lambda: train(known, overrides, listener), listener)
+
+
+def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:
+    """The run, the runs of several seeds, or those of a cross-validation, as the recipe says.
+
+    Raises:
+        InputError, StoppedError: as `pipeline.run` does.
+    """
+    if known.json and known.dry_run:
+        raise InputError("--json: a dry run has no results; leave one of the two out")
+    console.set_quiet(known.quiet, known.json)
+    recipe = loader.load(known.recipe, overrides)
+    from finetune import pipeline  # after a typo in the recipe had its chance
+
+    if known.dry_run:
+        pipeline.dry_run(recipe, listener)
+        return 0
+    if recipe.run.seeds is not None:
+        file = pipeline.run_seeds(recipe, listener) / "seeds.json"
+    elif recipe.run.folds is not None:
+        file = pipeline.run_folds(recipe, listener) / "results.json"
+    else:
+        file = pipeline.run(recipe, listener) / "results.json"
+    if known.json:
+        console.print_file(file)
+    return 0

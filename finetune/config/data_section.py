@@ -1,0 +1,286 @@
+"""The section `data`: which documents, how they are split, and rules for rows with problems."""
+
+import string
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune.config.section import Count, Fraction, Names, Section, conflict
+
+# With fewer rows, the 95 % interval of their accuracy is wider than 50 points.
+LEAST_VALIDATION = 10
+
+
+class Data(Section):
+    """Which documents, how they are split, and the rules for rows with problems."""
+
+    source: str = Field(
+        description=(
+            "Hub id, file (csv, tsv, json, jsonl, parquet, txt; .gz too), folder with a file per "
+            "split, folder with a sub-folder per label, saved `datasets` folder, or "
+            "package:NAME/path"
+        )
+    )
+    config: str | None = Field(None, description="the configuration of a data set on the Hub")
+    revision: str | None = Field(
+        None, description="the branch, tag or commit of a data set on the Hub"
+    )
+    train: str = Field(
+        "auto", description="the split to train on; auto: the one called train, or the only one"
+    )
+    validation: str = Field(
+        "auto",
+        description=(
+            "the split that picks the model and its settings; carve: cut it from train; none: "
+            "train on all rows without validation, and keep the last step's model; auto: "
+            "validation, valid, val, dev or eval where there is one, else carve, or none where "
+            f"that would give fewer than {LEAST_VALIDATION} rows"
+        ),
+    )
+    test: str = Field(
+        "auto",
+        description=(
+            "the split that is scored once, at the end; carve: cut it from train; auto: the one "
+            "called test where there is one, else carve"
+        ),
+    )
+    text: str | Names = Field(
+        "text", description="the column of the documents; or a list of columns, which are joined"
+    )
+    template: str | None = Field(
+        None,
+        description=(
+            "how columns are joined, such as '{title}: {body}'; null: with a blank line between "
+            "them"
+        ),
+    )
+    text_pair: str | None = Field(
+        None, description="for pairs of texts: the column of the second text"
+    )
+    label: str | Names = Field(
+        "label",
+        description=(
+            "the column of the labels, whose cells may be lists of labels; or a list of columns "
+            "of 0 and 1, one for each label"
+        ),
+    )
+    label_separator: str | None = Field(
+        None,
+        description="for cells with several labels: the text that separates them",
+        min_length=1,
+    )
+    labels: Names | None = Field(
+        None, description="the labels in order; this also names integer labels 0, 1, 2, …"
+    )
+    validation_fraction: Fraction = Field(
+        0.1, description="the share of train that is cut off for validation"
+    )
+    test_fraction: Fraction = Field(0.1, description="the share of train that is cut off for test")
+    split_seed: int = Field(
+        0, ge=0, description="the seed that decides which rows are cut off; independent of run.seed"
+    )
+    fold: str | None = Field(
+        None,
+        description=(
+            "2/5: cut train into five parts, score the second as test, and train on the others; "
+            "run.folds does this with each part"
+        ),
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+    )
+    max_train_rows: Count | None = Field(
+        None, description="train on a random sample of so many rows"
+    )
+    rows_per_class: Count | None = Field(
+        None, description="train on a random sample of so many rows of each label"
+    )
+    max_validation_rows: Count | None = Field(
+        None, description="validate on a random sample of so many rows"
+    )
+    max_test_rows: Count | None = Field(
+        None, description="score a random sample of so many test rows"
+    )
+    max_length: int | None = Field(
+        None,
+        ge=4,
+        description=(
+            "the most tokens of a document, or of a window, special tokens included; null: the "
+            "encoder's limit, at most 512"
+        ),
+    )
+    truncation: Literal["head", "tail", "head_tail", "windows"] = Field(
+        "head",
+        description=(
+            "which part of a longer document is read: its head; its tail; head_tail: a quarter of "
+            "the tokens from its head, the rest from its tail; or all of it in overlapping "
+            "windows, whose logits are pooled, in training too"
+        ),
+    )
+    stride: int | None = Field(
+        None,
+        ge=0,
+        description=(
+            "the tokens that neighbouring windows share; null: a quarter of data.max_length"
+        ),
+    )
+    window_pooling: Literal["mean", "max"] = Field(
+        "mean", description="how the logits of a document's windows become the document's logits"
+    )
+    max_windows: Count | None = Field(
+        None,
+        description=(
+            "the most windows of a document, counted from its start, which bounds memory; null: "
+            "no limit"
+        ),
+    )
+    on_undecodable: Literal["replace", "drop", "stop"] = Field(
+        "replace",
+        description=(
+            "rows with bytes that are not UTF-8: replace the bytes with U+FFFD, drop the row, or "
+            "stop"
+        ),
+    )
+    on_empty: Literal["drop", "keep", "stop"] = Field(
+        "drop", description="rows whose text is missing or only white space"
+    )
+    on_null_label: Literal["drop", "stop"] = Field(
+        "drop", description="rows without a label, in a split that has labels"
+    )
+    on_duplicate: Literal["drop", "keep", "stop"] = Field(
+        "drop",
+        description=(
+            "train rows that repeat the text and label of an earlier one (validation and test "
+            "splits that are given keep theirs, so that scores stay comparable)"
+        ),
+    )
+    on_leak: Literal["warn", "drop", "stop"] = Field(
+        "warn",
+        description=(
+            "texts of validation or test that are also in train, exactly or nearly (or of test "
+            "that are also in validation): warn; drop them from train, or from validation (scores "
+            "stay comparable); or stop"
+        ),
+    )
+    on_unseen_label: Literal["stop", "drop"] = Field(
+        "stop", description="validation or test rows with a label that train does not have"
+    )
+
+    @model_validator(mode="after")
+    def _cuts_leave_rows(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise conflict(
+                "validation_fraction",
+                f"together with data.test_fraction below 1, got {self.validation_fraction} + "
+                f"{self.test_fraction}",
+            )
+        if self.rows_per_class is not None and self.max_train_rows is not None:
+            raise conflict("rows_per_class", "null with data.max_train_rows, which draws as well")
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            raise conflict("labels", f"each name once, got {list(self.labels)}")
+        if self.labels is not None and not all(name.strip() for name in self.labels):
+            raise conflict("labels", f"names that are not blank, got {list(self.labels)}")
+        for key in ("validation", "test"):
+            if (
+                getattr(self, key) not in ("auto", "carve", "none")
+                and getattr(self, key) == self.train
+            ):
+                raise conflict(key, f"another split than data.train, got '{self.train}' for both")
+        if self.test == "none":
+            raise conflict("test", "a split, carve or auto, got 'none': something must be scored")
+        if self.test == self.validation and self.test not in ("auto", "carve"):
+            raise conflict(
+                "test",
+                f"another split than data.validation, got '{self.test}' for both; test is never "
+                "used for tuning",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_several(self) -> Self:
+        if (parts := self.fold_of()) is not None and not parts[0] <= parts[1] > 1:
+            raise conflict("fold", f"one of two parts or more, as 2/5, got {self.fold}")
+        return self
+
+    def never_stopping(self) -> Self:
+        """The same, where no row stops the run: to look at all problems."""
+        mild = {"on_undecodable": "replace", "on_leak": "warn"}
+        stops = [key for key in type(self).model_fields if getattr(self, key) == "stop"]
+        return self.model_copy(update={key: mild.get(key, "drop") for key in stops})
+
+    def fold_of(self) -> tuple[int, int] | None:
+        """Which part of how many is the test split."""
+        if self.fold is None:
+            return None
+        part, many = map(int, self.fold.split("/"))
+        return part, many
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        try:
+            fields = None if self.template is None else columns_in(self.template)
+        except ValueError as error:
+            what = f"columns as {{title}}, got {self.template!r} ({error})"
+            raise conflict("template", what) from None
+        named = (self.text,) if isinstance(self.text, str) else self.text
+        if len(set(named)) < len(named):
+            raise conflict("text", f"each column once, got {list(named)}")
+        if fields is not None and not fields:
+            raise conflict("template", f"a column as {{title}} in it, got {self.template!r}")
+        default = ("text",)  # also where it was written out, as in the recipe of a run
+        if fields is not None and named != default and set(named) != set(fields):
+            raise conflict(
+                "template",
+                f"just the columns of data.text, {list(named)}; it has {list(fields)}",
+            )
+        labels = (self.label,) if isinstance(self.label, str) else self.label
+        for column in labels:
+            if column in self.columns():
+                raise conflict("label", f"another column than data.text, got '{column}' for both")
+        if not isinstance(self.label, str):
+            if len(set(labels)) < len(labels) or len(labels) < 2:
+                raise conflict("label", f"two columns or more, each once, got {list(labels)}")
+            for key in ("labels", "label_separator"):
+                if getattr(self, key) is not None:
+                    raise conflict(key, "null where data.label names several columns")
+        if self.text_pair is not None and self.text_pair in (*self.columns(), *labels):
+            raise conflict(
+                "text_pair",
+                f"another column than data.text and data.label, got '{self.text_pair}' again",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_of_single_texts(self) -> Self:
+        if self.text_pair is not None and self.truncation != "head":
+            raise conflict(
+                "truncation",
+                "head with data.text_pair, as pairs are cut where they are longest, got "
+                f"'{self.truncation}'",
+            )
+        for key in ("stride", "window_pooling", "max_windows"):
+            default = type(self).model_fields[key].default
+            if self.truncation != "windows" and getattr(self, key) != default:
+                raise conflict(
+                    key, f"no choice without data.truncation 'windows', got {getattr(self, key)!r}"
+                )
+        return self
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that make a document."""
+        if self.template is not None:
+            return columns_in(self.template)
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+
+def columns_in(template: str) -> tuple[str, ...]:
+    """The columns that a template names, each once, in order.
+
+    Raises:
+        ValueError: for a brace that opens or closes nothing, or what is not just a name.
+    """
+    names: dict[str, None] = {}
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if form or conversion or name == "":
+            raise ValueError("only names stand in braces; a brace itself is written twice")
+        if name is not None:
+            names[name] = None
+    return tuple(names)

@@ -1,0 +1,79 @@
+"""The section `model`: the pretrained encoder, its head, and what is frozen."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune.config.section import Section, conflict
+
+
+class Model(Section):
+    """The pretrained encoder and the linear logits head on it."""
+
+    source: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="the pretrained encoder: Hub id, folder, or package:NAME/path",
+    )
+    revision: str | None = Field(
+        None, description="the branch, tag or commit of a model on the Hub"
+    )
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    head: Literal["linear", "native"] = Field(
+        "linear",
+        description=(
+            "linear: pooling, dropout and one linear layer; native: the architecture's own "
+            "classification class, which loads without custom code"
+        ),
+    )
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="how token states become one vector; for model.head linear"
+    )
+    pooled_norm: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "scale each document's vector to this length before the head, so that only its "
+            "direction counts: 10 helps with few rows; null: no scaling; for model.head linear"
+        ),
+    )
+    head_init: Literal["zeros", "normal", "label_names"] = Field(
+        "zeros",
+        description=(
+            "zeros: the first logits do not depend on the text; normal: random weights, std 0.02; "
+            "label_names: each label's weights start from the encoder's vector of its name ('_' "
+            "read as a space), which helps with few rows if the names say what they mean. In all "
+            "three the bias of multi-label documents starts at each label's frequency in train, "
+            "and that of single-label ones at zero"
+        ),
+    )
+    dropout: float | None = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description=(
+            "the probability of every dropout, in the encoder and before the head; null: the "
+            "encoder's own"
+        ),
+    )
+    freeze: Literal["auto", "none", "embeddings", "encoder"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description=(
+            "which parts keep their pretrained weights; a number: the embeddings and that many of "
+            "the first layers; auto: embeddings with sgd, none with adamw"
+        ),
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
+        "auto", description="the attention implementation; auto: the fastest on this hardware"
+    )
+
+    @model_validator(mode="after")
+    def _pooling_belongs_to_linear(self) -> Self:
+        for key in ("pooling", "pooled_norm"):
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if self.head == "native" and value != default:
+                raise conflict(
+                    key,
+                    "no choice with model.head 'native', whose class pools in its own way, got "
+                    f"{value!r}",
+                )
+        return self

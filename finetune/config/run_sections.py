@@ -1,0 +1,203 @@
+"""The sections `score`, `checkpoint`, `cache`, `run` and `publish`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finetune.config.section import Count, Fraction, Names, Section, Seed, conflict
+
+
+class Score(Section):
+    """What is measured on validation and test."""
+
+    metrics: Names = Field(
+        ("accuracy", "f1_macro"),
+        description=(
+            "accuracy (multi-label: all labels of a row right), precision_macro, recall_macro, "
+            "f1_macro (also _micro, _weighted), matthews_correlation, log_loss, top_3_accuracy "
+            "(any number); with score.trust_remote_code any name of evaluate.load. The default of "
+            "multi-label documents is f1_micro, f1_macro, accuracy"
+        ),
+    )
+    monitor: str = Field(
+        "accuracy",
+        description=(
+            "the validation metric that picks the best model; multi-label default: f1_macro"
+        ),
+    )
+    every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
+        "epoch", description="score validation after each epoch, or every so many steps"
+    )
+    patience: Count | None = Field(
+        None,
+        description=(
+            "early stopping: stop after so many scorings in a row without an improvement of "
+            "score.monitor"
+        ),
+    )
+    min_improvement: float = Field(
+        0.0, ge=0, description="for score.patience: a smaller gain does not count as an improvement"
+    )
+    target_accuracy: Fraction | None = Field(
+        None,
+        description=(
+            "the accuracy to reach where the model may abstain: the report gives the probability "
+            "threshold for it; null: the accuracy with half of validation's errors"
+        ),
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description=("let evaluate.load run the code of metrics that this package does not have"),
+    )
+
+    @model_validator(mode="after")
+    def _monitor_is_measured(self) -> Self:
+        if self.monitor not in (*self.metrics, "loss"):
+            raise conflict(
+                "monitor",
+                f"one of score.metrics ({', '.join(self.metrics)}) or loss, got {self.monitor!r}",
+            )
+        return self
+
+
+class Checkpoint(Section):
+    """What a run keeps so that it can go on after it was stopped."""
+
+    every: Literal["evaluation", "never"] | Annotated[int, Field(ge=1)] = Field(
+        "evaluation",
+        description=(
+            "save after each scoring of validation, or every so many steps; and after the last step"
+        ),
+    )
+    minutes: float | None = Field(
+        15.0,
+        gt=0,
+        description=(
+            "also save when the last checkpoint is that old; null: only as checkpoint.every says"
+        ),
+    )
+    keep: Count = Field(
+        2,
+        description=(
+            "how many of the newest checkpoints stay; with 2, one is left if the other is damaged"
+        ),
+    )
+
+
+class Cache(Section):
+    """What the tokenizer and frozen layers make of the rows, computed once and kept on disk."""
+
+    frozen_states: Literal["auto", "bf16", "fp32", "off"] = Field(
+        "auto",
+        description=(
+            "keep the token states of frozen layers that have no dropout, in this precision "
+            "(auto: that of the matrix products), so that they are computed once"
+        ),
+    )
+    tokens: bool = Field(
+        True,
+        description="keep tokenized data sets of more than a million characters on disk",
+    )
+    dir: str | None = Field(
+        None,
+        description=(
+            "null: ~/.cache/finetune-documents; during a run, texts that do not fit into memory "
+            "are there too"
+        ),
+    )
+    keep: bool = Field(
+        True,
+        description=(
+            "keep the cache for later runs; false: frozen states are deleted after the run, "
+            "tokens are not stored"
+        ),
+    )
+
+    def folder(self) -> Path:
+        """Where all of it stands."""
+        default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"
+        return Path(self.dir or default).expanduser()
+
+
+class Run(Section):
+    """Where the run goes, and its seed."""
+
+    name: str | None = Field(None, description="null: the recipe's file name", min_length=1)
+    dir: str | None = Field(None, description="the run folder; null: runs/<name>/<time>")
+    overwrite: bool = Field(False, description="replace an earlier run in run.dir")
+    resume: str | None = Field(
+        None,
+        description=(
+            "auto: continue the run in run.dir, or the newest unfinished one of this name, from "
+            "its newest intact checkpoint, and start a new one where there is none; or the path "
+            "of a run folder, or of a checkpoint, whose later ones are then deleted"
+        ),
+        min_length=1,
+    )
+    seed: Seed = Field(0, description="the seed of row order, dropout and head initialization")
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] | None = Field(
+        None, description="a list: one run for each seed, and the mean and spread of their scores"
+    )
+    folds: Annotated[int, Field(ge=2, le=100)] | None = Field(
+        None,
+        description=(
+            "cross-validation instead of a test split, for few documents: so many runs, each "
+            "scored on the part of train that it did not see; then one run on all rows"
+        ),
+    )
+    trackers: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
+    ] = Field((), description="log to these as well, where they are installed")
+
+    @model_validator(mode="after")
+    def _resumes_or_replaces(self) -> Self:
+        if self.overwrite and self.resume is not None:
+            raise conflict("overwrite", "false with run.resume, which goes on with what is there")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise conflict("seeds", f"each once, got {list(self.seeds)}")
+        if self.folds is not None and self.seeds is not None:
+            raise conflict("folds", "one of run.folds and run.seeds alone, got both")
+        return self
+
+
+class Publish(Section):
+    """The Hub."""
+
+    repo_id: str | None = Field(
+        None,
+        description=(
+            "push the model folder to this repository after scoring; the token comes from "
+            "HF_TOKEN or `hf auth login`"
+        ),
+        pattern=r"^[\w.-]+/[\w.-]+$",
+    )
+    private: bool = Field(False, description="create the repository as private")
+    revision: str | None = Field(
+        None,
+        description="push to this branch, created where it is missing; null: main",
+        min_length=1,
+    )
+    pull_request: bool = Field(False, description="open a pull request, or update the open one")
+    license: str | None = Field(
+        None,
+        description=(
+            "the model's license, as the Hub names it (apache-2.0); null: that of the encoder's "
+            "model card, where it has one"
+        ),
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+    )
+    language: Names | None = Field(
+        None,
+        description=(
+            "the languages of the documents, as ISO 639 codes (en); null: those of the encoder's "
+            "model card"
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.pull_request and self.revision is not None:
+            raise conflict("revision", "null with publish.pull_request, which is against main")
+        return self
