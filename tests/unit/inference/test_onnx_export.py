@@ -118,8 +118,7 @@ def test_messages(here, capsys, tmp_path):  # noqa: F811
     (here / "taken").mkdir()
     assert script.main(["./none", "taken", "--data", "none.csv"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-from finetune.cli import export_onnx as script
-        "error: taken: is there already; choose another name",
+        "error: taken: exists already; choose another name",
         "error: MODEL: ./none: no such file or folder; the folder . contains: a.csv, model, taken",
         "error: INPUT: none.csv: no such file or folder; did you mean a.csv?",
     ]
