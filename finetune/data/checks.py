@@ -143,7 +143,7 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     return {
         "labels": list(corpus.labels),
         "splits": {split.name: _describe_split(split, corpus.labels) for split in corpus.splits()},
-        "findings": [finding.whole() for finding in corpus.findings],
+        "findings": [finding.as_json() for finding in corpus.findings],
     }
 
 

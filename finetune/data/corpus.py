@@ -16,8 +16,8 @@ from finetune.data.text_store import Pairs, Texts
 
 SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding
 
-# kind → what is said of one row, and of several
-SAYS = {
+# kind → the phrase for one row, and for several
+PHRASES = {
     "undecodable": ("row is not UTF-8", "rows are not UTF-8"),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
@@ -113,32 +113,28 @@ class Split:
 class Finding:
     """Rows that are not as one would wish, and what was done with them."""
 
-    kind: str  # a key of SAYS
+    kind: str  # a key of PHRASES
     split: str  # train, validation, test, or source
     count: int
     places: Sequence[str]  # of the rows; names with counts where labels are meant
     rule: str  # "dropped (data.on_duplicate: drop)"
-    other: str = ""  # leak: the split where the texts also stand
+    other: str = ""  # leak: the split where the texts also appear
 
     def __str__(self) -> str:
         return f"{self.describe()}: {self.rule}"
 
-    def short(self) -> dict[str, Any]:
-        """What results.json holds of it, with its first places."""
-        return self.whole() | {"places": self.places[:SHOWN]}
-
-    def whole(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """What preflight.json holds of it, with all its places."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return fields | {"says": str(self)}
+        return fields | {"message": str(self)}
 
     def describe(self) -> str:
         """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
-        says = SAYS[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
+        phrase = PHRASES[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
         shown = self.places[: SHOWN_PAIRS if self.kind.startswith("near ") else SHOWN]
         more = self.count - len(shown)
         places = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
-        return f"{self.split}: {self.count:,} {says}" + (f" ({places})" if self.places else "")
+        return f"{self.split}: {self.count:,} {phrase}" + (f" ({places})" if self.places else "")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_leaks_are_dropped_from_train_and_never_from_test(leaky):
         "2 rows of validation dropped (data.on_leak: drop)",
     ]
     every = json.loads((leaky / "run/preflight.json").read_text())
-    assert [f["says"] for f in every["findings"]] == [f["says"] for f in found["findings"]]
+    assert [f["message"] for f in every["findings"]] == [f["message"] for f in found["findings"]]
 
 
 def test_a_leak_says_how_many_have_another_label_there():

@@ -66,4 +66,5 @@ def test_a_finding_in_words() -> None:
         "train: 8 rows have no text (a.csv: row 1, a.csv: row 2, a.csv: row 3, a.csv: row 4, "
         "a.csv: row 5 and 3 more): dropped (data.on_empty: drop)"
     )
-    assert len(finding.short()["places"]) == 5
+    assert finding.as_json()["message"] == str(finding)
+    assert len(finding.as_json()["places"]) == 8
