@@ -42,7 +42,7 @@ def train(model: torch.nn.Module, tokenize: Tokenizer, texts: list[str], labels:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="The training loop with nothing around it.")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("encoder", metavar="FOLDER", help="an encoder, or its Hub id")
     source = parser.parse_args().encoder
     encoder = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2)

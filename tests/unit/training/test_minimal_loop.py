@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from finetune.config import schema
 from finetune.modeling import build, pretrained
-from finetune.tokenization import token_table
+from finetune.tokenization import encoding
 from finetune.training import loop, schedule
 from finetune.training import optimizer as optimizer_module
 from finetune.training.train_log import TrainLog
@@ -41,7 +41,7 @@ def recipe(head):
 
 def fit(model, tokenizer, of):
     """The package's loop on the same rows; its losses."""
-    table = token_table.encode(TEXTS, tokenizer, 64)
+    table = encoding.encode(TEXTS, tokenizer, 64)
     accelerator = Accelerator(cpu=True)
     prepared, optimizer = accelerator.prepare(
         model, optimizer_module.build_optimizer(model, of.optim)
