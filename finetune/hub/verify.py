@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from finetune.hub import isolated_load, model_files
-from finetune.modeling import modeling_document_classifier, pretrained, saved_model
+from finetune.modeling import load_errors, modeling_document_classifier, saved_model
 from finetune.reporting.results_model import FILE, read_results
 from finetune.runtime.errors import InputError, shorten
 
@@ -47,8 +47,8 @@ def verify_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = 
     expected_labels = isolated_load.labels(model)
     if labels != expected_labels:
         raise InputError(
-            f"the downloaded model has other labels: {pretrained.list_names(labels)}, not "
-            f"{pretrained.list_names(expected_labels)}; push {here} again"
+            f"the downloaded model has other labels: {load_errors.format_files(labels)}, not "
+            f"{load_errors.format_files(expected_labels)}; push {here} again"
         )
     differs = (expected != logits).any(axis=1)
     if differs.any():

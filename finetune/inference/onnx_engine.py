@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
-from finetune.modeling import pretrained
+from finetune.modeling import load_errors, pretrained
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Rows, TokenTable
 
@@ -33,7 +33,7 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
         "local_files_only": True,
         "trust_remote_code": source.trust_remote_code,
     }
-    with pretrained.silence_loading(), pretrained.explain_load_errors(source.name, source.name):
+    with pretrained.silence_loading(), load_errors.explain_load_errors(source.name, source.name):
         config = AutoConfig.from_pretrained(folder, **local)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     return LoadedModel(

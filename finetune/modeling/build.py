@@ -30,7 +30,6 @@ from finetune.modeling.modeling_document_classifier import (
     DocumentClassifierConfig,
 )
 from finetune.modeling.pretrained import (
-    check_weights,
     encoder_config,
     hub_arguments,
     load_pretrained,
@@ -38,6 +37,7 @@ from finetune.modeling.pretrained import (
     read_config,
     set_attention,
     silence_loading,
+    validate_weights,
 )
 from finetune.modeling.saved_model import weights_hash
 from finetune.runtime.errors import InputError
@@ -45,7 +45,7 @@ from finetune.runtime.errors import InputError
 
 def build_classifier(
     source: str,
-    choices: Model,
+    options: Model,
     labels: Sequence[str],
     attention: str,
     seed: int,
@@ -53,7 +53,7 @@ def build_classifier(
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
-    Where `source` is a classifier of the same labels, pooled alike, its head goes on being trained.
+    Where `source` is a classifier of the same labels and pooling, its head is trained on.
 
     Args:
         source: a folder or a Hub id.
@@ -61,33 +61,33 @@ def build_classifier(
         attention: eager, sdpa or flash_attention_2. An encoder that has no sdpa or flash attention
             runs eager, unless the recipe asked for it by name.
         seed: of the new weights; the global random state stays as it is.
-        priors: where a row may have several labels, the share of train's rows that have each. Then
-            each logit has a sigmoid of its own, and a new head starts from that share.
+        priors: multi-label: the share of train's rows that have each label. Then each logit has a
+            sigmoid of its own, and a new head starts from that share.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
     """
-    config = read_config(source, choices)
-    if choices.dropout is not None:
-        _set_config_dropout(encoder_config(config), choices.dropout)
-    make = _linear if choices.head == "linear" else _native
+    config = read_config(source, options)
+    if options.dropout is not None:
+        _set_config_dropout(encoder_config(config), options.dropout)
+    build_with_head = HEADS[options.head]
     with silence_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
-        model, fresh, head_is_trained = make(
-            source, config, choices, _label_fields(labels, priors is not None), attention
+        model, fresh, head_is_trained = build_with_head(
+            source, config, options, _label_fields(labels, priors is not None), attention
         )
-        if choices.dropout is not None:
+        if options.dropout is not None:
             for module in model.modules():
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
-                    module.p = choices.dropout
+                    module.p = options.dropout
     head = head_module.find_head(model)
-    if not head_is_trained and choices.head_init == "label_names":
-        head_module.initialize_from_names(model, load_tokenizer(source, choices), labels)
+    if not head_is_trained and options.head_init == "label_names":
+        head_module.initialize_from_names(model, load_tokenizer(source, options), labels)
     elif not head_is_trained:
-        head_module.initialize_head(head, choices.head_init, seed)
+        head_module.initialize_head(head, options.head_init, seed)
     if not head_is_trained and priors is not None:
         head_module.initialize_at_priors(head, priors)
-    freeze(model, choices.freeze)
+    freeze(model, options.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
             parameter.requires_grad_(True)  # nothing pretrained to keep there
@@ -95,30 +95,30 @@ def build_classifier(
     model.eval()
     freeze_unreached(model)
     with silence_loading():
-        set_attention(model, attention, asked=choices.attention != "auto")
+        set_attention(model, attention, asked=options.attention != "auto")
     return model
 
 
-def initial_weights_hash(model: PreTrainedModel, choices: Model) -> str:
+def initial_weights_hash(model: PreTrainedModel, options: Model) -> str:
     """The hash of the weights that a run begins with.
 
     Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
     kernels its last bits, and a run may go on with others.
     """
-    weights, its = model.state_dict(), head_module.head_name(model)
-    if choices.head_init == "label_names":
-        weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != its}
+    weights, head = model.state_dict(), head_module.head_name(model)
+    if options.head_init == "label_names":
+        weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != head}
     return weights_hash(weights)
 
 
-# What the two makers return: the model, the names of its weights that the source does not have,
-# and whether its head is one that the source trained for the same labels.
-Made = tuple[PreTrainedModel, set[str], bool]
+# The model, the names of its weights that the source lacks, and whether its head is one that the
+# source trained for the same labels.
+Built = tuple[PreTrainedModel, set[str], bool]
 
 
-def _linear(
-    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
-) -> Made:
+def _build_linear(
+    source: str, config: PretrainedConfig, options: Model, fields: dict[str, Any], attention: str
+) -> Built:
     inner = encoder_config(config)
     if inner.model_type not in CONFIG_MAPPING:
         raise InputError(
@@ -127,9 +127,9 @@ def _linear(
         )
     whole = DocumentClassifierConfig(
         encoder=inner,
-        pooling=choices.pooling,
-        pooled_norm=choices.pooled_norm,
-        classifier_dropout=_own_dropout(config) if choices.dropout is None else choices.dropout,
+        pooling=options.pooling,
+        pooled_norm=options.pooled_norm,
+        classifier_dropout=_own_dropout(config) if options.dropout is None else options.dropout,
         **fields,
     )
     if isinstance(config, DocumentClassifierConfig):
@@ -139,12 +139,12 @@ def _linear(
             "model.source",
             attention,
             config=whole,
-            **hub_arguments(choices),
+            **hub_arguments(options),
         )
-        fresh = check_weights(model, info, "encoder.", source, "model.source")
+        fresh = validate_weights(model, info, "encoder.", source, "model.source")
         model.config.encoder.name_or_path = ""
         same = _is_same_task(config, fields) and all(
-            getattr(config, key) == getattr(choices, key) for key in ("pooling", "pooled_norm")
+            getattr(config, key) == getattr(options, key) for key in ("pooling", "pooled_norm")
         )
         return model, fresh, same
     encoder, info = load_pretrained(
@@ -153,9 +153,9 @@ def _linear(
         "model.source",
         attention,
         config=inner,
-        **hub_arguments(choices),
+        **hub_arguments(options),
     )
-    check_weights(encoder, info, "", source, "model.source", ("pooler",))
+    validate_weights(encoder, info, "", source, "model.source", ("pooler",))
     # The saved config keeps neither the path on this machine nor the labels of an earlier task.
     encoder.config.name_or_path = ""
     encoder.config.problem_type = None
@@ -171,9 +171,9 @@ def _linear(
     return model, set(), False
 
 
-def _native(
-    source: str, config: PretrainedConfig, choices: Model, fields: dict[str, Any], attention: str
-) -> Made:
+def _build_native(
+    source: str, config: PretrainedConfig, options: Model, fields: dict[str, Any], attention: str
+) -> Built:
     if isinstance(config, DocumentClassifierConfig):
         raise InputError(
             f"model.head: 'native' needs an encoder or a native classifier, found a linear one in "
@@ -194,12 +194,16 @@ def _native(
         "model.source",
         attention,
         config=config,
-        **hub_arguments(choices),
+        **hub_arguments(options),
     )
     prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
     head = head_module.head_name(model)
-    fresh = check_weights(model, info, prefix, source, "model.source", ("pooler", head))
+    fresh = validate_weights(model, info, prefix, source, "model.source", ("pooler", head))
     return model, fresh, same and f"{head}.weight" not in fresh
+
+
+# model.head → how the encoder gets it. A new kind is an entry here, and its name in the schema.
+HEADS = {"linear": _build_linear, "native": _build_native}
 
 
 def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
@@ -220,14 +224,14 @@ def _own_dropout(config: PretrainedConfig) -> float:
 
 
 def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
-    """Whether a source's head gives the same labels, by a softmax or sigmoids alike."""
-    several = "multi_label_classification"
-    alike = (config.problem_type == several) == (fields["problem_type"] == several)
-    return alike and bool(dict(config.id2label or {}) == fields["id2label"])
+    """Whether a source's head predicts the same labels, both by a softmax or both by sigmoids."""
+    multi_label = "multi_label_classification"
+    same_kind = (config.problem_type == multi_label) == (fields["problem_type"] == multi_label)
+    return same_kind and bool(dict(config.id2label or {}) == fields["id2label"])
 
 
-def _label_fields(labels: Sequence[str], several: bool) -> dict[str, Any]:
-    kind = "multi" if several else "single"
+def _label_fields(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
+    kind = "multi" if multi_label else "single"
     return {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},

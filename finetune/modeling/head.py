@@ -1,7 +1,7 @@
 """A classifier → the linear layer that makes its logits: where it is, and what it starts with.
 
-head = heads.of(model)
-with heads.given(head) as vectors:  # what it reads of each batch
+head = find_head(model)
+with record_inputs(head) as vectors:  # what it reads of each batch
     model(**batch)
 """
 
@@ -19,9 +19,8 @@ from finetune.modeling.pretrained import max_positions
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, shorten
 
-NAMES_WEIGH = (
-    4.0  # model.head_init: label_names; a logit of about a half speaks for the nearest name
-)
+# model.head_init: label_names; so that the nearest name's logit is about one half.
+NAMES_SCALE = 4.0
 
 
 def find_head(model: PreTrainedModel) -> nn.Linear:
@@ -55,11 +54,11 @@ def _named(model: PreTrainedModel) -> tuple[str, nn.Linear]:
 
 @contextmanager
 def record_inputs(head: nn.Linear) -> Iterator[list[torch.Tensor]]:
-    """What a head is given of each batch while this lasts, (rows, hidden), call by call."""
-    found: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    """A head's inputs while this lasts, (rows, hidden), call by call."""
+    recorded: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: recorded.append(inputs[0]))
     try:
-        yield found
+        yield recorded
     finally:
         hook.remove()
 
@@ -77,11 +76,11 @@ def initialize_head(head: nn.Linear, how: str, seed: int) -> None:
 
 @torch.no_grad()
 def initialize_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
-    """Its bias: each of several labels is as likely as it is in train, whatever the text.
+    """Set the bias so that each label of a multi-label head is as likely as it is in train.
 
-    From one half each, the first steps of a run would only learn that most labels are seldom given:
-    of few rows, these are all there are (Lin et al. 2017, arXiv 1708.02002, section 4.1). A head
-    without a bias, as GPT-2's own, stays at one half, which is said.
+    From one half each, the first steps of a run would only learn that most labels are rare: of few
+    rows, these are all the steps there are (Lin et al. 2017, arXiv 1708.02002, section 4.1). A head
+    without a bias, as GPT-2's own, stays at one half, with a warning.
 
     Args:
         priors: above 0 and below 1. (labels,)
@@ -129,20 +128,20 @@ def initialize_from_names(
             "zeros or normal"
         )
     names = torch.cat(vectors)  # (labels, hidden)
-    _say_what_names_miss(labels, names)
+    _warn_of_names(labels, names)
     apart = names - names.mean(dim=0)
     # By the names' own length, the logits do not depend on that of the encoder's vectors.
-    head.weight.copy_(NAMES_WEIGH * apart / names.norm(dim=1).mean() ** 2)
+    head.weight.copy_(NAMES_SCALE * apart / names.norm(dim=1).mean() ** 2)
     if head.bias is not None:
         head.bias.zero_()
 
 
-def _say_what_names_miss(labels: Sequence[str], names: torch.Tensor) -> None:
+def _warn_of_names(labels: Sequence[str], names: torch.Tensor) -> None:
     """Warn of names without a word, and of those that the encoder cannot tell apart."""
     wordless = [repr(name) for name in labels if not any(map(str.isalpha, name))]
     far = torch.cdist(names, names, compute_mode="donot_use_mm_for_euclid_dist")
-    alike = (far < 1e-4 * names.norm(dim=1).mean()).tril(-1).nonzero().tolist()
-    same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in alike]
+    same_vector = (far < 1e-4 * names.norm(dim=1).mean()).tril(-1).nonzero().tolist()
+    same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in same_vector]
     for which, what in (
         (wordless, f"no word in {shorten(wordless)}"),
         (same, f"the encoder reads {shorten(same)} alike"),

@@ -14,8 +14,7 @@ This file needs torch and transformers only. It travels with the weights, so tha
     pipeline("text-classification", model=folder, trust_remote_code=True)
 
 work where the toolkit that trained the model is not installed. Where it is, `import
-finetune.modeling.build`
-makes both work without the flag.
+finetune.modeling.build` makes both work without the flag.
 """
 
 # transformers says it is typed, but much of it is not.
@@ -28,6 +27,23 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+def pool_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """The mean over the real tokens. (rows, tokens, hidden) → (rows, hidden)"""
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (rows, tokens, 1)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def pool_cls(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """The first real token's state. (rows, tokens, hidden) → (rows, hidden)"""
+    first = attention_mask.int().argmax(dim=1)  # not 0 where the padding is on the left
+    return states[torch.arange(len(states), device=states.device), first]
+
+
+# `pooling` → how a row's token states become one vector. A new one is a function above and an entry
+# here, and its name under `model.pooling` in the recipe's schema.
+POOLINGS = {"mean": pool_mean, "cls": pool_cls}
 
 
 class DocumentClassifierConfig(PretrainedConfig):
@@ -52,8 +68,8 @@ class DocumentClassifierConfig(PretrainedConfig):
         classifier_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling: expected mean or cls, got {pooling!r}")
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling: expected {' or '.join(POOLINGS)}, got {pooling!r}")
         if not isinstance(encoder, PretrainedConfig):
             encoder = AutoConfig.for_model(**(encoder or {"model_type": "bert"}))
         self.encoder = encoder
@@ -101,13 +117,12 @@ class DocumentClassifier(PreTrainedModel):
             input_ids: (rows, tokens).
             attention_mask: (rows, tokens), 1 for real tokens and 0 for padding; None: all real.
             token_type_ids: (rows, tokens); ignored where the encoder takes none.
-            labels: (rows,) class indices; for several labels a row (`problem_type`), 0 and 1
-                (rows, classes).
+            labels: (rows,) class indices; multi-label (`problem_type`): 0 and 1 (rows, classes).
             kwargs: go to the encoder.
 
         Returns:
-            `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`; of several
-            labels, binary and summed over the classes.
+            `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`;
+            multi-label: binary cross-entropy, summed over the classes.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -136,12 +151,7 @@ class DocumentClassifier(PreTrainedModel):
 
     def pool(self, states: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (rows, tokens, hidden) → one fp32 vector a row (rows, hidden)."""
-        states = states.float()
-        if self.config.pooling == "cls":
-            first = attention_mask.int().argmax(dim=1)  # not 0 where padding stands on the left
-            return states[torch.arange(len(states), device=states.device), first]
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (rows, tokens, 1)
-        return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return POOLINGS[self.config.pooling](states.float(), attention_mask)
 
 
 # `save_pretrained` copies this file into the folder and names both classes in config.json.

@@ -1,18 +1,13 @@
-"""A model's folder or Hub id → its config and tokenizer; what can go wrong → one clear message.
-
-Every error that reading a pretrained model may raise becomes an `InputError` here.
-"""
+"""A model's folder or Hub id → its config, tokenizer and weights."""
 
 # transformers says it is typed, but much of it is not.
 # mypy: disable-error-code="no-untyped-call"
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -24,6 +19,11 @@ from transformers import (
 from transformers.utils import logging
 
 from finetune.config.schema import Model
+from finetune.modeling.load_errors import (
+    check_model_folder,
+    explain_load_errors,
+    first_line,
+)
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
@@ -49,7 +49,7 @@ POSITIONS_AFTER_PADDING = {
     "xlm-roberta-xl",
     "xmod",
 }
-BLANK = 16  # a tokenizer with fewer pieces than this was made up, not read
+MIN_VOCABULARY = 16  # a tokenizer with fewer pieces was made up, not read
 
 # Whoever loads a model imports this module, so that the Auto classes and `pipeline` know a
 # `DocumentClassifier` folder, and need no `trust_remote_code` for it.
@@ -59,7 +59,7 @@ AutoModelForSequenceClassification.register(
 )
 
 
-def load_config(source: str, choices: Model) -> PretrainedConfig:
+def load_config(source: str, options: Model) -> PretrainedConfig:
     """The encoder's config; of a `DocumentClassifier` folder, the one inside.
 
     Args:
@@ -68,11 +68,11 @@ def load_config(source: str, choices: Model) -> PretrainedConfig:
     Raises:
         InputError: where there is no config, or none of a text encoder.
     """
-    return encoder_config(read_config(source, choices))
+    return encoder_config(read_config(source, options))
 
 
-def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer that stands beside the encoder.
+def load_tokenizer(source: str, options: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer beside the encoder.
 
     Raises:
         InputError: where there is none, or one that cannot pad.
@@ -81,18 +81,18 @@ def load_tokenizer(source: str, choices: Model) -> PreTrainedTokenizerBase:
         f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
         "vocab.txt or the like; copy the tokenizer files of the encoder there"
     )
-    check_folder(source, "model.source")
+    check_model_folder(source, "model.source")
     with silence_loading(), explain_load_errors(source, "model.source"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=choices.revision, trust_remote_code=choices.trust_remote_code
+                source, revision=options.revision, trust_remote_code=options.trust_remote_code
             )
         except ValueError as error:
             if "backend tokenizer" not in str(error):
                 raise
             raise InputError(missing) from error
     # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
-    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < BLANK:
+    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
         raise InputError(missing)
     if tokenizer.pad_token is None:
         raise InputError(
@@ -116,10 +116,10 @@ def max_positions(config: PretrainedConfig) -> int | None:
     return size
 
 
-def read_config(source: str, choices: Model) -> PretrainedConfig:
-    check_folder(source, "model.source")
+def read_config(source: str, options: Model) -> PretrainedConfig:
+    check_model_folder(source, "model.source")
     with silence_loading(), explain_load_errors(source, "model.source"):
-        config = AutoConfig.from_pretrained(source, **hub_arguments(choices))
+        config = AutoConfig.from_pretrained(source, **hub_arguments(options))
     encoder = encoder_config(config)
     if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
         raise InputError(
@@ -129,111 +129,17 @@ def read_config(source: str, choices: Model) -> PretrainedConfig:
     return config  # type: ignore[no-any-return]
 
 
-def hub_arguments(choices: Model) -> dict[str, Any]:
-    return {"revision": choices.revision, "trust_remote_code": choices.trust_remote_code}
+def hub_arguments(options: Model) -> dict[str, Any]:
+    return {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
 
 
 def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
     return config.encoder if isinstance(config, DocumentClassifierConfig) else config
 
 
-def check_folder(source: str, key: str) -> None:
-    """InputError where a folder lacks what a model folder has."""
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.exists() or folder.is_absolute() or source.startswith((".", "~")):
-            found = "a file" if folder.exists() else "nothing"
-            raise InputError(
-                f"{key}: expected a model folder with config.json, found {found} at '{source}'"
-            )
-        return
-    names = sorted(path.name for path in folder.iterdir())
-    if "config.json" not in names:
-        raise InputError(
-            f"{key}: expected a model folder with config.json, found {list_names(names)} in "
-            f"'{source}'; name the folder that save_pretrained wrote"
-        )
-    if not {"model.safetensors", "model.safetensors.index.json"} & set(names):
-        raise InputError(no_safetensors(source, key, [n for n in names if n.endswith(".bin")]))
-
-
-def list_names(names: Sequence[str]) -> str:
-    return shorten(names) if names else "no file"
-
-
-def no_safetensors(source: str, key: str, pickles: Sequence[str]) -> str:
-    return (
-        f"{key}: expected weights in model.safetensors, found {list_names(pickles)} in '{source}'; "
-        "pickles (.bin) can run code when read: load such a model where that is safe, and "
-        "save_pretrained writes safetensors"
-    )
-
-
-@contextmanager
-def explain_load_errors(source: str, key: str) -> Iterator[None]:
-    """Turn what transformers raises about a source into one message."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # of many libraries: Rust's, the Hub client's, config checks, …
-        raise InputError(_reason(error, source, key)) from error
-
-
-def _reason(error: Exception, source: str, key: str) -> str:
-    # By name: only hub_*.py and publish.py import the Hub's client.
-    names = {type(cause).__name__ for cause in _causes(error)}
-    if "trust_remote_code" in str(error):
-        return (
-            f"{key}: '{source}' comes with its own Python code, which does not run unasked; read "
-            "it, then set model.trust_remote_code=true"
-        )
-    if isinstance(error, SafetensorError):
-        return (
-            f"{key}: expected weights in model.safetensors, found a damaged file in '{source}' "
-            f"({first_line(error)}); get the model again"
-        )
-    if not Path(source).is_dir():
-        if "GatedRepoError" in names:
-            return (
-                f"{key}: '{source}' is gated on the Hub; accept its terms there, then `hf auth "
-                "login`"
-            )
-        if "RevisionNotFoundError" in names:
-            return f"{key}: '{source}' has no such model.revision on the Hub; name one it has"
-        if names & {"RepositoryNotFoundError", "HFValidationError"}:
-            return (
-                f"{key}: expected a model folder or a Hub id, found neither under '{source}'; "
-                "check its spelling, or `hf auth login` where it is private"
-            )
-        if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
-            return (
-                f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
-                "in the local cache, and no way to the Hub; name a folder, or connect once"
-            )
-        if "safetensors" in str(error):
-            return no_safetensors(source, key, ["other files"])
-    why = f"something there lacks {error}" if isinstance(error, KeyError) else first_line(error)
-    return (
-        f"{key}: cannot read the model in '{source}': {why}; mend its files, or name another model"
-    )
-
-
-def _causes(error: BaseException | None) -> Iterable[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def first_line(error: Exception) -> str:
-    """Of an error's message; with the next where it only announces that."""
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".:")
-
-
 @contextmanager
 def silence_loading() -> Iterator[None]:
-    """Without progress bars and the report on new weights, which `check_weights` reads for us."""
+    """Without progress bars and the report on new weights, which `validate_weights` reads."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -256,14 +162,14 @@ def load_pretrained(
             attn_implementation="eager" if attention == "eager" else None,
             dtype=torch.float32,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # `check_weights` says it better
+            ignore_mismatched_sizes=True,  # `validate_weights` reports it better
             output_loading_info=True,
             **more,
         )
     return model, info
 
 
-def check_weights(
+def validate_weights(
     model: PreTrainedModel,
     info: dict[str, Any],
     prefix: str,
@@ -271,9 +177,13 @@ def check_weights(
     key: str,
     may_be_new: Sequence[str] = (),
 ) -> set[str]:
-    """The names of the weights that are new; InputError where some under `prefix` are.
+    """The names of the weights that the source lacks, which are new.
 
-    But for the parts that may be new: a head, and a pooler, which language models come without.
+    Args:
+        may_be_new: a head, and a pooler, which language models come without.
+
+    Raises:
+        InputError: where others under `prefix` are new.
     """
     shapes = {name: (tuple(found), tuple(want)) for name, found, want in info["mismatched_keys"]}
     missing = set(info["missing_keys"]) | set(shapes)
@@ -283,13 +193,13 @@ def check_weights(
         if name.startswith(prefix) and not any(f".{part}." in f".{name}" for part in may_be_new)
     )
     if wrong:
-        said = [
+        listed = [
             f"{n} {shapes[n][0]} instead of {shapes[n][1]}" if n in shapes else n for n in wrong
         ]
         raise InputError(
             f"{key}: expected the weights that config.json describes, but in '{source}' "
             f"{len(wrong)} of {len(model.state_dict())} are missing or of another shape: "
-            f"{shorten(said)}; get the model again, or mend its config.json"
+            f"{shorten(listed)}; get the model again, or fix its config.json"
         )
     return missing
 
@@ -300,11 +210,11 @@ def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
     Off until now because it cannot run on the CPU, where the model is built.
     """
     encoder = model.base_model
-    has = {
+    supported = {
         "sdpa": encoder._supports_sdpa,
         "flash_attention_2": encoder._supports_flash_attn,
     }.get(attention, True)
-    if not has:
+    if not supported:
         if asked:
             raise InputError(
                 f"model.attention: {type(encoder).__name__} has no '{attention}'; set "

@@ -16,13 +16,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from finetune.modeling.load_errors import check_model_folder, explain_load_errors
 from finetune.modeling.pretrained import (
-    check_folder,
-    check_weights,
-    explain_load_errors,
     load_pretrained,
     set_attention,
     silence_loading,
+    validate_weights,
 )
 from finetune.runtime.atomic_files import (
     link_folder,
@@ -35,21 +34,21 @@ Tensors = dict[str, torch.Tensor]
 def replace_model_folder(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: Tensors
 ) -> None:
-    """Write a model folder aside, sync it, then put it in the place of the one before.
+    """Write a model folder beside the old one, sync it, then replace the old one.
 
     Args:
-        weights: the model's, whole, which in the model itself may be sharded.
+        weights: all of the model's, which in the model itself may be sharded.
 
     Raises:
-        InputError: where it cannot be written; the one before stays.
+        InputError: where it cannot be written; the old one stays.
     """
     replace_folder(folder, lambda aside: save_classifier(model, tokenizer, aside, weights))
 
 
 def rewrite_weights(folder: Path, weights: Tensors) -> bool:
-    """Put other values into some weights of a model folder; False where it has none of that name.
+    """Replace some weights of a model folder; False where it lacks one of them.
 
-    Links to the folder's files keep what they hold.
+    Hard links to the folder's files keep their contents.
 
     Raises:
         InputError: where it cannot be written; the folder stays as it was.
@@ -107,7 +106,7 @@ def load_classifier(
         InputError: where the folder is not a whole model folder, or the Hub has no such model.
     """
     key = source = str(source)
-    check_folder(source, key)
+    check_model_folder(source, key)
     hub: dict[str, Any] = {
         "local_files_only": Path(source).is_dir(),
         "trust_remote_code": trust_remote_code,
@@ -117,7 +116,7 @@ def load_classifier(
         model, info = load_pretrained(
             AutoModelForSequenceClassification, source, key, attention, **hub
         )
-        check_weights(model, info, "", source, key)
+        validate_weights(model, info, "", source, key)
         set_attention(model, attention, asked=False)
         with explain_load_errors(source, key):
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)

@@ -597,20 +597,20 @@ def without_a_class() -> None:
             config(vocab_size=50), [],
             "expected the weights that config.json describes, but in 'HERE/encoder' 1 of 39 are "
             "missing or of another shape: embeddings.word_embeddings.weight (197, 32) instead of "
-            "(50, 32); get the model again, or mend its config.json",
+            "(50, 32); get the model again, or fix its config.json",
             id="weights of another shape",
         ),
         pytest.param(
             config(hidden_size="wide"), [],
             f"{UNREADABLE}: Validation error for field 'hidden_size': TypeError: Field "
-            "'hidden_size' expected int, got str (value: 'wide'); mend its files, or name another "
+            "'hidden_size' expected int, got str (value: 'wide'); fix its files, or name another "
             "model",
             id="config of wrong types",
         ),
         pytest.param(
             lambda: write({"encoder/config.json": "{"}), [],
             f"{UNREADABLE}: It looks like the config file at 'HERE/encoder/config.json' is not a "
-            "valid JSON file; mend its files, or name another model",
+            "valid JSON file; fix its files, or name another model",
             id="config is no JSON",
         ),
         pytest.param(
@@ -618,18 +618,18 @@ def without_a_class() -> None:
             f"{UNREADABLE}: The checkpoint you are trying to load has model type `nonesuch` but "
             "Transformers does not recognize this architecture. This could be because of an "
             "issue with the checkpoint, or because your version of Transformers is out of date; "
-            "mend its files, or name another model",
+            "fix its files, or name another model",
             id="unknown architecture",
         ),
         pytest.param(
             config(num_attention_heads=5), [],
             f"{UNREADABLE}: The hidden size (32) is not a multiple of the number of attention "
-            "heads (5); mend its files, or name another model",
+            "heads (5); fix its files, or name another model",
             id="config that does not add up",
         ),
         pytest.param(
             lambda: write({"encoder/tokenizer.json": "{}"}), [],
-            f"{UNREADABLE}: something there lacks 'added_tokens'; mend its files, or name another "
+            f"{UNREADABLE}: something there lacks 'added_tokens'; fix its files, or name another "
             "model",
             id="damaged tokenizer",
         ),

@@ -795,7 +795,7 @@ def test_weights_that_are_missing_or_of_another_shape(bert, head):
         "model.source: expected the weights that config.json describes, but in "
         f"'{bert}' 2 of {count} are missing or of another shape: "
         f"{prefix}embeddings.word_embeddings.weight (7, {HIDDEN}) instead of (197, {HIDDEN}), "
-        f"{prefix}{missing}; get the model again, or mend its config.json"
+        f"{prefix}{missing}; get the model again, or fix its config.json"
     )
 
 
@@ -808,7 +808,7 @@ def test_saved_folder_without_some_weights(encoders, tmp_path):
     assert problem(saved_model.load_classifier, tmp_path) == (
         f"{tmp_path}: expected the weights that config.json describes, but in '{tmp_path}' 2 of 41 "
         "are missing or of another shape: bert.pooler.dense.bias, classifier.weight; get the model "
-        "again, or mend its config.json"
+        "again, or fix its config.json"
     )
 
 
