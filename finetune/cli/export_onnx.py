@@ -97,7 +97,7 @@ def read_rows(known: argparse.Namespace, items: Sequence[Any], classifier: "Clas
     from finetune.inference.records import RequestedColumns, read_records
 
     keep = (known.label,) if known.label else ()
-    columns = classifier.reading.wanted()
+    columns = classifier.reading.column_spec()
     asked = RequestedColumns(classifier.columns, columns, "the model's", keep=keep, kept="--label")
     inputs.check_inputs(items, asked)
     readable = (

@@ -167,7 +167,7 @@ def _write_states(
     states = aside.map(shared=True)
     per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     batches = micro_batches.micro_batches(
-        np.arange(len(table)), table.room, plan.micro_batch_tokens
+        np.arange(len(table)), table.padded_tokens, plan.micro_batch_tokens
     )
     was_training = model.training
     model.eval()

@@ -1,7 +1,7 @@
 """This machine → precision, attention implementation, micro-batch size, threads; each with why.
 
 Decided by what the hardware can do, never by a stopwatch: every process of a run, and the same
-run on another day, decides alike.
+run on another day, decides the same.
 """
 
 import ctypes
@@ -30,10 +30,10 @@ class Hardware:
     reasons: tuple[str, ...]
     packed: bool = False  # rows end to end instead of padded (`packing.py` decides)
 
-    def room_for(self, tokens: int) -> str:
+    def reason_for(self, tokens: int) -> str:
         """The reason that names how much is computed at once."""
-        several = "s" * (self.threads > 1)
-        return f"{tokens:,} tokens at once, {self.threads} thread{several} in each process"
+        plural = "s" * (self.threads > 1)
+        return f"{tokens:,} tokens at once, {self.threads} thread{plural} in each process"
 
 
 def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
@@ -49,17 +49,17 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
     }
     problems = [
         f"{what} needs a CUDA device, and this run is on {device}; use {others}"
-        for what, (asked, others) in cuda_only.items()
-        if what.endswith(asked) and device != "cuda"
+        for what, (requested, others) in cuda_only.items()
+        if what.endswith(requested) and device != "cuda"
     ]
     if problems:
         raise InputError(problems)
     precision, why_precision = _precision(device)
     if train.precision != "auto":
-        precision, why_precision = train.precision, "the recipe says so"
+        precision, why_precision = train.precision, "as the recipe says"
     attention, why_attention = _attention(device, precision)
     if model.attention != "auto":
-        attention, why_attention = model.attention, "the recipe says so"
+        attention, why_attention = model.attention, "as the recipe says"
     tokens = train.micro_batch_tokens or {"cpu": 512, "mps": 4096, "cuda": 16384}[device]
     threads = train.threads or all_threads()
     chosen = Hardware(
@@ -71,7 +71,7 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
         threads=threads,
         reasons=(f"{precision}: {why_precision}", f"attention {attention}: {why_attention}"),
     )
-    return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.room_for(tokens)))
+    return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.reason_for(tokens)))
 
 
 def apply_plan(chosen: Hardware) -> None:

@@ -26,10 +26,10 @@ def fit_micro_batches(
     """
     if plan.device != "cuda":  # elsewhere the system gives memory out, and does not say no
         return plan
-    asked = budget = plan.micro_batch_tokens
-    longest = np.argsort(-table.room, kind="stable")
+    planned = budget = plan.micro_batch_tokens
+    longest = np.argsort(-table.padded_tokens, kind="stable")
     while True:
-        part = micro_batches.micro_batches(longest[:budget], table.room, budget)[0]
+        part = micro_batches.micro_batches(longest[:budget], table.padded_tokens, budget)[0]
         if _everywhere(_fits(model, table, part, accelerator), accelerator):
             break
         if len(part) == 1:
@@ -40,12 +40,14 @@ def fit_micro_batches(
                 "train.precision=bf16"
             )
         budget //= 2
-    if budget == asked:
+    if budget == planned:
         return plan
     print_wrapped(
-        f"{asked:,} tokens at once do not fit into {plan.name}: {budget:,} do", mark="       "
+        f"{planned:,} tokens at once do not fit into {plan.name}: {budget:,} do", mark="       "
     )
-    reasons = [plan.room_for(budget) if r == plan.room_for(asked) else r for r in plan.reasons]
+    reasons = [
+        plan.reason_for(budget) if r == plan.reason_for(planned) else r for r in plan.reasons
+    ]
     return dataclasses.replace(plan, micro_batch_tokens=budget, reasons=tuple(reasons))
 
 

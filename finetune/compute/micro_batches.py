@@ -23,7 +23,7 @@ def assign_rows(rows: Rows, lengths: Rows, processes: int) -> list[Rows]:
 def micro_batches(rows: Rows, lengths: Rows, budget: int) -> list[Rows]:
     """Split rows, longest first, so that each part's padded size keeps to a budget of tokens.
 
-    A row longer than the budget goes alone. Rows of like length stand together, so that little is
+    A row longer than the budget goes alone. Rows of similar length go together, so that little is
     padded; the step's gradient is a sum over rows, so the split does not change it.
     """
     ordered = rows[np.argsort(-lengths[rows], kind="stable")]

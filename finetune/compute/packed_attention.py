@@ -35,30 +35,30 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of some rows stand: end to end without padding, and in padded groups.
+    """The places of the tokens of some rows: end to end without padding, and in padded groups.
 
     Attributes:
         groups: in the order of the rows.
-        spread: which of the packed tokens stands at each place of the groups; padding takes the
+        spread: the packed token at each place of the groups; padding takes the
             packed tokens' last, which belongs to no row. (places,)
-        gather: at which place of the groups each packed token stands. (tokens,)
+        gather: the place in the groups of each packed token. (tokens,)
         tokens: how many packed ones there are, without those that fill up to a round number.
-        room: the same with them.
+        capacity: the same with them.
     """
 
     groups: tuple[Group, ...]
     spread: Tensor
     gather: Tensor
     tokens: int
-    room: int
+    capacity: int
 
     def to_groups(self, packed: Tensor) -> Tensor:
-        """(room, …) → (places, …)"""
+        """(capacity, …) → (places, …)"""
         return packed.index_select(0, self.spread)
 
     def to_packed(self, places: Tensor) -> Tensor:
-        """(places, …) → (room, …), zeros where no token is."""
-        packed = places.new_empty(self.room, *places.shape[1:])
+        """(places, …) → (capacity, …), zeros where no token is."""
+        packed = places.new_empty(self.capacity, *places.shape[1:])
         torch.index_select(places, 0, self.gather, out=packed[: self.tokens])
         packed[self.tokens :] = 0
         return packed
@@ -68,13 +68,13 @@ Attended = list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each group: query, 
 
 
 def attend_only(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
-    """Each row's tokens look at each other: (room, 3 × hidden) → (room, hidden)."""
+    """Each row's tokens look at each other: (capacity, 3 × hidden) → (capacity, hidden)."""
     size = qkv.shape[1] // (3 * heads)
     places = layout.to_groups(qkv)  # (places, 3 × hidden)
     result = places.new_empty(len(places), heads * size)
     for group in layout.groups:
         here, rows, length = slice(group.start, group.end), group.rows, group.length
-        # Each (rows, heads, length, size), where it stands.
+        # Views, each (rows, heads, length, size).
         query, key, value = places[here].view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
         looked = torch.nn.functional.scaled_dot_product_attention(query, key, value, group.mask)
         result[here].view(rows, length, heads, size).copy_(looked.transpose(1, 2))
@@ -108,7 +108,7 @@ def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
 
 
 def attend_backward(d_mixed: Tensor, attended: Attended, layout: Layout) -> Tensor:
-    """The gradient of `attend`'s input: (room, hidden) → (room, 3 × hidden)."""
+    """The gradient of `attend`'s input: (capacity, hidden) → (capacity, 3 × hidden)."""
     d_places = layout.to_groups(d_mixed)
     result = d_places.new_empty(len(d_places), 3 * d_places.shape[1])
     for group, (query, key, value, shares) in zip(layout.groups, attended, strict=True):

@@ -79,7 +79,7 @@ class PackedLayer:
         self._cast_of: object = None
 
     def __call__(self, states: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
-        """(room, hidden) → (room, hidden), with products in `dtype`.
+        """(capacity, hidden) → (capacity, hidden), with products in `dtype`.
 
         Where the layer learns, states are fp32; else they are in `dtype` too.
         """
@@ -144,7 +144,7 @@ class _Layer(torch.autograd.Function):
         first = x + linear(mixed, *w.out)
         y, *stats1 = torch.native_layer_norm(first, hidden, *w.norm1, eps[0])
         y_low = y.to(low)
-        wide = linear(y_low, *w.up)  # (room, 4 × hidden)
+        wide = linear(y_low, *w.up)  # (capacity, 4 × hidden)
         active = nn.functional.gelu(wide)
         second = y + linear(active, *w.down)
         result, *stats2 = torch.native_layer_norm(second, hidden, *w.norm2, eps[1])

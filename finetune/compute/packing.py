@@ -57,7 +57,7 @@ def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig
         reasons=(
             *reasons,
             "rows end to end, without padding: this encoder's layers are BERT's",
-            plan.room_for(tokens),
+            plan.reason_for(tokens),
         ),
     )
 
@@ -126,7 +126,7 @@ class PackedBatch:
 
     Attributes:
         masks: of each group, 1 for a real token and 0 for padding, (rows, length) int64.
-        types: of each group, 1 where the second text of a pair stands; None: no pairs.
+        types: of each group, 1 for the second text of a pair; None: no pairs.
         states: what layers below `boundary` make of the packed tokens, where that is known.
     """
 
@@ -150,7 +150,7 @@ class PackedTable(TokenTable):
 
     @classmethod
     def of(cls, table: TokenTable, boundary: int = 0) -> TokenTable:
-        """The same rows, packed; where whole rows are known already, as they are."""
+        """The same rows, packed; a table of pooled states stays as it is."""
         states = None
         if isinstance(table, CachedTable):
             if table.pooled_states:
@@ -181,7 +181,7 @@ class PackedTable(TokenTable):
 
 
 def layout(lengths: Rows) -> Layout:
-    """Where the tokens of rows of these lengths stand."""
+    """The places of the tokens of rows of these lengths."""
     groups, places, start = [], [], 0
     for first, last, length in _runs(lengths):
         mask = np.arange(length) < lengths[first:last, None]  # (rows, length)
@@ -192,11 +192,13 @@ def layout(lengths: Rows) -> Layout:
         start = group.end
     real = np.concatenate(places)
     tokens = int(real.sum())
-    room = -(-(tokens + 1) // ROUND) * ROUND
-    spread = np.full(len(real), room - 1)
+    capacity = -(-(tokens + 1) // ROUND) * ROUND
+    spread = np.full(len(real), capacity - 1)
     spread[real] = np.arange(tokens)
     gather = np.flatnonzero(real)
-    return Layout(tuple(groups), torch.from_numpy(spread), torch.from_numpy(gather), tokens, room)
+    return Layout(
+        tuple(groups), torch.from_numpy(spread), torch.from_numpy(gather), tokens, capacity
+    )
 
 
 def _runs(lengths: Rows) -> Iterator[tuple[int, int, int]]:
@@ -236,7 +238,7 @@ def _encode(
             states = places.index_select(0, layout.gather)
         else:
             states = batch.states
-        states = nn.functional.pad(states, (0, 0, 0, layout.room - layout.tokens))
+        states = nn.functional.pad(states, (0, 0, 0, layout.capacity - layout.tokens))
         for layer in packed[batch.boundary :]:
             states = layer(states, layout, dtype)
     return BaseModelOutput(last_hidden_state=states.float())

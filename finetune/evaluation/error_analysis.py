@@ -117,7 +117,7 @@ def accuracy_by_length(
         buckets.append(
             {"shortest": int(table.full[rows].min()), "longest": int(table.full[rows].max())}
             | _accuracy(right, int(rows.sum()))
-            | {"truncated": int((table.cuts > 0)[rows].sum())}
+            | {"truncated": int((table.lost_tokens > 0)[rows].sum())}
         )
     return buckets
 
@@ -127,7 +127,7 @@ def accuracy_by_truncation(
 ) -> dict[str, Any]:
     """Accuracy on the rows that lost tokens, and on those that are whole; null where there is no
     such row."""
-    cut, right = table.cuts > 0, is_correct(labels, predictions)
+    cut, right = table.lost_tokens > 0, is_correct(labels, predictions)
     return {
         name: _accuracy(int(right[rows].sum()), int(rows.sum())) if rows.any() else None
         for name, rows in (("truncated", cut), ("whole", ~cut))

@@ -118,7 +118,7 @@ def head_inputs(
     vectors: NDArray[np.float32] | None = None
     with head.record_inputs(head.find_head(model)) as given:
         for rows in micro_batches.micro_batches(
-            np.arange(len(table)), table.room, micro_batch_tokens
+            np.arange(len(table)), table.padded_tokens, micro_batch_tokens
         ):
             model(**table.batch(rows, model.device))
             pooled = table.pooled(given.pop().float(), rows).cpu().numpy()

@@ -77,7 +77,7 @@ def compute_logits(
     padded in, repeated or lost, however the rows divide.
     """
     if table.first is not None:  # else a long document's windows would all be computed at once
-        return table.joined(
+        return table.pool_windows(
             compute_logits(model, table.by_piece(), accelerator, micro_batch_tokens)
         )
     was_training = model.training

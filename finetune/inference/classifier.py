@@ -72,7 +72,7 @@ class Classifier:
         self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)
         self.engine = loaded.build()
         self.labels = self.rules.labels
-        self.columns = self.reading.wanted().text_columns()
+        self.columns = self.reading.column_spec().text_columns()
         self.identity = self._hash()
 
     def __call__(
@@ -95,7 +95,7 @@ class Classifier:
         if isinstance(documents, str):
             documents = [documents]
         check = RecordMaker(
-            "documents", RequestedColumns(self.columns, self.reading.wanted())
+            "documents", RequestedColumns(self.columns, self.reading.column_spec())
         ).from_cells
         named = [
             {self.columns[0]: row} if isinstance(row, str) and len(self.columns) == 1 else row

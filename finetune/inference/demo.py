@@ -81,7 +81,7 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     rules, columns = classifier.rules, classifier.columns
     cells = dict(zip(columns, texts, strict=True))
     row = RecordMaker(
-        "this page", RequestedColumns(columns, classifier.reading.wanted())
+        "this page", RequestedColumns(columns, classifier.reading.column_spec())
     ).from_cells("document", 1, cells)
     if row.error is not None:
         raise InputError(row.error)
@@ -95,7 +95,7 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         abstain_below=rules.abstain_below,
         multi_label=rules.multi_label,
         tokens=int(table.full[0]),
-        read=int(table.full[0]) - table.cut,
+        read=int(table.full[0]) - table.total_lost_tokens,
         windows=_windows(classifier, table),
     )
 

@@ -55,7 +55,7 @@ class Engine:
             InputError: where not even one row fits.
         """
         if table.first is not None:
-            return table.joined(self.logits(table.by_piece()))
+            return table.pool_windows(self.logits(table.by_piece()))
         table = self.prepare(table)
         workers, budget = min(self.workers, len(table)), self.budget
         if workers > 1:

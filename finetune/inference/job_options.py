@@ -41,7 +41,7 @@ class ColumnOptions:
             row_id = "file"
         return RequestedColumns(
             self.text or classifier.columns,
-            classifier.reading.wanted(),
+            classifier.reading.column_spec(),
             "--text" if self.text else "the model's",
             id=row_id,
             keep=tuple(word.rpartition("=")[2] for word in self.keep),

@@ -58,7 +58,7 @@ class RayClassifier:
 
         self.classifier = Classifier(source, **options)
         self.columns = RequestedColumns(
-            tuple(text) or self.classifier.columns, self.classifier.reading.wanted()
+            tuple(text) or self.classifier.columns, self.classifier.reading.column_spec()
         )
         self.keep, self.probabilities = keep, probabilities
 

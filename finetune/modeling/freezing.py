@@ -1,4 +1,4 @@
-"""A classifier → the same, with what keeps its pretrained weights frozen; and its depths."""
+"""Which weights of a classifier are frozen, and how deep below the head each one is."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,22 +12,22 @@ from finetune.runtime.errors import InputError
 
 
 def validate_freezing(recipe: Recipe, encoder: PretrainedConfig) -> None:
-    """Refuse what freezes more layers than the encoder has, in any stage, before a step is done.
+    """Refuse to freeze more layers than the encoder has, in any stage, before training.
 
     Raises:
         InputError: for each. Where a config does not tell its layers, only the model can: `freeze`.
     """
-    many, name = getattr(encoder, "num_hidden_layers", None), encoder.model_type
+    layers, name = getattr(encoder, "num_hidden_layers", None), encoder.model_type
     if hasattr(encoder, "num_hidden_groups"):  # ALBERT: its layers repeat a few
-        many = max(encoder.num_hidden_groups, encoder.inner_group_num)
+        layers = max(encoder.num_hidden_groups, encoder.inner_group_num)
         name += ", whose layers share their weights,"
     problems = {}
     for number, stage in enumerate(recipe.by_stage(), 1):
         what = stage.model.freeze
-        if isinstance(many, int) and isinstance(what, int) and what > many:
+        if isinstance(layers, int) and isinstance(what, int) and what > layers:
             from_stage = recipe.train.stages and recipe.train.stages[number - 1].freeze is not None
             key = f"train.stages: freeze of stage {number}" if from_stage else "model.freeze"
-            problems[key] = _too_many(key, what, many, name)
+            problems[key] = _too_many(key, what, layers, name)
     if problems:
         raise InputError(problems.values())
 
@@ -40,6 +40,11 @@ def _too_many(key: str, got: int, most: int, name: str) -> str:
 
 
 def freeze(model: PreTrainedModel, what: str | int) -> None:
+    """Freeze nothing, the embeddings, these and the first layers, or the whole encoder.
+
+    Raises:
+        InputError: where the encoder has fewer layers.
+    """
     encoder: Any = model.base_model
     if what == "none":
         return
@@ -65,14 +70,14 @@ def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
 
 
 def parameter_depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:
-    """How far below the head each parameter stands: 0 is the head; 1 the encoder's last layer, and
-    what comes after it; the embeddings stand deepest, one below the first layer."""
-    encoder, found = model.base_model, dict.fromkeys(model.parameters(), 0)
-    found |= dict.fromkeys(encoder.parameters(), 1)
+    """How far below the head each parameter is: 0 the head, 1 the encoder's last layer and what
+    comes after it; the embeddings are deepest, one below the first layer."""
+    encoder, depths = model.base_model, dict.fromkeys(model.parameters(), 0)
+    depths |= dict.fromkeys(encoder.parameters(), 1)
     blocks = encoder_layers(encoder)
     for depth, block in enumerate(reversed(blocks), 1):
-        found |= dict.fromkeys(block.parameters(), depth)
-    # Tables of relative positions stand beside the layers (DeBERTa, MPNet), and feed them all.
+        depths |= dict.fromkeys(block.parameters(), depth)
+    # Tables of relative positions are beside the layers (DeBERTa, MPNet), and feed them all.
     inside = set(blocks.modules())
     tables = [
         module
@@ -80,8 +85,8 @@ def parameter_depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:
         if name.split(".")[-1].startswith("rel") and module not in inside
     ]
     for module in (*_embeddings(model, blocks), *tables):
-        found |= dict.fromkeys(module.parameters(), len(blocks) + 1)
-    return found
+        depths |= dict.fromkeys(module.parameters(), len(blocks) + 1)
+    return depths
 
 
 def _embeddings(model: PreTrainedModel, blocks: nn.ModuleList) -> Iterator[nn.Module]:
@@ -91,7 +96,7 @@ def _embeddings(model: PreTrainedModel, blocks: nn.ModuleList) -> Iterator[nn.Mo
     while part is encoder or any(module is blocks for module in part.modules()):
         part = next(c for c in part.children() if any(module is table for module in c.modules()))
     yield part
-    # What stands apart: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
+    # Separate modules: ELECTRA's `embeddings_project`, ALBERT's `embedding_hidden_mapping_in`.
     inside = set(blocks.modules())
     for name, module in encoder.named_modules():
         if name.split(".")[-1].startswith("embed") and module not in inside:

@@ -133,7 +133,7 @@ def _split_summary(split: Split, labels: Sequence[str], table: TokenTable) -> Sp
         rows=len(split.texts),
         classes=class_counts(split, labels),
         truncated_rows=table.truncated,
-        cut_tokens=table.cut,
+        cut_tokens=table.total_lost_tokens,
         median=int(np.median(table.full)),
         longest=int(table.full.max()),
     )

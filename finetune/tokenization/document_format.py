@@ -105,7 +105,7 @@ class DocumentFormat:
         tokenizer.padding_side = "right"
         tokenizer.truncation_side = "left" if self.truncation == "tail" else "right"
 
-    def wanted(self) -> ColumnSpec:
+    def column_spec(self) -> ColumnSpec:
         """The columns to read of documents without labels."""
         return ColumnSpec(self.text, "", False, self.text_pair, self.template)
 

@@ -126,7 +126,7 @@ def resolve_max_length(asked: int | None, limit: int | None) -> int:
 def count_windows(
     lengths: Rows, room: int, stride: int, max_windows: int | None
 ) -> tuple[Rows, Rows]:
-    """How many windows hold documents of so many tokens, and how many of these stand in some.
+    """How many windows hold documents of so many tokens, and how many of these are in some window.
 
     Args:
         lengths: without special tokens. (documents,)
@@ -148,17 +148,17 @@ class _PieceCutter:
     ) -> None:
         self.before, self.after = _special_tokens(tokenizer)
         self.specials = len(self.before) + len(self.after)
-        self.room = max_length - self.specials
+        self.text_tokens = max_length - self.specials
         self.options = options
-        if self.room < 1:
+        if self.text_tokens < 1:
             raise InputError(
                 f"data.max_length: expected more than the {self.specials} special tokens, got "
                 f"{max_length}"
             )
-        if options.truncation == "windows" and options.stride >= self.room:
+        if options.truncation == "windows" and options.stride >= self.text_tokens:
             raise InputError(
-                f"data.stride: expected fewer tokens than the {self.room} that a window has for "
-                f"text, got {options.stride}"
+                f"data.stride: expected fewer tokens than the {self.text_tokens} that a window has "
+                f"for text, got {options.stride}"
             )
 
     def __call__(self, ids: Ids, lengths: Rows) -> Chunk:
@@ -168,22 +168,26 @@ class _PieceCutter:
             lengths: of each. (documents,)
         """
         begins = range_starts(lengths)[:-1]
-        windows, heads, tails = np.ones_like(lengths), np.minimum(lengths, self.room), 0 * lengths
+        windows, heads, tails = (
+            np.ones_like(lengths),
+            np.minimum(lengths, self.text_tokens),
+            0 * lengths,
+        )
         if self.options.truncation == "windows":
             windows, kept = count_windows(
-                lengths, self.room, self.options.stride, self.options.max_windows
+                lengths, self.text_tokens, self.options.stride, self.options.max_windows
             )
             # Where in its document each window begins.
-            at = (self.room - self.options.stride) * expand_ranges(0 * windows, windows)
-            heads = np.minimum(np.repeat(lengths, windows) - at, self.room)
+            at = (self.text_tokens - self.options.stride) * expand_ranges(0 * windows, windows)
+            heads = np.minimum(np.repeat(lengths, windows) - at, self.text_tokens)
             begins = np.repeat(begins, windows) + at
             ends, tails = begins, 0 * begins
         else:
-            longer = lengths > self.room
+            longer = lengths > self.text_tokens
             if self.options.truncation == "tail":
-                tails = np.where(longer, self.room, tails)
+                tails = np.where(longer, self.text_tokens, tails)
             elif self.options.truncation == "head_tail":
-                tails = np.where(longer, self.room - self.room // 4, tails)
+                tails = np.where(longer, self.text_tokens - self.text_tokens // 4, tails)
             heads = heads - tails
             kept, ends = heads + tails, begins + lengths - tails
         sizes = heads + tails + self.specials
@@ -249,9 +253,9 @@ def _encode_plain(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The ids that the tokenizer puts before and after a text."""
-    whole: Any = tokenizer("a")["input_ids"]
+    with_specials: Any = tokenizer("a")["input_ids"]
     bare = _encode_plain(tokenizer, ["a"])[0]
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
+    for start in range(len(with_specials) - len(bare) + 1):
+        if with_specials[start : start + len(bare)] == bare:
+            return with_specials[:start], with_specials[start + len(bare) :]
     raise InputError("model.source: its tokenizer changes a text when it adds special tokens")

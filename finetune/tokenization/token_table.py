@@ -28,7 +28,7 @@ class TokenTable:
         full: each document's length before anything was cut. (rows,)
         pad_id: what fills a batch.
         first: each document's first piece, and the end; None: a piece each. (rows + 1,)
-        kept: how many of a document's tokens stand in some piece; None: in its one. (rows,)
+        kept: how many of a document's tokens are in some piece; None: in its one. (rows,)
         seconds: where in each piece the second text of a pair begins; None: no pairs, or an encoder
             that does not ask. (pieces,)
         window_pooling: how the logits of a document's pieces become one row.
@@ -52,28 +52,28 @@ class TokenTable:
         return np.diff(self.starts if self.first is None else self.starts[self.first])
 
     @property
-    def room(self) -> Rows:
-        """What each row takes in a batch, its pieces padded to the longest of them. (rows,)"""
+    def padded_tokens(self) -> Rows:
+        """Tokens of each row in a batch, its pieces padded to the longest of them. (rows,)"""
         if self.first is None:
             return self.lengths
         longest = self.first[:-1]  # a document's first window is its longest
-        room: Rows = np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
-        return room
+        padded: Rows = np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
+        return padded
 
     @property
-    def cuts(self) -> Rows:
+    def lost_tokens(self) -> Rows:
         """How many tokens each row lost. (rows,)"""
         return self.full - (self.lengths if self.kept is None else self.kept)
 
     @property
     def truncated(self) -> int:
         """How many rows lost tokens."""
-        return int((self.cuts > 0).sum())
+        return int((self.lost_tokens > 0).sum())
 
     @property
-    def cut(self) -> int:
+    def total_lost_tokens(self) -> int:
         """How many tokens were lost in all."""
-        return int(self.cuts.sum())
+        return int(self.lost_tokens.sum())
 
     def pieces(self, rows: Rows) -> Rows:
         """The pieces of some rows, in the order in which a batch holds them. (pieces,)"""
@@ -85,25 +85,25 @@ class TokenTable:
     def pooled(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """The logits of a batch's pieces → one row for each document. (rows, classes)
 
-        So a document's loss is taken once, of what all its windows say together.
+        So a document has one loss, of all its windows together.
         """
         if self.first is None:
             return logits
         places = np.argsort(self._longest_first(self._in_order(rows)))
-        many = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
-        of_each = logits.index_select(0, torch.from_numpy(places).to(logits.device))
-        return torch.segment_reduce(of_each, self.window_pooling, lengths=many)
+        counts = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
+        ordered = logits.index_select(0, torch.from_numpy(places).to(logits.device))
+        return torch.segment_reduce(ordered, self.window_pooling, lengths=counts)
 
     def by_piece(self) -> Self:
-        """The same, each piece a row: where no gradient is wanted, none must wait for another."""
+        """The same, each piece a row: without a gradient, pieces can be computed one by one."""
         full = np.diff(self.starts)
         return dataclasses.replace(self, first=None, kept=None, full=full)
 
-    def joined(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def pool_windows(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits of all pieces, in their order → of all documents. (rows, classes)"""
         assert self.first is not None
-        many = torch.from_numpy(np.diff(self.first))
-        pooled = torch.segment_reduce(torch.from_numpy(logits), self.window_pooling, lengths=many)
+        counts = torch.from_numpy(np.diff(self.first))
+        pooled = torch.segment_reduce(torch.from_numpy(logits), self.window_pooling, lengths=counts)
         result: NDArray[np.float32] = pooled.numpy()
         return result
 
@@ -133,7 +133,7 @@ class TokenTable:
         return (second & mask).astype(np.int64)
 
     def span(self, piece: int) -> slice:
-        """Where a piece stands in `ids`."""
+        """The place of a piece in `ids`."""
         return slice(int(self.starts[piece]), int(self.starts[piece + 1]))
 
     def _in_order(self, rows: Rows) -> Rows:

@@ -102,7 +102,7 @@ def fit(
         batch_rows = drawn[step_in_epoch]
         parts = micro_batches.process_micro_batches(
             batch_rows,
-            table.room,
+            table.padded_tokens,
             processes,
             accelerator.process_index,
             rows.micro_batch_tokens,

@@ -13,7 +13,7 @@ LENGTHS = np.array([20, 17, 5, 3, 1])
 
 def drawn(layout, width):
     """Packed rows of random numbers; zeros where no token is. (room, width)"""
-    packed = torch.randn(layout.room, width, generator=torch.Generator().manual_seed(0))
+    packed = torch.randn(layout.capacity, width, generator=torch.Generator().manual_seed(0))
     packed[layout.tokens :] = 0
     return packed
 

@@ -45,7 +45,7 @@ def plain_layer(modules, states):
 
 def drawn(layout):
     generator = torch.Generator().manual_seed(1)
-    states, gradient = torch.randn(2, layout.room, HIDDEN, generator=generator)
+    states, gradient = torch.randn(2, layout.capacity, HIDDEN, generator=generator)
     states[layout.tokens :] = gradient[layout.tokens :] = 0
     return states, gradient
 

@@ -90,9 +90,9 @@ def test_a_layout_holds_each_token_once(lengths, learns):
     with torch.set_grad_enabled(learns):
         layout = packing.layout(lengths)
     assert layout.tokens == lengths.sum()
-    assert layout.tokens < layout.room <= layout.tokens + packing.ROUND
+    assert layout.tokens < layout.capacity <= layout.tokens + packing.ROUND
     assert sum(group.rows for group in layout.groups) == len(lengths)
-    packed = torch.arange(1.0, layout.room + 1)[:, None]
+    packed = torch.arange(1.0, layout.capacity + 1)[:, None]
     packed[layout.tokens :] = 0
     places = layout.to_groups(packed)
     assert len(places) == layout.groups[-1].end
@@ -175,7 +175,7 @@ def test_hidden_size_of_the_states(bert):
     net, tokenizer = bert
     batch = packing.PackedTable.of(table_of(LENGTHS, tokenizer)).batch(np.arange(3), CPU)
     states = net.encoder(**batch).last_hidden_state
-    assert states.shape == (batch["attention_mask"].layout.room, HIDDEN)
+    assert states.shape == (batch["attention_mask"].layout.capacity, HIDDEN)
 
 
 def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents):

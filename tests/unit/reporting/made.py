@@ -29,7 +29,7 @@ def made_results(classes=3, test_noise=0.3, **changes):
     found = analysis.analyse(corpus, tables, outcome, measured, None)
     split = {
         "origin": "x", "rows": len(corpus.test), "truncated_rows": table.truncated,
-        "cut_tokens": table.cut, "median": 20, "longest": 49,
+        "cut_tokens": table.total_lost_tokens, "median": 20, "longest": 49,
         "classes": class_counts(corpus.test, names),
     }  # fmt: skip
     plan = Hardware("cpu", "x", "fp32", "eager", 512, 1, ("fp32: for a test",))

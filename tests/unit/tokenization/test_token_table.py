@@ -25,7 +25,7 @@ def test_ids_are_the_tokenizer_s_own(architecture, texts, room):
     assert found == expected
     assert table.full.tolist() == [len(ids) for ids in whole]
     assert table.truncated == sum(len(ids) > room for ids in whole)
-    assert table.cut == sum(max(0, len(ids) - room) for ids in whole)
+    assert table.total_lost_tokens == sum(max(0, len(ids) - room) for ids in whole)
 
 
 def test_a_batch_is_padded_to_its_own_longest_row():
