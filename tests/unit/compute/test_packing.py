@@ -26,7 +26,7 @@ def built(folder, architecture="bert", freeze="none"):
     encoder = str(tiny_encoder(folder, architecture))
     of = schema.Model(source=encoder, freeze=freeze)
     net = build.build_classifier(encoder, of, ["a", "b", "c"], "eager", seed=0)
-    torch.nn.init.normal_(net.classifier.weight)
+    torch.nn.init.normal_(net.classifier.weight, generator=torch.Generator().manual_seed(0))
     packing.attach_packed_layers(net)
     return net.train(), pretrained.load_tokenizer(encoder, of)
 
