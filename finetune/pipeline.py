@@ -120,16 +120,12 @@ def range_test(recipe: Recipe, listener: SignalListener) -> lr_finder.LrRangeTes
         InputError, StoppedError: as `run` does.
     """
     recipe = recipe.with_rate("auto")
-    console.set_quiet(True)  # until the test itself begins
-    try:
+    with console.CONSOLE.at(console.Verbosity.QUIET):  # until the test itself begins
         env = RunEnvironment.start(recipe, listener)
         recipe, start = locate_start(recipe, env)
         model = assemble(prepare_data(recipe, env, purpose="range test"), start, env)
-        assert model.parts is not None, "a run that only tests rates resumes nothing"
-        console.set_quiet(False)
-        return model.builder.find_rate(model.stage, model.parts)
-    finally:
-        console.set_quiet(False)
+    assert model.parts is not None, "a run that only tests rates resumes nothing"
+    return model.builder.find_rate(model.stage, model.parts)
 
 
 def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
@@ -141,7 +137,7 @@ def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
     cache = DataCache()
     folders = seeds.run_seeds(recipe, lambda one: run(one, listener, cache))
     home = folders[0].parent
-    if console.speaks():
+    if console.CONSOLE.is_main:
         summary = seeds_report.summarize_seeds(recipe, folders)
         seeds_report.write_seeds(summary, home)
         html_report.write_seeds_report(summary, home)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     known = build_parser().parse_args(arguments)
-    console.set_quiet(known.quiet, known.json)
+    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
     return run_command(lambda: predict(known))
 
 
@@ -93,7 +93,7 @@ def predict(known: argparse.Namespace) -> int:
             "--overwrite starts again",
             even_if_quiet=True,
         )
-    elif console.speaks():
+    elif console.CONSOLE.is_main:
         print_summary(summary, known)
     return 0
 

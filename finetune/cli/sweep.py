@@ -58,18 +58,17 @@ def sweep(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     from finetune.tuning import sweep_report
 
     console.print_line(sweep_report.describe_sweep(asked), even_if_quiet=True)
-    console.set_quiet(True)
-    study = sweep_module.run_sweep(asked, listener, pipeline.run_trial)
-    best = sweep_module.write_best(study, asked)
-    winner = None
-    others = sweep_module.count_running(study)
-    if others == 0 and known.seeds > 0:
-        many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
-        console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
-        winner = sweep_module.retrain(study, asked, known.seeds, listener, pipeline.run_seeds)
+    with console.CONSOLE.at(console.Verbosity.QUIET):
+        study = sweep_module.run_sweep(asked, listener, pipeline.run_trial)
+        best = sweep_module.write_best(study, asked)
+        winner = None
+        others = sweep_module.count_running(study)
+        if others == 0 and known.seeds > 0:
+            many = f"{known.seeds} seed{'s' * (known.seeds > 1)}"
+            console.print_line(f"\nThe winner, {many}, scored on test", even_if_quiet=True)
+            winner = sweep_module.retrain(study, asked, known.seeds, listener, pipeline.run_seeds)
     found = sweep_report.summarize_sweep(study, asked, winner)
     sweep_report.write_sweep_report(found, asked.folder)
-    console.set_quiet(False)
     console.print_line(f"\n{sweep_report.format_sweep(found)}\n")
     if others:
         console.print_line(

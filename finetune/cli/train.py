@@ -40,7 +40,7 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     """
     if known.json and known.dry_run:
         raise InputError("--json: a dry run has no results; leave one of the two out")
-    console.set_quiet(known.quiet, known.json)
+    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
     recipe = loader.load(known.recipe, overrides)
     from finetune import pipeline  # after a typo in the recipe had its chance
 

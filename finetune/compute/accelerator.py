@@ -38,5 +38,5 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
     launch_checks.check_processes_joined(accelerator)
     launch_checks.check_distribution_supported(accelerator)
     hardware_plan.apply_plan(plan)
-    console.speak_only_if(accelerator.is_main_process)
+    console.CONSOLE.is_main = accelerator.is_main_process
     return plan, accelerator

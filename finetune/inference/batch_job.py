@@ -61,7 +61,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]
     )
     launch_checks.check_processes_joined(accelerator)
-    console.speak_only_if(accelerator.is_main_process)
+    console.CONSOLE.is_main = accelerator.is_main_process
     items = _find_items(options, accelerator)
     store = ShardStore(options.output.file)
     if _is_complete(options.output, store):

@@ -5,43 +5,71 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 
 from tqdm import tqdm
 
-_speaks = True
-_quiet = _silent = False
-_bar: "ProgressBar | None" = None  # the one that is drawn now
+
+class Verbosity(IntEnum):
+    """What is printed: nothing, what is printed `even_if_quiet`, or all."""
+
+    SILENT = 0
+    QUIET = 1
+    NORMAL = 2
 
 
-def speak_only_if(main: bool) -> None:
-    """Of several processes, let only the main one print."""
-    global _speaks
-    _speaks = main
+class Console:
+    """How much this process prints.
+
+    Attributes:
+        verbosity: as the command line asks.
+        is_main: whether this process prints at all; of several, only the main one does.
+        bar: the progress bar that is drawn now.
+    """
+
+    def __init__(self) -> None:
+        self.verbosity = Verbosity.NORMAL
+        self.is_main = True
+        self.bar: ProgressBar | None = None
+
+    def prints(self, even_if_quiet: bool = False) -> bool:
+        """Whether a line of this kind is printed."""
+        least = Verbosity.QUIET if even_if_quiet else Verbosity.NORMAL
+        return self.is_main and self.verbosity >= least
+
+    @contextmanager
+    def at(self, verbosity: Verbosity) -> Iterator[None]:
+        """Another verbosity for a part of the work."""
+        before, self.verbosity = self.verbosity, verbosity
+        try:
+            yield
+        finally:
+            self.verbosity = before
 
 
-def speaks() -> bool:
-    """Whether this process is the main one."""
-    return _speaks
+def chosen_verbosity(quiet: bool, json: bool) -> Verbosity:
+    """What --quiet and --json ask for: with --json, the JSON alone is printed."""
+    if json:
+        return Verbosity.SILENT
+    return Verbosity.QUIET if quiet else Verbosity.NORMAL
 
 
-def set_quiet(quiet: bool, silent: bool = False) -> None:
-    """Say only what is said `even_if_quiet`, and draw no bar; `silent`: not even that."""
-    global _quiet, _silent
-    _quiet, _silent = quiet or silent, silent
+# Standard output is one for the process, and so is this.
+CONSOLE = Console()
 
 
 def print_line(text: str = "", even_if_quiet: bool = False) -> None:
     """Print a line at once, above a progress bar where one is drawn."""
-    if not _speaks or _silent or (_quiet and not even_if_quiet):
-        return
-    _print(text)
+    if CONSOLE.prints(even_if_quiet):
+        _print(text)
 
 
 def print_file(file: Path) -> None:
     """Print what a file holds, however silent all else is."""
-    if _speaks:
+    if CONSOLE.is_main:
         _print(file.read_text(encoding="utf-8").rstrip("\n"))
 
 
@@ -111,7 +139,7 @@ class ProgressBar:
     def __init__(self, total: int, done: int, shown: bool, begin: int = 0) -> None:
         close_progress()  # one that a diverged loop left
         self.total, self.done, self.begin = total, done, begin
-        shown = shown and not _quiet
+        shown = shown and CONSOLE.verbosity == Verbosity.NORMAL
         self.lines = shown and not sys.stderr.isatty()
         self.tenths = self._share(10)
         self.bar = tqdm(
@@ -121,9 +149,7 @@ class ProgressBar:
             dynamic_ncols=True,
             bar_format="  {percentage:3.0f} % {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}",
         )
-
-        global _bar
-        _bar = self
+        CONSOLE.bar = self
 
     def step(self) -> None:
         self.done += 1
@@ -151,19 +177,5 @@ class ProgressBar:
 
 def close_progress() -> None:
     """Close a bar that was cut short, so that what is printed next has a line of its own."""
-    if _bar is not None:
-        _bar.close()
-
-
-def exit_with(code: int, *lines: str) -> int:
-    """Say how a command ended, once for all its processes; the exit code."""
-    close_progress()
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        if lines:
-            print_error(*lines)
-        return code
-    from finetune.runtime import distributed  # takes torch along
-
-    if lines and distributed.claim_first_error():
-        print_error(*lines)
-    return distributed.exit_process(code)
+    if CONSOLE.bar is not None:
+        CONSOLE.bar.close()

@@ -40,7 +40,7 @@ class Mark(NamedTuple):
 def loaded(known: argparse.Namespace, words: Sequence[str]) -> tuple[schema.Recipe, Corpus, str]:
     """The recipe, its documents, and where the encoder is."""
     console.quiet_libraries()
-    console.speak_only_if(False)  # what is printed are the numbers
+    console.CONSOLE.is_main = False  # what is printed are the numbers
     if known.optimizer is not None:
         words = [*words, f"optim.name={known.optimizer}", "optim.head_lr_scale=1"]
     choices = loader.load(known.recipe, words)

@@ -40,7 +40,7 @@ def study(known: argparse.Namespace, words: Sequence[str]) -> int:
     import collapse_runs  # torch and all: after the arguments
 
     console.quiet_libraries()
-    console.speak_only_if(False)
+    console.CONSOLE.is_main = False
     runs = [
         collapse_runs.train(loader.load(known.recipe, [*words, *overrides(rate, clipping, seed)]))
         for clipping in CLIPPING

@@ -20,7 +20,9 @@ STEPS, WARMUP, BATCH, TESTED = 2, 1, 8, 17
 def bench(here, monkeypatch, capsys):
     """Run bench.py on the documents, each side in a process of its own if so asked."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    monkeypatch.setattr(console, "_speaks", True)  # the sides turn it off: put back at the end
+    monkeypatch.setattr(
+        console.CONSOLE, "is_main", True
+    )  # the sides turn it off: put back at the end
     import bench
 
     def at_once(side, folder):

@@ -4,12 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from finetune.data.corpus import Corpus, Split
 from finetune.data.places import Places
 from finetune.evaluation import baselines, error_analysis
-from finetune.runtime.cost_meter import CostMeter, StepTimer
 from finetune.tokenization.token_table import TokenTable
 
 NAMES = ("a", "b", "c")
@@ -99,68 +97,3 @@ def test_baselines_of_texts_without_words_and_of_a_part_of_train(monkeypatch):
         corpus(["team won game"] * 20 + ["bank price tax"] * 20, [0] * 20 + [1] * 20)
     )
     assert part.train_rows == 4
-
-
-def test_the_meter_counts_inner_stages_apart(tmp_path, monkeypatch):
-    now = iter([0.0, 1.0, 3.0, 8.0, 9.0, 10.0])
-    monkeypatch.setattr("finetune.runtime.cost_meter.time.perf_counter", lambda: next(now))
-    zone = tmp_path / "intel-rapl:0"
-    zone.mkdir()
-    (zone / "max_energy_range_uj").write_text("9000000\n")
-    (zone / "energy_uj").write_text("8000000\n")
-    meter = CostMeter(tmp_path)
-    with meter("train"):
-        validate = meter.timed("validate", lambda: (zone / "energy_uj").write_text("1000000\n"))
-        validate()  # the counter is full, and starts again
-    found = meter.cost()
-    assert found["seconds"] == {"train": 3.0, "validate": 5.0, "prepare": 2.0}
-    assert found["joules"] == pytest.approx(2.0)
-    assert found["peak_memory"] > 10**6
-
-
-class Queue:
-    """A device that works behind the host: what it is given takes time when one waits for it."""
-
-    now = 0.0
-    waited = 0
-
-    def __init__(self, enable_timing):
-        assert enable_timing
-
-    def record(self):
-        Queue.now += 2.0
-        self.at = Queue.now
-
-    def synchronize(self):
-        Queue.waited += 1
-
-    def elapsed_time(self, later):
-        return 1000 * (later.at - self.at)
-
-
-def test_laps_of_a_device_that_works_behind_are_read_late(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "Event", Queue)
-    monkeypatch.setattr(StepTimer, "MOST_OPEN", 5)
-    laps = StepTimer(torch.device("cuda"))
-    for part in ("data", "forward", "data", "forward"):
-        laps.lap(part)
-    assert (laps.seconds, Queue.waited) == ({}, 0)
-    laps.start()  # what came between is no part's
-    laps.lap("step")
-    assert (laps.seconds, Queue.waited) == ({"data": 4.0, "forward": 4.0, "step": 2.0}, 1)
-    assert laps.read() == laps.seconds
-    assert sum(laps.seconds.values()) == 10
-
-
-def test_laps_of_the_host(monkeypatch):
-    now = iter([0.0, 1.0, 3.0, 8.0])
-    monkeypatch.setattr("finetune.runtime.cost_meter.time.perf_counter", lambda: next(now))
-    laps = StepTimer(torch.device("cpu"))
-    for part in ("data", "forward", "data"):
-        laps.lap(part)
-    assert laps.read() == {"data": 6.0, "forward": 2.0}
-
-
-def test_without_a_counter_there_is_no_energy(tmp_path):
-    (tmp_path / "intel-rapl:0").mkdir()  # one that may not be read
-    assert CostMeter(tmp_path).cost()["joules"] is None
