@@ -17,9 +17,9 @@ from finetune.reporting.results_model import Hashes, Results
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
-from finetune.training import finalize as finalize_module
 from finetune.training import losses, lr_finder, messages, prepared_data, resume
 from finetune.training.assembly import assemble
+from finetune.training.finalize import finalize
 from finetune.training.loop import fit
 from finetune.training.prepared_data import DataCache, PreparedData
 from finetune.training.run_environment import RunEnvironment
@@ -62,7 +62,7 @@ def run(
         return session.folder
     train(session)  # validation picks the model
     with env.meter("close"):
-        outcome = finalize_module.finalize(session, held_out)  # calibrate; then score test, once
+        outcome = finalize(session, held_out)  # calibrate; then score test, once
     results = build_results(session, outcome)
     env.on_main(lambda: write_run_folder(session, results, outcome))
     console_report.print_results(results, session.folder)
