@@ -53,17 +53,17 @@ def export(known: argparse.Namespace) -> int:
     _require_onnx()
     from finetune.inference import inputs, onnx_export
     from finetune.inference.classifier import Classifier, find_model
-    from finetune.runtime.errors import Collected
+    from finetune.runtime.errors import ProblemList
 
-    problems = Collected()
+    problems = ProblemList()
     if known.out.exists():
         problems.append(f"{known.out}: exists already; choose another name")
     source, items = "", []
-    with problems.within():
+    with problems.collect():
         source = find_model(known.model)
-    with problems.within():
+    with problems.collect():
         items = inputs.find_inputs(inputs.InputSpec(known.data, split=known.split))
-    problems.tell()
+    problems.raise_if_any()
     console.quiet_libraries()
     classifier = Classifier(source, engine="torch", precision="fp32", threads=known.threads)
     rows = read_rows(known, items, classifier)

@@ -54,20 +54,20 @@ def predict(known: argparse.Namespace) -> int:
         InputError: for what can be known to be wrong beforehand.
     """
     from finetune.inference.classifier import find_model
-    from finetune.runtime.errors import Collected
+    from finetune.runtime.errors import ProblemList
 
     # Else Ray would pack an environment of its own for each worker under some tools.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray = _import_ray()
-    problems = Collected()
+    problems = ProblemList()
     kind, model = "", known.model
-    with problems.within():
+    with problems.collect():
         model = find_model(known.model)
-    with problems.within():
+    with problems.collect():
         kind = find_format(known.input)
     if known.output.exists():
         problems.append(f"{known.output}: exists already; choose another name")
-    problems.tell()
+    problems.raise_if_any()
     with _cluster(ray, known):
         rows = _map_batches(ray, known, kind, model)
     console.print_line(f"{rows:,} rows written to {known.output}")

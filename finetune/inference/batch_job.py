@@ -29,7 +29,7 @@ from finetune.inference.records import RequestedColumns
 from finetune.inference.shards import ShardStore
 from finetune.runtime import console
 from finetune.runtime.distributed import run_on_main, run_on_main_first
-from finetune.runtime.errors import Collected, InputError
+from finetune.runtime.errors import InputError, ProblemList
 from finetune.runtime.wording import count_of
 from finetune.tokenization.token_table import TokenTable
 
@@ -68,12 +68,12 @@ def run_job(options: JobOptions) -> JobSummary | None:
         return None
     classifier = run_on_main_first(accelerator, lambda: _load(options, accelerator))
     columns = options.columns.request(classifier, items)
-    problems = Collected()
-    with problems.within():
+    problems = ProblemList()
+    with problems.collect():
         options.columns.check(classifier)
-    with problems.within():
+    with problems.collect():
         run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
-    problems.tell()
+    problems.raise_if_any()
     _print_start(options, items, classifier, accelerator.num_processes)
     output = JobOutput(options.output, options.columns.names, classifier.rules)
     identity = {
@@ -165,22 +165,22 @@ def _find_items(options: JobOptions, accelerator: Accelerator) -> list[DataSourc
     Raises:
         InputError: with all that can be known to be wrong before the model is loaded.
     """
-    problems = Collected()
+    problems = ProblemList()
     for file in (options.output.file, options.output.errors):
-        with problems.within():
+        with problems.collect():
             check_output_file(file)
     if options.input.source == "-" and accelerator.num_processes > 1:
         problems.append(
             f"-: {accelerator.num_processes} processes cannot share standard input; write it to a "
             "file first"
         )
-    with problems.within():
+    with problems.collect():
         find_model(options.model.name)
     items: list[DataSource] = []
-    with problems.within():
+    with problems.collect():
         items = run_on_main_first(accelerator, lambda: inputs.find_inputs(options.input))
     problems += options.output.find_lost_files(items)
-    problems.tell()
+    problems.raise_if_any()
     return items
 
 

@@ -18,7 +18,7 @@ from finetune.runtime.atomic_files import fsync_path
 from finetune.runtime.errors import InputError, explain_write_errors
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
-INSTEAD = "write the output to"
+REMEDY = "write the output to"
 GROUP_ROWS = 10_000  # in a row group of Parquet
 Row = Mapping[str, Any]
 
@@ -77,7 +77,7 @@ def write_rows(rows: Iterator[Row], file: Path, columns: Columns) -> None:
 def write_atomically(file: Path) -> Iterator[IO[bytes]]:
     """A stream to a file that takes its name when all is written; gzipped where it is called so."""
     aside = file.with_name(f".{file.name}.new")
-    with explain_write_errors(file, INSTEAD):
+    with explain_write_errors(file, REMEDY):
         try:
             with aside.open("wb") as raw:
                 if file.name.lower().endswith(".gz"):

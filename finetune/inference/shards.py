@@ -20,7 +20,7 @@ from finetune.runtime.atomic_files import fsync_path, write_json
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
 
-INSTEAD = "write the output to"
+REMEDY = "write the output to"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ShardStore:
                 f"{self.out}: an unfinished job exists in {self.folder}; continue it with "
                 "--resume, or discard it with --overwrite"
             )
-        with explain_write_errors(self.folder, INSTEAD):
+        with explain_write_errors(self.folder, REMEDY):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._take()
         if there:
@@ -87,7 +87,7 @@ class ShardStore:
                     for key in differ
                 )
         else:
-            write_json(file, job, INSTEAD)
+            write_json(file, job, REMEDY)
         for leftover in self.folder.glob(".*.new"):  # of a shard that was being written
             leftover.unlink()
         return there
@@ -136,7 +136,7 @@ class ShardStore:
         last = json.dumps(asdict(complete), ensure_ascii=False).encode() + b"\n"
         file = self._file(index)
         aside = file.with_name(f".{file.name}.new")
-        with explain_write_errors(file, INSTEAD):
+        with explain_write_errors(file, REMEDY):
             with aside.open("wb") as out:
                 out.write(body + last)
             fsync_path(aside)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from finetune.runtime.errors import INSTEAD, explain_write_errors
+from finetune.runtime.errors import REMEDY, explain_write_errors
 
 
 def append_json_line(file: Path, line: Mapping[str, Any]) -> None:
@@ -38,15 +38,13 @@ def truncate_file(file: Path, size: int) -> bool:
     return now >= size
 
 
-def write_json(
-    file: Path, value: Mapping[str, Any] | Sequence[Any], instead: str = INSTEAD
-) -> None:
-    """Write an object, or a list, so that a person reads it too. `instead`: as for `write_whole`.
+def write_json(file: Path, value: Mapping[str, Any] | Sequence[Any], remedy: str = REMEDY) -> None:
+    """Write an object, or a list, so that a person reads it too. `remedy`: as for `write_text`.
 
     Sequences that make their items when asked (places of rows) are written as lists.
     """
     written = json.JSONEncoder(indent=2, allow_nan=False, ensure_ascii=False, default=list)
-    write_text(file, itertools.chain(written.iterencode(finite_json(value)), "\n"), instead)
+    write_text(file, itertools.chain(written.iterencode(finite_json(value)), "\n"), remedy)
 
 
 def finite_json(value: Any) -> Any:
@@ -60,17 +58,17 @@ def finite_json(value: Any) -> Any:
     return value
 
 
-def write_text(file: Path, text: str | Iterable[str], instead: str = INSTEAD) -> None:
+def write_text(file: Path, text: str | Iterable[str], remedy: str = REMEDY) -> None:
     """Write a text, or its lines, aside and put it in place, so that nobody ever sees half of it.
 
     Args:
-        instead: how a person chooses another place, for the message.
+        remedy: how to choose another place, for the error message.
 
     Raises:
-        InputError: where it cannot be written; what stood there before stays.
+        InputError: where it cannot be written; the old file stays.
     """
     aside = file.with_name(f".{file.name}.new")
-    with explain_write_errors(file, instead):
+    with explain_write_errors(file, remedy):
         try:
             file.parent.mkdir(exist_ok=True)
             with aside.open("w", encoding="utf-8") as out:

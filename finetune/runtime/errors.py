@@ -1,4 +1,4 @@
-"""What a user did wrong, or asked for → one clear message.
+"""User errors and requested stops → one clear message each.
 
 Bad input anywhere raises `InputError`, which carries every problem found at once. The entry
 points print them and exit with code 2; nothing else in the package exits or prints an error.
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-INSTEAD = "set run.dir to"  # how a person chooses another place, where nothing else is said
-# The operating system's refusals that a user can mend: no space, no permission, not a folder, …
-MENDABLE = {
+REMEDY = "set run.dir to"  # how to choose another place, unless the caller says otherwise
+# Errors of the operating system that a user can fix: no space, no permission, not a folder, …
+FIXABLE = {
     errno.ENOSPC: "the disk is full; free some space or set run.dir to another disk",
     errno.EDQUOT: "the disk quota is used up; free some space or set run.dir to another disk",
     errno.EFBIG: "the file is larger than this system allows; set run.dir to another disk",
@@ -27,7 +27,7 @@ MENDABLE = {
 
 
 class InputError(Exception):
-    """One or more problems that the user can mend, each a whole sentence of its own."""
+    """One or more problems that the user can fix, each a sentence of its own."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -35,68 +35,72 @@ class InputError(Exception):
 
 
 class StoppedError(KeyboardInterrupt):
-    """The run was asked to stop, and has. No `except Exception` on the way may swallow it."""
+    """The run stopped because a signal asked it to. No `except Exception` may swallow this."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: "try again"
 
     @classmethod
-    def by(cls, number: int, step: int, folder: Path) -> "StoppedError":
+    def after_step(cls, number: int, step: int, folder: Path) -> "StoppedError":
+        """For a signal during training. `folder`: the run's, where a checkpoint was saved."""
         return cls(
             f"stopped by {signal.Signals(number).name} after step {step:,}, with a checkpoint; to "
             f"go on, run the same with run.resume={folder}"
         )
 
     @classmethod
-    def outside(cls, number: int, moment: str) -> "StoppedError":
-        """Where no step was under way: what the steps made stands in checkpoints already."""
+    def during(cls, number: int, moment: str) -> "StoppedError":
+        """For a signal outside the training loop, where the last checkpoint has all steps."""
         return cls(
             f"stopped by {signal.Signals(number).name} {moment}; to go on, run the same with "
             "run.resume=auto"
         )
 
-    def within(self, folder: Path) -> "StoppedError":
-        """The same of one of several runs of a command, whose folders stand in `folder`."""
-        said = str(self).split(";")[0]
-        return StoppedError(f"{said}; to go on, run the same with run.dir={folder} run.resume=auto")
+    def with_run_dir(self, folder: Path) -> "StoppedError":
+        """The same for one of several runs of a command, which share the parent `folder`."""
+        stopped = str(self).split(";")[0]
+        return StoppedError(
+            f"{stopped}; to go on, run the same with run.dir={folder} run.resume=auto"
+        )
 
 
-class Collected(list[str]):
-    """Problems of several steps, to be told at once."""
+class ProblemList(list[str]):
+    """Problems of several steps, raised together."""
 
     @contextmanager
-    def within(self) -> Iterator[None]:
-        """Keep what a step refuses, and go on after it."""
+    def collect(self) -> Iterator[None]:
+        """Collect the problems of an `InputError` raised in the block, and continue after it."""
         try:
             yield
         except InputError as error:
             self += error.problems
 
-    def tell(self) -> None:
-        """
+    def raise_if_any(self) -> None:
+        """Raise one `InputError` with all problems.
+
         Raises:
-            InputError: where there are any.
+            InputError: unless the list is empty.
         """
         if self:
             raise InputError(self)
 
 
 def from_os_error(error: OSError) -> InputError | None:
-    """The message for a full disk, a read-only folder and their kin; None for any other error."""
-    if error.errno not in MENDABLE:
+    """The message for a full disk, a read-only folder and the like; None for any other error."""
+    if error.errno not in FIXABLE:
         return None
     name = error.filename or "the run folder"
-    return InputError(f"{name}: cannot read or write: {MENDABLE[error.errno]}")
+    return InputError(f"{name}: cannot read or write: {FIXABLE[error.errno]}")
 
 
 @contextmanager
-def explain_write_errors(path: Path, instead: str = INSTEAD) -> Iterator[None]:
-    """Turn whatever keeps a file or folder from being written into one message that names it.
+def explain_write_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+    """Turn any error of writing a file or folder into one message that names its path.
 
     Args:
-        instead: how a person chooses `another disk` or `another folder`.
+        remedy: what to do to use "another disk" or "another folder", as in `REMEDY`.
 
     Raises:
-        InputError: for what the operating system refuses, to Python or to a library in Rust.
+        InputError: for errors of the operating system, from Python or from a library in Rust.
     """
     try:
         yield
@@ -106,13 +110,13 @@ def explain_write_errors(path: Path, instead: str = INSTEAD) -> Iterator[None]:
         code = int(rust[1]) if rust is not None else getattr(error, "errno", None)
         if code is None:
             raise
-        why = MENDABLE.get(code, f"{os.strerror(code)}; {INSTEAD} another folder")
-        why = why.replace(INSTEAD, instead)
+        why = FIXABLE.get(code, f"{os.strerror(code)}; {REMEDY} another folder")
+        why = why.replace(REMEDY, remedy)
         raise InputError(f"{path}: cannot write: {why}") from error
 
 
 def closest_match(word: str, options: Iterable[str]) -> str | None:
-    """The option that begins with `word` or is spelled most like it; None where none is close."""
+    """The option that begins with `word` or is spelled most like it; None if none is close."""
     by_lower = {option.lower(): option for option in options}
     longer = [option for lower, option in by_lower.items() if lower.startswith(word.lower())]
     if word and longer:
@@ -122,7 +126,7 @@ def closest_match(word: str, options: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, options: Sequence[str], what: str) -> str:
-    """`; did you mean 'x'?`, or the list of what there is where nothing is close."""
+    """`; did you mean 'x'?`, or the list of options if none is close."""
     guess = closest_match(word, options)
     if guess is not None:
         return f"; did you mean '{guess}'?"

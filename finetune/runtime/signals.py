@@ -68,7 +68,7 @@ class SignalListener:
             StoppedError: always.
         """
         assert self.heard is not None
-        raise StoppedError.outside(self.heard, self.moment)
+        raise StoppedError.during(self.heard, self.moment)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.over:

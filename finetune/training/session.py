@@ -227,7 +227,7 @@ class Session:
         if due:
             self.checkpointer.save(self.parts, self.log)
         if signal:
-            raise StoppedError.by(signal, step, self.folder)
+            raise StoppedError.after_step(signal, step, self.folder)
         if last and step < self.stages[-1].end:
             score = self.recipe.score
             more = f" by more than {score.min_improvement}" if score.min_improvement else ""

@@ -88,7 +88,7 @@ def run_folds(recipe: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path
         print_line("\nAll rows, scored by the folds\n")
         return run(last, folders, False)
     except StoppedError as error:
-        raise error.within(Path(str(last.run.dir)).parent) from None
+        raise error.with_run_dir(Path(str(last.run.dir)).parent) from None
 
 
 def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float32] | None:

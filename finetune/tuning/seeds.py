@@ -63,5 +63,5 @@ def run_seeds(recipe: Recipe, run: Callable[[Recipe], Path]) -> list[Path]:
         try:
             folders.append(run(its_recipe))
         except StoppedError as error:
-            raise error.within(Path(str(its_recipe.run.dir)).parent) from None
+            raise error.with_run_dir(Path(str(its_recipe.run.dir)).parent) from None
     return folders

@@ -92,7 +92,7 @@ def test_baselines_learn_from_train_alone():
 def test_baselines_of_texts_without_words_and_of_a_part_of_train(monkeypatch):
     found = baselines.tfidf_baseline(corpus(["!", "?", "."], [0, 1, 0]))
     assert found.logits.argmax(axis=1).tolist() == [0, 0]
-    monkeypatch.setattr(baselines, "MOST_CHARACTERS", 60)
+    monkeypatch.setattr(baselines, "MAX_CHARACTERS", 60)
     part = baselines.tfidf_baseline(
         corpus(["team won game"] * 20 + ["bank price tax"] * 20, [0] * 20 + [1] * 20)
     )
