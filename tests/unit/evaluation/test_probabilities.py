@@ -21,7 +21,7 @@ def test_softmax_and_sigmoid(logits):
 
 
 def test_logits_of_any_size_do_not_overflow():
-    with np.errstate(all="raise"):
+    with np.errstate(over="raise", invalid="raise"):
         assert probabilities.softmax(np.array([[1e4, -1e4]])).tolist() == [[1, 0]]
         assert probabilities.sigmoid(np.array([[1e4, -1e4]])).tolist() == [[1, 0]]
 
