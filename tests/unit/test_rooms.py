@@ -26,14 +26,6 @@ UNTESTED = {
     "finetune.runtime.console",
     "finetune.runtime.distributed",
     "finetune.runtime.environment",
-    "finetune.training.assembly",
-    "finetune.training.checkpointer",
-    "finetune.training.resolution",
-    "finetune.training.resume",
-    "finetune.training.run_environment",
-    "finetune.training.stop_consensus",
-    "finetune.training.train_state",
-    "finetune.training.validator",
 }
 
 
