@@ -48,7 +48,7 @@ def run(
 
     Raises:
         StoppedError: after a signal.
-        InputError: for what the user can mend. Nothing is written before the data, the recipe
+        InputError: for what the user can fix. Nothing is written before the data, the recipe
             and the model are known to be right.
     """
     env = RunEnvironment.start(recipe, listener)

@@ -3,8 +3,8 @@
     python scripts/export_onnx.py MODEL OUT --data FILE [--label COLUMN] [--int8]
     python scripts/predict.py OUT INPUT --output answers.csv      # runs it
 
-Prints how often it predicts torch's labels, and both speeds. With labelled rows its accuracy stands
-beside torch's. Where its predictions differ from torch's, it refuses, and writes nothing.
+Prints how often it predicts torch's labels, and both speeds. With labelled rows, also its accuracy
+and torch's. Where its predictions differ from torch's, it refuses, and writes nothing.
 """
 
 import argparse

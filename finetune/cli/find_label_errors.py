@@ -2,9 +2,9 @@
 
     python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
 
-Judges train and validation; test is left alone. The most suspicious rows come first, with what the
+Checks train and validation; test is left alone. The most suspicious rows come first, with what the
 label might be instead. The encoder stays as it came: a logistic regression on its frozen states
-judges each row without having seen it, and cleanlab ranks them (extra `suspects`). The file is csv,
+scores each row without having seen it, and cleanlab ranks them (extra `suspects`). The file is csv,
 or JSON Lines where its name does not end in .csv. --truth FILE, the same rows with right labels,
 tells how many of the wrong ones were found.
 """
@@ -58,7 +58,7 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     found = label_errors.find_suspects(recipe, corpus, splits)
     label_errors.write_suspects(found, known.output)
     likely = sum(one.likely_wrong for one in found)
-    print(f"{len(found):,} rows judged, {likely:,} of them likely wrong: {known.output}")
+    print(f"{len(found):,} rows checked, {likely:,} of them likely wrong: {known.output}")
     if truth:
         print_precision(found, truth, likely)
     return 0

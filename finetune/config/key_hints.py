@@ -29,7 +29,7 @@ NAMES_ELSEWHERE = {
 
 
 def closest_key(key: str) -> str | None:
-    """`section.key` of a key that stands in exactly one section, or has another name elsewhere."""
+    """`section.key` of a key that exactly one section has, or has another name elsewhere."""
     if key in NAMES_ELSEWHERE:
         return NAMES_ELSEWHERE[key]
     homes = [f"{name}.{key}" for name, section in SECTIONS.items() if key in section.model_fields]

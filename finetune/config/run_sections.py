@@ -116,7 +116,7 @@ class Cache(Section):
     )
 
     def folder(self) -> Path:
-        """Where all of it stands."""
+        """The cache's root folder."""
         default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"
         return Path(self.dir or default).expanduser()
 

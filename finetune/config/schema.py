@@ -57,10 +57,10 @@ class Recipe(Section):
         for key in ("test_fraction", "max_test_rows", "fold"):
             default, value = Data.model_fields[key].default, getattr(self.data, key)
             if value != default:
-                wanted = "null" if default is None else f"{default}, its default,"
+                expected = "null" if default is None else f"{default}, its default,"
                 raise conflict(
                     f"data.{key}",
-                    f"{wanted} with run.folds, which scores each row of train once, got {value}",
+                    f"{expected} with run.folds, which scores each row of train once, got {value}",
                 )
         return self
 

@@ -1,6 +1,6 @@
 """Roles → rows for those that the source lacks: cut from train, dealt in folds, limited by number.
 
-How rows are drawn, stratified by label, stands in `splitting.py`.
+`splitting.py` draws the rows, stratified by label.
 """
 
 import math

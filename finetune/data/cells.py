@@ -6,7 +6,7 @@ from typing import Any, cast
 
 
 def natural_order(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """Sort key: "2" before "10", small and capital letters alike, then exactly."""
+    """Sort key: "2" before "10", ignoring case, then exactly."""
     parts: list[str | tuple[int, str]] = []
     for i, part in enumerate(re.split(r"([0-9]+)", name.lower())):
         digits = part.lstrip("0")

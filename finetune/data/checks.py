@@ -66,7 +66,7 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
         leaks = [*_find_leaks(overlap, splits[later], splits[earlier], rule)]
         if data.on_leak == "stop":
             problems += [
-                f"{finding.describe()}: data.on_leak is 'stop'; mend the data, or set "
+                f"{finding.describe()}: data.on_leak is 'stop'; correct the data, or set "
                 f"data.on_leak to "
                 "warn or drop"
                 for finding in leaks

@@ -147,7 +147,7 @@ class Corpus:
     test: Split
     findings: tuple[Finding, ...]
     multi_label: bool = False  # whether a row may have several labels, or none
-    # (rows,) which part each row of train was judged in, where test is train itself, as run.folds
+    # (rows,) which part each row of train was scored in, where test is train itself, as run.folds
     # has it: each row by a model that had not seen that part
     folds: np.ndarray | None = None
     # of each part, `split_hash` of its rows, those included that train has lost to validation
@@ -223,5 +223,5 @@ def _of_texts(texts: Iterable[str]) -> "hashlib._Hash":
 
 def _add(digest: "hashlib._Hash", text: str) -> None:
     encoded = text.encode("utf-8", "surrogatepass")
-    digest.update(len(encoded).to_bytes(8, "little"))  # so that no two lists run together alike
+    digest.update(len(encoded).to_bytes(8, "little"))  # so that no two lists give the same bytes
     digest.update(encoded)

@@ -113,7 +113,7 @@ def _hub_problem(data: schema.Data, error: Exception) -> str:
             f"{what} is a data set with a loading script, which `datasets` no longer runs; set "
             "data.revision=refs/convert/parquet, or data.source=PATH to a local copy"
         )
-    return f"{what}: `datasets` cannot load it ({_first_line(error)}); mend that, {local}"
+    return f"{what}: `datasets` cannot load it ({_first_line(error)}); fix that, {local}"
 
 
 def _first_line(error: Exception) -> str:

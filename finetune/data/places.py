@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Places(Sequence[str]):
-    """Where each row stands, in words, made when asked for: of one name and a number, or a path."""
+    """Each row's place for messages, made when asked for: of one name and a number, or a path."""
 
     name: str  # "train.csv", "fancyzhx/ag_news train"
     items: Sequence[int] | Sequence[str]

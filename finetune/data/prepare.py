@@ -240,7 +240,7 @@ class _Folds:
     def test_on_train(self, corpus: Corpus) -> Corpus:
         """The corpus with train as its test split, in parts."""
         train = corpus.train  # may have lost rows to validation
-        origin = f"train in {len(self.hashes)} parts, each judged by a model that had not seen it"
+        origin = f"train in {len(self.hashes)} parts, each scored by a model that had not seen it"
         return replace(
             corpus,
             test=replace(train, name="test", origin=origin),

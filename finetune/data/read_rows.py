@@ -1,6 +1,6 @@
 """One file, table or folder of documents → its `Rows`, as training takes them.
 
-The parsing stands in `formats/`; here its rows are collected. A file with a row that cannot be read
+`formats/` parses the file; here its rows are collected. A file with a row that cannot be read
 is refused, with every such row of it.
 """
 

@@ -131,7 +131,7 @@ class FindingLog:
             options = get_args(schema.Data.model_fields[key].annotation)
             others = " or ".join(option for option in options if option != "stop")
             self.problems.append(
-                f"{finding.describe()}{details}: data.{key} is 'stop'; mend the data, or set "
+                f"{finding.describe()}{details}: data.{key} is 'stop'; correct the data, or set "
                 f"data.{key} to {others}"
             )
         if rule in ("drop", "stop"):

@@ -25,7 +25,7 @@ SHOWN = 3  # cells named in a message
 
 @dataclass(frozen=True)
 class Rows:
-    """One split as it stands in the source."""
+    """One split as the source has it."""
 
     texts: Texts  # None where missing
     labels: list[Labels | None] | None  # None: the split has no label column at all

@@ -2,8 +2,7 @@
 
     load_rows(recipe.data)            # {"train": Rows, "test": Rows}
 
-How a single file is read stands in `read_rows.py`, what only `datasets` can load in
-`hub_data_sets.py`.
+`read_rows.py` reads a single file, and `hub_data_sets.py` loads what only `datasets` can.
 """
 
 import re

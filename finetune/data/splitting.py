@@ -28,7 +28,7 @@ def carve(
     Args:
         keys: what tells documents apart, as numbers or as texts. (rows,)
         labels: (rows,) class ids, or 0 and 1 (rows, classes)
-        fractions: the share of the whole pool for each cut; 0 cuts nothing
+        fractions: the share of the whole pool for each cut; 0 takes nothing
         seed: of PCG64
 
     Returns:
@@ -65,8 +65,8 @@ def carve(
         for member, share in zip(members, shares, strict=True):
             taken[member[:share]] = cut
             free[member[:share]] = False
-    cuts: np.ndarray = taken[groups]
-    return cuts
+    assigned: np.ndarray = taken[groups]
+    return assigned
 
 
 def assign_folds(keys: np.ndarray, labels: np.ndarray, many: int, seed: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def _rarest_first(sets: np.ndarray, order: np.ndarray, fraction: float, total: i
         order: the groups that may be taken, shuffled.
     """
     sets = np.column_stack([sets, ~sets.any(axis=1)])
-    wanted = sets.sum(axis=0) * fraction
+    missing = sets.sum(axis=0) * fraction
     left = order
     chosen = np.zeros(0, dtype=np.int64)
     while len(left):
@@ -144,9 +144,9 @@ def _rarest_first(sets: np.ndarray, order: np.ndarray, fraction: float, total: i
         label = there[counts[there].argmin()]
         has = sets[left, label]
         room = total - len(chosen)
-        many = room if has.all() else min(room, math.floor(wanted[label] + 0.5))
+        many = room if has.all() else min(room, math.floor(missing[label] + 0.5))
         found = left[has][: max(0, many)]
-        wanted = wanted - sets[found].sum(axis=0)
+        missing = missing - sets[found].sum(axis=0)
         chosen, left = np.concatenate([chosen, found]), left[~has]
     return chosen
 

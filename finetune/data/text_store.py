@@ -136,8 +136,8 @@ class Texts(Sequence[Any]):
     def __iter__(self) -> Iterator[Any]:
         # As many at once as stand in some AT_ONCE bytes.
         marks = np.cumsum(np.maximum(self._sizes, 1)) // AT_ONCE
-        cuts = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(self)]
-        for start, end in itertools.pairwise(cuts):
+        bounds = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(self)]
+        for start, end in itertools.pairwise(bounds):
             yield from self[start:end]
 
     def __eq__(self, other: object) -> bool:
@@ -168,7 +168,7 @@ class Texts(Sequence[Any]):
 
 
 class Column:
-    """A column of texts while it is read: what is no text is noted, what is broken is mended.
+    """A column of texts while it is read: notes what is no text, and repairs broken bytes.
 
     Attributes:
         odd: each cell that is neither text nor missing, by its row.
@@ -197,7 +197,7 @@ class Column:
         self.add(cell)
 
     def add(self, text: str | None) -> None:
-        """The next row's text, as it stands."""
+        """The next row's text, unchanged."""
         if text is None:
             self._sizes.append(MISSING)
             return

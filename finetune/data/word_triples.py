@@ -3,7 +3,7 @@
     for block in blocks(texts):
         triples, of = triples_of(block)
 
-A word is a run of letters, digits and underscores, small and capital alike. Of scripts that set no
+A word is a run of letters, digits and underscores, in lower case. Of scripts that set no
 space between words, each character is a word, so that a triple is three characters. All of a block
 is cut at once, by arrays of its characters.
 """

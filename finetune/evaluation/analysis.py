@@ -132,7 +132,7 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
 
 
 def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any] | None:
-    """Which share of the rows can be answered at a wanted accuracy.
+    """Which share of the rows can be answered at a target accuracy.
 
     None where rows may have several labels (a threshold decides on each label by itself, so there
     is no single prediction to abstain from), and without validation.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _finite_or_none(value: Any) -> Any:
-    """JSON has no word for nan and infinity: null stands for both."""
+    """JSON has no nan and no infinity: null in place of both."""
     if isinstance(value, (list, tuple)):
         return None if any(_finite_or_none(end) is None for end in value) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,9 +3,9 @@
     suspects = find_suspects(recipe, corpus, [corpus.train, corpus.validation])
     write_suspects(suspects, Path("suspects.csv"))
 
-A model that was trained on a row has learned its label, right or wrong. So each row is judged by
+A model that was trained on a row has learned its label, right or wrong. So each row is scored by
 one that never saw it: the encoder as it came, frozen, makes a vector of each document, and a
-logistic regression on four fifths of them judges the last fifth, five times over. That is no
+logistic regression on four fifths of them scores the last fifth, five times over. That is no
 fine-tuning: it takes one pass through the encoder, and knows the labels less well than a
 fine-tuned model would. From these probabilities, cleanlab ranks the rows by how little they speak
 for the given label, and tells which are likely wrong (confident learning, Northcutt et al. 2021,
@@ -47,7 +47,7 @@ class Suspect:
     """A row whose label may be wrong."""
 
     rank: int
-    row: str  # where it stands: "train.csv: row 12"
+    row: str  # its place: "train.csv: row 12"
     label: str
     suggested: str
     score: float  # of the given label, 0 to 1: the lower, the more likely it is wrong
@@ -220,6 +220,6 @@ def score_against_truth(suspects: Sequence[Suspect], truth: Mapping[str, str]) -
     """Whether each row's label is wrong, in the order of `suspects`. (rows,)
 
     Args:
-        truth: the right label of each row, by where it stands.
+        truth: the right label of each row, by its place.
     """
     return np.array([truth[suspect.row] != suspect.label for suspect in suspects])

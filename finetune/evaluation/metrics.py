@@ -69,7 +69,7 @@ class Accuracy(_Metric):
 class Averaged(_Metric):
     """Precision, recall or F1 of each class, averaged over classes.
 
-    macro: every class counts alike; weighted: by its rows; micro: over all rows at once. A class
+    macro: every class counts equally; weighted: by its rows; micro: over all rows at once. A class
     counts where some row has it or is given it: one that is never predicted has precision 0, one
     that never occurs has recall 0. So it is in scikit-learn of single labels; multi-label, it
     counts a class that the rows say nothing of, too, as 0.
@@ -170,7 +170,7 @@ AVERAGES = ("macro", "micro", "weighted")
 KINDS = ("precision", "recall", "f1")
 
 # The names that `score.metrics` takes. A new metric is a class above and an entry here; one that is
-# better when lower stands in LOWER_IS_BETTER, too.
+# better when lower is in LOWER_IS_BETTER, too.
 METRICS: dict[str, Callable[[bool], _Metric]] = {
     "accuracy": Accuracy,
     **{f"{kind}_{of}": partial(Averaged, kind, of) for kind in KINDS for of in AVERAGES},

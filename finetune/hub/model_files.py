@@ -36,7 +36,7 @@ SECRETS = {
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 }
 
-Files = Mapping[str, Path | bytes]  # name → where it stands, or its bytes
+Files = Mapping[str, Path | bytes]  # name → its path, or its bytes
 
 
 def find_model_folder(run: Path) -> Path:
@@ -103,7 +103,7 @@ def size_of(file: Path | bytes) -> int:
 def find_foreign_code(folder: Path) -> list[str]:
     """The code of other repositories that a model folder loads.
 
-    `other/repo--modeling.Class` runs the code of other/repo, as it stands there that day, on the
+    `other/repo--modeling.Class` runs the code of other/repo, as it is there that day, on the
     machine of whoever allows this model's own code to run.
 
     Returns:
@@ -124,7 +124,7 @@ def find_foreign_code(folder: Path) -> list[str]:
 
 
 def _named_code(value: object, names: bool = False) -> Iterator[str]:
-    """Every text below a key that names code, wherever in a value of JSON that key stands.
+    """Every text below a key that names code, wherever that key is in a value of JSON.
 
     Args:
         names: whether all texts in the value do.

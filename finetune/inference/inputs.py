@@ -3,7 +3,7 @@
     find_inputs(InputSpec("news/*.jsonl.gz"))  # a file, folder, glob, Hub data set, or "-"
     check_inputs(sources, requested)           # columns that are missing, before the model loads
 
-How rows are parsed stands in `data/formats/`, how they become records in `records.py`.
+`data/formats/` parses the rows, and `records.py` makes records of them.
 """
 
 import glob

@@ -1,7 +1,7 @@
 """Rows of predictions, in order → a csv, tsv, jsonl or Parquet file that appears as a whole.
 
 Nothing is held but the row at hand, of Parquet a batch of rows. In a table, a list or an object of
-JSON stands as its text; probabilities are a column for each label.
+JSON is written as its text; probabilities are a column for each label.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """A row's cells → a `Record`: what makes up its document, and what is wrong with it.
 
-The same for every format, so that a row is refused for the same reasons wherever it stands. A row
+The same for every format, so that a row is refused for the same reasons in all of them. A row
 that is not right (bytes that are not UTF-8, a missing value, a wrong type, a broken line) is a
 `Record` too, whose `error` says what is wrong and where; it stops nothing.
 """
@@ -161,7 +161,7 @@ def _describe_problem(text: object) -> str | None:
 
 
 def _to_json_value(value: Any) -> Any:
-    """A kept value as JSON has it: what it has no word for stands as text."""
+    """A kept value for JSON; types that JSON does not have become text."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):

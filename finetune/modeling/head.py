@@ -33,7 +33,7 @@ def find_head(model: PreTrainedModel) -> nn.Linear:
 
 
 def head_name(model: PreTrainedModel) -> str:
-    """Where the head stands in the model, such as `classifier`."""
+    """The head's name in the model, such as `classifier`."""
     return _named(model)[0]
 
 
@@ -144,7 +144,7 @@ def _warn_of_names(labels: Sequence[str], names: torch.Tensor) -> None:
     same = [f"{labels[one]!r} and {labels[other]!r}" for other, one in same_vector]
     for which, what in (
         (wordless, f"no word in {shorten(wordless)}"),
-        (same, f"the encoder reads {shorten(same)} alike"),
+        (same, f"the encoder gives the same vector to {shorten(same)}"),
     ):
         if which:
             print_wrapped(

@@ -47,7 +47,7 @@ POOLINGS = {"mean": pool_mean, "cls": pool_cls}
 
 
 class DocumentClassifierConfig(PretrainedConfig):
-    """The encoder's config with what stands on top of it.
+    """The encoder's config with that of the head.
 
     Args:
         encoder: the encoder's config, or its `to_dict()`; null: BERT's defaults.

@@ -203,7 +203,7 @@ def _short(names: Sequence[str], most: int = 26) -> list[str]:
 
 
 def as_page(comparison: Mapping[str, Any]) -> str:
-    """The comparison as one page, whole in itself."""
+    """The comparison as one self-contained page."""
     names = _short([run["run"] for run in comparison["runs"]], 44)
     rows = [
         charts.Row(

@@ -1,4 +1,4 @@
-"""Results → `report.html`: one page, whole in itself, that a person can look at and trust.
+"""Results → `report.html`: one self-contained page for people to read.
 
     write_report(results, folder)
 

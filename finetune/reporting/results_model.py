@@ -4,7 +4,7 @@
     results.test.metric("accuracy")
     describe()                              # every key and its meaning, as a Markdown table
 
-null stands for a number that could not be had. Every interval is [low, high], of 95 %, over
+null: the number could not be computed. Every interval is [low, high], of 95 %, over
 documents; `evaluation/intervals.py` says by which method.
 """
 

@@ -1,1 +1,1 @@
-"""Errors, files, locks, signals, processes and the terminal: what every other floor stands on."""
+"""Errors, files, locks, signals, processes and the terminal: what every other floor uses."""

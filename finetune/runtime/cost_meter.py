@@ -75,16 +75,16 @@ class CostMeter:
 
 
 class StepTimer:
-    """How long each part of the steps takes: the time since the lap before is the named part's.
+    """How long each part of the steps takes: the time since the last mark is the named part's.
 
-    A GPU works behind the host, which only hands it its tasks. There the laps are marks in its own
-    queue, which are read where the host waits for it anyway: at a line of the log.
+    A GPU works behind the host, which only hands it its tasks. There the marks are events in its
+    own queue, which are read where the host waits for it anyway: at a line of the log.
 
     Attributes:
-        seconds: of each part, in the order in which they first came; those of laps that are read.
+        seconds: of each part, in the order in which they first came; those whose marks were read.
     """
 
-    MOST_OPEN = 4096  # laps that wait to be read
+    MOST_OPEN = 4096  # parts whose marks wait to be read
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
@@ -97,7 +97,7 @@ class StepTimer:
         """What came before is no part's."""
         self._last = self._mark()
 
-    def lap(self, part: str) -> None:
+    def end_part(self, part: str) -> None:
         now = self._mark()
         self._open.append((part, self._last, now))
         self._last = now
@@ -105,7 +105,7 @@ class StepTimer:
             self.read()
 
     def read(self) -> dict[str, float]:
-        """The `seconds` with all laps up to now; waits for the device."""
+        """The `seconds` with all parts up to now; waits for the device."""
         self._last.synchronize()
         for part, start, end in self._open:
             took = start.elapsed_time(end) / 1000

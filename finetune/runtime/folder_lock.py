@@ -20,7 +20,7 @@ except ImportError:  # Windows
 
 
 class FolderLock:
-    """Keeps other processes out of a folder, or of what a file stands for.
+    """Keeps other processes out of a folder, or of the job that a file names.
 
     It locks the path itself, which must not be replaced, and writes nothing. The system releases
     the lock when the process ends, however it ends. File systems without locks, as some on

@@ -100,7 +100,7 @@ class DocumentFormat:
         setattr(config, KEY, dataclasses.asdict(self))
 
     def set_up(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Have the tokenizer that is saved with the model truncate alike, as far as it can."""
+        """Have the tokenizer saved with the model truncate in the same way, where it can."""
         tokenizer.model_max_length = self.max_length
         tokenizer.padding_side = "right"
         tokenizer.truncation_side = "left" if self.truncation == "tail" else "right"

@@ -24,7 +24,7 @@ from finetune.tokenization.token_table import Rows, TokenTable
 
 @dataclass(frozen=True)
 class ClassTruncation:
-    """What an option cuts of a label's documents."""
+    """How much an option truncates a label's documents."""
 
     rows_cut: int
     tokens: int  # of all its documents, before anything is cut

@@ -139,7 +139,7 @@ def step_of(folder: Path) -> int:
 
 
 def drop_after(run: Path, step: int) -> None:
-    """Remove the checkpoints of later steps, which belong to a course that is given up."""
+    """Remove the checkpoints of later steps: the run goes on from `step`."""
     for folder in list_checkpoints(run):
         if step_of(folder) > step:
             _remove(folder)

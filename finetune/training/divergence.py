@@ -4,7 +4,7 @@ SGD at too high a rate drives an encoder to where its output no longer depends o
 the head's bias learns from there on: the loss stays finite, wanders above that of a guess, and the
 run never recovers. In 20 runs over BBC articles (scripts/studies/collapse_study.py) the logits'
 spread over the documents, relative to their size, ended at 0.002 or less in those that collapsed,
-and was never below 0.37 in those that learned. An encoder whose outputs are much alike to begin
+and was never below 0.37 in those that learned. An encoder whose outputs are nearly equal to begin
 with looks the same in its first steps, but its loss does not exceed a guess's.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from finetune.evaluation import probabilities
 
-LEAST_ROWS = 8  # fewer documents may be alike by chance
+LEAST_ROWS = 8  # fewer documents may agree by chance
 SAME = 0.01  # spread over size
 WORSE = 1.05  # what is worse than a guess by less may be a slow start
 
@@ -36,13 +36,13 @@ def spread_over_size(logits: NDArray[np.floating[Any]], multi_label: bool = Fals
     return spread / size if size > 0 else math.inf
 
 
-def predictions_are_alike(logits: NDArray[np.floating[Any]], multi_label: bool = False) -> bool:
+def predictions_are_constant(logits: NDArray[np.floating[Any]], multi_label: bool = False) -> bool:
     """Whether the logits do not depend on the document. logits: (rows, classes)"""
     return len(logits) >= LEAST_ROWS and spread_over_size(logits, multi_label) < SAME
 
 
 def constant_guess_loss(labels: NDArray[Any], train_shares: NDArray[np.float64]) -> float:
-    """The loss of the worse of two guesses: all classes equally likely, or as likely as in train.
+    """The loss of the worse guess: all classes equally likely, or as likely as in train.
 
     Args:
         labels: the true classes (rows,); multi-label: 0 and 1 (rows, classes).
@@ -70,7 +70,7 @@ def has_collapsed(
     best_loss: float | None,
     multi_label: bool = False,
 ) -> bool:
-    """Whether predictions are alike, and worse than a guess or than the run's own before.
+    """Whether predictions are constant, and worse than a guess or than the run's own before.
 
     Args:
         loss, loss_se: the mean over the documents and its standard error.
@@ -78,4 +78,4 @@ def has_collapsed(
         best_loss: of the best scoring before; None at the first.
     """
     bar = guess if best_loss is None else min(guess, best_loss)
-    return predictions_are_alike(logits, multi_label) and is_worse(loss, loss_se, bar)
+    return predictions_are_constant(logits, multi_label) and is_worse(loss, loss_se, bar)

@@ -91,7 +91,7 @@ def class_weights(
     labels: NDArray[Any],
     names: Sequence[str],
 ) -> Floats | None:
-    """The weight of each class, None where all count alike.
+    """The weight of each class, None where all count equally.
 
     balanced: n / (k · n_c) for a class with n_c of n rows, so that all k classes weigh the same and
     the mean over the rows is 1 (as scikit-learn does); multi-label: (n - n_c) / n_c, so that

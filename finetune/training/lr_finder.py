@@ -39,7 +39,7 @@ LAST = 3  # steps, in which the loss has no time to turn
 # sets (scripts/studies/sgd_study.py): nearer than that, a test cannot tell.
 NEAR, FAR = 3.0, 12.0
 HARDLY = 8.0  # times the first rate: where the loss is lowest before, it only rose but for luck
-PASSES = 10  # over the rows; after more, the loss tells what was learnt by heart
+PASSES = 10  # over the rows; after more, the loss shows memorization
 RISE = 1.25  # times the lowest smoothed loss: from there on it is lost
 
 
@@ -103,8 +103,8 @@ def run_range_test(
             group["lr"] = rate
         if scaler is not None and scale is not None:
             scaler.load_state_dict(scale)
-    by_heart = len(losses) == _most_steps(len(rows.table), recipe) < STEPS
-    return suggest_rate(rates, losses, recipe.optim.name, by_heart=by_heart)
+    memorized = len(losses) == _most_steps(len(rows.table), recipe) < STEPS
+    return suggest_rate(rates, losses, recipe.optim.name, memorized=memorized)
 
 
 def announce_range_test(rows: int, recipe: schema.Recipe) -> None:
@@ -199,7 +199,7 @@ def read_range_tests(folder: Path) -> list[dict[str, Any]]:
 
 
 def suggest_rate(
-    rates: Sequence[float], losses: Sequence[float], optimizer: str, *, by_heart: bool = False
+    rates: Sequence[float], losses: Sequence[float], optimizer: str, *, memorized: bool = False
 ) -> LrRangeTest:
     """The suggestion of a test's rates and losses. (steps,) each
 
@@ -216,10 +216,10 @@ def suggest_rate(
     at = start + int(np.argmin(smoothed[start:]))
     lowest = rates[at]
     default, why_not = schema.DEFAULT_LR[optimizer], None
-    if by_heart and diverged is None:
+    if memorized and diverged is None:
         why_not = (
             f"train has too few rows to try rates on: after {PASSES} passes over them, their loss "
-            "tells what was learnt by heart"
+            "shows memorization"
         )
     elif smoothed[at] > FALL * smoothed[start]:
         why_not = (

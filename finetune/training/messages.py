@@ -65,7 +65,7 @@ def print_notes(notes: Sequence[str]) -> None:
 def print_finished(folder: Path) -> None:
     """Nothing left to do."""
     print_wrapped(
-        f"The run in {folder} is finished, its results.json stands; to train on, raise "
-        "train.epochs; to start anew, leave run.resume out",
+        f"The run in {folder} is finished and has its results.json; to train on, raise "
+        "train.epochs; to start again, leave run.resume out",
         mark="",
     )

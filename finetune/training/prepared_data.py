@@ -30,7 +30,7 @@ from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 from finetune.tokenization.truncation_audit import ReadingOption
 
-# What only decides how texts become tokens, and so stands for nothing in what their rows are.
+# What only decides how texts become tokens, and so has no part in which rows there are.
 AS_TOKENS = dict.fromkeys(("max_length", "truncation", "stride", "max_windows", "window_pooling"))
 Value = TypeVar("Value")
 
@@ -42,7 +42,7 @@ class DataCache:
     _kept: dict[str, tuple[object, Any]] = field(default_factory=dict)
 
     def get(self, kind: str, origin: object, make: Callable[[], Value]) -> Value:
-        """What stands there, if it was made from the same.
+        """The cached value, if it was made from the same origin.
 
         Else it is made and kept, and what was made after its like, and so from it, is let go.
         """
@@ -152,7 +152,7 @@ class PreparedData:
         recipe: as these documents need it: multi-label metrics, recorded learning rates.
         metrics: what is measured on each split.
         plan: this machine's, with what this encoder allows.
-        class_weights: of each class in the loss; None: all alike. (classes,)
+        class_weights: of each class in the loss; None: all equal. (classes,)
         audit: what each way of reading long documents would cut and cost.
     """
 

@@ -41,7 +41,7 @@ def locate_start(
 
     Raises:
         InputError: where there is none though one was named, or none of those there is good, or
-            something else stands there.
+            the folder holds something else.
     """
     if run.resume is None:
         return Start(run_folder.choose_folder(run, started))
@@ -72,7 +72,7 @@ def locate_start(
         return Start(folder, point, finished=finished, notes=notes)
     if finished and run.resume == "auto":
         return Start(folder, finished=True, notes=tuple(damages))
-    if damages:  # they may be mended, and hours of work stand beside them: nothing is removed
+    if damages:  # they may be repaired, and hours of work are beside them: nothing is removed
         raise InputError(damages)
     if run.resume != "auto":
         raise InputError(

@@ -52,7 +52,7 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
     """Where the run will write: `run.dir`, or a new folder named by the time.
 
     Raises:
-        InputError: where something stands there that the run may not replace.
+        InputError: where the folder holds something that the run may not replace.
     """
     if run.dir is None:
         return Path("runs") / (run.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")

@@ -73,8 +73,8 @@ def epoch_order(rows: int, seed: int, epoch: int, groups: Sequence[Rows] | None 
 def rows_by_class(labels: NDArray[Any]) -> list[Rows]:
     """The rows of each class that has some, for an order that is balanced over the classes.
 
-    Of several labels a row, a row stands in the group of each of its labels; those that have none
-    are a group of their own.
+    Multi-label: a row is in the group of each of its labels; rows without any label are a group of
+    their own.
 
     Args:
         labels: class ids (rows,), or 0 and 1 (rows, classes).

@@ -1,6 +1,6 @@
 """What a run has done so far: losses, gradient norms, rows, time → a line of numbers now and then.
 
-Sums are kept on the device, and the device's values are read only where a line is wanted.
+Sums are kept on the device, and the device's values are read only when a line is logged.
 """
 
 import math
@@ -54,7 +54,7 @@ class DivergedError(InputError):
         """What to tell of the end: what to change, and which model is still good.
 
         Args:
-            best: the step of the best model, which stands in `folder`; None: there is none.
+            best: the step of the best model, which is in `folder`; None: there is none.
             halved: how often the rate was halved before.
         """
         advice = self.advice
@@ -63,7 +63,7 @@ class DivergedError(InputError):
         if best is None:
             kept = "no model had been saved by then (validation had not been scored)"
         else:
-            kept = f"the best model before that, of step {best:.0f}, stands in {folder}"
+            kept = f"the best model before that, of step {best:.0f}, is in {folder}"
         return LostError(f"{self}; {advice}; {kept}")
 
 
@@ -100,7 +100,7 @@ class TrainLog:
 
     def mark(self, part: str) -> None:
         """The time since the last mark went into this part of a step."""
-        self.timer.lap(part)
+        self.timer.end_part(part)
 
     def add(self, losses: torch.Tensor) -> None:
         """Losses of some rows, as this process computed them. (rows,)"""
@@ -158,7 +158,7 @@ class TrainLog:
     def state(self) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
         """What a run must know to go on exactly: plain numbers, and this process's own sums.
 
-        To be called while `paused`, when the clock stands.
+        To be called while `paused`, when the clock is stopped.
 
         Raises:
             DivergedError: where a loss or a gradient was not finite: no state to go on from.

@@ -127,14 +127,14 @@ class Validator:
         best_loss, guess_loss = self.state.best.get("loss"), self._guess_loss()
         multi_label = self.data.corpus.multi_label
 
-        def judge() -> tuple[dict[str, float], bool]:
+        def score_and_check() -> tuple[dict[str, float], bool]:
             loss, loss_se = scores.values["loss"], scores.values["loss_se"]
             return scores.values, math.isfinite(loss) and divergence.has_collapsed(
                 scores.logits, loss, loss_se, guess_loss, best_loss, multi_label
             )
 
-        # If one process judged otherwise than the others, these would wait for it for ever.
-        values, has_collapsed = self.env.on_main(judge)
+        # If one process decided otherwise than the others, these would wait for it for ever.
+        values, has_collapsed = self.env.on_main(score_and_check)
         if not math.isfinite(values["loss"]):
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.events.write("validation", step, values)

@@ -6,7 +6,7 @@
     train.batch_size: {log_int: [8, 64]}
     optim.schedule: {choice: [linear, cosine]}
 
-Every value that stands in the file is tried on the recipe before the first trial.
+Every value in the file is tried on the recipe before the first trial.
 """
 
 import itertools

@@ -128,7 +128,7 @@ def best_settings(study: optuna.Study, sweep: Sweep) -> Values:
 
 
 def write_best(study: optuna.Study, sweep: Sweep) -> Path:
-    """Write best.yaml: the recipe with the best trial's settings, which runs as it stands."""
+    """Write best.yaml: the recipe with the best trial's settings, which runs as it is."""
     recipe = sweep.base.with_settings(best_settings(study, sweep))
     best, trials = study.best_trial, study.get_trials(deepcopy=False)
     file = sweep.folder / "best.yaml"

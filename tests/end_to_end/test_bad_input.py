@@ -413,11 +413,11 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
              "data/test.csv": table([("the court", "law"), ("a game", "game")])},
             ["validation: 1 row has a label that train does not have (validation.csv: row 1), "
              "namely "
-             "'law' (1 row): data.on_unseen_label is 'stop'; mend the data, or set "
+             "'law' (1 row): data.on_unseen_label is 'stop'; correct the data, or set "
              "data.on_unseen_label to drop",
              "test: 2 rows have a label that train does not have (test.csv: row 1, test.csv: row "
              "2), "
-             "namely 'law' (1 row), 'game' (1 row): data.on_unseen_label is 'stop'; mend the "
+             "namely 'law' (1 row), 'game' (1 row): data.on_unseen_label is 'stop'; correct the "
              "data, or set data.on_unseen_label to drop"],
             id="unseen labels",
         ),
@@ -490,7 +490,7 @@ def test_rules_that_stop(refuses: Refuses) -> None:
     refuses(
         [f"data.{key}=stop" for key in keys],
         *(
-            f"train: {found}: data.{key} is 'stop'; mend the data, or set data.{key} to {others}"
+            f"train: {found}: data.{key} is 'stop'; correct the data, or set data.{key} to {others}"
             for found, key, others in (
                 ("1 row is not UTF-8 (train.csv: row 43)", "on_undecodable", "replace or drop"),
                 ("1 row has no text (train.csv: row 41)", "on_empty", "drop or keep"),
@@ -807,7 +807,7 @@ def test_a_read_only_disk(
     ("every", "kept"),
     [
         ("epoch", "no model had been saved by then (validation had not been scored)"),
-        ("1", "the best model before that, of step 1, stands in out/model"),
+        ("1", "the best model before that, of step 1, is in out/model"),
     ],
 )
 def test_a_loss_that_is_not_finite(

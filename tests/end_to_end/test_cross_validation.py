@@ -56,7 +56,7 @@ def test_every_row_is_judged_by_a_run_that_had_not_seen_it(few, capsys):
     run_here("run.dir=run", *WORDS)
     said = " ".join(capsys.readouterr().out.split())
     assert "Fold 1 of 3" in said
-    assert "test: train in 3 parts, each judged by a model that had not seen it" in said
+    assert "test: train in 3 parts, each scored by a model that had not seen it" in said
     assert "Cross-validated, 3 folds: accuracy 0." in said
     folders = [few / "run" / f"fold-{i}" for i in (1, 2, 3)]
     judged = {}

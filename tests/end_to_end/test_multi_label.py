@@ -138,7 +138,7 @@ def test_labels_that_train_lacks(tmp_path):
     assert caught.value.problems == (
         "test: 1 row has a label that train does not have (test.jsonl: line 1), namely 'new' (1 "
         "row): "
-        "data.on_unseen_label is 'stop'; mend the data, or set data.on_unseen_label to drop",
+        "data.on_unseen_label is 'stop'; correct the data, or set data.on_unseen_label to drop",
     )
 
 

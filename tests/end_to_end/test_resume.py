@@ -403,7 +403,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys, words, r
     capsys.readouterr()
     run_here(*resume, *words)
     said = " ".join(capsys.readouterr().out.split())
-    assert "The run in run is finished, its results.json stands" in said
+    assert "The run in run is finished and has its results.json" in said
     assert "Training" not in said
     now = contents(here / "run")
     assert sorted(map(str, now)) == sorted(map(str, before))

@@ -15,7 +15,7 @@ class RowProblem(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """A row as it stands in its file.
+    """A row as its file has it.
 
     Attributes:
         unit: what is counted: "row" or "line"; empty where the source is one document.

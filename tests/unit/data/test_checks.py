@@ -134,7 +134,7 @@ def test_leaks_are_refused(leaky, capsys):
     assert len(said) == 4
     assert said[1] == (
         "error: test: 1 text also appears in train (test.jsonl: line 1): data.on_leak is 'stop'; "
-        "mend the data, or set data.on_leak to warn or drop"
+        "correct the data, or set data.on_leak to warn or drop"
     )
 
 

@@ -112,17 +112,17 @@ def test_rules_that_stop_all_at_once() -> None:
     test = rows(["q", "r"], ["x", "new"], "test.csv")
     stop = dict.fromkeys(("on_undecodable", "on_empty", "on_null_label", "on_duplicate"), "stop")
     assert problems(three(MESSY, test=test), **stop) == [
-        "train: 1 row is not UTF-8 (train.csv: row 4): data.on_undecodable is 'stop'; mend the "
+        "train: 1 row is not UTF-8 (train.csv: row 4): data.on_undecodable is 'stop'; correct the "
         "data, or set data.on_undecodable to replace or drop",
         "train: 2 rows have no text (train.csv: row 2, train.csv: row 3): data.on_empty is 'stop'; "
-        "mend the data, or set data.on_empty to drop or keep",
-        "train: 1 row has no label (train.csv: row 7): data.on_null_label is 'stop'; mend the "
+        "correct the data, or set data.on_empty to drop or keep",
+        "train: 1 row has no label (train.csv: row 7): data.on_null_label is 'stop'; correct the "
         "data, or set data.on_null_label to drop",
         "train: 1 row duplicates an earlier text and label (train.csv: row 5): data.on_duplicate "
         "is "
-        "'stop'; mend the data, or set data.on_duplicate to drop or keep",
+        "'stop'; correct the data, or set data.on_duplicate to drop or keep",
         "test: 1 row has a label that train does not have (test.csv: row 2), namely 'new' (1 row): "
-        "data.on_unseen_label is 'stop'; mend the data, or set data.on_unseen_label to drop",
+        "data.on_unseen_label is 'stop'; correct the data, or set data.on_unseen_label to drop",
     ]
 
 

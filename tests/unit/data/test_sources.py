@@ -225,7 +225,7 @@ def test_class_label_names_of_a_parquet_file(tmp_path: Path) -> None:
         ),
         (
             ValueError("odd\nand long"),
-            "data.source: 'o/n': `datasets` cannot load it (ValueError: odd); mend that, or set "
+            "data.source: 'o/n': `datasets` cannot load it (ValueError: odd); fix that, or set "
             "data.source=PATH to a local copy",
         ),
     ],

@@ -99,7 +99,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
     assert call("data.test=carve", "--output", "out.csv", "--truth", "truth.jsonl") == 0
     said = capsys.readouterr().out
-    assert said.startswith("81 rows judged")
+    assert said.startswith("81 rows checked")
     assert "wrong labels (chance: " in said
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

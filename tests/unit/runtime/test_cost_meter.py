@@ -36,24 +36,24 @@ class Queue:
         return 1000 * (later.at - self.at)
 
 
-def test_laps_of_a_device_that_works_behind_are_read_late(monkeypatch):
+def test_marks_of_a_device_that_works_behind_are_read_late(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Queue)
     monkeypatch.setattr(StepTimer, "MOST_OPEN", 5)
-    laps = StepTimer(torch.device("cuda"))
+    timer = StepTimer(torch.device("cuda"))
     for part in ("data", "forward", "data", "forward"):
-        laps.lap(part)
-    assert (laps.seconds, Queue.waited) == ({}, 0)
-    laps.start()  # what came between is no part's
-    laps.lap("step")
-    assert (laps.seconds, Queue.waited) == ({"data": 4.0, "forward": 4.0, "step": 2.0}, 1)
-    assert laps.read() == laps.seconds
-    assert sum(laps.seconds.values()) == 10
+        timer.end_part(part)
+    assert (timer.seconds, Queue.waited) == ({}, 0)
+    timer.start()  # what came between is no part's
+    timer.end_part("step")
+    assert (timer.seconds, Queue.waited) == ({"data": 4.0, "forward": 4.0, "step": 2.0}, 1)
+    assert timer.read() == timer.seconds
+    assert sum(timer.seconds.values()) == 10
 
 
-def test_laps_of_the_host(monkeypatch):
+def test_marks_of_the_host(monkeypatch):
     now = iter([0.0, 1.0, 3.0, 8.0])
     monkeypatch.setattr("finetune.runtime.cost_meter.time.perf_counter", lambda: next(now))
-    laps = StepTimer(torch.device("cpu"))
+    timer = StepTimer(torch.device("cpu"))
     for part in ("data", "forward", "data"):
-        laps.lap(part)
-    assert laps.read() == {"data": 6.0, "forward": 2.0}
+        timer.end_part(part)
+    assert timer.read() == {"data": 6.0, "forward": 2.0}

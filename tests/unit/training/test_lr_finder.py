@@ -53,19 +53,19 @@ def test_where_nothing_is_learnt_the_default_stays():
     found = lr_finder.suggest_rate(rates, [0.69] * len(rates), "sgd")
     assert found.rate == schema.DEFAULT_LR["sgd"]
     assert found.why.startswith("the default, as no rate from 0.001 to ")
-    # Learnt by heart: it can but rise, after a little luck.
-    by_heart = [0.024 - 2e-4 * min(i, 15) + 0.01 * max(0, i - 15) for i in range(30)]
-    found = lr_finder.suggest_rate(rates[:30], by_heart, "sgd")
+    # Memorized: it can but rise, after a little luck.
+    memorized = [0.024 - 2e-4 * min(i, 15) + 0.01 * max(0, i - 15) for i in range(30)]
+    found = lr_finder.suggest_rate(rates[:30], memorized, "sgd")
     assert found.rate == schema.DEFAULT_LR["sgd"]
     assert found.lowest < lr_finder.HARDLY * rates[0]
     assert "was lowest at 0.00" in found.why
-    # Still falling where the test ends; learnt by heart, by its passes.
+    # Still falling where the test ends; memorized, by its passes.
     falling = [2 - 0.01 * i for i in range(lr_finder.STEPS)]
     rates = [1e-3 * 3000 ** (i / (lr_finder.STEPS - 1)) for i in range(lr_finder.STEPS)]
     found = lr_finder.suggest_rate(rates, falling, "sgd")
     assert found.rate == schema.DEFAULT_LR["sgd"]
     assert found.why.endswith("still fell at the highest rate tried, 3")
-    found = lr_finder.suggest_rate(rates[:20], falling[:20], "sgd", by_heart=True)
+    found = lr_finder.suggest_rate(rates[:20], falling[:20], "sgd", memorized=True)
     assert found.why.startswith("the default, as train has too few rows to try rates on")
     found = lr_finder.suggest_rate(rates[:4], [0.7, 0.69, 0.7, math.nan], "adamw")
     assert (found.rate, found.diverged) == (schema.DEFAULT_LR["adamw"], rates[2])
@@ -93,7 +93,7 @@ def test_it_draws_rows_as_the_run_will(here, monkeypatch, capsys):
     few = "data.rows_per_class=4", "train.epochs=auto", "train.max_steps=1"
     run_here("run.dir=run", *AUTO, *few)
     assert drawn == {"stratified"}
-    # So few that they would be learnt by heart.
+    # So few that they would be memorized.
     [test] = results(here / "run")["train"]["lr_ranges"]
     assert len(test["losses"]) == 10 * 2
     assert "too few rows" in test["why"]
