@@ -87,7 +87,7 @@ def read_truth(file: Path, data: Data, splits: "Sequence[Split]") -> dict[str, s
 
 
 def print_precision(found: "Sequence[Suspect]", truth: dict[str, str], likely: int) -> None:
-    """How many wrong labels stand among the most suspicious rows."""
+    """How many wrong labels are among the most suspicious rows."""
     from finetune.evaluation import label_errors
 
     wrong = label_errors.score_against_truth(found, truth)

@@ -11,7 +11,7 @@ def check_distribution_supported(accelerator: Accelerator) -> None:
     """Refuse ways of sharing a run that the loop and the saving are not made for.
 
     Raises:
-        InputError: for DeepSpeed, FSDP's first version, Megatron and their kin.
+        InputError: for DeepSpeed, FSDP's first version, Megatron and the like.
     """
     ways = {
         DistributedType.NO,

@@ -280,7 +280,7 @@ def columns_in(template: str) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for _, name, form, conversion in string.Formatter().parse(template):
         if form or conversion or name == "":
-            raise ValueError("only names stand in braces; a brace itself is written twice")
+            raise ValueError("only column names may be in braces; write a literal brace twice")
         if name is not None:
             names[name] = None
     return tuple(names)

@@ -117,7 +117,7 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near, "in that folder stand") if near else ""
+        hint = did_you_mean(path.name, near, "the recipes there are") if near else ""
         raise InputError(f"{path}: no such {what} file{hint}") from None
     except UnicodeDecodeError as error:
         raise InputError(
@@ -220,11 +220,11 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
         ):
             return f"{word}: not valid YAML: {error.problem}"
         value = text  # a path or a sentence that happens not to be YAML
-    # A list of words is written as YAML, also where one word may stand for it.
+    # A list of words is written as YAML, also where one word is allowed.
     takes_words = str in kinds and not (takes_list and (... in kinds or isinstance(value, list)))
     takes_keys = any(get_origin(kind) is dict for kind in kinds)
     if (isinstance(value, dict) and not takes_keys) or (takes_words and value is not None):
-        value = text  # `data.revision=12` and `data.text=a: b` mean the words as they stand
+        value = text  # `data.revision=12` and `data.text=a: b` mean the text as it is
     tree.setdefault(section, {})
     tree[section][key] = value
     origin[f"{section}.{key}"] = "command line"

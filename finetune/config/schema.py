@@ -1,6 +1,6 @@
 """What a recipe is: every choice of a run, typed, frozen, with its default.
 
-Its sections stand in a room each, and are imported from here. `loader.py` reads a recipe from a
+Each section has a module of its own, and is imported from here. `loader.py` reads a recipe from a
 YAML file and writes it back.
 """
 

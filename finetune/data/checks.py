@@ -118,7 +118,7 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
         InputError: where a split, or a label in train, has lost its last row.
     """
     problems = [
-        f"{split.name}: no rows are left; all stand in another split too (data.on_leak: drop)"
+        f"{split.name}: no rows are left; all are in another split too (data.on_leak: drop)"
         for split in kept.values()
         if not len(split)
     ]
@@ -126,7 +126,7 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
     lost = [f"'{name}'" for name in corpus.labels if before[name] and not after[name]]
     if lost and not problems:
         problems.append(
-            f"train: no row is left of {shorten(lost)}; all stand in another split too "
+            f"train: no row is left of {shorten(lost)}; all are in another split too "
             "(data.on_leak: "
             "drop)"
         )

@@ -1,6 +1,6 @@
 """Cells of labels → for each row a tuple of labels, where a row may have several of them, or none.
 
-They may stand in three ways: as a list in each cell; as one text with a separator
+They may be written in three ways: as a list in each cell; as one text with a separator
 (`data.label_separator`); as several columns, each a label, whose cells say yes or no.
 """
 

@@ -1,4 +1,4 @@
-"""Each split's labels as they stand → the label space and every row's label by name."""
+"""Each split's labels as read → the label space and every row's label by name."""
 
 import re
 import sys
@@ -96,7 +96,7 @@ def _rename_by_position(
     own: tuple[str, ...] | None,
     kind: type,
 ) -> dict[str, list[str | None]]:
-    """Names that stand for 0, 1, 2, … as `given` has them.
+    """Names for 0, 1, 2, … as `given` has them.
 
     Raises:
         InputError: where `given` are not as many as the data set's own names.

@@ -62,7 +62,7 @@ class _Sets(NamedTuple):
         return np.diff(self.begins)
 
     def blocks(self, of: Ids) -> Iterator[tuple[Ids, Ids]]:
-        """Some texts at a time, and where their triples stand."""
+        """Some texts at a time, and where their triples are."""
         sizes = self.sizes()[of]
         parts = np.cumsum(sizes) // AT_ONCE
         for start, end in _runs(parts):

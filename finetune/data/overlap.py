@@ -1,7 +1,7 @@
-"""Splits → which documents of one stand in another, or earlier in train: exactly, and nearly.
+"""Splits → which documents of one are in another, or earlier in train: exactly, and nearly.
 
     overlap = Overlap({split.name: split.whole() for split in splits}, store, find_near=True)
-    matches = overlap.find_matches("test", "train")  # the test rows that stand in train, and where
+    matches = overlap.find_matches("test", "train")  # the test rows that are in train, and where
 
 All of it is arrays of row numbers: a finding over a million rows takes no million objects.
 """
@@ -83,7 +83,7 @@ class Overlap:
         return first
 
     def find_matches(self, split: str, other: str) -> Matches:
-        """The rows of a split that stand in another split too."""
+        """The rows of a split that are in another split too."""
         there, first = np.unique(self._keys[other], return_index=True)
         at = np.minimum(np.searchsorted(there, self._keys[split]), len(there) - 1)
         same = there[at] == self._keys[split]

@@ -1,4 +1,4 @@
-"""Where rows stand, in words that are made when they are asked for."""
+"""The rows' places for messages, made when they are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -4,7 +4,7 @@
     for finding in corpus.findings:
         print(finding)  # train: 98 rows duplicate an earlier text and label (…): dropped (…)
 
-The rules for single rows stand in `row_rules.py`, how labels get their names in `label_space.py`,
+The rules for single rows are in `row_rules.py`, how labels get their names in `label_space.py`,
 how train is cut in `carving.py`, what is compared across splits in `checks.py`.
 """
 

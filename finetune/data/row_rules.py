@@ -182,7 +182,7 @@ def assign_labels(split: SplitRows, named: NamedLabels | NamedSets | None, log: 
 
 
 def apply_repeat_rules(pool: SplitRows, log: FindingLog) -> None:
-    """The rules for documents that stand several times in train, with one label or with several."""
+    """The rules for documents that are in train several times, with one label or with several."""
     log.apply_rule("repeat", "on_duplicate", pool, _find_repeats(pool))
     documents = np.unique(pool.labelled_document_ids()) // len(pool.distinct_labels)
     conflicting = documents[1:][documents[1:] == documents[:-1]]  # with more than one label

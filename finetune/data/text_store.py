@@ -1,4 +1,4 @@
-"""Documents by the million: their texts stand in a file, and 16 bytes for each in memory.
+"""Documents by the million: their texts are in a file, and 16 bytes for each in memory.
 
     column = Column(Store(folder))
     column.append("a text")                # None where there is none
@@ -98,7 +98,7 @@ class Texts(Sequence[Any]):
 
     @classmethod
     def of(cls, texts: "Sequence[str | None] | Texts") -> "Texts":
-        """Texts that stand in memory already."""
+        """Texts that are in memory already."""
         if isinstance(texts, Texts):
             return texts
         column = Column(Store())
@@ -134,7 +134,7 @@ class Texts(Sequence[Any]):
         return self._one(int(self._begins[at]), int(self._sizes[at]))
 
     def __iter__(self) -> Iterator[Any]:
-        # As many at once as stand in some AT_ONCE bytes.
+        # As many at once as fit into some AT_ONCE bytes.
         marks = np.cumsum(np.maximum(self._sizes, 1)) // AT_ONCE
         bounds = [0, *(np.flatnonzero(np.diff(marks)) + 1).tolist(), len(self)]
         for start, end in itertools.pairwise(bounds):
@@ -150,7 +150,7 @@ class Texts(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def _read(self, begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[str | None]:
-        """Several: in one piece where they stand close together, as they mostly do."""
+        """Several: in one piece where they are close together, as they mostly do."""
         if not len(sizes):
             return []
         start, end = int(begins.min()), int((begins + sizes).max())
@@ -253,7 +253,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def hash_text(text: str) -> bytes:
-    """16 bytes that stand for a text: two texts share theirs once in 10^38 pairs."""
+    """16 bytes that identify a text: two texts share theirs once in 10^38 pairs."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

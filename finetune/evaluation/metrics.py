@@ -1,6 +1,6 @@
 """Names of metrics → `evaluate` metrics that need no network (the table is `METRICS`).
 
-Each is an `evaluate.Metric`, so it can be used wherever `evaluate.load` would stand, offline:
+Each is an `evaluate.Metric`, so it can be used in place of `evaluate.load`, offline:
 
     Accuracy().compute(predictions=[0, 1], references=[0, 0])  # {"accuracy": 0.5}
 

@@ -98,4 +98,4 @@ def _open_session(file: Path, threads: int) -> Any:
         )
     except Exception as error:  # of the runtime's own kinds
         why = str(error).partition("\n")[0]
-        raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it anew") from None
+        raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it again") from None

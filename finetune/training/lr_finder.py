@@ -247,7 +247,7 @@ def suggest_rate(
                 f"this is {times:g} times below the lowest point, rounded, as the default, "
                 f"{default:g}, is too {'high' if below < NEAR else 'low'} for it"
             )
-        end = "it never rose again" if diverged is None else f"it was lost at {diverged:.2g}"
+        end = "it never rose again" if diverged is None else f"it diverged at {diverged:.2g}"
         why = (
             f"as the rate grew from {rates[0]:.2g}, the loss of train's next rows fell from "
             f"{smoothed[start]:.3f} to {smoothed[at]:.3f} at {lowest:.2g}, then {end}; {said}"

@@ -50,9 +50,9 @@ def print_back_off(error: Exception, step: int, scale: float) -> None:
 
 
 def print_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> None:
-    """Where a run is taken up, and what changed since."""
+    """Where a run resumes, and what changed since."""
     print_line()
-    print_wrapped(f"Going on from {point}: step {step:,} of {steps:,}", mark="")
+    print_wrapped(f"Resuming from {point}: step {step:,} of {steps:,}", mark="")
     print_notes(notes)
 
 

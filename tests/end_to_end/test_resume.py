@@ -375,8 +375,8 @@ def test_what_decides_no_number_may_change_without_a_note(here, whole, capsys):
     words = "train.log_every=2", "checkpoint.every=3", "checkpoint.keep=1", "checkpoint.minutes=1"
     run_here("run.resume=run", *words)
     said = capsys.readouterr().out
-    assert "Going on from" in said
-    assert "  ! " not in said.partition("Going on from")[2].partition("Training")[0]
+    assert "Resuming from" in said
+    assert "  ! " not in said.partition("Resuming from")[2].partition("Training")[0]
     assert checkpoints(folder) == ["step-00000036"]
     assert results(folder)["hashes"] == results(whole)["hashes"]
 

@@ -84,7 +84,7 @@ def test_columns_of_a_document():
     assert Data(source="x", text=["b", "a"]).columns() == ("b", "a")
     assert Data(source="x", template="{title}: {body} {title}").columns() == ("title", "body")
     assert columns_in("{{a}} {b}") == ("b",)
-    with pytest.raises(ValueError, match="only names"):
+    with pytest.raises(ValueError, match="only column names"):
         columns_in("{}")
 
 

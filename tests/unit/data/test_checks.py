@@ -145,7 +145,7 @@ def test_nothing_is_left_to_train_on(leaky, capsys):
         )
     run_here("data.source=leaky", "data.on_leak=drop", code=2)
     assert capsys.readouterr().err == (
-        "error: train: no rows are left; all stand in another split too (data.on_leak: drop)\n"
+        "error: train: no rows are left; all are in another split too (data.on_leak: drop)\n"
     )
 
 

@@ -65,5 +65,5 @@ def test_a_folder_that_was_not_exported(tmp_path):
 
 def test_a_damaged_graph(tmp_path):
     (tmp_path / ONNX).write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"ONNX Runtime cannot read it \(.*\); export it anew"):
+    with pytest.raises(InputError, match=r"ONNX Runtime cannot read it \(.*\); export it again"):
         onnx_engine.onnx_engine(tmp_path, threads=1)

@@ -221,7 +221,7 @@ def test_names_that_tell_nothing_are_said(encoders, capsys):
     many = ("the_match", *(f"{i} phones" for i in range(40)), "the match")
     build(encoders["bert"], many, head_init="label_names")
     said = " ".join(capsys.readouterr().out.split())
-    assert "the encoder reads 'the_match' and 'the match'" in said
+    assert "the encoder gives the same vector to 'the_match' and 'the match'" in said
 
 
 @each_architecture

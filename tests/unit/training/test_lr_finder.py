@@ -45,7 +45,7 @@ def test_it_stays_below_where_the_loss_turns(lowest, rate, why):
     assert found.rate == rate
     assert found.diverged is not None
     assert found.diverged > found.lowest
-    assert re.search(rf"lost at [\d.]+; {why}$", found.why)
+    assert re.search(rf"diverged at [\d.]+; {why}$", found.why)
 
 
 def test_where_nothing_is_learnt_the_default_stays():
