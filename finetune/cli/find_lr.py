@@ -52,7 +52,7 @@ def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: Signa
     try:
         found = pipeline.range_test(recipe, listener)
     except StoppedError as error:  # there is no run to go on with
-        raise StoppedError(str(error).split(";")[0]) from None
+        raise StoppedError(error.what_stopped) from None
     html_report.write_range_report(asdict(found), recipe.run.name or "", known.page)
     where = "lr of the first of train.stages" if recipe.train.stages else "optim.lr"
     console.print_line(f"{where}: {found.rate:g}")

@@ -39,7 +39,7 @@ def carve(
     groups, first_rows = np.argsort(order)[groups], first_rows[order]
     count = len(first_rows)
     label_of = np.asarray(labels, dtype=np.int64)
-    several = label_of.ndim == 2
+    multi_label = label_of.ndim == 2
     classes = label_of[first_rows]  # (groups,)
 
     free = np.ones(count, dtype=bool)
@@ -49,7 +49,7 @@ def carve(
         order = _shuffle(count, seed, 1 + cut)
         order = order[free[order]]
         total = math.floor(count * fraction + 0.5)
-        if several:
+        if multi_label:
             chosen = _rarest_first(classes > 0, order, fraction, total)
             taken[chosen] = cut
             free[chosen] = False

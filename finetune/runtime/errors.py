@@ -55,11 +55,15 @@ class StoppedError(KeyboardInterrupt):
             "run.resume=auto"
         )
 
+    @property
+    def what_stopped(self) -> str:
+        """The message without how to go on."""
+        return str(self).split(";")[0]
+
     def with_run_dir(self, folder: Path) -> "StoppedError":
         """The same for one of several runs of a command, which share the parent `folder`."""
-        stopped = str(self).split(";")[0]
         return StoppedError(
-            f"{stopped}; to go on, run the same with run.dir={folder} run.resume=auto"
+            f"{self.what_stopped}; to go on, run the same with run.dir={folder} run.resume=auto"
         )
 
 

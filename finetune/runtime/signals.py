@@ -2,8 +2,8 @@
 
 What clusters send before they take a machine back, and what Ctrl-C sends. While steps are under
 way, a signal waits for the step and its checkpoint (`stop_consensus.py`); at any other time it
-ends the
-run on the spot. The next one is the system's again, which ends the process at once.
+ends the run on the spot. The next signal has the system's default effect again, which ends the
+process at once.
 """
 
 import ctypes

@@ -65,9 +65,9 @@ def run_sweep(sweep: Sweep, listener: SignalListener, run_trial: RunTrial) -> op
             try:
                 TrialRun(trial, sweep).execute(listener, cache, run_trial)
             except StoppedError as error:
-                how = str(error).split(";")[0]
                 raise StoppedError(
-                    f"trial {trial.number} {how}; the same command goes on with the sweep"
+                    f"trial {trial.number} {error.what_stopped}; "
+                    "the same command goes on with the sweep"
                 ) from None
         ended = study.get_trials(deepcopy=False)[trial.number]
         print_line(_describe_end(ended, sweep), even_if_quiet=True)
@@ -187,6 +187,6 @@ def retrain(
         try:
             run_seeds(recipe, listener)
         except StoppedError as error:
-            raise StoppedError(f"{str(error).split(';')[0]}; the same command goes on") from None
+            raise StoppedError(f"{error.what_stopped}; the same command goes on") from None
         winner: dict[str, Any] = json.loads((home / "seeds.json").read_text(encoding="utf-8"))
         return winner | {"folder": str(home.relative_to(sweep.folder))}

@@ -287,7 +287,7 @@ def run_study(known: argparse.Namespace, words: Sequence[str], listener: SignalL
     try:
         tables = report(Study(known, words, listener), known.sets, known.arms)
     except StoppedError as error:
-        raise StoppedError(f"{str(error).split(';')[0]}; the same command goes on") from None
+        raise StoppedError(f"{error.what_stopped}; the same command goes on") from None
     print(f"\n{tables}")
     return 0
 

@@ -40,6 +40,7 @@ def test_where_a_stopped_run_goes_on():
         "stopped by SIGTERM after step 1,200, with a checkpoint; to go on, run the same with "
         "run.dir=runs run.resume=auto"
     )
+    assert stopped.what_stopped == "stopped by SIGTERM after step 1,200, with a checkpoint"
     assert str(StoppedError.during(signal.SIGINT, "before training")) == (
         "stopped by SIGINT before training; to go on, run the same with run.resume=auto"
     )
