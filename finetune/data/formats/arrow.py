@@ -60,9 +60,8 @@ class ParquetReader(RowReader):
         super().__init__(source)
         assert source.path is not None
         self._requested, self._progress = requested, progress
-        packed = is_gzip(source.path)
         with source.path.open("rb") as stream:
-            packed = packed or stream.read(2) == b"\x1f\x8b"
+            packed = is_gzip(stream.read(2))
         with _explain_arrow_errors(source):
             import pyarrow.parquet as pq
 

@@ -19,7 +19,8 @@ from finetune.runtime.errors import InputError
 # The longest cell the csv module takes: its own limit of 128 KiB is short for a document, and a C
 # long has 32 bits on some systems.
 LONGEST_CELL = 2**31 - 1
-LONGEST_ROW = 2**24  # characters until a quote that does not end is taken for a broken one
+# Characters of a row over several lines; with more, its quote is taken for one that does not end.
+LONGEST_ROW = 2**24
 LOOK_AHEAD = 2**20  # characters of a pipe that decide whether it has quotes
 QUOTES = "quoted cells that end with a quote and double the quotes within"
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -116,7 +117,7 @@ class _Lines:
         self._size = len(line) + (self._size if self.taken else 0)
         self.taken.append(line)
         if self._size > LONGEST_ROW and len(self.taken) > 1:
-            raise csv.Error("a quote that does not end")
+            raise csv.Error(f"a quote that does not end within {LONGEST_ROW:,} characters")
         return line
 
     def take_back(self) -> None:

@@ -106,7 +106,8 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bool]:
     """The same stream from its beginning, and whether it holds JSON Lines.
 
     It does where its first line is a whole object and another line follows, or where that object
-    is all there is and holds no array of objects.
+    is all there is and holds no array of objects. An empty list is taken for an array of objects
+    only where it is the object's one value: else it is a cell of a row.
     """
     head = first = stream.readline(LONGEST_LINE)
     while first and not first.removeprefix(BOM).strip():
@@ -127,7 +128,8 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bool]:
         if line.strip():
             return rejoin(head, stream), True
         more = bool(line)
-    wraps = any(isinstance(v, list) and (not v or isinstance(v[0], dict)) for v in value.values())
+    lists = [cell for cell in value.values() if isinstance(cell, list)]
+    wraps = any(isinstance(items[0], dict) if items else len(value) == 1 for items in lists)
     return rejoin(head, stream), not wraps
 
 
@@ -142,6 +144,7 @@ def _read_array(scanner: "_Scanner") -> Iterator[FileRow]:
 def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
     """The rows of the one array of objects that an object holds; its other values are skipped."""
     keys: list[str] = []
+    values = empty_lists = 0
     scanner.skip_character()
     more = scanner.next_character() != "}"
     while more:
@@ -151,11 +154,13 @@ def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
         if scanner.next_character() != ":":
             raise scanner.problem("Expecting ':' delimiter")
         scanner.skip_character()
+        values += 1
         if scanner.next_character() != "[":
             scanner.read_value()
         else:
             scanner.skip_character()
-            if scanner.next_character() in ("{", "]"):
+            empty_lists += scanner.next_character() == "]"
+            if scanner.next_character() == "{":
                 keys.append(repr(key))
                 if len(keys) > 1:
                     raise InputError(
@@ -171,7 +176,7 @@ def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
         elif scanner.next_character() != "}":
             raise scanner.problem("Expecting ',' delimiter")
     scanner.skip_character()
-    if not keys:
+    if not keys and not values == empty_lists == 1:
         raise InputError(f"{scanner.name}: expected {EXPECTED}, got an object without")
 
 

@@ -39,7 +39,7 @@ class DocumentReader(RowReader):
         stack: ExitStack,
     ) -> None:
         super().__init__(source)
-        self._stream = open_bytes(source, progress, stack, may_be_empty=True)
+        self._stream = open_bytes(source, progress, stack, is_one_row=True)
 
     def _read(self) -> Iterator[FileRow]:
         yield FileRow("", 1, decode(self._stream.read().removeprefix(BOM)))

@@ -70,12 +70,18 @@ def explain_read_errors(source: DataSource) -> Iterator[None]:
 
 
 def open_bytes(
-    source: DataSource, progress: ReadProgress, stack: ExitStack, may_be_empty: bool = False
+    source: DataSource, progress: ReadProgress, stack: ExitStack, is_one_row: bool = False
 ) -> BinaryIO:
     """The bytes of a file or of standard input, unpacked where they are gzip. `stack` closes them.
 
+    The content tells whether it is gzip, not the file's name.
+
+    Args:
+        is_one_row: the source is a single document: if it is empty or not UTF-8, that concerns
+            its row alone, and is left to the rules for rows.
+
     Raises:
-        InputError: where they are none (unless they may be), or plainly no UTF-8 text.
+        InputError: for a source of many rows that is empty, or is not UTF-8 text.
     """
     if source.path is None:
         raw = cast(Any, sys.stdin.buffer)  # with what was peeked at already
@@ -84,10 +90,12 @@ def open_bytes(
         if source.path.is_file():
             progress.stream, progress.size = raw, source.path.stat().st_size
     stream = raw
-    if is_gzip(source.path) or raw.peek(2)[:2] == b"\x1f\x8b":
+    if is_gzip(raw.peek(2)):
         stream = cast(Any, gzip.GzipFile(fileobj=raw))
+    if is_one_row:
+        return cast(BinaryIO, stream)
     head = stream.peek(4)[:4]
-    if head in (b"", BOM) and not may_be_empty:
+    if head in (b"", BOM):
         raise InputError(f"{source.name}: the file is empty")
     for beginning, problem in NOT_TEXT.items():
         if head.startswith(beginning):
@@ -95,9 +103,9 @@ def open_bytes(
     return cast(BinaryIO, stream)
 
 
-def is_gzip(path: Path | None) -> bool:
-    """Whether a file's name says that it is packed."""
-    return path is not None and path.name.lower().endswith(".gz")
+def is_gzip(head: bytes) -> bool:
+    """Whether bytes that begin like this are packed."""
+    return head.startswith(b"\x1f\x8b")
 
 
 def decode(content: bytes) -> str:

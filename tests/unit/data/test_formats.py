@@ -22,9 +22,9 @@ from finetune.data.formats.delimited import uses_quotes
 from finetune.data.formats.file_row import FileRow, RowProblem
 from finetune.data.formats.registry import FORMATS, open_rows, peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress, rejoin
-from finetune.data.read_rows import read_rows
+from finetune.data.read_rows import read_documents, read_rows
 from finetune.data.rows import Rows
-from finetune.data.text_store import replace_surrogates
+from finetune.data.text_store import Store, replace_surrogates
 from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.runtime.errors import InputError
 
@@ -232,6 +232,7 @@ ROW = '{"text": "a", "label": "x"}'
          "column 42)"),
         (f'{{"a": [{ROW}], "b": [{ROW}]}}', "got lists under 'a', 'b'"),
         ('{\n"a": 1}', "got an object without"),
+        ('{\n"text": "a", "tags": []}', "got an object without"),
         ("3", "expected an array of objects, or an object with one such array, got 3"),
         (f'{{"a": [{ROW}]}}\n\n]', "expected a JSON object on each line, got invalid JSON"),
     ],
@@ -249,6 +250,14 @@ def test_broken_json_is_refused_by_both(tmp_path: Path, content: str, problem: s
     assert problem in str(error.value)
 
 
+@pytest.mark.parametrize("content", ['{"data": []}', '{\n"data": []\n}', "[]"])
+def test_an_empty_array_has_no_rows(tmp_path: Path, content: str) -> None:
+    source = write_source(tmp_path, "json", content.encode())
+    assert read_prediction(source) == []
+    with pytest.raises(InputError, match="no rows"):
+        read_training(source)
+
+
 def test_a_broken_array_is_not_read_to_its_end(tmp_path: Path) -> None:
     """What is no JSON at all is known at once, and not looked for a megabyte later."""
     rest = f",{ROW}" * 100_000
@@ -263,6 +272,8 @@ def test_a_broken_array_is_not_read_to_its_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "rows"),
     [
+        ('{"text": "a", "label": "x", "tags": []}', 1),
+        (f'{{"data": [{ROW}], "tags": []}}', 1),
         (f"{ROW}\n\n{ROW}\n", 2),
         (f"\n{ROW}", 1),
         (f'{{"n": 1, "data": [{ROW}, {ROW}], "more": ["b", [1]]}}', 2),
@@ -285,14 +296,37 @@ def test_a_packed_file_that_is_not_called_so(tmp_path: Path, kind: str) -> None:
     assert [record.texts[0] for record in read_prediction(source)] == ["a", "b"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_a_file_called_gz_that_is_not_packed_is_read_as_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}.gz"
+    path.write_bytes(serialize(kind, ["a", "b"], ["x", "y"]))
+    source = DataSource(path.name, kind, path)
+    assert read_training(source).texts == ["a", "b"]
+    assert [record.texts[0] for record in read_prediction(source)] == ["a", "b"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet", "txt"])
-@pytest.mark.parametrize("content", [b"", b"text,label\n" * 9], ids=["empty", "plain"])
-def test_a_file_called_gz_that_is_none(tmp_path: Path, kind: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"text,label\n" * 9)[:-9]])
+def test_a_gzip_file_that_is_empty_or_cut_off(tmp_path: Path, kind: str, content: bytes) -> None:
     path = tmp_path / f"a.{kind}.gz"
     path.write_bytes(content)
     for read in (read_training, read_prediction):
         with pytest.raises(InputError):
             read(DataSource(path.name, kind, path))
+
+
+@pytest.mark.parametrize("content", ["text, as UTF-16".encode("utf-16"), b"PAR1 of 2, \xff"])
+def test_a_document_that_is_not_utf_8_is_a_damaged_row(tmp_path: Path, content: bytes) -> None:
+    """The rules for rows decide what becomes of it; the other documents stay."""
+    paths = [tmp_path / "news" / name for name in ("1.txt", "2.txt")]
+    paths[0].parent.mkdir()
+    paths[0].write_bytes(content)
+    paths[1].write_text("b", encoding="utf-8")
+    labelled = [(path, "news") for path in paths]
+    rows = read_documents(tmp_path, labelled, is_labelled=True, store=Store())
+    assert (list(rows.damaged), rows.texts[1]) == ([0], "b")
+    (record,) = read_prediction(DataSource("1.txt", "document", paths[0]))
+    assert record.error == "1.txt: the text is not UTF-8"
 
 
 def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
@@ -332,7 +366,7 @@ def test_a_quote_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: Any)
     source = write_source(tmp_path, "csv", b'text,label\n"a,x\nb,y\nccccccccc,x\nd,y\n')
     found = read_prediction(source)
     assert [record.texts for record in found] == [(), ("b",), ("ccccccccc",), ("d",)]
-    assert str(found[0].error).endswith("got a quote that does not end")
+    assert str(found[0].error).endswith("got a quote that does not end within 20 characters")
 
 
 def test_every_format_is_one_entry() -> None:
