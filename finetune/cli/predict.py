@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.data.formats.registry import FILE_FORMATS
 from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
 from finetune.runtime.errors import StoppedError
@@ -58,9 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the output, drop an unfinished job")
     add("--split", help="of a data set, or the file of that name in a folder")
     add("--config", help="of a Hub data set")
-    add("--format", choices=("csv", "tsv", "json", "jsonl", "parquet", "txt"), help="of standard "
-        "input and of files whose name does not say it; by default of standard input: jsonl where "
-        "it begins with {, else a document a line")  # fmt: skip
+    add("--format", choices=FILE_FORMATS, help="of standard input, and of files whose name does "
+        "not say it. Without it, standard input that begins with { is read as JSON Lines, with [{ "
+        "as a JSON array, and anything else as one document a line")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
     add("--engine", choices=tuple(ENGINES), help="default: onnx where MODEL was exported to it")

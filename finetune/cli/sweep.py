@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
     parser.add_argument("--trials", type=int, help="in all; 30 where no --minutes are given")
     parser.add_argument("--minutes", type=float, help="begin no trial after that many")
-    parser.add_argument("--pruner", choices=("median", "hyperband", "off"), default="median")
+    parser.add_argument("--pruner", choices=search_space.PRUNERS, default="median")
     parser.add_argument("--storage", help="a database's URL; by default study.db in the folder")
     parser.add_argument("--dir", type=Path, help="by default runs/<recipe>/sweep")
     parser.add_argument("--seed", type=int, default=0, help="of what is tried")

@@ -16,6 +16,7 @@ from finetune.data.formats.source import DataSource
 from finetune.data.local_paths import resolve_local_path
 from finetune.data.read_rows import read_rows
 from finetune.data.rows import Rows
+from finetune.runtime.console import quiet_datasets
 from finetune.runtime.errors import InputError
 
 
@@ -47,6 +48,7 @@ def saved_tables(folder: Path) -> dict[str, Any]:
     """
     import datasets
 
+    quiet_datasets()
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # whatever a broken copy makes Arrow or json raise
@@ -64,6 +66,7 @@ def hub_tables(data: schema.Data) -> dict[str, Any]:
     """
     import datasets
 
+    quiet_datasets()
     try:
         loaded = datasets.load_dataset(data.source, data.config, revision=data.revision)
     except Exception as error:  # of many libraries and of none: network, cache, builder, Arrow

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.evaluation.probabilities import softmax
+from finetune.evaluation.probabilities import to_probabilities
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
 
@@ -66,11 +66,7 @@ class DecisionRules:
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(rows, classes); of a multi-label model each label's own."""
-        if not self.multi_label:
-            return softmax(logits)
-        halved = logits.astype(np.float64) / 2
-        result: NDArray[np.float64] = (1 + np.tanh(halved)) / 2  # a sigmoid that never overflows
-        return result
+        return to_probabilities(logits, self.multi_label)
 
     def decide(
         self, logits: NDArray[np.float32], with_probabilities: bool

@@ -100,17 +100,23 @@ def print_wrapped(text: str, mark: str) -> None:
 
 def quiet_libraries() -> None:
     """Turn off the bars and the advice that libraries print; their errors still come."""
-    import datasets
     import transformers
 
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    quiet_datasets()
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     # torch would have another argument, which newer and older releases do not share.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     # Without a network it would print each of its retries.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def quiet_datasets() -> None:
+    """The same for `datasets`, where it is loaded: prediction does without it."""
+    datasets = sys.modules.get("datasets")
+    if datasets is not None:
+        datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()
 
 
 def format_table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:

@@ -23,6 +23,7 @@ from finetune.runtime.errors import InputError, did_you_mean
 
 KINDS = ("log", "uniform", "int", "log_int", "choice")
 FORMS = "{log: [low, high]}, {uniform: [low, high]}, {int: …}, {log_int: …} or {choice: [a, b, …]}"
+PRUNERS = ("median", "hyperband", "off")  # how `study.py` ends hopeless trials early
 # Trials are compared by one metric on the same validation rows, and write where the sweep says.
 FIXED = {
     **dict.fromkeys(("run", "publish", "checkpoint", "cache"), "it decides nothing that is scored"),

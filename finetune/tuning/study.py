@@ -22,7 +22,6 @@ from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
 from finetune.tuning.search_space import BaseRecipe, Dimension
 
-PRUNERS = ("median", "hyperband", "off")
 STARTUP_TRIALS = 5  # complete trials before the first is compared with them
 Values = dict[str, Any]
 

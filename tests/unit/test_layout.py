@@ -34,6 +34,7 @@ MODULES = {
 }
 # Where a library may be imported: a floor, or one room of it.
 HOMES = {
+    "datasets": {"finetune.data", "finetune.evaluation.metrics", "finetune.runtime.console"},
     "evaluate": {"finetune.evaluation.metrics"},
     "jinja2": {"finetune.reporting.html_report"},
     "huggingface_hub": {"finetune.hub", "finetune.reporting.model_card"},
@@ -122,6 +123,21 @@ def test_a_library_is_imported_in_its_room_alone():
         (library, module)
         for library, module in sorted(found)
         if not any(f"{module}.".startswith(f"{home}.") for home in HOMES[library])
+    ] == []
+
+
+def test_prediction_loads_no_library_of_training():
+    """The batch job and the actors of Ray start processes; all else needs torch at most."""
+    libraries = {"accelerate", "sklearn", "evaluate", "datasets"}
+    starters = {"finetune.inference.batch_job", "finetune.inference.ray_actor"}
+    modules = {name for name in MODULES if name.startswith("finetune.inference.")}
+    assert modules > starters
+    assert len(modules) > 15
+    assert [
+        (module, name)
+        for module in sorted(modules - starters)
+        for name, at_load in imported(MODULES[module])
+        if at_load and name.split(".")[0] in libraries
     ] == []
 
 

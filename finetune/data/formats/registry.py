@@ -51,6 +51,7 @@ FORMATS: dict[str, Format] = {
 }
 KIND_OF = {ending: kind for kind, format in FORMATS.items() for ending in format.endings}
 SUFFIXES = tuple(KIND_OF)
+FILE_FORMATS = tuple(dict.fromkeys(KIND_OF.values()))  # those of files, by their keys
 
 
 def suffix_of(path: Path) -> str:

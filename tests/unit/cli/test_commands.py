@@ -20,6 +20,7 @@ from finetune.cli import (
     sweep,
     train,
 )
+from finetune.data.formats.registry import FORMATS
 
 COMMANDS = (
     compare, demo, export_onnx, find_label_errors, find_lr, inspect, predict, predict_ray, push,
@@ -41,6 +42,20 @@ def test_help_and_usage(command, capsys):
             command.main(words)
         assert caught.value.code == code
     assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (predict, f"--format {{{','.join(name for name in FORMATS if FORMATS[name].endings)}}}"),
+        (sweep, "--pruner {median,hyperband,off}"),
+    ],
+    ids=["predict", "sweep"],
+)
+def test_choices_are_those_of_the_tables(command, words, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What is printed at which verbosity, by which process, and how progress looks in a file."""
 
+import sys
+
 import pytest
 
 from finetune.runtime import console
@@ -24,6 +26,12 @@ def test_quiet_and_json(quiet, json, printed, capsys, tmp_path):
     (tmp_path / "results.json").write_text("{}\n")
     console.print_file(tmp_path / "results.json")
     assert capsys.readouterr().out == "{}\n"
+
+
+def test_quiet_libraries_do_not_load_datasets(monkeypatch):
+    monkeypatch.delitem(sys.modules, "datasets", raising=False)
+    console.quiet_libraries()
+    assert "datasets" not in sys.modules
 
 
 def test_of_several_processes_the_main_one_prints(capsys, tmp_path):
