@@ -82,11 +82,18 @@ def dry_run(recipe: Recipe, listener: SignalListener) -> None:
     Raises:
         InputError, StoppedError: as `run` does.
     """
+    whole, first = recipe, ""
     if recipe.run.seeds is not None:
-        recipe = seeds.seed_recipes(recipe)[0]
+        recipe = seeds.seed_recipes(whole)[0]
+        first = f"Seed {recipe.run.seed}, 1 of {len(whole.run.seeds or ())}\n"
     elif recipe.run.folds is not None:
-        recipe = cross_validation.fold_recipes(recipe)[0]
+        recipe = cross_validation.fold_recipes(whole)[0]
+        first = f"Fold 1 of {whole.run.folds}\n"
     env = RunEnvironment.start(recipe, listener)
+    if whole.run.folds is not None:
+        env.on_main(lambda: cross_validation.check_folds(whole))
+    if first:
+        console.print_line(first)
     recipe, start = locate_start(recipe, env)
     data = prepare_data(recipe, env)
     console_report.print_dry_run(data.recipe, data.tokens.tables["train"], start)

@@ -16,13 +16,17 @@ from finetune.runtime.signals import SignalListener
 
 
 def run_command(
-    command: Callable[[], int], listener: SignalListener | None = None, interrupted: str = ""
+    command: Callable[[], int],
+    listener: SignalListener | None = None,
+    interrupted: str = "",
+    remedy: str = "run the same command again",
 ) -> int:
     """Run a command, and print how it ended where it did not end well; its exit code.
 
     Args:
         listener: hears no more signals once there is an error to print.
         interrupted: what to print after Ctrl-C.
+        remedy: what to do after another process of the command was lost.
 
     Raises:
         Exception: one that nobody expected, in a single process.
@@ -33,7 +37,7 @@ def run_command(
     except (Exception, KeyboardInterrupt) as error:
         if listener is not None:
             listener.over = True
-        ending = _ending(error, interrupted)
+        ending = _ending(error, interrupted, remedy)
         if ending is None:
             raise
         code, *lines = ending
@@ -59,7 +63,9 @@ def error_lines(error: InputError) -> list[str]:
     return [f"error: {problem}" for problem in error.problems]
 
 
-def _ending(error: BaseException, interrupted: str) -> tuple[int, *tuple[str, ...]] | None:
+def _ending(
+    error: BaseException, interrupted: str, remedy: str
+) -> tuple[int, *tuple[str, ...]] | None:
     """Exit code and lines for an exception; None for an unexpected one in a single process."""
     if isinstance(error, OSError):
         error = errors.from_os_error(error) or error
@@ -71,16 +77,16 @@ def _ending(error: BaseException, interrupted: str) -> tuple[int, *tuple[str, ..
         return (130, interrupted) if interrupted else (130,)
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return None
-    return 1, _describe_crash(error)
+    return 1, _describe_crash(error, remedy)
 
 
-def _describe_crash(error: BaseException) -> str:
+def _describe_crash(error: BaseException, remedy: str) -> str:
     """What to print of an unexpected error in one of several processes."""
     from finetune.runtime import distributed
 
     if distributed.is_lost_peer(error):
         return (
             "error: another process of this run ended without a word: it was killed, or its "
-            "machine or network failed; go on from the last checkpoint with run.resume=auto"
+            f"machine or network failed; {remedy}"
         )
     return "".join(traceback.format_exception(error)).rstrip()

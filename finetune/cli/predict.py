@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     known = build_parser().parse_args(arguments)
     console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
-    return run_command(lambda: predict(known))
+    return run_command(
+        lambda: predict(known), remedy="the same command with --resume computes what is missing"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -29,7 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print results.json alone")
     known, overrides = parser.parse_known_args(arguments)
     with SignalListener() as listener:
-        return run_command(lambda: train(known, overrides, listener), listener)
+        return run_command(
+            lambda: train(known, overrides, listener),
+            listener,
+            remedy="go on from the last checkpoint with run.resume=auto",
+        )
 
 
 def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:

@@ -99,15 +99,20 @@ def build_classifier(
     return model
 
 
-def initial_weights_hash(model: PreTrainedModel, options: Model) -> str:
+def initial_weights_hash(model: PreTrainedModel, options: Model, from_priors: bool = False) -> str:
     """The hash of the weights that a run begins with.
 
     Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
     kernels its last bits, and a run may go on with others.
+
+    Args:
+        from_priors: whether the head's bias follows from the labels of train: without it.
     """
     weights, head = model.state_dict(), head_module.head_name(model)
     if options.head_init == "label_names":
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != head}
+    elif from_priors:
+        weights.pop(f"{head}.bias", None)
     return weights_hash(weights)
 
 

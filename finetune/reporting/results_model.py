@@ -82,7 +82,7 @@ class BackOff(Section):
 
 
 class StageSummary(Section):
-    freeze: str = Field(description="which layers were frozen")
+    freeze: str | int = Field(description="which layers were frozen")
     lr: float = Field(description="peak learning rate")
     steps: int = Field(description="steps of the stage")
     first_step: int = Field(description="its first step, counted through all stages")
@@ -192,7 +192,7 @@ def read_results(folder: Path) -> Results:
     file = folder / FILE
     if not file.is_file():
         raise InputError(f"{folder}: expected the folder of a finished run, found no {FILE} in it")
-    again = "run the recipe.yaml beside it again"
+    again = "train the recipe beside it again"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON, or of UTF-8

@@ -32,7 +32,7 @@ class Console:
 
     def __init__(self) -> None:
         self.verbosity = Verbosity.NORMAL
-        self.is_main = True
+        self.is_main = os.environ.get("RANK", "0") == "0"  # until the processes have joined
         self.bar: ProgressBar | None = None
 
     def prints(self, even_if_quiet: bool = False) -> bool:

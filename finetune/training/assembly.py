@@ -59,7 +59,9 @@ def assemble(data: PreparedData, start: Start, env: RunEnvironment) -> Assembled
         "data": corpus_hash(corpus),
         "test": split_hash(corpus.test),
         "tokens": run_identity.tokens_hash(tokens.tables),
-        "first_weights": build.initial_weights_hash(classifier, recipe.model),
+        "first_weights": build.initial_weights_hash(
+            classifier, recipe.model, from_priors=builder.priors(recipe) is not None
+        ),
     }
     keeps_states = frozen is not None or stage.count > 1  # of several stages, some may
     states = frozen_cache.cache_dtype(recipe, data.plan) if keeps_states else "off"
@@ -97,7 +99,7 @@ def checkpoint_weights(point: Path, env: RunEnvironment) -> Tensors:
     weights: Tensors = {}
 
     def read() -> None:
-        weights.update(train_state.weights_in(env.checkpoints.read(point)[0]))
+        weights.update(train_state.weights_in(env.checkpoints.read_tensors(point)))
 
     env.on_main(read)
     return weights

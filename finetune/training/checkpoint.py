@@ -67,12 +67,13 @@ def drop_old(run: Path, keep: int, spare: int | None) -> None:
                 _remove(old)
 
 
-def read_checkpoint(folder: Path) -> tuple[Tensors, Plain]:
-    """What `write` wrote.
+def verify_checkpoint(folder: Path) -> Plain:
+    """The plain values of a checkpoint, all of whose files have their recorded checksums.
 
     Raises:
-        InputError: where a file is missing, or is not as it was written. Files that it does not
-            list, as desktops leave them behind, do not matter.
+        InputError: where a file is missing, or is not as it was written; where another version of
+            this program wrote it. Files that it does not list, as desktops leave them behind, do
+            not matter.
     """
     wrong = []
     for name, recorded in sorted(_recorded_sums(folder).items()):
@@ -91,30 +92,38 @@ def read_checkpoint(folder: Path) -> tuple[Tensors, Plain]:
             f"checkpoint {folder}: expected format {FORMAT}, found {plain.get('format')}: another "
             "version of this program wrote it; go on with that version, or start a new run"
         )
-    return load_file(folder / TENSORS), plain
+    return plain
 
 
 class CheckpointReader:
-    """Reads a checkpoint, whole and verified, once: taking up a run asks for it several times."""
+    """Verifies a checkpoint once, though resuming a run asks for it several times."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._content: tuple[Tensors, Plain] = {}, {}
+        self._plain: Plain = {}
 
-    def read(self, folder: Path) -> tuple[Tensors, Plain]:
-        """What `read_checkpoint` gives, from memory where it was read before.
+    def read(self, folder: Path) -> Plain:
+        """The checkpoint's plain values, its files verified now or before.
 
         Raises:
             InputError: where the checkpoint is damaged.
         """
         if folder != self._folder:
-            self.release()
-            self._content, self._folder = read_checkpoint(folder), folder
-        return self._content
+            self._plain, self._folder = verify_checkpoint(folder), folder
+        return self._plain
 
-    def release(self) -> None:
-        """Let go of what was read: it is in use by now, or was not needed."""
-        self._folder, self._content = None, ({}, {})
+    def read_tensors(self, folder: Path) -> Tensors:
+        """Its tensors, which are not kept here.
+
+        Raises:
+            InputError: where the checkpoint is damaged.
+        """
+        self.read(folder)
+        return load_file(folder / TENSORS)
+
+    def forget(self) -> None:
+        """Verify again when asked again."""
+        self._folder = None
 
 
 def read_plain(folder: Path) -> Plain:

@@ -104,7 +104,7 @@ class Checkpointer:
         accelerator = self.env.accelerator
 
         def prepare() -> tuple[dict[str, Any], list[str]]:
-            _, plain = self.env.checkpoints.read(point)
+            plain = self.env.checkpoints.read(point)
             notes = run_identity.compare_identities(
                 plain["identity"], self.identity, point, rates_found=True
             )
@@ -119,11 +119,12 @@ class Checkpointer:
         values, notes = self.env.on_main(prepare)
         self.state.load(values)
         is_main = accelerator.is_main_process
-        tensors, plain = self.env.checkpoints.read(point) if is_main else ({}, {})
+        plain = self.env.checkpoints.read(point) if is_main else {}
+        tensors = self.env.checkpoints.read_tensors(point) if is_main else {}
         train_state.restore(
             parts.model, parts.optimizer, log, accelerator, self.state.trained, tensors, plain
         )
-        self.env.checkpoints.release()
+        self.env.checkpoints.forget()
         self.restart_clock()
         return notes
 

@@ -321,7 +321,7 @@ def test_words(refuses: Refuses, words: list[str], messages: list[str]) -> None:
         ("package:not-here/data", "package:not-here/data: no package 'not-here' is installed; pip "
          "install not-here"),
         ("package:finetune/datta", "package:finetune/datta: the package has no such file or folder"
-         f"; did you mean {RUN.parent / 'data.py'}?"),
+         f"; did you mean {RUN.parent / 'data'}?"),
         ("package:", "expected package:NAME/path, got package:"),
         ("https://huggingface.co/datasets/a/b", "expected a Hub id, not a link; write a/b"),
         ("nobody/nothing", "'nobody/nothing' is no file or folder here, and HF_HUB_OFFLINE is set "
@@ -631,7 +631,7 @@ def without_a_class() -> None:
         ),
         pytest.param(
             lambda: write({"encoder/tokenizer.json": "{}"}), [],
-            f"{UNREADABLE}: something there lacks 'added_tokens'; fix its files, or name another "
+            f"{UNREADABLE}: it lacks 'added_tokens'; fix its files, or name another "
             "model",
             id="damaged tokenizer",
         ),

@@ -195,7 +195,7 @@ def test_metrics_are_scikit_learns_and_lie_in_their_intervals():
         kind, average = name.split("_")
         expected = of[kind](labels, given, average=average, zero_division=0)
         assert values[name] == pytest.approx(expected)
-        assert table.own(name) == pytest.approx(expected)
+        assert table.observed(name) == pytest.approx(expected)
     assert table.observed("accuracy") == values["accuracy"]
     ends = confusion.metric_intervals(wanted, logits, labels, cuts)
     for name in values:
@@ -220,7 +220,7 @@ def test_a_label_that_the_rows_say_nothing_of_is_not_averaged():
     table = confusion.Confusion.from_labels(
         wide, probabilities.predict_labels(np.c_[logits, nothing], True), 6
     )
-    assert all(table.own(name) == pytest.approx(value) for name, value in values.items())
+    assert all(table.observed(name) == pytest.approx(value) for name, value in values.items())
     none = np.zeros((5, 6), dtype=np.int8)
     assert metrics.measure(wanted, none - 9.0, none)["f1_macro"] == 0
     assert confusion.Confusion.from_labels(none, none, 6).observed("f1_macro") == 0

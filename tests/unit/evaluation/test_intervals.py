@@ -20,7 +20,7 @@ def test_the_confusion_matrix_gives_scikit_learn_s_values(classes, rows, seed):
     logits = np.eye(classes)[guesses]
     for metric in metrics.load_metrics(CONFUSED, "f1_macro", False):
         found = metrics.measure([metric], logits, labels)[metric.key]
-        assert table.own(metric.key) == pytest.approx(found, abs=1e-9), metric.key
+        assert table.observed(metric.key) == pytest.approx(found, abs=1e-9), metric.key
 
 
 def test_wilson_by_hand():
@@ -60,7 +60,7 @@ def test_of_a_thousand_test_splits_95_in_100_hold_the_truth(name):
         there = counts.nonzero()[0]
         table = confusion.Confusion(true[there], given_as[there], counts[there], classes)
         if name == "accuracy":
-            low, high = intervals.wilson_interval(table.own(name), rows)
+            low, high = intervals.wilson_interval(table.observed(name), rows)
         else:
             low, high = intervals.cells_interval(
                 table.counts, lambda cells, table=table: table.value(name, cells), 600, split
@@ -116,7 +116,7 @@ def test_one_row_of_many_classes():
 
 def test_a_metric_of_evaluate_load_has_none(monkeypatch):
     class Other:
-        key = "other"
+        key, takes_probabilities, interval_method = "other", False, None
 
         def compute(self, predictions, references):
             return {"other": 0.5}
@@ -133,8 +133,8 @@ def test_of_several_labels_an_interval_holds_its_own_score_though_no_row_is_all_
     table = confusion.Confusion.from_labels(truth, (logits > 0).astype(np.int64), 5)
     for name in ("f1_micro", "f1_macro", "accuracy"):
         low, high = table.interval(lambda cells, name=name: table.value(name, cells))
-        assert low <= table.own(name) <= high
-        assert (table.own(name) == 0) == (name == "accuracy")
+        assert low <= table.observed(name) <= high
+        assert (table.observed(name) == 0) == (name == "accuracy")
 
 
 def test_two_that_answer_alike_may_still_differ():

@@ -26,7 +26,7 @@ def test_results_are_read_back_as_they_were_written(tmp_path):
     ("damage", "message"),
     [
         (lambda text: text[: len(text) // 2], "the file is damaged ("),
-        (lambda text: "[1]", "expected schema 5, found None; run the recipe.yaml beside it again"),
+        (lambda text: "[1]", "expected schema 5, found None; train the recipe beside it again"),
         (lambda text: text.replace('"schema": 5', '"schema": 4'), "expected schema 5, found 4; "),
         (lambda text: text.replace('"best_step"', '"last_step"'),
          "the file is damaged (train.best_step: field required)"),
@@ -42,7 +42,7 @@ def test_a_damaged_file_is_one_message(tmp_path, damage, message):
         results_model.read_results(tmp_path)
     [problem] = caught.value.problems
     assert problem.startswith(f"{file}: {message}")
-    assert "run the recipe.yaml beside it again" in problem
+    assert "train the recipe beside it again" in problem
 
 
 def test_a_folder_without_results(tmp_path):

@@ -20,11 +20,11 @@ def written(run, step=4):
 def test_what_is_written_is_read(tmp_path):
     point = written(tmp_path)
     assert checkpoint.step_of(point) == 4
-    tensors, plain = checkpoint.read_checkpoint(point)
+    tensors = CheckpointReader().read_tensors(point)
     assert torch.equal(tensors["model/weight"], TENSORS["model/weight"])
-    assert plain["state"] == {"waited": 1}
+    assert CheckpointReader().read(point)["state"] == {"waited": 1}
     (point / ".DS_Store").write_text("left by a desktop")
-    checkpoint.read_checkpoint(point)
+    checkpoint.verify_checkpoint(point)
 
 
 @pytest.mark.parametrize("name", [checkpoint.TENSORS, checkpoint.PLAIN, checkpoint.SUMS])
@@ -36,7 +36,7 @@ def test_a_damaged_one_is_refused(tmp_path, name, damage):
     else:
         file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"checkpoint .*step-00000004 is damaged: "):
-        checkpoint.read_checkpoint(file.parent)
+        checkpoint.verify_checkpoint(file.parent)
 
 
 def test_one_of_another_version_is_refused(tmp_path):
@@ -49,20 +49,21 @@ def test_one_of_another_version_is_refused(tmp_path):
     now = f"{checkpoint._sha256(point / name)}  {name}"
     (point / checkpoint.SUMS).write_text(sums.replace(line, now))
     with pytest.raises(InputError, match="expected format 2, found 1: another version of this"):
-        checkpoint.read_checkpoint(point)
+        checkpoint.verify_checkpoint(point)
 
 
 def test_a_reader_hashes_a_checkpoint_once(tmp_path, monkeypatch):
     point, other = written(tmp_path), written(tmp_path, 8)
-    read, calls = checkpoint.read_checkpoint, []
+    verify, calls = checkpoint.verify_checkpoint, []
     monkeypatch.setattr(
-        checkpoint, "read_checkpoint", lambda folder: calls.append(folder) or read(folder)
+        checkpoint, "verify_checkpoint", lambda folder: calls.append(folder) or verify(folder)
     )
     reader = CheckpointReader()
     assert reader.read(point) is reader.read(point)
+    assert reader.read_tensors(point).keys() == TENSORS.keys()
     reader.read(other)
     reader.read(point)
-    reader.release()
+    reader.forget()
     reader.read(point)
     assert calls == [point, other, point, point]
 
