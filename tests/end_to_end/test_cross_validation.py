@@ -204,8 +204,10 @@ def test_what_a_later_run_would_refuse_is_told_before_the_first(few, capsys):
         return False
 
     seed = next(seed for seed in range(20) if not leaks(seed, 1) and leaks(seed, 2))
-    run_here("run.dir=run", *WORDS, "data.on_leak=stop", f"data.split_seed={seed}", code=2)
-    assert "data.on_leak is 'stop'" in capsys.readouterr().err
+    for more in ((), ("--dry-run",)):
+        leak = ("data.on_leak=stop", f"data.split_seed={seed}", *more)
+        run_here("run.dir=run", *WORDS, *leak, code=2)
+        assert "data.on_leak is 'stop'" in capsys.readouterr().err
     assert not (few / "run").exists()
 
 

@@ -94,7 +94,9 @@ def test_rates_steps_and_what_is_said_of_them(probed):
         {"freeze": "embeddings", "lr": 0.1, "steps": 24, "first_step": 13, "epochs": 2},
     ]
     card = (probed / "model" / "README.md").read_text()
-    assert "\n1. 12 steps at a learning rate of at most 0.3, frozen: encoder\n2. 24 steps at" in card
+    assert (
+        "\n1. 12 steps at a learning rate of at most 0.3, frozen: encoder\n2. 24 steps at" in card
+    )
     page = (probed / "report.html").read_text()
     assert '<th scope="row">2</th><td>embeddings</td><td>0.1</td><td>13</td><td>24</td>' in page
 

@@ -87,3 +87,9 @@ def test_predictions_are_a_line_for_each_row(tmp_path):
     results.write_predictions(file, several, corpus.labels, np.full((6, 2), 1.0, np.float32), True)
     line = json.loads(file.read_text().splitlines()[0])
     assert (line["label"], line["predicted"]) == (["a"], ["a", "b"])
+
+
+@pytest.mark.parametrize("freeze", ["encoder", 3])
+def test_a_stage_may_freeze_a_number_of_layers(freeze):
+    stage = StageSummary(freeze=freeze, lr=0.1, steps=4, first_step=1, epochs=1.0)
+    assert StageSummary.model_validate_json(stage.model_dump_json()).freeze == freeze
