@@ -186,7 +186,7 @@ def test_finished_folds_of_other_rows_are_refused(few, capsys):
 
 def test_what_a_later_run_would_refuse_is_told_before_the_first(few, capsys):
     run_here("run.dir=run", *WORDS, "publish.repo_id=ann/a--b", code=2)
-    assert "publish.repo_id: 'ann/a--b' cannot be" in capsys.readouterr().err
+    assert "publish.repo_id: 'ann/a--b' is not a valid repository name" in capsys.readouterr().err
     with (few / "few" / "train.jsonl").open("a") as out:  # nearly the same, in two parts
         for end in ("", " said"):
             text = " ".join(f"w{i}" for i in range(40)) + end

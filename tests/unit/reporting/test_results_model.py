@@ -6,6 +6,7 @@ import re
 import pytest
 
 from finetune.reporting import results, results_model
+from finetune.reporting.results_model import StageSummary
 from finetune.runtime.errors import InputError
 from tests.unit.reporting.made import made_results
 
