@@ -1,4 +1,4 @@
-"""Run folders of the same test rows → which is better, by how much, and how sure that is.
+"""Compare runs on the same test rows: which is better, by how much, and how sure that is.
 
     python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
 

@@ -1,4 +1,4 @@
-"""A recipe's data → its rows by how likely their label is wrong, for a person to go through.
+"""Rank the rows of a recipe's data by how likely their label is wrong, for a person to check.
 
     python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
 

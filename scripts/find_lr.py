@@ -1,4 +1,4 @@
-"""A recipe → a learning rate for it, from one short run with a growing rate on train rows.
+"""Find a learning rate for a recipe by one short run with a growing rate on train rows.
 
     python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
 

@@ -1,4 +1,4 @@
-"""A recipe's data → what is in it and what is wrong with it, in seconds, before any training.
+"""Show what a recipe's data holds and what is wrong with it, in seconds, before any training.
 
     python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
 

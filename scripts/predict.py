@@ -1,4 +1,4 @@
-"""A trained model and documents → a label for each, written as a csv, jsonl or Parquet file.
+"""Predict a label for each document, and write the labels to a csv, jsonl or Parquet file.
 
     python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
     accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs

@@ -1,4 +1,4 @@
-"""A finished run, or a model folder → the Hub, in one commit.
+"""Push a finished run or a model folder to the Hub, in one commit.
 
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --dry-run
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --verify

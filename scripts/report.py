@@ -1,4 +1,4 @@
-"""Run folders → their report.html, drawn again from results.json and metrics.jsonl.
+"""Write the report.html of finished runs again, from results.json and metrics.jsonl.
 
     python scripts/report.py runs/bbc_news/…
 

@@ -1,4 +1,4 @@
-"""A trained classifier → a page on this machine to try texts on.
+"""Serve a page on this machine where texts can be tried on a trained classifier.
 
     python scripts/serve_demo.py runs/bbc_news/…
 

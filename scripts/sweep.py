@@ -1,4 +1,4 @@
-"""A recipe and a space of values → the best recipe by validation, scored on test once.
+"""Search a space of values for the recipe that is best on validation, and score it on test once.
 
     python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
         [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]

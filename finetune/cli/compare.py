@@ -1,4 +1,4 @@
-"""Run folders of the same test rows → which is better, by how much, and how sure that is.
+"""Compare runs on the same test rows: which is better, by how much, and how sure that is.
 
     python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
 
@@ -20,8 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, two or more")
-    parser.add_argument("--page", type=Path, default=Path("comparison.html"), help="where it goes")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON alone")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=Path("comparison.html"),
+        help="the HTML page to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the numbers as JSON, and nothing else"
+    )
     known = parser.parse_args(arguments)
     return run_command(lambda: compare_runs(known.runs, known.page, known.json))
 

@@ -1,4 +1,4 @@
-"""A trained classifier → a page on this machine to try texts on.
+"""Serve a page on this machine where texts can be tried on a trained classifier.
 
     python scripts/serve_demo.py runs/bbc_news/…
 
@@ -19,8 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
-    parser.add_argument("--port", type=int, help="default: the first that is free from 7860 on")
-    parser.add_argument("--revision", help="of a Hub id: a branch, tag or commit")
+    parser.add_argument(
+        "--port", type=int, help="the port to serve at (default: the first free one from 7860 on)"
+    )
+    parser.add_argument("--revision", help="the branch, tag or commit of a model on the Hub")
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run code that comes with the model"
     )

@@ -1,4 +1,4 @@
-"""A trained model → a folder that ONNX Runtime runs, checked against torch on real rows.
+"""Export a trained model for ONNX Runtime, and check it against torch on real rows.
 
     python scripts/export_onnx.py MODEL OUT --data FILE [--label COLUMN] [--int8]
     python scripts/predict.py OUT INPUT --output answers.csv      # runs it
@@ -27,18 +27,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or Hub id")
+    add("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
     add("out", metavar="OUT", type=Path, help="the folder to write")
-    add("--int8", action="store_true", help="8-bit weights and products: smaller and faster")
+    add(
+        "--int8",
+        action="store_true",
+        help="use 8-bit weights and products, which is smaller and faster",
+    )
     add(
         "--data",
         required=True,
-        help="real documents to check it on: what predict.py takes as INPUT",
+        help="real documents to check the export on, given as predict.py's INPUT",
     )
-    add("--split", help="of a data set, or the file of that name in a folder")
-    add("--label", help="the column of the right labels, for accuracies")
-    add("--rows", type=int, default=1000, help="how many of them (default: %(default)s)")
-    add("--threads", type=int, help="of the CPU (default: all cores)")
+    add("--split", help="the split of a data set, or the file of that name in a folder")
+    add("--label", help="the column with the right labels, which gives accuracies")
+    add(
+        "--rows",
+        type=int,
+        default=1000,
+        help="the number of documents to check (default: %(default)s)",
+    )
+    add("--threads", type=int, help="the number of CPU threads (default: all cores)")
     known = parser.parse_args(arguments)
     return run_command(lambda: export(known))
 

@@ -1,4 +1,4 @@
-"""A recipe's data → its rows by how likely their label is wrong, for a person to go through.
+"""Rank the rows of a recipe's data by how likely their label is wrong, for a person to check.
 
     python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
 
@@ -32,8 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="find_label_errors.py RECIPE [section.key=value …] --output FILE [--truth FILE]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="csv or jsonl")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="the rows with right labels")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the csv or JSON Lines file to write",
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="the same rows with right labels"
+    )
     known, overrides = parser.parse_known_args(arguments)
     return run_command(lambda: find_label_errors(known, overrides))
 

@@ -1,4 +1,4 @@
-"""A recipe → a learning rate for it, from one short run with a growing rate on train rows.
+"""Find a learning rate for a recipe by one short run with a growing rate on train rows.
 
     python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
 
@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=(__doc__ or "").split("\n", 1)[0],
         usage="python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]",
     )
-    parser.add_argument("recipe")
+    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument(
         "--page",
         type=Path,
         default=Path("lr_range.html"),
-        help="where the drawing goes (default: %(default)s)",
+        help="the HTML page to write, with the loss over the rate (default: %(default)s)",
     )
     known, overrides = parser.parse_known_args(arguments)
     with SignalListener() as listener:

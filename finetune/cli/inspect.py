@@ -1,10 +1,10 @@
-"""A recipe's data → what is in it and what is wrong with it, in seconds, before any training.
+"""Show what a recipe's data holds and what is wrong with it, in seconds, before any training.
 
     python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
 
-Counts, lengths, and every finding with its first rows; `--json` writes all of it, each finding with
-every row (`preflight.json` in a run's folder holds the same). Nothing is trained or downloaded but
-the data.
+Prints counts, lengths, and every finding with its first rows. `--json` writes all of it, each
+finding with every row (`preflight.json` in a run's folder holds the same). Nothing is trained or
+downloaded but the data.
 """
 
 import argparse
@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="inspect_data.py RECIPE [section.key=value …] [--json FILE]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all of it")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write all findings to this file"
+    )
     known, overrides = parser.parse_known_args(arguments)
     return run_command(lambda: inspect_data(known, overrides))
 

@@ -1,4 +1,4 @@
-"""A trained model and documents → a label for each, written as a csv, jsonl or Parquet file.
+"""Predict a label for each document, and write the labels to a csv, jsonl or Parquet file.
 
     python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
     accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs
@@ -46,36 +46,58 @@ def build_parser() -> argparse.ArgumentParser:
         "with --resume.",
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or Hub id")
-    add("input", metavar="INPUT", help="file, folder, quoted glob, Hub data set, or -")
-    add("--output", type=Path, required=True, help="*.csv, *.tsv, *.jsonl (also .gz), *.parquet")
-    add("--errors", type=Path, help="where rows that cannot be read go, instead of the output")
-    add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents; by "
-        "default what the model was trained on, or text")  # fmt: skip
-    add("--id", metavar="COLUMN", help="what names a row; by default its number in the whole "
-        "input, from 1 as in messages; of text files in a folder their path")  # fmt: skip
+    add("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
+    add("input", metavar="INPUT", help="a file, folder, quoted glob or Hub data set, or -")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="the file to write: *.csv, *.tsv, *.jsonl (also .gz) or *.parquet",
+    )
+    add("--errors", type=Path, help="the file for rows that cannot be read (default: the output)")
+    add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents "
+        "(default: the one that the model was trained on, or text)")  # fmt: skip
+    add("--id", metavar="COLUMN", help="the column that names a row (default: its number in the "
+        "whole input, from 1 as in messages; the path of a text file in a folder)")  # fmt: skip
     add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
         help="columns to copy to the output, under a name of your own")  # fmt: skip
-    add("--probabilities", action="store_true", help="give that of each label, too")
-    add("--resume", action="store_true", help="go on after a kill; what is done stays")
-    add("--overwrite", action="store_true", help="replace the output, drop an unfinished job")
-    add("--split", help="of a data set, or the file of that name in a folder")
-    add("--config", help="of a Hub data set")
-    add("--format", choices=FILE_FORMATS, help="of standard input, and of files whose name does "
-        "not say it. Without it, standard input that begins with { is read as JSON Lines, with [{ "
-        "as a JSON array, and anything else as one document a line")  # fmt: skip
+    add("--probabilities", action="store_true", help="also write each label's probability")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue a job that was stopped; finished chunks are kept",
+    )
+    add("--overwrite", action="store_true", help="replace the output, and drop an unfinished job")
+    add("--split", help="the split of a data set, or the file of that name in a folder")
+    add("--config", help="the configuration of a Hub data set")
+    add("--format", choices=FILE_FORMATS, help="the format of standard input, and of files whose "
+        "name does not say it. Without it, standard input that begins with { is read as JSON "
+        "Lines, with [{ as a JSON array, and anything else as one document a line")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
-    add("--engine", choices=tuple(ENGINES), help="default: onnx where MODEL was exported to it")
-    add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="of torch")
-    add("--threads", type=_number, help="of a CPU, for each process; default: all cores, shared")
-    add("--tokens", type=_number, help="computed at once, which bounds memory")
-    add("--window", type=_number, default=4096, metavar="ROWS", help="sorted by length and written "
-        "together: what a kill can cost (default: %(default)s)")  # fmt: skip
-    add("--revision", help="of a model on the Hub")
+    add(
+        "--engine",
+        choices=tuple(ENGINES),
+        help="what computes (default: onnx if MODEL was exported to it, else torch)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help="the precision of the matrix products (torch engine)",
+    )
+    add(
+        "--threads",
+        type=_number,
+        help="the number of CPU threads of each process (default: all cores, shared)",
+    )
+    add("--tokens", type=_number, help="the most tokens in a micro-batch, which bounds memory")
+    add("--window", type=_number, default=4096, metavar="ROWS", help="the rows of a "
+        "chunk: they are sorted by length and written together (default: %(default)s)")  # fmt: skip
+    add("--revision", help="the branch, tag or commit of a model on the Hub")
     add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
-    add("--quiet", action="store_true", help="print the summary alone")
-    add("--json", action="store_true", help="print the summary as JSON alone")
+    add("--quiet", action="store_true", help="print only the summary")
+    add("--json", action="store_true", help="print only the summary, as JSON")
     return parser
 
 
@@ -131,15 +153,24 @@ def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
     done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"
     if found.computed < found.rows:
         done += f" ({found.rows - found.computed:,} by earlier runs)"
-    console.print_line(f"\n{done}", even_if_quiet=True)
+    console.print_line()
+    console.print_line(done, even_if_quiet=True)
     for label, many in found.counts.items():
         console.print_line(f"  {many:>11,}  {label}")
-    for many, what in ((found.abstained, "without a label"), (found.errors, "invalid rows")):
+    for many, what in (
+        (found.abstained, "without a label"),
+        (found.errors, _describe_errors(known.errors)),
+    ):
         if many:
             console.print_line(f"  {many:>11,}  {what}", even_if_quiet=True)
     console.print_line(f"Written to {known.output}", even_if_quiet=True)
     if found.errors and known.errors:
         console.print_line(f"Invalid rows: {known.errors}", even_if_quiet=True)
+
+
+def _describe_errors(file: Path | None) -> str:
+    """The words after the number of invalid rows."""
+    return "invalid rows" if file else "invalid rows (the column `error` says why)"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A trained model and a folder of Parquet or JSON Lines → the folder with predictions, on Ray Data.
+"""Predict a label for each row of Parquet or JSON Lines files, in parallel on Ray Data.
 
     python scripts/predict_ray.py MODEL INPUT --output FOLDER [--actors 4] [--address auto]
 
@@ -31,18 +31,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="run folder, model folder or Hub id, seen by every machine")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a run folder, model folder or Hub id that every machine sees",
+    )
     add("input", metavar="INPUT", type=Path, help="a Parquet or JSON Lines file, or a folder")
-    add("--output", type=Path, required=True, help="the folder to write; must not be there")
+    add("--output", type=Path, required=True, help="the folder to write, which must not exist yet")
     add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents")
-    add("--keep", nargs="+", metavar="COLUMN", help="columns that stay (default: all)")
-    add("--probabilities", action="store_true", help="give that of each label, too")
-    add("--actors", type=int, default=1, help="how many load the model (default: %(default)s)")
-    add("--cpus", type=int, default=1, help="of each actor (default: %(default)s)")
-    add("--gpus", type=float, default=0, help="of each actor (default: %(default)s)")
-    add("--batch", type=int, default=4096, help="rows at once (default: %(default)s)")
-    add("--address", help="of a cluster that runs already; default: Ray on this machine")
-    add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto")
+    add("--keep", nargs="+", metavar="COLUMN", help="the columns to keep (default: all)")
+    add("--probabilities", action="store_true", help="also write each label's probability")
+    add(
+        "--actors",
+        type=int,
+        default=1,
+        help="the number of actors, each with the model (default: %(default)s)",
+    )
+    add("--cpus", type=int, default=1, help="the CPUs of each actor (default: %(default)s)")
+    add("--gpus", type=float, default=0, help="the GPUs of each actor (default: %(default)s)")
+    add("--batch", type=int, default=4096, help="the rows of a batch (default: %(default)s)")
+    add("--address", help="the address of a running cluster (default: Ray on this machine)")
+    add(
+        "--precision",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help="the precision of the matrix products",
+    )
     known = parser.parse_args(arguments)
     return run_command(lambda: predict(known))
 

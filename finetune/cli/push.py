@@ -1,4 +1,4 @@
-"""A finished run, or a model folder → the Hub, in one commit.
+"""Push a finished run or a model folder to the Hub, in one commit.
 
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --dry-run
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --verify
@@ -21,11 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a model folder")
-    parser.add_argument("repo_id", metavar="REPO_ID", help="your-name/model")
+    parser.add_argument(
+        "repo_id", metavar="REPO_ID", help="the repository to push to, as your-name/model"
+    )
     parser.add_argument("--private", action="store_true", help="create the repository as private")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--revision", metavar="BRANCH", help="a branch; created where it is missing")
-    where.add_argument("--pull-request", action="store_true", help="open one, or go on with yours")
+    where.add_argument(
+        "--revision", metavar="BRANCH", help="the branch to push to; it is created if missing"
+    )
+    where.add_argument(
+        "--pull-request", action="store_true", help="open a pull request, or add to yours"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="list what would change; write nothing")
     how.add_argument(

@@ -1,4 +1,4 @@
-"""A recipe and a space of values → the best recipe by validation, scored on test once.
+"""Search a space of values for the recipe that is best on validation, and score it on test once.
 
     python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
         [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]
@@ -30,15 +30,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="SPACE.yaml holds a line for each key, such as optim.lr, with "
         f"{search_space.FORMS}.",
     )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--space", type=Path, required=True, help="which keys, over which values")
-    parser.add_argument("--trials", type=int, help="in all; 30 where no --minutes are given")
-    parser.add_argument("--minutes", type=float, help="begin no trial after that many")
-    parser.add_argument("--pruner", choices=search_space.PRUNERS, default="median")
-    parser.add_argument("--storage", help="a database's URL; by default study.db in the folder")
-    parser.add_argument("--dir", type=Path, help="by default runs/<recipe>/sweep")
-    parser.add_argument("--seed", type=int, default=0, help="of what is tried")
-    parser.add_argument("--seeds", type=int, default=3, help="of the winner's runs; 0: none")
+    parser.add_argument("recipe", type=Path, help="a YAML file, such as recipes/ag_news.yaml")
+    parser.add_argument(
+        "--space", type=Path, required=True, help="a YAML file with the keys to vary"
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        help="the number of trials in all (default: 30 unless --minutes is given)",
+    )
+    parser.add_argument("--minutes", type=float, help="begin no trial after this many minutes")
+    parser.add_argument(
+        "--pruner",
+        choices=search_space.PRUNERS,
+        default="median",
+        help="the rule that stops poor trials early (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--storage", help="the URL of a database for the trials (default: study.db in the folder)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="the folder of the sweep (default: runs/<recipe>/sweep)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the seed that decides what is tried (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="the number of seeds to train the best recipe with; 0 for none (default: %(default)s)",
+    )
     known, overrides = parser.parse_known_args(arguments)
     with SignalListener() as listener:
         return run_command(lambda: sweep(known, overrides, listener), listener)

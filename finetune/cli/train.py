@@ -24,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
-    parser.add_argument("--dry-run", action="store_true", help="show what would run, then stop")
-    parser.add_argument("--quiet", action="store_true", help="print the score and the report alone")
-    parser.add_argument("--json", action="store_true", help="print results.json alone")
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print only the score and the report's path"
+    )
+    parser.add_argument("--json", action="store_true", help="print only results.json")
     known, overrides = parser.parse_known_args(arguments)
     with SignalListener() as listener:
         return run_command(
