@@ -105,19 +105,19 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
 
 
 def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
-    """What a YAML file holds, and which of its keys are set twice.
+    """The content of a YAML file, and the problems of keys that are set twice.
 
     Args:
-        what: the file is, for messages.
+        what: what messages call the file, such as "recipe".
 
     Raises:
-        InputError: where it is not there, or is not YAML.
+        InputError: if the file does not exist, or is not YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near, "the recipes there are") if near else ""
+        hint = did_you_mean(path.name, near, f"{what} files in that folder") if near else ""
         raise InputError(f"{path}: no such {what} file{hint}") from None
     except UnicodeDecodeError as error:
         raise InputError(

@@ -1,4 +1,4 @@
-"""A corpus → what in its texts would spoil a training or a score, before any weights are loaded.
+"""A corpus → the problems in its texts that would harm training or scores, before weights load.
 
     corpus = check_corpus(corpus, recipe.data)  # prepare.py does so
     describe_corpus(corpus)                     # preflight.json of a run: all findings and rows
@@ -67,8 +67,7 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
         if data.on_leak == "stop":
             problems += [
                 f"{finding.describe()}: data.on_leak is 'stop'; correct the data, or set "
-                f"data.on_leak to "
-                "warn or drop"
+                "data.on_leak to warn or drop"
                 for finding in leaks
             ]
         findings += leaks
@@ -102,7 +101,7 @@ def _note_limits(overlap: Overlap, count: int) -> Iterator[Finding]:
         rule = f"in more than {MOST_CHARACTERS:,} characters"
         yield Finding("not sought", "source", count, (), rule)
     elif pairs.crowded:
-        rule = f"each compared with {pairs.crowd} of likest size, so that some pairs are missed"
+        rule = f"each compared with the {pairs.crowd} closest in size only; some pairs are missed"
         yield Finding("crowded", "source", pairs.crowded, (), rule)
 
 
@@ -118,7 +117,7 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
         InputError: where a split, or a label in train, has lost its last row.
     """
     problems = [
-        f"{split.name}: no rows are left; all are in another split too (data.on_leak: drop)"
+        f"{split.name}: no rows are left; all are also in another split (data.on_leak: drop)"
         for split in kept.values()
         if not len(split)
     ]
@@ -126,9 +125,8 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
     lost = [f"'{name}'" for name in corpus.labels if before[name] and not after[name]]
     if lost and not problems:
         problems.append(
-            f"train: no row is left of {shorten(lost)}; all are in another split too "
-            "(data.on_leak: "
-            "drop)"
+            f"train: no rows are left of {shorten(lost)}; all are also in another split "
+            "(data.on_leak: drop)"
         )
     if problems:
         raise InputError(problems)

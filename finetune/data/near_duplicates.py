@@ -9,7 +9,7 @@ that two similar texts must share one (prefix filtering: Chaudhuri et al. 2006; 
 estimates; any order serves, if it is the same for all texts.
 
 Where a great many texts share their rarest triples, as those of one template do, there are too many
-pairs to count; then each is compared with those of likest size alone, and `Pairs.crowd` says so.
+pairs to count; then each is compared with only those closest in size, and `Pairs.crowd` says so.
 """
 
 import itertools

@@ -181,9 +181,11 @@ def print_dry_run(recipe: Recipe, train: TokenTable, start: Start) -> None:
         print_line(format_table(row[len(planned) == 1 :] for row in rows))
     print_line(f"\nThe recipe, resolved\n\n{loader.to_yaml(recipe)}")
     if start.finished:
-        print_wrapped(f"The run in {start.folder} is finished: only a longer one goes on.", mark="")
+        print_wrapped(
+            f"The run in {start.folder} is finished: to train longer, raise train.epochs.", mark=""
+        )
     elif start.point is not None:
-        print_wrapped(f"It would go on from {start.point}, if that is of this recipe.", mark="")
+        print_wrapped(f"It would resume from {start.point}, if this recipe wrote that.", mark="")
     print_line("A dry run: no weights were loaded, nothing was written.")
 
 

@@ -148,7 +148,7 @@ def step_of(folder: Path) -> int:
 
 
 def drop_after(run: Path, step: int) -> None:
-    """Remove the checkpoints of later steps: the run goes on from `step`."""
+    """Remove the checkpoints of later steps: the run resumes from `step`."""
     for folder in list_checkpoints(run):
         if step_of(folder) > step:
             _remove(folder)

@@ -44,9 +44,9 @@ def print_validation(step: int, values: Mapping[str, float], best: bool) -> None
 
 
 def print_back_off(error: Exception, step: int, scale: float) -> None:
-    """A run that diverged and goes on."""
+    """That a run diverged, and from where it continues."""
     print_wrapped(f"{error}", mark="  ! ")
-    print_wrapped(f"back at step {step:,}, with {scale:g} times the rate", mark="  ! ")
+    print_wrapped(f"returned to step {step:,}, with {scale:g} times the learning rate", mark="  ! ")
 
 
 def print_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> None:
@@ -57,15 +57,15 @@ def print_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> N
 
 
 def print_notes(notes: Sequence[str]) -> None:
-    """What a person should know of a choice that was made."""
+    """Notes on choices that were made for the user."""
     for note in notes:
         print_wrapped(note, mark="  ! ")
 
 
 def print_finished(folder: Path) -> None:
-    """Nothing left to do."""
+    """That there is nothing left to do."""
     print_wrapped(
-        f"The run in {folder} is finished and has its results.json; to train on, raise "
-        "train.epochs; to start again, leave run.resume out",
+        f"The run in {folder} is finished, and its results.json is written. To train longer, raise "
+        "train.epochs. To start a new run, leave out run.resume.",
         mark="",
     )

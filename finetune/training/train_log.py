@@ -26,7 +26,7 @@ class LostError(InputError):
 
 
 class DivergedError(InputError):
-    """The run is lost, as when a loss is not finite: there is no descending from this `step`."""
+    """Training diverged at this `step`, as when a loss is not finite, and cannot continue."""
 
     def __init__(self, problem: str, step: int, advice: str) -> None:
         super().__init__(problem)
@@ -51,7 +51,7 @@ class DivergedError(InputError):
         )
 
     def final(self, best: float | None, folder: Path, halved: int) -> LostError:
-        """What to tell of the end: what to change, and which model is still good.
+        """The error that ends the run: what to change, and where the best model is.
 
         Args:
             best: the step of the best model, which is in `folder`; None: there is none.
@@ -59,11 +59,11 @@ class DivergedError(InputError):
         """
         advice = self.advice
         if halved:
-            advice = f"the rate was already halved {halved} times; lower optim.lr"
+            advice = f"the learning rate was already halved {halved} times; lower optim.lr"
         if best is None:
-            kept = "no model had been saved by then (validation had not been scored)"
+            kept = "no model was saved before that, as validation had not been scored yet"
         else:
-            kept = f"the best model before that, of step {best:.0f}, is in {folder}"
+            kept = f"the best model before that, from step {best:.0f}, is in {folder}"
         return LostError(f"{self}; {advice}; {kept}")
 
 
@@ -121,7 +121,7 @@ class TrainLog:
     def line(self) -> Line:
         """The steps since the last line: mean loss with its standard error, norms, speed.
 
-        Where fp16 skipped all of them, as it may the first few, there is no norm to tell.
+        Where fp16 skipped all of them, as it may the first few, there is no norm.
 
         A batch's mean loss is a Monte Carlo estimate of the true loss. Over the n rows since the
         last line, whose losses have the standard deviation s, it is sure to about s / sqrt(n).

@@ -808,8 +808,8 @@ def test_a_read_only_disk(
 @pytest.mark.parametrize(
     ("every", "kept"),
     [
-        ("epoch", "no model had been saved by then (validation had not been scored)"),
-        ("1", "the best model before that, of step 1, is in out/model"),
+        ("epoch", "no model was saved before that, as validation had not been scored yet"),
+        ("1", "the best model before that, from step 1, is in out/model"),
     ],
 )
 def test_a_loss_that_is_not_finite(
@@ -864,7 +864,7 @@ def test_a_bad_recipe_is_told_without_torch(here: Path) -> None:
          ["model.freeze: expected at most 2, the number of layers that bert has, got 3; 'encoder' "
           "freezes it all"]),
         (["optim.lr=1e30", "optim.max_grad_norm=null", "run.trackers=[tensorboard]"],
-         [f"{NOT_FINITE}; no model had been saved by then (validation had not been scored)"]),
+         [f"{NOT_FINITE}; no model was saved before that, as validation had not been scored yet"]),
     ],
 )  # fmt: skip
 def test_a_process_of_its_own(here: Path, words: list[str], messages: list[str]) -> None:

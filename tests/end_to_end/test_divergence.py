@@ -25,7 +25,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(here, capsys):
     assert error.startswith("error: step 2: the loss or its gradient's norm is not finite (")
     assert "lower optim.lr" in error
     assert "optim.max_grad_norm=1.0" in error
-    assert "no model had been saved by then" in error
+    assert "no model was saved before that" in error
     assert not (here / "run" / "results.json").exists()
 
 
@@ -33,7 +33,7 @@ def test_backing_off_comes_to_an_end(here, capsys):
     """Five halvings of what is far too high are still too high."""
     run_here("run.dir=run", *FAR_TOO_HIGH, "train.on_divergence=back_off", code=2)
     [error] = capsys.readouterr().err.splitlines()
-    assert "the rate was already halved 5 times; lower optim.lr" in error
+    assert "the learning rate was already halved 5 times; lower optim.lr" in error
     assert [line["rate_scale"] for line in lines(here / "run", "back_off")] == [
         1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32,
     ]  # fmt: skip

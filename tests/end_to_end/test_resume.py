@@ -192,7 +192,7 @@ def test_what_a_kill_left_half_written_goes(here, whole):
 
 
 def test_an_older_checkpoint_by_its_path(here, whole):
-    """The later ones go, and their lines of the log: they belong to a course that is given up."""
+    """The later ones go, and their lines of the log: they belong to steps that are run again."""
     shutil.copytree(whole, here / "run")
     run_here("run.resume=run/checkpoints/step-00000030", "train.max_steps=31")
     assert checkpoints(here / "run")[-1] == "step-00000031"
@@ -403,7 +403,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(here, whole, capsys, words, r
     capsys.readouterr()
     run_here(*resume, *words)
     said = " ".join(capsys.readouterr().out.split())
-    assert "The run in run is finished and has its results.json" in said
+    assert "The run in run is finished, and its results.json is written" in said
     assert "Training" not in said
     now = contents(here / "run")
     assert sorted(map(str, now)) == sorted(map(str, before))
@@ -436,11 +436,14 @@ def test_a_dry_run_says_where_it_would_go_on(here, whole, capsys):
     stopped_at(whole, here / "run", 8)
     before = contents(here / "run")
     run_here("run.resume=run", "--dry-run")
-    assert "It would go on from run/checkpoints/step-00000008" in capsys.readouterr().out
+    assert "It would resume from run/checkpoints/step-00000008" in capsys.readouterr().out
     assert contents(here / "run") == before
     shutil.copytree(whole, here / "done")
     run_here("run.resume=auto", "run.dir=done", "--dry-run")
-    assert "The run in done is finished: only a longer one goes on." in capsys.readouterr().out
+    assert (
+        "The run in done is finished: to train longer, raise train.epochs."
+        in capsys.readouterr().out
+    )
 
 
 def test_a_run_that_ended_after_its_last_checkpoint_is_finished_too(here, capsys):

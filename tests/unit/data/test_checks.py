@@ -145,7 +145,7 @@ def test_nothing_is_left_to_train_on(leaky, capsys):
         )
     run_here("data.source=leaky", "data.on_leak=drop", code=2)
     assert capsys.readouterr().err == (
-        "error: train: no rows are left; all are in another split too (data.on_leak: drop)\n"
+        "error: train: no rows are left; all are also in another split (data.on_leak: drop)\n"
     )
 
 
@@ -188,8 +188,8 @@ def test_what_is_not_compared_is_said(monkeypatch):
     found = checks.check_corpus(corpus, schema.Data(source="x")).findings
     (said,) = (str(finding) for finding in found if finding.kind == "crowded")
     assert said == (
-        "source: 30 documents share their rarest words with many others: each compared with 1 of "
-        "likest size, so that some pairs are missed"
+        "source: 30 documents share their rarest words with many others: each compared with the 1 "
+        "closest in size only; some pairs are missed"
     )
     monkeypatch.setattr(checks, "MOST_CHARACTERS", 1000)
     found = checks.check_corpus(corpus, schema.Data(source="x")).findings
