@@ -32,8 +32,8 @@ class Hardware:
 
     def reason_for(self, tokens: int) -> str:
         """The reason that names how much is computed at once."""
-        plural = "s" * (self.threads > 1)
-        return f"{tokens:,} tokens at once, {self.threads} thread{plural} in each process"
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"micro-batches of up to {tokens:,} tokens, {threads} in each process"
 
 
 def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
@@ -107,7 +107,7 @@ def _precision(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], str]:
         return "bf16", "this CPU multiplies bf16 natively (AMX)"
     if _has("_is_avx512_bf16_supported"):
         return "bf16", "this CPU multiplies bf16 natively (AVX512-BF16)"
-    return "fp32", "this CPU has no native bf16, where bf16 is slower than fp32"
+    return "fp32", "this CPU has no native bf16, so bf16 would be slower"
 
 
 def _attention(device: str, precision: str) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig
         micro_batch_tokens=tokens,
         reasons=(
             *reasons,
-            "rows end to end, without padding: this encoder's layers are BERT's",
+            "sequence packing: rows end to end, without padding",
             plan.reason_for(tokens),
         ),
     )

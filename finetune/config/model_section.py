@@ -66,6 +66,15 @@ class Model(Section):
         "auto", description="the attention implementation; auto: the fastest on this hardware"
     )
 
+    def describe_freezing(self) -> str:
+        """Which parts keep their pretrained weights, for messages."""
+        if isinstance(self.freeze, int):
+            layers = "layer" if self.freeze == 1 else f"{self.freeze} layers"
+            return f"embeddings and first {layers} frozen"
+        return {"none": "nothing frozen", "auto": "frozen parts chosen by the optimizer"}.get(
+            self.freeze, f"{self.freeze} frozen"
+        )
+
     @model_validator(mode="after")
     def _pooling_belongs_to_linear(self) -> Self:
         for key in ("pooling", "pooled_norm"):

@@ -102,7 +102,10 @@ def _origin_without_validation(side: Ids, data: schema.Data, folds: int | None) 
     if cut >= schema.LEAST_VALIDATION:
         return None
     share = f"{100 * data.validation_fraction:g} %"
-    return f"{NONE}, as {share} of {format_rows(len(side))} would be {cut}"
+    return (
+        f"{NONE}, as {share} of {format_rows(len(side))} is {cut}, fewer than the "
+        f"{schema.LEAST_VALIDATION} needed"
+    )
 
 
 def deal_folds(pool: SplitRows, class_ids: Mapping[str, int], count: int, data: schema.Data) -> Ids:
@@ -139,7 +142,7 @@ def note_rare_classes(
             f"{name}: {format_rows(train[name])} in train" for name in train if name not in counts
         ]
         if rare:
-            rule = "too few rows to cut one off; the score there says nothing of them"
+            rule = "they have too few rows to split one off, so this score does not cover them"
             if role == "test" and split.origin.startswith("carved"):
                 rule += "; run.folds=5 would score every row"
             log.findings.append(Finding("rare class", role, len(rare), tuple(rare), rule))

@@ -8,7 +8,7 @@ import numpy as np
 
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import loader
-from finetune.config.schema import Recipe
+from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
 from finetune.reporting import narrative
 from finetune.reporting.number_formats import format_interval, format_score
@@ -69,7 +69,8 @@ def print_inspected(corpus: Corpus, statistics: Mapping[str, Any]) -> None:
 def _print_splits(corpus: Corpus) -> None:
     for split in (corpus.train, corpus.validation, corpus.test):
         if len(split) or split is corpus.validation:
-            print_wrapped(f"{split.name}: {split.origin}", mark="  ")
+            kept = "" if len(split) else "; the last step's model is kept, without calibration"
+            print_wrapped(f"{split.name}: {split.origin}{kept}", mark="  ")
     counts = class_counts(corpus.train, corpus.labels)
     if len(counts) <= MOST_CLASSES:
         listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -125,7 +126,7 @@ def print_plan(
 ) -> None:
     """The model, the steps of each stage, and the hardware with the reasons for its settings."""
     planned = stages.plan_stages(recipe, len(train))
-    frozen = f", frozen {recipe.model.freeze}" * (len(planned) == 1)
+    frozen = f", {recipe.model.describe_freezing()}" * (len(planned) == 1)
     print_line()
     print_wrapped(f"{recipe.model.source}, head {recipe.model.head}{frozen}", mark="Model  ")
     for stage in planned:
@@ -145,12 +146,13 @@ def _describe_stage(stage: stages.Stage) -> str:
     if train.min_steps == steps > asked * per_epoch:
         epochs, note = asked, f", or as many as {train.min_steps:,} steps take"
     elif schedule.epochs_per_round(stage.rows, train) > 1:
-        note = ", as rows are few"
+        least = min(train.min_steps or LEAST_STEPS, LEAST_STEPS)
+        note = f" (at least {least:,} steps)"
     documents, stratified = train.batch_size, ""
     if schedule.resolve_sampling(stage.rows, train) == "stratified":
         documents = -(-stage.rows // per_epoch)
         if documents != train.batch_size:
-            stratified = f" (of {stage.rows:,}, dealt evenly)"
+            stratified = f" ({stage.rows:,} rows in equal batches)"
     text = (
         f"{steps:,} steps of {documents} documents{stratified}, {epochs:.3g} "
         f"epoch{'s' * (epochs != 1)}{note}; {optim.name}, lr {format_rate(optim.lr)}, "
@@ -158,7 +160,7 @@ def _describe_stage(stage: stages.Stage) -> str:
     )
     if stage.count == 1:
         return text
-    return f"stage {stage.number}: {text}, frozen {stage.recipe.model.freeze}"
+    return f"stage {stage.number}: {text}, {stage.recipe.model.describe_freezing()}"
 
 
 def print_dry_run(recipe: Recipe, train: TokenTable, start: Start) -> None:

@@ -32,7 +32,7 @@ def print_stage(stage: stages.Stage) -> None:
         print_wrapped(
             f"stage {stage.number} of {stage.count}: steps {stage.begin + 1:,} to {stage.end:,}, "
             "lr "
-            f"{format_rate(stage.recipe.optim.lr)}, frozen {stage.recipe.model.freeze}",
+            f"{format_rate(stage.recipe.optim.lr)}, {stage.recipe.model.describe_freezing()}",
             mark="  ",
         )
 

@@ -102,8 +102,9 @@ def test_a_recipe_that_names_its_epochs_has_them():
 
 def test_few_rows_by_default(here, capsys):
     run_here("run.dir=run", "data.rows_per_class=4", "train.epochs=auto", "score.every=epoch")
-    assert "48 steps of 6 documents (of 12, dealt evenly), 24 epochs, as rows are few; sgd" in (
-        " ".join(capsys.readouterr().out.split())
+    assert (
+        "48 steps of 6 documents (12 rows in equal batches), 24 epochs (at least 45 steps); sgd"
+        in (" ".join(capsys.readouterr().out.split()))
     )
     assert [line["step"] for line in lines(here / "run", "validation")] == [16, 32, 48]
 
@@ -156,7 +157,7 @@ def test_too_few_rows_to_tune_by(here):
     few(here)
     sizes, corpus = splits()
     assert sizes == [54, 0, 6]
-    assert corpus.validation.origin == "none, as 10 % of 60 rows would be 6"
+    assert corpus.validation.origin == "none, as 10 % of 60 rows is 6, fewer than the 10 needed"
     assert corpus.splits() == (corpus.train, corpus.test)
     assert splits(validation="carve")[0] == [48, 6, 6]
     assert splits(validation_fraction=0.2)[0] == [42, 12, 6]
@@ -171,7 +172,7 @@ def test_a_run_without_validation(here, capsys):
     words = few(here), "train.epochs=auto", "score.every=epoch", "checkpoint.keep=9"
     run_here("run.dir=run", *words)
     said = " ".join(capsys.readouterr().out.split())
-    assert "validation: none, as 10 % of 60 rows would be 6" in said
+    assert "validation: none, as 10 % of 60 rows is 6, fewer than the 10 needed" in said
     assert "rows 6" in said
     found = results(here / "run")
     assert (found["validation"]["rows"], found["validation"]["labelled"]) == (0, False)
@@ -226,7 +227,7 @@ def test_made_shorter_than_it_had_come(here, validated):
 
 def test_what_only_validation_could_decide(here, capsys):
     run_here("run.dir=run", few(here), "score.patience=3", "score.target_accuracy=0.9", code=2)
-    none = "there is no validation split (none, as 10 % of 60 rows would be 6)"
+    none = "there is no validation split (none, as 10 % of 60 rows is 6, fewer than the 10 needed)"
     assert capsys.readouterr().err == (
         f"error: score.patience: {none}; set data.validation=carve, or leave score.patience out, "
         "as nothing tells when to stop\n"

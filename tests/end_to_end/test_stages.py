@@ -104,7 +104,7 @@ def test_rates_steps_and_what_is_said_of_them(probed):
 def test_a_dry_run_lists_them(here, capsys):
     run_here(PROBE, "--dry-run")
     said = capsys.readouterr().out
-    assert "Train  stage 1: 12 steps of 8 documents, 1 epoch; sgd, lr 0.3, linear, frozen" in said
+    assert "Train  stage 1: 12 steps of 8 documents, 1 epoch; sgd, lr 0.3, linear, encoder" in said
     assert "       stage 2: 24 steps of 8 documents, 2 epochs; sgd, lr 0.1" in said
     rates = [line.split() for line in said.partition("Learning rate")[2].splitlines()]
     assert ["1", "12", "1.00", "2.727e-02"] in rates

@@ -46,7 +46,7 @@ def test_probes_decide_what_the_recipe_leaves_open(machine, probes, expected):
     assert [reason.split(":")[0] for reason in plan.reasons] == [
         plan.precision,
         f"attention {plan.attention}",
-        f"{plan.micro_batch_tokens:,} tokens at once, 4 threads in each process",
+        f"micro-batches of up to {plan.micro_batch_tokens:,} tokens, 4 threads in each process",
     ]
 
 

@@ -47,7 +47,7 @@ def test_halved_until_it_fits(parts, capsys):
     found = micro_batch_size.fit_micro_batches(plan, net, table, Accelerator(cpu=True))
     assert found.micro_batch_tokens == 62
     assert tried == [192, 192, 192, 96, 32]
-    assert "62 tokens at once" in " ".join(found.reasons)
+    assert "micro-batches of up to 62 tokens" in " ".join(found.reasons)
     assert "1,000 tokens at once do not fit into a GPU: 62 do" in capsys.readouterr().out
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in net.parameters())

@@ -293,8 +293,7 @@ def test_rare_classes_stay_in_train() -> None:
     corpus = prepare_corpus({"train": rows(texts, labels)}, Data(source="x", validation="carve"))
     assert lines(corpus) == [
         f"{split}: 2 classes have no row in this split (rare: 1 row in train, y: 2 rows in "
-        f"train): too few "
-        f"rows to cut one off; the score there says nothing of them{more}"
+        f"train): they have too few rows to split one off, so this score does not cover them{more}"
         for split, more in (("test", "; run.folds=5 would score every row"), ("validation", ""))
     ]
 
