@@ -23,6 +23,8 @@ from finetune.config.renames import explain_rename
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
 from finetune.runtime.errors import InputError, did_you_mean
 
+DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".gz"}
+
 
 def load(
     path: str | Path,
@@ -133,8 +135,11 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
         problems = [f"{path}: {problem}" for problem in _repeated_keys(yaml.compose(text))]
         tree = yaml.load(text)
     except MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InputError(f"{path}: {line}not valid YAML: {error.problem}") from None
+        line, hint = "", ""
+        if error.problem_mark is not None:
+            line = f"line {error.problem_mark.line + 1}: "
+            hint = "; check the indentation, brackets and quotes of that line"
+        raise InputError(f"{path}: {line}not valid YAML: {error.problem}{hint}") from None
     except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
         raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return tree, problems
@@ -142,11 +147,19 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The file as sections of keys, and the problems of its form."""
-    tree, problems = read_yaml(path, "recipe")
+    no_recipe = f"{path}: this is not a recipe (YAML with sections such as data:)"
+    try:
+        tree, problems = read_yaml(path, "recipe")
+    except InputError:
+        if path.suffix.lower() in DATA_SUFFIXES and path.is_file():
+            raise InputError(f"{no_recipe}; a recipe names a data file as data.source") from None
+        raise
     if tree is None:
         raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected sections such as 'data:', got {format_value(tree)}")
+        found = format_value(tree)
+        begin = found if len(found) <= 60 else f"{found[:60]}…"
+        raise InputError(f"{no_recipe}; it begins with {begin}")
     for name, section in list(tree.items()):
         if name in SECTIONS and not isinstance(section, dict):
             if section is not None:

@@ -158,7 +158,7 @@ class Run(Section):
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise conflict("seeds", f"each once, got {list(self.seeds)}")
         if self.folds is not None and self.seeds is not None:
-            raise conflict("folds", "one of run.folds and run.seeds alone, got both")
+            raise conflict("folds", "null with run.seeds; set run.folds or run.seeds, not both")
         return self
 
 

@@ -246,7 +246,7 @@ def _time(results: Results) -> Iterator[Figure]:
     if parts:
         parts["other"] = max(0.0, stages["train"] - sum(parts.values()))
     for caption, note, seconds in (
-        ("Time by stage", "in all since this process was started", stages),
+        ("Time by part of the run", "in all since this process was started", stages),
         ("Time by part of a step", "of training", parts),
     ):
         least = sum(seconds.values()) / 200  # hardly to be seen

@@ -189,7 +189,8 @@ def _label_scores(results: Results) -> Iterator[str]:
 
 def _limitations(results: Results) -> Iterator[str]:
     worst = narrative.weakest_label(results.classes)
-    yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
+    if worst.f1 < 1:
+        yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
     for pair in results.confused_pairs[:3]:
         label, predicted = _escape(pair.label), _escape(pair.predicted)
         share = f"{percent(pair.share)} of its documents ({pair.rows:,})"
@@ -213,6 +214,7 @@ def _training_data(results: Results) -> Iterator[str]:
 
 def _training(results: Results, recipe: Recipe) -> Iterator[str]:
     train, hardware = results.train, results.hardware
+    documents = results.data.splits["train"].rows
     kept = "The model is that of the last step, as there was no validation split to choose one by"
     if results.is_tuned:
         kept = (
@@ -220,8 +222,9 @@ def _training(results: Results, recipe: Recipe) -> Iterator[str]:
             f"{train.best_step:,}"
         )
     yield (
-        f"{train.steps:,} steps on {train.rows:,} documents in {format_seconds(train.seconds)}, on "
-        f"{_escape(hardware.name)} in {hardware.precision}. {kept}.\n"
+        f"{train.steps:,} steps over {documents:,} documents, {train.rows:,} rows in all, in "
+        f"{format_seconds(train.seconds)}, on {_escape(hardware.name)} in {hardware.precision}. "
+        f"{kept}.\n"
     )
     for number, stage in enumerate(train.stages, 1):
         yield (

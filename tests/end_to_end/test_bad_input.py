@@ -134,13 +134,14 @@ def test_without_a_fault_it_runs(here: Path, capfd: pytest.CaptureFixture[str]) 
         ),
         pytest.param(
             "data: [source\n  x: }",
-            ["recipe.yaml: line 2: not valid YAML: expected ',' or ']', but got ':'"],
+            ["recipe.yaml: line 2: not valid YAML: expected ',' or ']', but got ':'; check the "
+             "indentation, brackets and quotes of that line"],
             id="not YAML",
         ),
         pytest.param(
             "data:\n\tsource: x\n",
             ["recipe.yaml: line 2: not valid YAML: found character '\\t' that cannot start any "
-             "token"],
+             "token; check the indentation, brackets and quotes of that line"],
             id="tab",
         ),
         pytest.param(
@@ -163,7 +164,8 @@ def test_without_a_fault_it_runs(here: Path, capfd: pytest.CaptureFixture[str]) 
         ),
         pytest.param(
             "- a\n- b\n",
-            ["recipe.yaml: expected sections such as 'data:', got ['a', 'b']"],
+            ["recipe.yaml: this is not a recipe (YAML with sections such as data:); it begins with "
+             "['a', 'b']"],
             id="a list",
         ),
         pytest.param(

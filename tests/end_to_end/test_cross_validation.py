@@ -247,7 +247,7 @@ def test_a_stop_says_how_all_of_them_go_on(few, capsys):
         ),
         (
             ["run.folds=3", "run.seeds=[1,2]"],
-            "run.folds: expected one of run.folds and run.seeds alone, got both",
+            "run.folds: expected null with run.seeds; set run.folds or run.seeds, not both",
         ),
         (["data.fold=3/2"], "data.fold: expected one of two parts or more, as 2/5, got 3/2"),
         (["data.fold=1/1"], "data.fold: expected one of two parts or more, as 2/5, got 1/1"),

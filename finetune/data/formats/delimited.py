@@ -53,8 +53,12 @@ class DelimitedReader(RowReader):
         (first, *others), mark = self._header, self.delimiter
         other = next((m for m in NAMES if m != mark and m in first), None)
         if not others and other is not None and first not in requested:
+            remedy = f"save it with {NAMES[mark]}"
+            if other in ",\t":
+                remedy = f"name it .{'csv' if other == ',' else 'tsv'}"
             raise InputError(
-                f"{self.source.name}: expected cells separated by {NAMES[mark]}, got {NAMES[other]}"
+                f"{self.source.name}: expected cells separated by {NAMES[mark]}, got "
+                f"{NAMES[other]}; {remedy}"
             )
 
     def _read(self) -> Iterator[FileRow]:

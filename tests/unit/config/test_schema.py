@@ -90,12 +90,17 @@ modell: {}
     ("text", "words", "problem"),
     [
         ("", (), "r.yaml: the recipe is empty; it needs at least data.source"),
-        ("[1]", (), "r.yaml: expected sections such as 'data:', got [1]"),
+        (
+            "[1]",
+            (),
+            "r.yaml: this is not a recipe (YAML with sections such as data:); it begins with [1]",
+        ),
         ("data: 3", ("data.source=x",), "r.yaml: data: expected a section of keys, got 3"),
         (
             "data: {source: x",
             (),
-            "r.yaml: line 1: not valid YAML: expected ',' or '}', but got '<stream end>'",
+            "r.yaml: line 1: not valid YAML: expected ',' or '}', but got '<stream end>'; "
+            "check the indentation, brackets and quotes of that line",
         ),
         (
             "data: {source: x}",

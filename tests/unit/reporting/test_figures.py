@@ -44,8 +44,8 @@ def test_labels_are_escaped():
 def test_the_training_curves():
     found = list(figures.training(made_results(), made_log()))
     assert [figure.caption for figure in found] == [
-        "Loss", "Validation metrics", "Learning rate", "Gradient norm", "Speed", "Time by stage",
-        "Time by part of a step",
+        "Loss", "Validation metrics", "Learning rate", "Gradient norm", "Speed",
+        "Time by part of the run", "Time by part of a step",
     ]  # fmt: skip
     assert "Train loss went from 1.000 to 0.250; validation at step 1: 1.000" in found[0].chart
     assert list(figures.training(made_results(), [])) == []
