@@ -54,7 +54,9 @@ def carve_missing(
             continue
         rows = pool.keep[side == ("test", "validation").index(role)]
         share = data.test_fraction if role == "test" else data.validation_fraction
-        origin = f"carved from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
+        origin = (
+            f"split off from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
+        )
         if role == "test" and data.fold is not None:
             origin = f"part {data.fold} of {pool.origin}, stratified, seed {data.split_seed}"
         splits[role] = replace(pool, role=role, origin=origin, keep=rows)
@@ -143,7 +145,7 @@ def note_rare_classes(
         ]
         if rare:
             rule = "they have too few rows to split one off, so this score does not cover them"
-            if role == "test" and split.origin.startswith("carved"):
+            if role == "test" and split.origin.startswith("split off"):
                 rule += "; run.folds=5 would score every row"
             log.findings.append(Finding("rare class", role, len(rare), tuple(rare), rule))
 

@@ -81,7 +81,7 @@ class Split:
     # have several; None where unlabelled (test only)
     labels: np.ndarray | None
     places: Places
-    origin: str  # "test.jsonl.gz", "carved from train.jsonl.gz: 10 %, stratified, seed 0"
+    origin: str  # "test.jsonl.gz", "split off from train.jsonl.gz: 10 %, stratified, seed 0"
     seconds: Sequence[str] | None = None  # (rows,) the second text of each pair
 
     def __len__(self) -> int:

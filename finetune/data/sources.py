@@ -38,7 +38,7 @@ BESIDE = re.compile(r"(readme|licen[sc]e|citation|dataset_infos?)\b.*", re.IGNOR
 
 
 class Roles(NamedTuple):
-    """The source's split for each role; None: to be carved from train."""
+    """The source's split for each role; None: to be split off from train."""
 
     train: str
     validation: str | None

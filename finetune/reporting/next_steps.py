@@ -78,7 +78,7 @@ def _few_steps(results: Results) -> Iterator[str]:
 def _few_documents(results: Results) -> Iterator[str]:
     splits = results.data.splits
     rows = sum(split.rows for split in splits.values())
-    is_carved = splits["test"].origin.startswith("carved from")
+    is_carved = splits["test"].origin.startswith("split off from")
     if is_carved and rows < FEW_DOCUMENTS and results.data.folds is None:
         yield (
             f"A test split of {rows:,} documents in all is small. Set run.folds=5 for "

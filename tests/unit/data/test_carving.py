@@ -36,7 +36,7 @@ def test_test_and_validation_are_cut_and_train_keeps_the_rest() -> None:
     everything = [pool.keep, *(split.keep for split in splits.values())]
     assert sorted(np.concatenate(everything)) == list(range(400))
     assert splits["test"].count_labels() == {"x": 50, "y": 50}
-    assert splits["test"].origin == "carved from a.csv: 25 %, stratified, seed 0"
+    assert splits["test"].origin == "split off from a.csv: 25 %, stratified, seed 0"
 
 
 def test_of_few_rows_no_validation_is_cut() -> None:

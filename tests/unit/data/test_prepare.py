@@ -272,7 +272,7 @@ def test_carved_splits() -> None:
     corpus = prepare_corpus({"train": many(100), "extra": many(3, "extra")}, Data(source="x"))
     assert [len(split) for split in (corpus.train, corpus.validation, corpus.test)] == [80, 10, 10]
     assert class_counts(corpus.test, corpus.labels) == {"x": 5, "y": 5}
-    assert corpus.test.origin == "carved from train.csv: 10 %, stratified, seed 0"
+    assert corpus.test.origin == "split off from train.csv: 10 %, stratified, seed 0"
     assert lines(corpus) == ["source: 1 split of the source is not used (extra (3 rows)): ignored"]
     wider = prepare_corpus({"train": many(100)}, Data(source="x", validation_fraction=0.3))
     assert wider.test.texts == corpus.test.texts

@@ -103,6 +103,6 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     file = tmp_path / "old" / "results.json"
     file.write_text(file.read_text().replace('"schema": 5', '"schema": 3'))
     with pytest.raises(
-        InputError, match=r"expected schema 5, found 3; run the recipe\.yaml beside it again"
+        InputError, match=r"expected schema 5, found 3; train the recipe beside it again"
     ):
         compare_module.read_run(tmp_path / "old")
