@@ -471,8 +471,8 @@ def test_steps_are_counted_through_all(tmp_path):
     assert [stages.stage_at(found, done).number for done in (0, 1, 24, 25, 48, 55, 81, 99)] == [
         1, 1, 1, 2, 2, 3, 4, 4,
     ]  # fmt: skip
-    assert [(one.choices.model.freeze, one.choices.optim.lr) for one in found] == [
+    assert [(one.recipe.model.freeze, one.recipe.optim.lr) for one in found] == [
         ("encoder", 0.3), (1, 0.03), ("embeddings", 0.03), ("encoder", 0.03),
     ]  # fmt: skip
     [only] = stages.plan_stages(loader.load(file, ["train.epochs=3"]), rows=93)
-    assert (only.begin, only.end, only.number, only.many) == (0, 9, 1, 1)
+    assert (only.begin, only.end, only.number, only.count) == (0, 9, 1, 1)
