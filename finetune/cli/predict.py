@@ -12,7 +12,7 @@ it goes to the output with its `error`, or to --errors FILE.
 import argparse
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -75,6 +75,12 @@ def build_parser() -> argparse.ArgumentParser:
         "Lines, with [{ as a JSON array, and anything else as one document a line")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
+    _add_computing(add)
+    return parser
+
+
+def _add_computing(add: Callable[..., object]) -> None:
+    """Add the options that change how the labels are computed and told, not which rows are read."""
     add(
         "--engine",
         choices=tuple(ENGINES),
@@ -98,7 +104,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
     add("--quiet", action="store_true", help="print only the summary")
     add("--json", action="store_true", help="print only the summary, as JSON")
-    return parser
 
 
 def predict(known: argparse.Namespace) -> int:
