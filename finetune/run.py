@@ -2,7 +2,8 @@
 
 accelerate launch finetune/run.py recipes/ag_news.yaml [section.key=value …] [--dry-run]
 
-The command line is `cli/train.py`, and the story, in order, `pipeline.py`.
+The same as `finetune train`, as a file that launchers take. The command line is `cli/train.py`, and
+the story, in order, `pipeline.py`.
 """
 
 import sys

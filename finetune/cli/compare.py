@@ -15,9 +15,15 @@ from finetune.runtime.console import print_line, print_wrapped
 from finetune.runtime.errors import InputError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    return run_command(lambda: compare_runs(known.runs, known.page, known.json))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, two or more")
     parser.add_argument(
@@ -29,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print the numbers as JSON, and nothing else"
     )
-    known = parser.parse_args(arguments)
-    return run_command(lambda: compare_runs(known.runs, known.page, known.json))
+    return parser
 
 
 def compare_runs(runs: Sequence[Path], page: Path, as_json: bool) -> int:

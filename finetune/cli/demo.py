@@ -14,9 +14,15 @@ from collections.abc import Sequence
 from finetune.cli.exit_codes import run_command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    return run_command(lambda: serve(known))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
     parser.add_argument(
@@ -26,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run code that comes with the model"
     )
-    known = parser.parse_args(arguments)
-    return run_command(lambda: serve(known))
+    return parser
 
 
 def serve(known: argparse.Namespace) -> int:

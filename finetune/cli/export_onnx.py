@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from finetune.inference.onnx_comparison import Check
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    return run_command(lambda: export(known))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
@@ -48,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the number of documents to check (default: %(default)s)",
     )
     add("--threads", type=int, help="the number of CPU threads (default: all cores)")
-    known = parser.parse_args(arguments)
-    return run_command(lambda: export(known))
+    return parser
 
 
 def export(known: argparse.Namespace) -> int:

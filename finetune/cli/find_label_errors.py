@@ -25,11 +25,18 @@ if TYPE_CHECKING:
     from finetune.evaluation.label_errors import Suspect
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known, overrides = build_parser(prog).parse_known_args(arguments)
+    return run_command(lambda: find_label_errors(known, overrides))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="find_label_errors.py RECIPE [section.key=value …] --output FILE [--truth FILE]",
+        usage="%(prog)s RECIPE [section.key=value …] --output FILE [--truth FILE]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument(
@@ -42,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--truth", type=Path, metavar="FILE", help="the same rows with right labels"
     )
-    known, overrides = parser.parse_known_args(arguments)
-    return run_command(lambda: find_label_errors(known, overrides))
+    return parser
 
 
 def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> int:

@@ -18,10 +18,18 @@ from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known, overrides = build_parser(prog).parse_known_args(arguments)
+    with SignalListener() as listener:
+        return run_command(lambda: find_lr(known, overrides, listener), listener)
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=(__doc__ or "").split("\n", 1)[0],
-        usage="python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]",
+        usage="%(prog)s RECIPE [section.key=value …] [--page lr_range.html]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument(
@@ -30,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=Path("lr_range.html"),
         help="the HTML page to write, with the loss over the rate (default: %(default)s)",
     )
-    known, overrides = parser.parse_known_args(arguments)
-    with SignalListener() as listener:
-        return run_command(lambda: find_lr(known, overrides, listener), listener)
+    return parser
 
 
 def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:

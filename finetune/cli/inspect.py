@@ -22,18 +22,24 @@ if TYPE_CHECKING:
     from finetune.data.corpus import Corpus
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known, overrides = build_parser(prog).parse_known_args(arguments)
+    return run_command(lambda: inspect_data(known, overrides))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="inspect_data.py RECIPE [section.key=value …] [--json FILE]",
+        usage="%(prog)s RECIPE [section.key=value …] [--json FILE]",
     )
     parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write all findings to this file"
     )
-    known, overrides = parser.parse_known_args(arguments)
-    return run_command(lambda: inspect_data(known, overrides))
+    return parser
 
 
 def inspect_data(known: argparse.Namespace, overrides: Sequence[str]) -> int:

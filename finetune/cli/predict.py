@@ -30,16 +30,18 @@ if TYPE_CHECKING:
     from finetune.inference.job_options import JobOptions
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    known = build_parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
     console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
     return run_command(
         lambda: predict(known), remedy="the same command with --resume computes what is missing"
     )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit codes: 0 done; 2 something that you can fix; 75 stopped by a signal, go on\n"

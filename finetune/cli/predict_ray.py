@@ -26,9 +26,15 @@ from finetune.runtime.errors import InputError
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    return run_command(lambda: predict(known))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add(
@@ -57,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="auto",
         help="the precision of the matrix products",
     )
-    known = parser.parse_args(arguments)
-    return run_command(lambda: predict(known))
+    return parser
 
 
 def predict(known: argparse.Namespace) -> int:

@@ -16,9 +16,16 @@ from finetune.cli.exit_codes import run_command
 from finetune.runtime.console import format_table, print_line
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    stopped = "stopped; files that were uploaded are not uploaded again"
+    return run_command(lambda: push(known), interrupted=stopped)
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a model folder")
     parser.add_argument(
@@ -45,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="push a model that loads code from another repository; with --verify: run the "
         "model's own code where it is not this version's",
     )
-    known = parser.parse_args(arguments)
-    stopped = "stopped; files that were uploaded are not uploaded again"
-    return run_command(lambda: push(known), interrupted=stopped)
+    return parser
 
 
 def push(known: argparse.Namespace) -> int:

@@ -12,13 +12,18 @@ from pathlib import Path
 from finetune.cli.exit_codes import run_command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known = build_parser(prog).parse_args(arguments)
+    return run_command(lambda: write_reports(known.runs))
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    known = parser.parse_args(arguments)
-    return run_command(lambda: write_reports(known.runs))
+    return parser
 
 
 def write_reports(runs: Sequence[Path]) -> int:

@@ -23,10 +23,18 @@ if TYPE_CHECKING:
     from finetune.tuning.study import Sweep
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known, overrides = build_parser(prog).parse_known_args(arguments)
+    with SignalListener() as listener:
+        return run_command(lambda: sweep(known, overrides, listener), listener)
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=(__doc__ or "").split("\n", 1)[0],
-        usage="python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [options]",
+        usage="%(prog)s RECIPE --space SPACE.yaml [section.key=value …] [options]",
         epilog="SPACE.yaml holds a line for each key, such as optim.lr, with "
         f"{search_space.FORMS}.",
     )
@@ -64,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=3,
         help="the number of seeds to train the best recipe with; 0 for none (default: %(default)s)",
     )
-    known, overrides = parser.parse_known_args(arguments)
-    with SignalListener() as listener:
-        return run_command(lambda: sweep(known, overrides, listener), listener)
+    return parser
 
 
 def sweep(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:

@@ -1,8 +1,7 @@
 """Fine-tune a pretrained encoder into a document classifier.
 
-    accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]
-
-`finetune/run.py` is this command, and so is `python -m finetune.run`.
+finetune train RECIPE [section.key=value …] [--dry-run]
+accelerate launch finetune/run.py RECIPE …      # the same, also in several processes
 """
 
 import argparse
@@ -15,11 +14,22 @@ from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    known, overrides = build_parser(prog).parse_known_args(arguments)
+    with SignalListener() as listener:
+        return run_command(
+            lambda: train(known, overrides, listener),
+            listener,
+            remedy="go on from the last checkpoint with run.resume=auto",
+        )
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The options; `prog` is how the command was called, a script's own name where it is None."""
     parser = argparse.ArgumentParser(
-        prog="finetune/run.py",
+        prog=prog or "accelerate launch finetune/run.py",
         description=(__doc__ or "").split("\n", 1)[0],
-        usage="accelerate launch finetune/run.py RECIPE [section.key=value …] [--dry-run]",
+        usage="%(prog)s RECIPE [section.key=value …] [--dry-run]",
         epilog=help.recipe_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,13 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quiet", action="store_true", help="print only the score and the report's path"
     )
     parser.add_argument("--json", action="store_true", help="print only results.json")
-    known, overrides = parser.parse_known_args(arguments)
-    with SignalListener() as listener:
-        return run_command(
-            lambda: train(known, overrides, listener),
-            listener,
-            remedy="go on from the last checkpoint with run.resume=auto",
-        )
+    return parser
 
 
 def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalListener) -> int:

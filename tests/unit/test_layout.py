@@ -27,6 +27,7 @@ FLOORS = (
     "pipeline",
     "cli",
     "run",
+    "__main__",
 )
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts): file

@@ -2,10 +2,12 @@
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
-from finetune import cli, run
+from finetune import __main__, __version__, cli, run
 from finetune.cli import (
     compare,
     demo,
@@ -20,28 +22,90 @@ from finetune.cli import (
     sweep,
     train,
 )
+from finetune.cli import main as dispatcher
+from finetune.cli.main import COMMANDS, main
 from finetune.data.formats.registry import FORMATS
+from finetune.runtime import commands
+from tests.support.processes import ENVIRONMENT
 
-COMMANDS = (
+MODULES = (
     compare, demo, export_onnx, find_label_errors, find_lr, inspect, predict, predict_ray, push,
     report, sweep, train,
 )  # fmt: skip
+# What takes seconds to import, and no option needs.
+HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
+# The modules of the package that are no commands.
+SHARED = {"exit_codes", "main"}
 
 
-def test_these_are_all():
+def test_every_module_is_a_command():
     there = {name for _, name, _ in pkgutil.iter_modules(cli.__path__)}
-    named = {command.__name__.rpartition(".")[2] for command in COMMANDS}
-    assert there == named | {"exit_codes"}
+    named = [command.module for command in COMMANDS.values()]
+    assert len(named) == len(set(named)) >= 12
+    assert there == {*named} | SHARED
+    assert {f"finetune.cli.{name}" for name in named} == {one.__name__ for one in MODULES}
     assert run.main is train.main
+    assert __main__.main is dispatcher.main
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_help_and_usage(command, capsys):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_usage(name, capsys):
     for words, code in ((["--help"], 0), (["--no-such-option"], 2)):
         with pytest.raises(SystemExit) as caught:
-            command.main(words)
+            main([name, *words])
         assert caught.value.code == code
-    assert "usage: " in capsys.readouterr().out
+        captured = capsys.readouterr()
+        text = captured.err if code else captured.out
+        assert text.startswith(f"usage: {commands.program()} {name} ")
+        assert ("error: " in text) == (code == 2)
+
+
+def test_the_help_lists_every_command_in_one_line(capsys):
+    assert main(["--help"]) == main(["help"]) == main(["-h"]) == 0
+    text = capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        assert text.count(f"\n  {name} ") == 3
+        assert command.summary in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: ")
+    with pytest.raises(SystemExit):
+        main(["help", "report"])
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == main(["-V"]) == 0
+    assert capsys.readouterr().out == f"finetune {__version__}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("pridict", "did you mean 'predict'?"), ("xyzzy", "the commands are: "), ("rep", "'report'?")],
+)
+def test_an_unknown_command_names_the_closest(word, hint, capsys):
+    assert main([word]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {word}: no such command; ")
+    assert hint in line
+
+
+def test_parsers_import_nothing_heavy():
+    """All of them in one process, so that no library is loaded by any."""
+    code = f"""
+import importlib, sys
+from finetune.cli.main import COMMANDS
+for command in COMMANDS.values():
+    importlib.import_module("finetune.cli." + command.module).build_parser("x").format_help()
+    found = [name for name in {HEAVY!r} if name in sys.modules]
+    assert not found, (command, found)
+print("looked at", len(COMMANDS))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"looked at {len(COMMANDS)}\n"
 
 
 @pytest.mark.parametrize(

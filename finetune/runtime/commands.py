@@ -1,0 +1,51 @@
+"""The commands that messages name, as they can be typed where the message is read.
+
+    command("predict", run, "new.csv", "--output", "labels.csv")
+    → finetune predict runs/bbc_news/A new.csv --output labels.csv
+
+`finetune` may not be on PATH, as in an environment that is not activated, or may be another
+distribution's. Then the text begins with `python -m finetune`, or with the interpreter's path.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+NAME = "finetune"
+
+
+def command(name: str, *arguments: str | os.PathLike[str]) -> str:
+    """A command of this package with its arguments, each quoted where the shell needs it."""
+    return " ".join([program(), quote([name, *map(str, arguments)])])
+
+
+def program() -> str:
+    """What starts this package here: `finetune`, `python -m finetune`, or a path to either."""
+    if _is_found(NAME):
+        return NAME
+    if _is_found("python"):
+        return f"python -m {NAME}"
+    return f"{quote([_short(Path(sys.executable))])} -m {NAME}"
+
+
+def quote(words: list[str]) -> str:
+    """Words as one line of this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _is_found(name: str) -> bool:
+    """Whether the shell finds this environment's program of that name, and not another's."""
+    found = shutil.which(name)
+    # Unresolved: an environment's interpreter is a link to one that it shares with others.
+    own = {Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))}
+    return found is not None and Path(found).absolute().parent in own
+
+
+def _short(path: Path) -> str:
+    """The path, relative to the working folder where it is inside."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
