@@ -1,6 +1,6 @@
 """Compare runs on the same test rows: which is better, by how much, and how sure that is.
 
-    python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
+    finetune compare runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
 
 Prints a table and a line for each pair, and writes a page. Runs whose test rows differ are refused.
 """

@@ -1,6 +1,6 @@
 """Serve a page on this machine where texts can be tried on a trained classifier.
 
-    python scripts/serve_demo.py runs/bbc_news/…
+    finetune demo runs/bbc_news/…
 
 Needs Gradio: the extra `demo`, or pip install gradio. The page shows the predicted label with the
 probability of each, and what of the text the model read: how much was cut off, or its windows and

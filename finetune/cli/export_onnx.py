@@ -1,7 +1,7 @@
 """Export a trained model for ONNX Runtime, and check it against torch on real rows.
 
-    python scripts/export_onnx.py MODEL OUT --data FILE [--label COLUMN] [--int8]
-    python scripts/predict.py OUT INPUT --output answers.csv      # runs it
+    finetune export MODEL OUT --data FILE [--label COLUMN] [--int8]
+    finetune predict OUT INPUT --output answers.csv      # runs it
 
 Prints how often it predicts torch's labels, and both speeds. With labelled rows, also its accuracy
 and torch's. Where its predictions differ from torch's, it refuses, and writes nothing.
@@ -43,7 +43,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add(
         "--data",
         required=True,
-        help="real documents to check the export on, given as predict.py's INPUT",
+        help="real documents to check the export on, given as INPUT of predict",
     )
     add("--split", help="the split of a data set, or the file of that name in a folder")
     add("--label", help="the column with the right labels, which gives accuracies")

@@ -1,6 +1,6 @@
 """Rank the rows of a recipe's data by how likely their label is wrong, for a person to check.
 
-    python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
+    finetune suspects RECIPE [section.key=value …] --output suspects.csv
 
 Checks train and validation; test is left alone. The most suspicious rows come first, with what the
 label might be instead. The encoder stays as it came: a logistic regression on its frozen states
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import loader
 from finetune.config.schema import Data
+from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
@@ -26,19 +28,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    known, overrides = build_parser(prog).parse_known_args(arguments)
+    known, overrides = parse_recipe(build_parser(prog), arguments)
     return run_command(lambda: find_label_errors(known, overrides))
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RECIPE [section.key=value …] --output FILE [--truth FILE]",
-    )
-    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser = recipe_parser(prog, __doc__, "--output FILE [--truth FILE]")
     parser.add_argument(
         "--output",
         type=Path,
@@ -62,7 +58,7 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     from finetune.evaluation import label_errors
 
     label_errors.require_cleanlab()
-    recipe = loader.load(known.recipe, overrides)
+    recipe = loader.load(find_recipe(known.recipe), overrides)
     console.quiet_libraries()
     corpus = prepare.prepare_corpus(
         sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data

@@ -1,6 +1,6 @@
 """Find a learning rate for a recipe by one short run with a growing rate on train rows.
 
-    python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
+    finetune find-lr RECIPE [section.key=value …] [--page lr_range.html]
 
 Prints the rate and its reason, and draws the loss over the rate. `optim.lr: auto` in a recipe does
 the same before its first step.
@@ -12,26 +12,23 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import loader
+from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    known, overrides = build_parser(prog).parse_known_args(arguments)
+    known, overrides = parse_recipe(build_parser(prog), arguments)
     with SignalListener() as listener:
         return run_command(lambda: find_lr(known, overrides, listener), listener)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=(__doc__ or "").split("\n", 1)[0],
-        usage="%(prog)s RECIPE [section.key=value …] [--page lr_range.html]",
-    )
-    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser = recipe_parser(prog, __doc__, "[--page lr_range.html]")
     parser.add_argument(
         "--page",
         type=Path,
@@ -49,7 +46,7 @@ def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: Signa
         StoppedError: after a signal.
     """
     listener.moment = "in the range test"
-    recipe = loader.load(known.recipe, [*overrides, "run.resume=null"])
+    recipe = loader.load(find_recipe(known.recipe), [*overrides, "run.resume=null"])
     if not known.page.parent.is_dir():
         raise InputError(f"--page: expected a file in a folder that exists, got {known.page}")
     from finetune import pipeline  # after a typo in the recipe had its chance

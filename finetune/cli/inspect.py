@@ -1,6 +1,6 @@
 """Show what a recipe's data holds and what is wrong with it, in seconds, before any training.
 
-    python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
+    finetune inspect ag_news [section.key=value …] [--json FILE]
 
 Prints counts, lengths, and every finding with its first rows. `--json` writes all of it, each
 finding with every row (`preflight.json` in a run's folder holds the same). Nothing is trained or
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import loader
 from finetune.config.schema import Recipe
+from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
@@ -23,19 +25,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    known, overrides = build_parser(prog).parse_known_args(arguments)
+    known, overrides = parse_recipe(build_parser(prog), arguments)
     return run_command(lambda: inspect_data(known, overrides))
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s RECIPE [section.key=value …] [--json FILE]",
-    )
-    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
+    parser = recipe_parser(prog, __doc__, "[--json FILE]")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write all findings to this file"
     )
@@ -50,7 +46,7 @@ def inspect_data(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     """
     if known.json is not None and known.json.is_dir():
         raise InputError(f"--json: expected a file, found the folder {known.json}")
-    recipe = loader.load(known.recipe, overrides)
+    recipe = loader.load(find_recipe(known.recipe), overrides)
     from finetune.data import checks
     from finetune.reporting import console_report
     from finetune.runtime.atomic_files import write_json

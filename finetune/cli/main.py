@@ -31,7 +31,8 @@ class Command(NamedTuple):
 
 # In the order in which they are met.
 GROUPS: dict[str, dict[str, Command]] = {
-    "Look at the data": {
+    "Begin": {
+        "recipes": Command("recipes", "list the shipped recipes, print one, or copy it"),
         "inspect": Command("inspect", "show what a recipe's data holds, and what is wrong with it"),
         "suspects": Command("find_label_errors", "rank rows by how likely their label is wrong"),
     },
@@ -50,6 +51,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command("export_onnx", "export a model for ONNX Runtime, checked against torch"),
         "demo": Command("demo", "try texts on a page that this machine serves"),
         "push": Command("push", "publish a model on the Hub"),
+    },
+    "Tools": {
+        "schema": Command("schema", "print the JSON Schema of recipes, for editors"),
+        "completion": Command("completion", "print what makes a shell complete commands"),
     },
 }
 COMMANDS = {name: one for group in GROUPS.values() for name, one in group.items()}

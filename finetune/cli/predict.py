@@ -1,9 +1,9 @@
 """Predict a label for each document, and write the labels to a csv, jsonl or Parquet file.
 
-    python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
-    accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs
+    finetune predict MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
+    accelerate launch -m finetune predict MODEL INPUT --output OUT   # over processes and GPUs
 
-MODEL: a run folder, a model folder, a folder of scripts/export_onnx.py, or a Hub id. INPUT: a csv,
+MODEL: a run folder, a model folder, a folder of finetune export, or a Hub id. INPUT: a csv,
 tsv, json, jsonl, parquet or txt file, each also gzipped; a folder or a quoted glob of them; a Hub
 data set; or - for standard input. Rows keep their order. A row that cannot be read stops nothing:
 it goes to the output with its `error`, or to --errors FILE.

@@ -1,8 +1,8 @@
 """Predict a label for each row of Parquet or JSON Lines files, in parallel on Ray Data.
 
-    python scripts/predict_ray.py MODEL INPUT --output FOLDER [--actors 4] [--address auto]
+    finetune predict-ray MODEL INPUT --output FOLDER [--actors 4] [--address auto]
 
-The same classifier as predict.py's, in as many actors as asked for, on this machine or on a cluster
+The same classifier as predict's, in as many actors as asked for, on this machine or on a cluster
 that runs already. Ray restarts actors and repeats batches that fail; rows keep their order. A
 folder of files comes out, in the format that went in. Columns stay, but for `label`, `score` and
 `error`, which are the model's.

@@ -1,7 +1,7 @@
 """Push a finished run or a model folder to the Hub, in one commit.
 
-    python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --dry-run
-    python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --verify
+    finetune push runs/bbc_news/… you/your-classifier --dry-run
+    finetune push runs/bbc_news/… you/your-classifier --verify
 
 The token comes from HF_TOKEN or `hf auth login`. Only files that differ from those on the Hub are
 uploaded, so the same command may be run again after a failure. Weights, config, tokenizer,

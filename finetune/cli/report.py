@@ -1,6 +1,6 @@
 """Write the report.html of finished runs again, from results.json and metrics.jsonl.
 
-    python scripts/report.py runs/bbc_news/…
+    finetune report runs/bbc_news/…
 
 Useful after an update of this package; the numbers stay those of the run.
 """

@@ -1,6 +1,6 @@
 """Search a space of values for the recipe that is best on validation, and score it on test once.
 
-    python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
+    finetune sweep RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
         [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]
 
 Stopped or killed, the same command goes on. Started several times, the processes share the trials.
@@ -8,13 +8,17 @@ Stopped or killed, the same command goes on. Started several times, the processe
 
 import argparse
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import loader
+from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
+from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
 from finetune.tuning import search_space
@@ -24,21 +28,15 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    known, overrides = build_parser(prog).parse_known_args(arguments)
+    known, overrides = parse_recipe(build_parser(prog), arguments)
     with SignalListener() as listener:
         return run_command(lambda: sweep(known, overrides, listener), listener)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=(__doc__ or "").split("\n", 1)[0],
-        usage="%(prog)s RECIPE --space SPACE.yaml [section.key=value …] [options]",
-        epilog="SPACE.yaml holds a line for each key, such as optim.lr, with "
-        f"{search_space.FORMS}.",
-    )
-    parser.add_argument("recipe", type=Path, help="a YAML file, such as recipes/ag_news.yaml")
+    forms = f"SPACE.yaml holds a line for each key, such as optim.lr, with {search_space.FORMS}."
+    parser = recipe_parser(prog, __doc__, "--space SPACE.yaml [options]", textwrap.fill(forms, 80))
     parser.add_argument(
         "--space", type=Path, required=True, help="a YAML file with the keys to vary"
     )
@@ -116,13 +114,16 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
         InputError: for a problem in the options, the space or the recipe.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise InputError("start scripts/sweep.py with python, several times to share the trials")
+        raise InputError(
+            f"start {command('sweep')} without a launcher, several times to share the trials"
+        )
     for name in ("trials", "minutes"):
         value = getattr(known, name)
         if value is not None and value <= 0:
             raise InputError(f"--{name}: expected a number above 0, got {value:g}")
-    dimensions = search_space.load_space(known.space, known.recipe, overrides)
-    base = loader.load(known.recipe, overrides)
+    recipe = find_recipe(known.recipe)
+    dimensions = search_space.load_space(known.space, recipe, overrides)
+    base = loader.load(recipe, overrides)
     if base.run.folds is not None:
         raise InputError(
             f"run.folds: expected none in a sweep, got {base.run.folds}: its trials are compared "
@@ -134,6 +135,6 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
     trials = known.trials or (None if known.minutes else 30)
     folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
     return Sweep(
-        search_space.BaseRecipe(known.recipe, tuple(overrides), base), dimensions, folder,
+        search_space.BaseRecipe(recipe, tuple(overrides), base), dimensions, folder,
         known.storage, trials, known.minutes, known.pruner, known.seed,
     )  # fmt: skip

@@ -1,21 +1,25 @@
 """Fine-tune a pretrained encoder into a document classifier.
 
-finetune train RECIPE [section.key=value …] [--dry-run]
-accelerate launch finetune/run.py RECIPE …      # the same, also in several processes
+    finetune train RECIPE [section.key=value …] [--dry-run]
+    accelerate launch finetune/run.py RECIPE …      # the same, also in several processes
+
+Writes a run folder with the model, its scores on the test split, predictions and a report.
 """
 
 import argparse
 from collections.abc import Sequence
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import help, loader
+from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
-    known, overrides = build_parser(prog).parse_known_args(arguments)
+    known, overrides = parse_recipe(build_parser(prog), arguments)
     with SignalListener() as listener:
         return run_command(
             lambda: train(known, overrides, listener),
@@ -26,14 +30,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog or "accelerate launch finetune/run.py",
-        description=(__doc__ or "").split("\n", 1)[0],
-        usage="%(prog)s RECIPE [section.key=value …] [--dry-run]",
-        epilog=help.recipe_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = recipe_parser(
+        prog or "accelerate launch finetune/run.py",
+        __doc__,
+        "[--dry-run] [--quiet] [--json]",
+        epilog=help.list_keys(),
     )
-    parser.add_argument("recipe", help="a YAML file, such as recipes/ag_news.yaml")
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
     parser.add_argument(
         "--quiet", action="store_true", help="print only the score and the report's path"
@@ -51,7 +53,7 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     if known.json and known.dry_run:
         raise InputError("--json: a dry run has no results; leave one of the two out")
     console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
-    recipe = loader.load(known.recipe, overrides)
+    recipe = loader.load(find_recipe(known.recipe), overrides)
     from finetune import pipeline  # after a typo in the recipe had its chance
 
     if known.dry_run:

@@ -86,6 +86,7 @@ class Data(Section):
             "run.folds does this with each part"
         ),
         pattern=r"^[1-9]\d*/[1-9]\d*$",
+        examples=["2/5"],
     )
     max_train_rows: Count | None = Field(
         None, description="train on a random sample of so many rows"

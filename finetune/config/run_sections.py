@@ -163,7 +163,7 @@ class Run(Section):
 
 
 class Publish(Section):
-    """The Hub."""
+    """Publishing the model on the Hub."""
 
     repo_id: str | None = Field(
         None,
@@ -172,6 +172,7 @@ class Publish(Section):
             "HF_TOKEN or `hf auth login`"
         ),
         pattern=r"^[\w.-]+/[\w.-]+$",
+        examples=["OWNER/NAME"],
     )
     private: bool = Field(False, description="create the repository as private")
     revision: str | None = Field(
@@ -187,6 +188,7 @@ class Publish(Section):
             "model card, where it has one"
         ),
         pattern=r"^[a-z0-9][a-z0-9.-]*$",
+        examples=["apache-2.0"],
     )
     language: Names | None = Field(
         None,

@@ -35,7 +35,7 @@ class Stage(Section):
 
 
 class Train(Section):
-    """The loop."""
+    """The training loop."""
 
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = Field(
         (),

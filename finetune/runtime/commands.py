@@ -29,12 +29,23 @@ def program() -> str:
         return NAME
     if _is_found("python"):
         return f"python -m {NAME}"
-    return f"{quote([_short(Path(sys.executable))])} -m {NAME}"
+    return f"{quote([str(relative_path(Path(sys.executable)))])} -m {NAME}"
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra of this package, in a checkout as well."""
+    return f"pip install {quote([f'finetune-documents[{extra}]'])}"
 
 
 def quote(words: list[str]) -> str:
     """Words as one line of this system's shell."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def relative_path(path: Path) -> Path:
+    """The path as it is written from the working folder, where it is inside of that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _is_found(name: str) -> bool:
@@ -43,9 +54,3 @@ def _is_found(name: str) -> bool:
     # Unresolved: an environment's interpreter is a link to one that it shares with others.
     own = {Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))}
     return found is not None and Path(found).absolute().parent in own
-
-
-def _short(path: Path) -> str:
-    """The path, relative to the working folder where it is inside."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -10,6 +10,7 @@ import pytest
 from finetune import __main__, __version__, cli, run
 from finetune.cli import (
     compare,
+    completion,
     demo,
     export_onnx,
     find_label_errors,
@@ -18,7 +19,9 @@ from finetune.cli import (
     predict,
     predict_ray,
     push,
+    recipes,
     report,
+    schema,
     sweep,
     train,
 )
@@ -29,13 +32,13 @@ from finetune.runtime import commands
 from tests.support.processes import ENVIRONMENT
 
 MODULES = (
-    compare, demo, export_onnx, find_label_errors, find_lr, inspect, predict, predict_ray, push,
-    report, sweep, train,
+    compare, completion, demo, export_onnx, find_label_errors, find_lr, inspect, predict,
+    predict_ray, push, recipes, report, schema, sweep, train,
 )  # fmt: skip
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
 # The modules of the package that are no commands.
-SHARED = {"exit_codes", "main"}
+SHARED = {"exit_codes", "main", "recipe_argument"}
 
 
 def test_every_module_is_a_command():

@@ -175,6 +175,64 @@ def test_words_keep_words(written):
     assert (recipe.data.revision, recipe.data.source, recipe.run.dir) == ("12", "./a: b#c", None)
 
 
+def test_help_lists_the_keys_of_each_section():
+    listed = " ".join(help.list_keys().split())
+    for name, part in SECTIONS.items():
+        assert f" {name} {', '.join(part.model_fields)}" in listed
+
+
+@pytest.mark.parametrize("topic", ["lr", "optim.lr"])
+def test_help_explains_one_key(topic):
+    lines = help.explain_keys(topic).splitlines()
+    assert lines[0] == "  optim.lr  (a number above 0 or auto or null; default null)"
+    assert all(line.startswith("      ") for line in lines[1:])
+
+
+def test_help_explains_a_section_and_all():
+    assert help.explain_keys("all") == help.recipe_help()
+    for name, part in SECTIONS.items():
+        text = help.explain_keys(name)
+        assert text.startswith(f"{name}: {part.__doc__}")
+        assert text in help.recipe_help()
+    several = help.explain_keys("revision").splitlines()
+    heads = [line.split()[0] for line in several if not line.startswith("   ")]
+    assert heads == ["data.revision", "model.revision", "publish.revision"]
+    assert "    lr  (a number above 0 or auto or null; default null)" in help.explain_keys("stages")
+
+
+@pytest.mark.parametrize(
+    ("topic", "hint"),
+    [
+        ("learning_rate", "did you mean 'optim.lr'?"),
+        ("leraning-rate", "did you mean 'optim.lr'?"),
+        ("optim.lrr", "did you mean 'optim.lr'?"),
+        ("dta", "did you mean 'data'?"),
+        ("xyzzy", f"the sections are: {', '.join(SECTIONS)}"),
+    ],
+)
+def test_help_on_what_is_no_key_names_the_closest(topic, hint):
+    with pytest.raises(InputError) as caught:
+        help.explain_keys(topic)
+    assert str(caught.value) == f"{topic}: no such section or key of a recipe; {hint}"
+
+
+def test_words_with_a_pattern_are_described_by_an_example():
+    fields = {name: part.model_fields for name, part in SECTIONS.items()}
+    described = {
+        name: help.describe_field(fields[section][name])
+        for section, name in (("data", "fold"), ("publish", "repo_id"), ("publish", "license"))
+    }
+    assert described == {
+        "fold": "a word such as 2/5 or null",
+        "repo_id": "a word such as OWNER/NAME or null",
+        "license": "a word such as apache-2.0 or null",
+    }
+    for part in SECTIONS.values():
+        for field in part.model_fields.values():
+            patterns = [m for m in field.metadata if getattr(m, "pattern", None)]
+            assert bool(patterns) == bool(field.examples)
+
+
 def test_help_names_every_field():
     text = help.recipe_help()
     keys = [f"{name}.{key}" for name, part in SECTIONS.items() for key in part.model_fields]
@@ -240,6 +298,6 @@ def test_every_shipped_recipe_loads():
     for file in files:
         loader.load(file)
         header = file.read_text(encoding="utf-8").split("data:")[0]
-        assert f"accelerate launch finetune/run.py recipes/{file.name}" in header
+        assert f"#     finetune train {file.stem}" in header
         assert "TO BE MEASURED" not in header
         assert "Measured" in header or "not been run here" in header
