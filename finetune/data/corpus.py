@@ -67,6 +67,14 @@ PHRASES = {
     "rare class": ("class has no row in this split", "classes have no row in this split"),
     "unused label": ("label has no row in train", "labels have no row in train"),
     "unused split": ("split of the source is not used", "splits of the source are not used"),
+    "not read": (
+        "file or folder of the source is not read",
+        "files or folders of the source are not read",
+    ),
+    "unread split": (
+        "split of the source is not used, and cannot be read",
+        "splits of the source are not used, and cannot be read",
+    ),
     "limited": ("row left out", "rows left out"),
 }
 

@@ -57,6 +57,7 @@ def prepare_corpus(
     log = FindingLog(data)
     _note_unused_splits(sources, chosen, log)
     rows_of = _rows_by_role(sources, chosen)
+    _note_reading(rows_of, log)
     splits = _compare_documents(rows_of, chosen)
     space = _apply_row_rules(splits, rows_of, log)
     class_ids = {name: i for i, name in enumerate(space)}
@@ -115,6 +116,12 @@ def _note_unused_splits(sources: Mapping[str, Rows], chosen: Roles, log: Finding
     unused = tuple(f"{n} ({len(sources[n].texts):,} rows)" for n in sources if n not in chosen)
     if unused:
         log.findings.append(Finding("unused split", "source", len(unused), unused, "ignored"))
+
+
+def _note_reading(rows_of: Mapping[str, Rows], log: FindingLog) -> None:
+    """How the splits were read, and what was not."""
+    for role, rows in rows_of.items():
+        log.findings += [replace(note, split=note.split or role) for note in rows.notes]
 
 
 def _compare_documents(rows_of: Mapping[str, Rows], chosen: Roles) -> dict[str, SplitRows]:

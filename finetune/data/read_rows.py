@@ -19,8 +19,11 @@ from finetune.data.text_store import Store
 from finetune.runtime.errors import InputError, shorten
 
 
-def read_file(path: Path, spec: ColumnSpec) -> Rows:
+def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
     """The rows of one file.
+
+    Args:
+        name: what the places of its rows begin with; None: the file's.
 
     Raises:
         InputError: with every problem of this file.
@@ -31,7 +34,7 @@ def read_file(path: Path, spec: ColumnSpec) -> Rows:
             f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with "
             ".gz"
         )
-    return read_rows(DataSource(str(path), KIND_OF[suffix], path=path), path.name, spec)
+    return read_rows(DataSource(str(path), KIND_OF[suffix], path=path), name or path.name, spec)
 
 
 def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:

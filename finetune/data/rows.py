@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from finetune.data.cells import describe_value
 from finetune.data.columns import Cells, ColumnSpec
+from finetune.data.corpus import Finding
 from finetune.data.label_cells import split_label_cells
 from finetune.data.places import Places
 from finetune.data.text_store import SURROGATES, Column, Texts, replace_surrogates
@@ -35,6 +36,7 @@ class Rows:
     origin: str = ""  # "test.jsonl.gz", "fancyzhx/ag_news test"
     seconds: Texts | None = None  # the second text of each pair
     multi_label: bool = False  # whether a row may have several labels: then each is a tuple
+    notes: tuple[Finding, ...] = ()  # how it was read, and what was not; split "": its own
 
     def as_sets(self) -> "Rows":
         """The same rows, each with a tuple of labels."""

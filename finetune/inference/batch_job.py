@@ -178,7 +178,9 @@ def _find_items(options: JobOptions, accelerator: Accelerator) -> list[DataSourc
         find_model(options.model.name)
     items: list[DataSource] = []
     with problems.collect():
-        items = run_on_main_first(accelerator, lambda: inputs.find_inputs(options.input))
+        items = run_on_main_first(
+            accelerator, lambda: inputs.find_inputs(options.input, _print_note)
+        )
     problems += options.output.find_lost_files(items)
     problems.raise_if_any()
     return items
@@ -210,6 +212,11 @@ def _load(options: JobOptions, accelerator: Accelerator) -> Classifier:
         revision=options.model.revision,
         trust_remote_code=options.model.trust_remote_code,
     )
+
+
+def _print_note(message: str) -> None:
+    """Print what a person should know of the input: what is not read, or read in a certain way."""
+    console.print_wrapped(message, mark="  ! ")
 
 
 def _print_start(

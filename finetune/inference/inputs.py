@@ -10,13 +10,14 @@ import glob
 import re
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from finetune.data.cells import natural_order
 from finetune.data.columns import find_column_problems
+from finetune.data.folders import SYSTEM
 from finetune.data.formats.registry import (
     FORMATS,
     KIND_OF,
@@ -28,9 +29,10 @@ from finetune.data.formats.registry import (
 from finetune.data.formats.source import DataSource
 from finetune.data.hub_data_sets import load_tables
 from finetune.data.local_paths import resolve_local_path
-from finetune.data.sources import SHARD
+from finetune.data.shards import missing_shards, shard_of
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError, did_you_mean, shorten
+from finetune.runtime.wording import count_of
 
 Txt = Literal["lines", "documents"]
 
@@ -54,11 +56,16 @@ class InputSpec:
     txt: Txt | None = None
 
 
-def find_inputs(where: InputSpec) -> list[DataSource]:
+def find_inputs(
+    where: InputSpec, tell: Callable[[str], None] = lambda message: None
+) -> list[DataSource]:
     """What is to be read, in order.
 
+    Args:
+        tell: is called with what is not read, although it is there or should be.
+
     Raises:
-        InputError: where nothing of the kind is there.
+        InputError: where nothing of the kind is there, or shards of a folder are missing.
     """
     if where.source == "-":
         kind = _kind_of(where.format) if where.format else _guess_kind_of_pipe()
@@ -75,18 +82,30 @@ def find_inputs(where: InputSpec) -> list[DataSource]:
         paths = [path for path in paths if path.is_file()]
         if not paths:
             raise InputError(f"{where.source}: no file is called so")
-        return _from_files(where.source, paths, where, txt="documents")
+        for said in _describe_missing_shards(paths):
+            tell(said)
+        return _from_files(where.source, paths, where, "documents", tell)
     path = resolve_local_path(where.source, "INPUT")
     if path is None:
         return _from_tables(where)
     if path.is_dir():
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             return _from_tables(where)
-        inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
-        return _from_files(str(path), inside, where, txt="documents")
+        found = [file for file in path.rglob("*") if file.is_file()]
+        inside = [file for file in found if not _is_hidden(file, path)]
+        _tell_skipped(tell, [file for file in found if file not in {*inside} and suffix_of(file)])
+        if missing := _describe_missing_shards(inside):
+            raise InputError(
+                f"{said}; copy them there, or name those that are to be read with a glob, as "
+                f"'{path / '*'}'"
+                for said in missing
+            )
+        return _from_files(str(path), inside, where, "documents", tell)
     if not (path.is_file() or stat.S_ISFIFO(path.stat().st_mode)):
         raise InputError(f"{path}: neither a file nor a folder")
-    return _from_files(str(path), [path], where, txt="lines")
+    for said in _describe_missing_shards([path]):
+        tell(said)
+    return _from_files(str(path), [path], where, "lines", tell)
 
 
 def check_inputs(sources: Sequence[DataSource], requested: RequestedColumns) -> None:
@@ -116,7 +135,31 @@ def check_inputs(sources: Sequence[DataSource], requested: RequestedColumns) -> 
         raise InputError(problems)
 
 
-def _from_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) -> list[DataSource]:
+def _describe_missing_shards(paths: Sequence[Path]) -> list[str]:
+    """Of each folder of some files, which shards of its sets are not there."""
+    by_folder: dict[Path, list[Path]] = {}
+    for path in _sorted(paths):
+        by_folder.setdefault(path.parent, []).append(path)
+    return [
+        f"{folder}: {said}"
+        for folder, files in by_folder.items()
+        for said, _ in missing_shards(files)
+    ]
+
+
+def _tell_skipped(tell: Callable[[str], None], files: Sequence[Path]) -> None:
+    if files:
+        names = shorten([str(file) for file in _sorted(files)])
+        tell(f"{count_of(len(files), 'file is', 'files are')} not read ({names})")
+
+
+def _from_files(
+    name: str,
+    paths: Sequence[Path],
+    where: InputSpec,
+    txt: Txt,
+    tell: Callable[[str], None],
+) -> list[DataSource]:
     """The data files among some, in natural order."""
     txt = where.txt or txt
     if where.format is not None:
@@ -130,6 +173,7 @@ def _from_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) ->
         )
     if where.split is not None and len(paths) > 1:
         stems = {path: _split_of(path) for path in data}
+        _tell_skipped(tell, [path for path in data if stems[path] != where.split])
         data = [path for path in data if stems[path] == where.split]
         if not data:
             names = sorted(set(stems.values()), key=natural_order)
@@ -137,6 +181,7 @@ def _from_files(name: str, paths: Sequence[Path], where: InputSpec, txt: Txt) ->
                 f"{name}: --split: no file is called '{where.split}'"
                 f"{did_you_mean(where.split, names, 'there are')}"
             )
+    _tell_skipped(tell, [path for path in paths if not suffix_of(path)])
     return [_make_source(path, KIND_OF[suffix_of(path)], txt) for path in data]
 
 
@@ -160,8 +205,8 @@ def _guess_kind_of_pipe() -> str:
 
 
 def _split_of(path: Path) -> str:
-    shard = SHARD.fullmatch(stem_of(path))
-    return shard[1] if shard else stem_of(path)
+    shard = shard_of(path)
+    return shard.split if shard else stem_of(path)
 
 
 def _sorted(paths: Sequence[Path]) -> list[Path]:
@@ -170,7 +215,8 @@ def _sorted(paths: Sequence[Path]) -> list[Path]:
 
 def _is_hidden(file: Path, folder: Path) -> bool:
     """Of files that systems and tools leave beside data: `.DS_Store`, `__MACOSX`, `_SUCCESS`."""
-    return any(re.match(r"\.|__|_SUCCESS", part) for part in file.relative_to(folder).parts)
+    parts = file.relative_to(folder).parts
+    return file.name == "_SUCCESS" or any(p.startswith(".") or p in SYSTEM for p in parts)
 
 
 def _from_tables(where: InputSpec) -> list[DataSource]:
