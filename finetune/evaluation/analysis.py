@@ -118,14 +118,15 @@ def _scored_splits(corpus: Corpus, outcome: Outcome) -> Iterator[tuple[Split, Sc
 
 
 def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
-    temperature = outcome.temperature.value
-    found: dict[str, Any] = {"temperature": temperature, "why": outcome.temperature.why}
+    chosen = outcome.temperature
+    found: dict[str, Any] = {"temperature": chosen.value, "why": chosen.why}
     for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
         if scores is not None and split.labels is not None:
             after = scores.logits.astype(np.float64)
+            divisor = outcome.test_temperature if split is corpus.test else chosen.value
             found[split.name] = {
-                "before": calibration.summarize_calibration(after * temperature, split.labels),
+                "before": calibration.summarize_calibration(after * divisor, split.labels),
                 "after": calibration.summarize_calibration(after, split.labels),
             }
     return found

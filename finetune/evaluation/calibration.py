@@ -1,9 +1,10 @@
-"""Validation's logits → a temperature, folded into the saved head; calibration and abstention.
+"""Held-out logits → a temperature, folded into the saved head; calibration and abstention.
 
 A classifier's softmax is often overconfident. Divided by one temperature T, its logits give the
-same predictions with calibrated probabilities (Guo et al. 2017, arXiv 1706.04599). T is
-fitted on validation alone and divides the head's weight and bias in the saved model, so whoever
-loads it gets calibrated probabilities and needs no extra field.
+same predictions with calibrated probabilities (Guo et al. 2017, arXiv 1706.04599). T is fitted on
+validation, or on the rows that each run of a cross-validation held out. It divides the head's
+weight and bias in the saved model, so whoever loads it gets calibrated probabilities and needs no
+extra field.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from scipy.optimize import minimize_scalar
 from finetune.evaluation.probabilities import row_losses, to_probabilities
 
 BINS = 15  # as in Guo et al.
-MAX_TEMPERATURE = 20.0
+PRIOR_SD = 0.5  # of log T: how far from 1 a temperature is expected to be
+SEARCHED = 10.0  # |log T|: no maximum lies farther out, as the prior outweighs any gain there
 MIN_GAIN = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
 NORMAL_FROM = 50_000  # decisions from which on a bin's error is taken for normal
 DRAWS = 200  # of outcomes, from the probabilities themselves
@@ -37,37 +39,49 @@ class Temperature:
 
 
 def fit_temperature(
-    logits: NDArray[np.float32], labels: Labels, power_of_two: bool = False
+    logits: NDArray[np.float32],
+    labels: Labels,
+    power_of_two: bool = False,
+    rows: str = "validation rows",
 ) -> Temperature:
-    """The temperature of the highest likelihood on validation, where the gain is significant.
+    """The most probable temperature given held-out rows, where its gain is significant.
+
+    Few rows, all of them right, fit best with T = 0, and a single wrong row later costs more than
+    was gained. So log T has a normal prior around 0 (maximum a posteriori), which hundreds of rows
+    outweigh. On simulated rows (scripts/studies/temperature_study.py) a width of 0.5 kept 95 % of
+    the log loss that the best width gained, and lost a third as much in the worst draw.
 
     On rows that are calibrated already, one parameter gains more than `MIN_GAIN` nats once in 20
     times (the likelihood-ratio test, Wilks 1938). So few rows, or a calibrated model, leave T at
     1. Nor may the calibration error on the same rows grow.
 
     Args:
-        logits: of validation. (rows, classes)
+        logits: of rows that the model did not train on. (rows, classes)
         power_of_two: only such a T, which divides floats of any precision without rounding, for a
             head that computes in bf16, where rounding could change a prediction.
+        rows: what to call them.
     """
 
     def nats(log_t: float) -> float:
         return float(row_losses(logits / np.exp(log_t), labels).sum())
 
-    limit = float(np.log(MAX_TEMPERATURE))
-    best = float(minimize_scalar(nats, bounds=(-limit, limit), method="bounded").x)
+    def nats_with_prior(log_t: float) -> float:
+        return nats(log_t) + (log_t / PRIOR_SD) ** 2 / 2
+
+    found = minimize_scalar(nats_with_prior, bounds=(-SEARCHED, SEARCHED), method="bounded")
+    best = float(found.x)
     if power_of_two:
         best = float(np.log(2) * np.round(best / np.log(2)))
     value, gain = float(np.exp(best)), nats(0.0) - nats(best)
     if gain <= MIN_GAIN:
-        return Temperature(1.0, f"no significant gain on {len(labels):,} validation rows")
+        return Temperature(1.0, f"no significant gain on {len(labels):,} {rows}")
     before, after = (
         expected_calibration_error(_to_probabilities(logits / t, labels), labels)
         for t in (1.0, value)
     )
     if after > before:
-        return Temperature(1.0, "a temperature would worsen the calibration error on validation")
-    return Temperature(value, f"fitted on the {len(labels):,} rows of validation")
+        return Temperature(1.0, f"a temperature would worsen the calibration error on the {rows}")
+    return Temperature(value, f"fitted on {len(labels):,} {rows}")
 
 
 def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:

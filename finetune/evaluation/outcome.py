@@ -16,12 +16,15 @@ class Outcome:
     Attributes:
         weights: SHA-256 of the saved model's weights.
         temperature: what its logits were divided by.
+        test_temperature: what test's logits were divided by: the same, or in a cross-validation, of
+            each row that of the other folds' rows. A number, or (rows, 1)
         validation, test: the saved model's scores. validation is None where there is no such split.
         thresholds: multi-label: the saved model's, else None. (classes,)
     """
 
     weights: str
     temperature: calibration.Temperature
+    test_temperature: float | NDArray[np.float64]
     validation: Scores | None
     test: Scores
     thresholds: NDArray[np.float64] | None

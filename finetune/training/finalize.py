@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,12 @@ PROBED = 4  # rows that show whether a divided head divides the logits
 
 
 def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> Outcome:
-    """Calibrate the best model on validation, fold that into its folder, and score test with it.
+    """Calibrate the best model on held-out rows, fold that into its folder, score test with it.
 
-    Without validation there is nothing to calibrate on; only the probability from which a
-    multi-label model predicts a label has to be chosen, as few reach one half in the steps of few
-    rows.
+    The held-out rows are validation's, or without it what a cross-validation's runs predicted of
+    rows that they had not seen. Without either there is nothing to calibrate on; only the
+    probability from which a multi-label model predicts a label has to be chosen, as few reach one
+    half in the steps of few rows.
 
     Checkpoints hold the model as it was trained, so a run that is resumed calibrates anew.
 
@@ -36,91 +38,111 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
     weights = session.restore_best()
     corpus, validator = session.data.corpus, session.validator
     labels = corpus.validation.labels
+    if labels is None and held_out is not None:
+        return _finalize_by_folds(session, held_out)
     if labels is None:
         as_trained = calibration.Temperature(1.0, "there is no validation split to fit one on")
-        chosen, for_test = _choose_thresholds_on_train(session, held_out)
-        test = _score_test(session, held_out, for_test)
-        return Outcome(weights, as_trained, None, test, chosen)
+        chosen = _choose_threshold_on_train(session)
+        test = validator.score(session.parts, corpus.test, chosen)
+        return Outcome(weights, as_trained, 1.0, None, test, chosen)
     logits = validator.score(session.parts, corpus.validation).logits
-    # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
-    exact = session.recipe.model.head == "native" and session.data.plan.precision != "fp32"
-    temperature = session.env.on_main(
-        lambda: _apply_temperature(session, calibration.fit_temperature(logits, labels, exact))
-    )
+    temperature = _apply_temperature(session, logits, labels, "validation rows")
     if temperature.value != 1:
         weights = session.restore_best()
         logits = (logits / temperature.value).astype(np.float32)
     validation = validator.with_thresholds(logits)
     if validation.thresholds is not None:
         _save_thresholds(session, validation.thresholds)
-    test = _score_test(session, held_out, validation.thresholds)
-    return Outcome(weights, temperature, validation, test, validation.thresholds)
+    if held_out is None:
+        test = validator.score(session.parts, corpus.test, validation.thresholds)
+    else:  # the folds' models are calibrated already, each on its own validation
+        test = _score_held_out(session, held_out, validation.thresholds)
+    test_temperature = temperature.value if held_out is None else 1.0
+    return Outcome(weights, temperature, test_temperature, validation, test, validation.thresholds)
+
+
+def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outcome:
+    """Choose temperature and threshold on what the folds' runs predicted of their held-out rows.
+
+    The saved model gets what all rows choose. Test, which is those rows, is scored with what the
+    other folds' rows choose for each: its own label decides nothing.
+    """
+    train, folds = session.data.corpus.train, session.data.corpus.folds
+    assert train.labels is not None
+    assert folds is not None, "held-out logits are those of folds"
+    temperature = _apply_temperature(session, held_out, train.labels, "held-out rows")
+    weights = session.restore_best()
+    divisors = np.ones((len(held_out), 1))
+    for_test = np.full(held_out.shape, 0.5)
+    for fold in np.unique(folds):
+        others = folds != fold
+        logits, labels = held_out[others], train.labels[others]
+        if temperature.value != 1:  # else the saved model's logits are divided by nothing
+            divisors[~others] = calibration.fit_temperature(logits, labels).value
+        if session.data.corpus.multi_label:
+            likely = probabilities.sigmoid(logits / divisors[~others][0])
+            for_test[~others] = thresholds.choose_shared(likely, labels)
+    chosen = None
+    if session.data.corpus.multi_label:
+        likely = probabilities.sigmoid(held_out / temperature.value)
+        chosen = thresholds.choose_shared(likely, train.labels)
+        _save_thresholds(session, chosen)
+    divided = (held_out / divisors).astype(np.float32)
+    test = _score_held_out(session, divided, for_test if chosen is not None else None)
+    return Outcome(weights, temperature, divisors, None, test, chosen)
 
 
 Thresholds = NDArray[np.float64] | None
 
 
-def _choose_thresholds_on_train(
-    session: Session, held_out: NDArray[np.float32] | None
-) -> tuple[Thresholds, Thresholds]:
-    """One threshold for all labels of a multi-label model; and those that test is scored by.
-
-    Returns:
-        The saved model's, (classes,), and test's: the same, or where test is train itself, of each
-        row that of the other folds' rows, as its own label decides nothing. (rows, classes)
-    """
-    train, folds = session.data.corpus.train, session.data.corpus.folds
+def _choose_threshold_on_train(session: Session) -> Thresholds:
+    """One threshold for all labels of a multi-label model, chosen on train itself. (classes,)"""
+    train = session.data.corpus.train
     if not session.data.corpus.multi_label:
-        return None, None
+        return None
     assert train.labels is not None
-    if held_out is None or folds is None:
-        print_line("  choosing on train the probability from which a label is predicted")
-        logits = session.validator.score(session.parts, train).logits
-        chosen = thresholds.choose_shared(probabilities.sigmoid(logits), train.labels)
-        _save_thresholds(session, chosen)
-        return chosen, chosen
-    likely = probabilities.sigmoid(held_out)
-    chosen, for_test = thresholds.choose_shared(likely, train.labels), np.zeros_like(likely)
-    for fold in np.unique(folds):
-        others = folds != fold
-        for_test[~others] = thresholds.choose_shared(likely[others], train.labels[others])
+    print_line("  choosing on train the probability from which a label is predicted")
+    logits = session.validator.score(session.parts, train).logits
+    chosen = thresholds.choose_shared(probabilities.sigmoid(logits), train.labels)
     _save_thresholds(session, chosen)
-    return chosen, for_test
+    return chosen
 
 
 def _save_thresholds(session: Session, chosen: NDArray[np.float64]) -> None:
     session.env.on_main(lambda: thresholds.save_thresholds(session.folder / "model", chosen))
 
 
-def _score_test(
-    session: Session, held_out: NDArray[np.float32] | None, chosen: Thresholds
-) -> Scores:
-    """The scores of test: of the saved model, or of the folds' models that had not seen the row."""
-    test = session.data.corpus.test
-    if held_out is None:
-        return session.validator.score(session.parts, test, chosen)
-    assert test.labels is not None
-    values = compute_metrics(held_out, test.labels, session.data.metrics, chosen)
-    return Scores(held_out, values, chosen)
+def _score_held_out(session: Session, logits: NDArray[np.float32], chosen: Thresholds) -> Scores:
+    """The scores of the folds' models, each on the rows that it had not seen."""
+    labels = session.data.corpus.test.labels
+    assert labels is not None
+    return Scores(logits, compute_metrics(logits, labels, session.data.metrics, chosen), chosen)
 
 
 def _apply_temperature(
-    session: Session, chosen: calibration.Temperature
+    session: Session, logits: NDArray[np.float32], labels: NDArray[Any], rows: str
 ) -> calibration.Temperature:
-    """Divide the saved head by the temperature; 1 where its class does not allow that."""
-    if chosen.value == 1:
-        return chosen
-    table = session.parts.tables["validation"]
-    rows = np.arange(min(PROBED, len(table)))
-    if fold_temperature(
-        session.folder / "model",
-        session.parts.bare,
-        chosen.value,
-        lambda device: TokenTable.batch(table, rows, device),  # ids, whatever else is kept of them
-        session.recipe.model.trust_remote_code,
-    ):
-        return chosen
-    return calibration.Temperature(1.0, "this class does not end in its linear layer")
+    """Fit a temperature, and divide the saved head by it; 1 where its class does not allow that."""
+    # A native head computes in bf16 or fp16, where a division that rounds could change an answer.
+    exact = session.recipe.model.head == "native" and session.data.plan.precision != "fp32"
+
+    def fit_and_fold() -> calibration.Temperature:
+        chosen = calibration.fit_temperature(logits, labels, exact, rows)
+        if chosen.value == 1:
+            return chosen
+        table = session.parts.tables["train"]
+        probed = np.arange(min(PROBED, len(table)))
+        if fold_temperature(
+            session.folder / "model",
+            session.parts.bare,
+            chosen.value,
+            lambda device: TokenTable.batch(table, probed, device),  # ids, whatever else is kept
+            session.recipe.model.trust_remote_code,
+        ):
+            return chosen
+        return calibration.Temperature(1.0, "this class does not end in its linear layer")
+
+    return session.env.on_main(fit_and_fold)
 
 
 def fold_temperature(

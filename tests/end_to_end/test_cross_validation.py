@@ -7,15 +7,18 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from finetune.config import loader, schema
 from finetune.data import prepare, splitting
 from finetune.data.corpus import split_hash
 from finetune.data.sources import load_rows
-from finetune.evaluation import baselines, probabilities
+from finetune.evaluation import baselines, calibration, probabilities
 from finetune.runtime.errors import InputError
+from finetune.tuning import cross_validation
 from tests.support.runs import assert_same, in_step, results, run_here
 
 WORDS = "data.source=few", "data.validation=none", "train.epochs=2", "run.folds=3"
@@ -91,6 +94,48 @@ def test_every_row_is_judged_by_a_run_that_had_not_seen_it(few, capsys):
     assert "each document was scored by the one of 3 models that had not seen its fold" in page
     card = (few / "run" / "all" / "model" / "README.md").read_text()
     assert "By cross-validation: each of the 60 documents" in card
+
+
+@pytest.mark.parametrize("task", ["one label", "several labels"])
+def test_held_out_predictions_calibrate_the_model_that_is_kept(few, task):
+    """By one temperature of all rows; each row is scored with that of the other folds' rows."""
+    words = [*WORDS, "train.epochs=20", "optim.head_lr_scale=100"]
+    file = few / "few" / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    drawn = np.random.default_rng(0).permutation([row["label"] for row in rows])  # to be learned
+    for row, label in zip(rows, drawn.tolist(), strict=True):  # by heart: overconfident elsewhere
+        row["label"] = label if task == "one label" else [label]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_here("run.dir=run", *words)
+    whole = results(few / "run" / "all")
+    found = whole["calibration"]
+    corpus = prepare.prepare_corpus(
+        load_rows(loader.load("tiny.yaml", words).data), loader.load("tiny.yaml", words).data,
+        folds=3,
+    )  # fmt: skip
+    folders = [few / "run" / f"fold-{i}" for i in (1, 2, 3)]
+    held_out = cross_validation.held_out_logits(folders, corpus)
+    labels = corpus.train.labels
+    expected = calibration.fit_temperature(held_out, labels, rows="held-out rows")
+    assert expected.value != 1, "this run is meant to be far from calibrated"
+    assert found["temperature"] == pytest.approx(expected.value)
+    assert found["why"] == "fitted on 60 held-out rows"
+    divided = np.empty_like(held_out)
+    for fold in range(3):
+        others = corpus.folds != fold
+        divisor = calibration.fit_temperature(held_out[others], labels[others]).value
+        divided[~others] = held_out[~others] / divisor
+    loss = probabilities.row_losses(divided, labels).mean()
+    assert found["test"]["after"]["log_loss"] == pytest.approx(loss, rel=1e-4)
+    as_trained = probabilities.row_losses(held_out, labels).mean()
+    assert found["test"]["before"]["log_loss"] == pytest.approx(as_trained, rel=1e-4)
+    assert loss < as_trained
+    [point] = sorted((few / "run/all/checkpoints").glob("step-*"))[-1:]
+    trained, saved = (
+        load_file(file / "model.safetensors")["classifier.weight"]
+        for file in (point / "best", few / "run/all/model")
+    )
+    torch.testing.assert_close(saved, trained / found["temperature"])
 
 
 def test_a_fold_alone_and_all_of_them_again(few):

@@ -5,6 +5,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -68,7 +70,50 @@ def test_an_honest_model_or_a_handful_of_rows_is_left_alone():
             assert 0.7 < found.value < 1.4
     assert calibration.fit_temperature(*drawn(1.3, rows=12)).value == 1
     logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
-    assert calibration.fit_temperature(logits, labels).value in (1, pytest.approx(1 / 20, rel=0.01))
+    assert calibration.fit_temperature(logits, labels).value == 1
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@settings(deadline=None, max_examples=60)
+@given(rows=st.integers(1, 150), classes=st.integers(2, 9), scale=st.floats(1e-3, 3))
+def test_rows_that_are_all_right_or_all_wrong_never_drive_it_to_a_bound(
+    multi_label, rows, classes, scale
+):
+    """The likelihood of such rows has no maximum; the prior gives it one."""
+    labels = np.arange(rows) % classes
+    targets = np.eye(classes)[labels]
+    right = ((2 * targets - 1) * scale).astype(np.float32)
+    limit = np.exp(calibration.SEARCHED) / 1.1
+    for logits in (right, -right):
+        chosen = calibration.fit_temperature(logits, targets if multi_label else labels)
+        assert 1 / limit < chosen.value < limit
+
+
+@pytest.mark.parametrize(("distance", "classes"), [(2.5, 2), (5.0, 7), (4.5, 30)])
+@pytest.mark.parametrize("rows", [12, 30, 150])
+def test_few_rows_cost_other_rows_no_more_than_chance(rows, classes, distance):
+    """Honest logits, timid and confident ones: of 20 draws of held-out rows, the worst as well."""
+    for factor in (0.1, 0.3, 1.0, 3.0):
+        logits, truth = noisy(2000, classes, distance, factor, seed=0)
+        as_trained = probabilities.row_losses(logits, truth)
+        chance = 3 * as_trained.std() / np.sqrt(rows)
+        changes = []
+        for seed in range(1, 21):
+            found = calibration.fit_temperature(*noisy(rows, classes, distance, factor, seed))
+            after = probabilities.row_losses(logits / found.value, truth)
+            changes.append(float((after - as_trained).mean()))
+        assert np.mean(changes) < 0.01
+        assert max(changes) < chance
+        if factor == 0.1 and rows >= 30:  # so timid that a few rows show it
+            assert np.mean(changes) < -0.4 * as_trained.mean()
+
+
+def noisy(rows, classes, distance, factor, seed):
+    """Logits of classes with normal noise around them, `factor` times the honest ones."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, classes, rows)
+    seen = np.eye(classes)[labels] * distance + draw.normal(size=(rows, classes))
+    return (seen * distance * factor).astype(np.float32), labels
 
 
 def test_a_power_of_two_where_rounding_could_change_an_answer():

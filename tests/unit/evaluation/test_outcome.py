@@ -43,7 +43,7 @@ def analysed(corpus, outcome, target=None):
     return analyse(corpus, tables, outcome, MEASURED, target)
 
 
-OUTCOME = Outcome("hash", Temperature(2.0, "fitted"), scores(), scores(wrong=[0, 1]), None)
+OUTCOME = Outcome("hash", Temperature(2.0, "fitted"), 2.0, scores(), scores(wrong=[0, 1]), None)
 
 
 def test_scores_and_mistakes_are_those_of_test():

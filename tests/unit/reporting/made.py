@@ -77,7 +77,7 @@ def made_outcome(corpus, test_noise):
         logits = 5 * np.eye(classes)[labels] + noise * draw.normal(size=(len(labels), classes)) * 9
         logits = logits.astype(np.float32)
         found[name] = Scores(logits, scoring.compute_metrics(logits, labels, measured))
-    return Outcome("hash", Temperature(1.5, "fitted for a test"), **found, thresholds=None)
+    return Outcome("hash", Temperature(1.5, "fitted for a test"), 1.5, **found, thresholds=None)
 
 
 def made_log(steps=4):
