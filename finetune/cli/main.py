@@ -32,6 +32,7 @@ class Command(NamedTuple):
 # In the order in which they are met.
 GROUPS: dict[str, dict[str, Command]] = {
     "Begin": {
+        "new": Command("new", "look at a file of documents, and write a recipe for it"),
         "recipes": Command("recipes", "list the shipped recipes, print one, or copy it"),
         "inspect": Command("inspect", "show what a recipe's data holds, and what is wrong with it"),
         "suspects": Command("find_label_errors", "rank rows by how likely their label is wrong"),

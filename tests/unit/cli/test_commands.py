@@ -16,6 +16,7 @@ from finetune.cli import (
     find_label_errors,
     find_lr,
     inspect,
+    new,
     predict,
     predict_ray,
     push,
@@ -32,7 +33,7 @@ from finetune.runtime import commands
 from tests.support.processes import ENVIRONMENT
 
 MODULES = (
-    compare, completion, demo, export_onnx, find_label_errors, find_lr, inspect, predict,
+    compare, completion, demo, export_onnx, find_label_errors, find_lr, inspect, new, predict,
     predict_ray, push, recipes, report, schema, sweep, train,
 )  # fmt: skip
 # What takes seconds to import, and no option needs.

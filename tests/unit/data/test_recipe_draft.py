@@ -1,0 +1,127 @@
+"""What is seen in a source's rows, and which keys and comments follow from it."""
+
+import json
+
+import pytest
+
+from finetune.config import schema
+from finetune.config.recipe_writer import RecipeLine
+from finetune.data.recipe_draft import ENGLISH, MULTILINGUAL, PACKAGED, Wishes, draft_recipe
+from finetune.data.row_survey import count_foreign, estimate_tokens, survey_rows
+from finetune.runtime.errors import InputError
+from tests.support.tiny import WORDS
+
+
+def write(folder, rows, name="tickets.jsonl"):
+    file = folder / name
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def document(i, words=9):
+    return " ".join(WORDS[(i + k * k) % len(WORDS)] for k in range(words)) + f" {i}"
+
+
+def rows(count, labels="abc", words=9):
+    return [{"text": document(i, words), "label": labels[i % len(labels)]} for i in range(count)]
+
+
+def draft(folder, made, **wishes):
+    found = draft_recipe(Wishes(write(folder, made), **wishes))
+    return found, {line.name: line for line in found.lines}
+
+
+def active(lines):
+    return {name: line.value for name, line in lines.items() if line.active}
+
+
+def test_keys_that_differ_from_defaults_and_no_others(tmp_path):
+    found, lines = draft(tmp_path, rows(600), model="encoder")
+    assert active(lines) == {
+        "data.source": str(tmp_path / "tickets.jsonl"),
+        "data.text": "text",
+        "data.label": "label",
+        "model.source": "encoder",
+    }
+    assert found.rows == 600
+    assert found.labels == {"a": 200, "b": 200, "c": 200}
+    assert lines["data.label"] == RecipeLine(
+        "data.label", "label", "3 labels, with their rows: a (200), b (200), c (200)."
+    )
+    assert [*lines] == [*active(lines)]
+
+
+def test_few_rows_get_the_settings_for_few_rows(tmp_path):
+    _, lines = draft(tmp_path, rows(24))
+    assert active(lines)["model.pooled_norm"] == 10
+    assert active(lines)["model.freeze"] == 3
+    assert active(lines)["model.head_init"] == "label_names"
+    assert active(lines)["train.min_steps"] == 15
+    assert not lines["run.folds"].active
+    _, lines = draft(tmp_path, rows(90, "012"), model="encoder")
+    assert not lines["model.pooled_norm"].active
+    assert {"model.freeze", "model.head_init", "train.min_steps"}.isdisjoint(lines)
+    assert lines["data.labels"].value == ["name of 0", "name of 1", "name of 2"]
+    assert not lines["data.labels"].active
+
+
+def test_long_documents_and_uneven_labels(tmp_path):
+    made = [
+        {"text": document(i, 700), "label": "rare" if i % 25 == 0 else "common"} for i in range(75)
+    ]
+    _, lines = draft(tmp_path, made)
+    assert lines["data.truncation"].comment.startswith("About 100 % of the documents are longer")
+    assert (lines["data.max_length"].value, lines["data.max_length"].active) == (128, False)
+    assert lines["train.class_weights"].comment.startswith("'common' has 72 rows and 'rare' 3.")
+
+
+def test_the_encoder_follows_the_script(tmp_path):
+    _, lines = draft(tmp_path, rows(80))
+    assert lines["model.source"].value in (PACKAGED, ENGLISH)
+    made = [{"text": f"рынок цена банк прибыль {i}", "label": "аб"[i % 2]} for i in range(80)]
+    _, lines = draft(tmp_path, made)
+    assert lines["model.source"].value == MULTILINGUAL
+    assert count_foreign("naïve café – “x”") == 0
+
+
+def test_what_would_stop_training_is_settled_by_a_key(tmp_path):
+    write(tmp_path, rows(60), "train.jsonl")
+    write(tmp_path, rows(9, "abd"), "test.jsonl")
+    found = draft_recipe(Wishes(str(tmp_path)))
+    [line] = [line for line in found.lines if line.name == "data.on_unseen_label"]
+    assert line.value == "drop"
+    assert line.comment.startswith("test: 3 rows have a label that train does not have")
+    assert found.rows == 60
+
+
+def test_what_no_key_settles_stops_here_too(tmp_path):
+    made = [{"text": document(i), "label": 1.5 if i % 2 else 2} for i in range(60)]
+    with pytest.raises(InputError, match="expected a column of labels"):
+        draft_recipe(Wishes(write(tmp_path, made)))
+    with pytest.raises(InputError, match=r"expected a label, as text, a whole number"):
+        draft_recipe(Wishes(write(tmp_path, made), label=("label",)))
+    with pytest.raises(InputError, match="no such file or folder"):
+        draft_recipe(Wishes(str(tmp_path / "none.csv")))
+
+
+def test_folders_have_no_columns_to_name(tmp_path):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(20):
+            (tmp_path / label / f"{i}.txt").write_text(f"{label} {document(i)}")
+    found = draft_recipe(Wishes(str(tmp_path)))
+    assert found.labels == {"a": 20, "b": 20}
+    assert [line.name for line in found.lines if line.active] == ["data.source", "model.source"]
+    with pytest.raises(InputError, match="name columns, and a folder of documents has none"):
+        draft_recipe(Wishes(str(tmp_path), text=("text",)))
+
+
+def test_rows_as_training_reads_them(tmp_path):
+    made = [*rows(60), {"text": " ", "label": "a"}, {"text": "lost", "label": None}]
+    seen = survey_rows(schema.Data(source=write(tmp_path, made)))
+    assert (seen.rows, seen.multi_label, seen.rows_of_a_label) == (62, False, 20)
+    assert [finding.split(" (")[0] for finding in seen.findings] == [
+        "train: 1 row has no text", "train: 1 row has no label",
+    ]  # fmt: skip
+    assert seen.has_names
+    assert estimate_tokens("ten words " * 5) == 15
