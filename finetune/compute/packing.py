@@ -31,7 +31,7 @@ from finetune.config import schema
 from finetune.modeling import pretrained
 from finetune.modeling.freezing import encoder_layers
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
-from finetune.modeling.pretrained import POSITIONS_AFTER_PADDING
+from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING
 from finetune.tokenization.token_table import Rows, TokenTable
 
 PACKED_TOKENS = 4096  # at once, where the recipe leaves it open; more would hardly be faster

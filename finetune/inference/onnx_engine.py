@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
-from finetune.modeling import load_errors, pretrained
+from finetune.modeling import load_errors, pretrained, tokenizer_fit
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Rows, TokenTable
 
@@ -35,7 +35,9 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     }
     with pretrained.silence_loading(), load_errors.explain_load_errors(source.name, source.name):
         config = AutoConfig.from_pretrained(folder, **local)
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        tokenizer = tokenizer_fit.read_tokenizer(
+            str(folder), source.name, pretrained.encoder_config(config), **local
+        )
     return LoadedModel(
         config, tokenizer, lambda: onnx_engine(folder, options.threads, options.tokens)
     )

@@ -11,7 +11,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,28 +27,8 @@ from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
 )
+from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING, read_tokenizer
 from finetune.runtime.errors import InputError, shorten
-
-# Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
-# text reaches (their `create_position_ids_from_input_ids`).
-POSITIONS_AFTER_PADDING = {
-    "camembert",
-    "data2vec-text",
-    "esm",
-    "ibert",
-    "layoutlmv3",
-    "lilt",
-    "longformer",
-    "luke",
-    "markuplm",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
-}
-MIN_VOCABULARY = 16  # a tokenizer with fewer pieces was made up, not read
 
 # Whoever loads a model imports this module, so that the Auto classes and `pipeline` know a
 # `DocumentClassifier` folder, and need no `trust_remote_code` for it.
@@ -75,31 +54,11 @@ def load_tokenizer(source: str, options: Model) -> PreTrainedTokenizerBase:
     """The tokenizer beside the encoder.
 
     Raises:
-        InputError: where there is none, or one that cannot pad.
+        InputError: where there is none, or one that does not fit the encoder.
     """
-    missing = (
-        f"model.source: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
-        "vocab.txt or the like; copy the tokenizer files of the encoder there"
-    )
-    check_model_folder(source, "model.source")
-    with silence_loading(), explain_load_errors(source, "model.source"):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                source, revision=options.revision, trust_remote_code=options.trust_remote_code
-            )
-        except ValueError as error:
-            if "backend tokenizer" not in str(error):
-                raise
-            raise InputError(missing) from error
-    # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
-    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
-        raise InputError(missing)
-    if tokenizer.pad_token is None:
-        raise InputError(
-            f"model.source: expected a tokenizer that can pad, found none of its tokens for that "
-            f"in '{source}'; set pad_token in its tokenizer_config.json"
-        )
-    return tokenizer
+    config = load_config(source, options)
+    with silence_loading():
+        return read_tokenizer(source, "model.source", config, **hub_arguments(options))
 
 
 def max_positions(config: PretrainedConfig) -> int | None:

@@ -11,18 +11,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from finetune.modeling.load_errors import check_model_folder, explain_load_errors
+from finetune.modeling.load_errors import check_model_folder
 from finetune.modeling.pretrained import (
+    encoder_config,
     load_pretrained,
     set_attention,
     silence_loading,
     validate_weights,
 )
+from finetune.modeling.tokenizer_fit import align_padding, read_tokenizer
 from finetune.runtime.atomic_files import (
     link_folder,
     replace_folder,
@@ -103,7 +104,8 @@ def load_classifier(
         source: a folder or a Hub id.
 
     Raises:
-        InputError: where the folder is not a whole model folder, or the Hub has no such model.
+        InputError: where the folder is not a whole model folder, or the Hub has no such model;
+            where the tokenizer does not fit the weights.
     """
     key = source = str(source)
     check_model_folder(source, key)
@@ -118,8 +120,8 @@ def load_classifier(
         )
         validate_weights(model, info, "", source, key)
         set_attention(model, attention, asked=False)
-        with explain_load_errors(source, key):
-            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+        tokenizer = read_tokenizer(source, key, encoder_config(model.config), **hub)
+    align_padding(model, tokenizer)
     return model, tokenizer
 
 

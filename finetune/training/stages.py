@@ -27,6 +27,7 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
 from finetune.modeling import build, saved_model
 from finetune.modeling.saved_model import Tensors
+from finetune.modeling.tokenizer_fit import align_padding
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import lr_finder, train_state
@@ -150,6 +151,7 @@ class StageBuilder:
                 priors=self.priors(recipe),
             ),
         )
+        align_padding(model, self.data.tokens.tokenizer)
         self.data.tokens.reads.note(model.config)
         # A sharded layer that is skipped would still be put together for nothing.
         sharded = self.accelerator.is_fsdp2
