@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
-from finetune.runtime.console import print_line, print_wrapped
+from finetune.runtime.console import print_json, print_line, print_wrapped
 from finetune.runtime.errors import InputError
 
 
@@ -52,7 +52,7 @@ def compare_runs(runs: Sequence[Path], page: Path, as_json: bool) -> int:
     found = compare.compare_runs([compare.read_run(run) for run in runs])
     write_text(page, compare.as_page(found))
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     print_line(f"{found['rows']:,} test documents\n")
     print_line(compare.as_text(found))

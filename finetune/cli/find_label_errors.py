@@ -68,7 +68,9 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     found = label_errors.find_suspects(recipe, corpus, splits)
     label_errors.write_suspects(found, known.output)
     likely = sum(one.likely_wrong for one in found)
-    print(f"{len(found):,} rows checked, {likely:,} of them likely wrong: {known.output}")
+    console.print_line(
+        f"{len(found):,} rows checked, {likely:,} of them likely wrong: {known.output}"
+    )
     if truth:
         print_precision(found, truth, likely)
     return 0
@@ -104,7 +106,7 @@ def print_precision(found: "Sequence[Suspect]", truth: dict[str, str], likely: i
     total = int(wrong.sum())
     for many in sorted({total, 2000, likely} & set(range(1, len(found) + 1))):
         chance = round(wrong.mean() * many)
-        print(
+        console.print_line(
             f"among the {many:,} most suspicious: {int(wrong[:many].sum()):,} of the {total:,} "
             f"wrong labels (chance: {chance:,})"
         )

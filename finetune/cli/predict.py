@@ -154,7 +154,7 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
 def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
     """Rows, speed, and how often each label was given."""
     if known.json:
-        print(json.dumps(asdict(found), ensure_ascii=False))
+        console.print_json(json.dumps(asdict(found), ensure_ascii=False))
         return
     rate = found.computed / found.seconds
     done = f"{found.rows:,} rows in {found.seconds:.0f} s, {rate:,.0f} rows/s"

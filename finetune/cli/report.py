@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.runtime.console import print_line
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -35,5 +36,5 @@ def write_reports(runs: Sequence[Path]) -> int:
 
     for run in runs:
         html_report.write_report(results_model.read_results(run), run)
-        print(run / "report.html")
+        print_line(str(run / "report.html"), even_if_quiet=True)
     return 0

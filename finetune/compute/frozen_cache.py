@@ -16,6 +16,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from finetune.compute.frozen_prefix import FrozenPrefix
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
 from finetune.modeling.saved_model import weights_hash
+from finetune.runtime.atomic_files import fsync_path, move_into_place, remove_mapped
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import explain_write_errors
 from finetune.tokenization.token_table import TokenTable
@@ -133,7 +135,7 @@ def fill_cache(
         if not recipe.cache.keep:
             accelerator.wait_for_everyone()
             if accelerator.is_local_main_process:
-                file.path.unlink(missing_ok=True)  # stays readable for those who have it open
+                remove_mapped(file.path)  # stays readable for those who have it open
     return filled
 
 
@@ -183,12 +185,12 @@ def _write_states(
                 span = table.span(piece)
                 states[span] = computed[i, : span.stop - span.start]
     model.train(was_training)
+    del states  # a file that is mapped has its name for good on some systems
     accelerator.wait_for_everyone()
     if accelerator.is_local_main_process:
         with explain_write_errors(file.path):
-            with aside.path.open("rb") as written:
-                os.fsync(written.fileno())
-            aside.path.replace(file.path)
+            fsync_path(aside.path)
+            move_into_place(aside.path, file.path)
     accelerator.wait_for_everyone()
 
 
@@ -196,7 +198,8 @@ def _remove_abandoned(folder: Path) -> None:
     """Delete what runs that were killed left half written."""
     for file in folder.glob(".prefix-*.new"):
         if time.time() - file.stat().st_mtime > ABANDONED:
-            file.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another process has it mapped (Windows)
+                file.unlink(missing_ok=True)
 
 
 def _key(common: Sequence[Any], table: TokenTable, dtype: torch.dtype) -> str:

@@ -1,12 +1,27 @@
 """The sections `score`, `checkpoint`, `cache`, `run` and `publish`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from finetune.config.section import Count, Fraction, Names, Section, Seed, conflict
+
+REFUSED = '<>:"\\|?*'
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether Windows, macOS and Linux all take `name`, a folder or one in another (`a/b`)."""
+    return all(
+        part not in ("", ".", "..")
+        and part[-1] not in " ."
+        and not any(character in REFUSED or ord(character) < 32 for character in part)
+        and not DEVICES.fullmatch(part)
+        for part in name.split("/")
+    )
 
 
 class Score(Section):
@@ -153,6 +168,13 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _resumes_or_replaces(self) -> Self:
+        if self.name is not None and not is_folder_name(self.name):
+            raise conflict(
+                "name",
+                "a name that every system takes for a folder (Windows refuses "
+                f"{' '.join(REFUSED)}, names such as CON and NUL, and a dot or a space at the "
+                f"end), got {self.name!r}",
+            )
         if self.overwrite and self.resume is not None:
             raise conflict("overwrite", "false with run.resume, which goes on with what is there")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):

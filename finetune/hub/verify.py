@@ -80,7 +80,7 @@ def _refuse_foreign_code(folder: Path) -> None:
 def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarray]:
     """Labels and logits (rows, classes), by a process without this package."""
     rows, out = folder.parent / "rows.json", folder.parent / "logits.json"
-    rows.write_text(json.dumps(texts), "utf-8")
+    rows.write_text(json.dumps(texts), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     done = subprocess.run(
         [sys.executable, "-P", isolated_load.__file__, str(folder), str(rows), str(out)],
@@ -93,7 +93,8 @@ def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarr
             "OMP_NUM_THREADS": str(torch.get_num_threads()),  # another number adds otherwise
         },
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from finetune.runtime.atomic_files import fsync_path
+from finetune.runtime.atomic_files import fsync_path, move_into_place
 from finetune.runtime.errors import InputError, explain_write_errors
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -87,7 +87,7 @@ def write_atomically(file: Path) -> Iterator[IO[bytes]]:
                 else:
                     yield raw
             fsync_path(aside)
-            aside.replace(file)
+            move_into_place(aside, file)
             fsync_path(file.parent)
         finally:
             aside.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.runtime.atomic_files import fsync_path, write_json
+from finetune.runtime.atomic_files import fsync_path, move_into_place, write_json
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
 
@@ -140,7 +140,7 @@ class ShardStore:
             with aside.open("wb") as out:
                 out.write(body + last)
             fsync_path(aside)
-            aside.replace(file)
+            move_into_place(aside, file)
             fsync_path(self.folder)
 
     def footer(self, index: int) -> Footer | None:

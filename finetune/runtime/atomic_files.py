@@ -1,10 +1,13 @@
 """Files and folders that are written whole or not at all; logs that are cut to a known size."""
 
+import atexit
+import gc
 import itertools
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +15,13 @@ from typing import Any
 
 from finetune.runtime.errors import REMEDY, explain_write_errors
 
+ON_WINDOWS = os.name == "nt"
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between the tries of a rename there
+
 
 def append_json_line(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file."""
-    with explain_write_errors(file), file.open("a", encoding="utf-8") as out:
+    with explain_write_errors(file), file.open("a", encoding="utf-8", newline="\n") as out:
         out.write(json.dumps(finite_json(line), allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -71,10 +77,10 @@ def write_text(file: Path, text: str | Iterable[str], remedy: str = REMEDY) -> N
     with explain_write_errors(file, remedy):
         try:
             file.parent.mkdir(exist_ok=True)
-            with aside.open("w", encoding="utf-8") as out:
+            with aside.open("w", encoding="utf-8", newline="\n") as out:
                 out.writelines([text] if isinstance(text, str) else text)
             fsync_path(aside)
-            aside.replace(file)
+            move_into_place(aside, file)
             fsync_path(file.parent)
         finally:
             aside.unlink(missing_ok=True)
@@ -82,13 +88,45 @@ def write_text(file: Path, text: str | Iterable[str], remedy: str = REMEDY) -> N
 
 def fsync_path(path: Path) -> None:
     """Have the disk hold a file, or a folder's list of names."""
-    if path.is_dir() and os.name == "nt":
+    if ON_WINDOWS and path.is_dir():
         return  # Windows opens no folders, and syncs their names itself
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)  # it syncs what it may write
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename a file, also over an older one, or a folder.
+
+    Windows renames nothing that is open. A scanner or an indexer opens what is new for a moment.
+    """
+    for pause in PAUSES if ON_WINDOWS else ():
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    source.replace(target)
+
+
+def remove_mapped(file: Path) -> None:
+    """Remove a file that this process has mapped into memory, and goes on to read.
+
+    Where the system refuses that, as Windows does, it is removed when the process ends.
+    """
+    try:
+        file.unlink(missing_ok=True)
+    except PermissionError:
+        atexit.register(_remove_late, file)
+
+
+def _remove_late(file: Path) -> None:
+    gc.collect()  # what still maps it
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -103,11 +141,11 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             for path in (*list_files(aside), *(p for p in aside.rglob("*") if p.is_dir()), aside):
                 fsync_path(path)
             if folder.exists():
-                folder.rename(before)
+                move_into_place(folder, before)
             try:
-                aside.rename(folder)
+                move_into_place(aside, folder)
             except OSError:
-                before.rename(folder)
+                move_into_place(before, folder)
                 raise
             fsync_path(folder.parent)
         finally:

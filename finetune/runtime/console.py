@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from finetune.runtime import streams
+
 
 class Verbosity(IntEnum):
     """What is printed: nothing, what is printed `even_if_quiet`, or all."""
@@ -70,23 +72,22 @@ def print_line(text: str = "", even_if_quiet: bool = False) -> None:
 def print_file(file: Path) -> None:
     """Print what a file holds, however silent all else is."""
     if CONSOLE.is_main:
-        _print(file.read_text(encoding="utf-8").rstrip("\n"))
+        print_json(file.read_text(encoding="utf-8").rstrip("\n"))
+
+
+def print_json(text: str) -> None:
+    """Print JSON that a program reads, however silent all else is."""
+    _print(streams.readable_json(text, sys.stdout))
 
 
 def _print(text: str) -> None:
-    try:
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads any more, as behind `| head`; the run goes on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with tqdm.external_write_mode(file=sys.stdout):
+        streams.write_line(text, sys.stdout)
 
 
 def print_error(*lines: str) -> None:
     """Print to the error output, where somebody still reads it."""
-    try:
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
-    except OSError:  # as after Ctrl-C in `2>&1 | tee log`; Python's own last flush must not fail
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    streams.write_line("\n".join(lines), sys.stderr)
 
 
 def print_wrapped(text: str, mark: str) -> None:

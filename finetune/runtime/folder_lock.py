@@ -6,6 +6,7 @@ lock = FolderLock().take(folder)               # until `lock.release()`, or as l
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Self
@@ -22,19 +23,20 @@ except ImportError:  # Windows
 class FolderLock:
     """Keeps other processes out of a folder, or of the job that a file names.
 
-    It locks the path itself, which must not be replaced, and writes nothing. The system releases
-    the lock when the process ends, however it ends. File systems without locks, as some on
-    networks, keep nobody out.
+    It locks the path itself, which must not be replaced, and writes nothing. Windows opens no
+    folders; there a file beside the path, `.NAME.lock`, is locked, and removed when it is released.
+    The system releases the lock when the process ends, however it ends. File systems without locks,
+    as some on networks, keep nobody out.
     """
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._handle: int | None = None
+        self._free: Callable[[], None] = _free_nothing
 
     @property
     def taken(self) -> bool:
-        """Whether this lock holds a folder, or the system has no locks."""
-        return self._folder is not None or fcntl is None
+        """Whether this lock holds a folder."""
+        return self._folder is not None
 
     def take(self, folder: Path, wait: bool = False) -> Self:
         """Lock an existing folder; one that this lock holds already stays locked.
@@ -45,27 +47,20 @@ class FolderLock:
         Raises:
             InputError: where a living process holds it, and `wait` is off.
         """
-        if folder == self._folder or fcntl is None:
+        if folder == self._folder:
             return self
         self.release()
-        with explain_write_errors(folder):
-            handle = os.open(folder, os.O_RDONLY)
-        self._folder, self._handle = folder, handle
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            self.release()
+        free = _lock_beside(folder, wait) if fcntl is None else _lock_itself(fcntl, folder, wait)
+        if free is None:
             raise InputError(
                 f"run.dir: another process is at work in {folder}; wait for it, or choose another"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+            )
+        self._folder, self._free = folder, free
         return self
 
     def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-        self._folder = self._handle = None
+        self._free()
+        self._folder, self._free = None, _free_nothing
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +70,43 @@ class FolderLock:
 
     def __del__(self) -> None:
         self.release()
+
+
+def _lock_itself(fcntl: ModuleType, folder: Path, wait: bool) -> Callable[[], None] | None:
+    """What releases the lock; None where another holds it."""
+    with explain_write_errors(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        pass  # a file system without locks
+    except BaseException:  # a signal, while it waits
+        os.close(handle)
+        raise
+    return lambda: os.close(handle)
+
+
+def _lock_beside(folder: Path, wait: bool) -> Callable[[], None] | None:
+    """The same with a file beside it."""
+    from filelock import FileLock, Timeout
+
+    with explain_write_errors(folder):
+        folder.stat()  # it must be there
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        return None
+    except OSError:
+        return _free_nothing  # a file system without locks
+    return lambda: lock.release(force=True)
+
+
+def _free_nothing() -> None:
+    """What releases a lock that holds nothing."""
 
 
 def is_unlocked(folder: Path) -> bool:

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from finetune.data.corpus import texts_hash
+from finetune.runtime.atomic_files import move_into_place
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import Ids, TokenTable
 
@@ -64,7 +65,7 @@ def encode(
         try:
             _write(aside, document_format, texts, seconds, tokenizer)
             shutil.rmtree(place, ignore_errors=True)  # one that is damaged
-            aside.rename(place)
+            move_into_place(aside, place)
         except OSError:  # a full disk or a read-only folder; or another process was faster
             shutil.rmtree(aside, ignore_errors=True)
         table = _read(place, document_format)

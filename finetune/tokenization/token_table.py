@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 Ids = NDArray[np.int32]
 WindowPooling = Literal["mean", "max"]
+SEGMENT_REDUCE_DEVICES = ("cpu", "cuda")  # MPS has none
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class TokenTable:
         places = np.argsort(self._longest_first(self._in_order(rows)))
         counts = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
         ordered = logits.index_select(0, torch.from_numpy(places).to(logits.device))
-        return torch.segment_reduce(ordered, self.window_pooling, lengths=counts)
+        if logits.device.type in SEGMENT_REDUCE_DEVICES:
+            return torch.segment_reduce(ordered, self.window_pooling, lengths=counts)
+        pooled = torch.segment_reduce(ordered.cpu(), self.window_pooling, lengths=counts.cpu())
+        return pooled.to(logits.device)
 
     def by_piece(self) -> Self:
         """The same, each piece a row: without a gradient, pieces can be computed one by one."""

@@ -22,6 +22,7 @@ from finetune.modeling.saved_model import Tensors
 from finetune.runtime.atomic_files import (
     link_folder,
     list_files,
+    move_into_place,
     replace_folder,
 )
 from finetune.runtime.errors import InputError, explain_write_errors, shorten
@@ -45,11 +46,13 @@ def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Pa
 
     def fill(aside: Path) -> None:
         save_file(tensors, aside / TENSORS)
-        (aside / PLAIN).write_text(json.dumps({"format": FORMAT} | plain), encoding="utf-8")
+        text = json.dumps({"format": FORMAT} | plain)
+        (aside / PLAIN).write_text(text, encoding="utf-8", newline="\n")
         if (run / "model").is_dir():
             link_folder(run / "model", aside / BEST)
-        sums = {str(file.relative_to(aside)): _sha256(file) for file in list_files(aside)}
-        (aside / SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+        sums = {file.relative_to(aside).as_posix(): _sha256(file) for file in list_files(aside)}
+        lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
+        (aside / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
     with explain_write_errors(folder):
         folder.parent.mkdir(exist_ok=True)
@@ -165,7 +168,7 @@ def _remove(folder: Path) -> None:
     before = folder.with_name(f".{folder.name}.old")
     with explain_write_errors(folder):
         shutil.rmtree(before, ignore_errors=True)
-        folder.rename(before)
+        move_into_place(folder, before)
     shutil.rmtree(before, ignore_errors=True)
 
 

@@ -189,4 +189,4 @@ def retrain(
         except StoppedError as error:
             raise StoppedError(f"{error.what_stopped}; the same command goes on") from None
         winner: dict[str, Any] = json.loads((home / "seeds.json").read_text(encoding="utf-8"))
-        return winner | {"folder": str(home.relative_to(sweep.folder))}
+        return winner | {"folder": home.relative_to(sweep.folder).as_posix()}

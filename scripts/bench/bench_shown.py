@@ -198,7 +198,11 @@ def machine() -> dict[str, object]:
         cores = len(os.sched_getaffinity(0))
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line]
+        lines = [
+            line.split(":", 1)
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if ":" in line
+        ]
         cpu = {name.strip(): value.strip() for name, value in lines}.get("model name", cpu)
     return {
         "cpu": cpu,

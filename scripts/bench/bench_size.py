@@ -114,7 +114,7 @@ def highest() -> Iterator[list[int]]:
 
 def own_memory() -> int:
     """Bytes that cannot be had again from a file on disk, as pages of a mapped file can."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return 1024 * int(line.split()[1])
     raise SystemExit("--prepare reads /proc, which only Linux has")

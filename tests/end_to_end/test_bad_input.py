@@ -541,7 +541,9 @@ def test_model_keys(refuses: Refuses, words: list[str], messages: list[str]) -> 
 def config(**changes: object) -> Callable[[], None]:
     def change() -> None:
         file = Path("encoder/config.json")
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        file.write_text(
+            json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+        )
 
     return change
 

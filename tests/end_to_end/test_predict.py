@@ -216,7 +216,9 @@ def test_text_files_of_a_folder_are_documents(here, expected):
 def test_standard_input(here, expected, monkeypatch, kind):
     name = {"packed": "a.jsonl.gz"}.get(kind, f"a.{kind}")
     content = write(here / name).read_bytes()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="utf-8")
+    )
     words = {"csv": ["--format", "csv"], "packed": ["--format", "jsonl"]}.get(kind, [])
     run("model", "-", "--output", "out.csv", *words)
     assert_right(predicted(here / "out.csv"), expected)

@@ -155,7 +155,7 @@ def test_no_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_token_of_a_login_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    Path(constants.HF_TOKEN_PATH).write_text(TOKEN + "\n")
+    Path(constants.HF_TOKEN_PATH).write_text(TOKEN + "\n", encoding="utf-8")
     push.check_access(CHOICES)
     hub.token = "another"
     assert check_problem() == (

@@ -152,10 +152,25 @@ modell: {}
             (),
             "r.yaml: data.labels: expected names that are not blank, got ['a', ' ', '']",
         ),
+        *(
+            (
+                f"data: {{source: x}}\nrun: {{name: '{name}'}}",
+                (),
+                "r.yaml: run.name: expected a name that every system takes for a folder (Windows "
+                'refuses < > : " \\ | ? *, names such as CON and NUL, and a dot or a space at the '
+                f"end), got '{name}'",
+            )
+            for name in ("bbc 12:30", "a/NUL.txt", "news.", "../elsewhere", "com1")
+        ),
     ],
 )
 def test_one_problem(written, text, words, problem):
     assert problems_of(written, text, *words) == [problem]
+
+
+@pytest.mark.parametrize("name", ["bbc_news", "teams/a", "Über uns", "console", "v1.2", ".hidden"])
+def test_names_of_runs(written, name):
+    assert written(f"data: {{source: x}}\nrun: {{name: '{name}'}}").run.name == name
 
 
 def test_a_missing_source_says_what_it_is(written):

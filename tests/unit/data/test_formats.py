@@ -195,7 +195,9 @@ def test_one_bad_row_of_a_quoted_tsv_costs_that_row(tmp_path: Path) -> None:
 
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, content: bytes, kind: str) -> DataSource:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="utf-8")
+    )
     return DataSource("standard input", kind)
 
 

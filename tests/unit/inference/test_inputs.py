@@ -40,7 +40,9 @@ def test_a_folder_a_glob_and_a_file(folder: Path) -> None:
     [(b'{"text"', "jsonl"), (b' [\n {"text"', "json"), (b"[sic] a text", "txt"), (b"text", "txt")],
 )
 def test_a_pipe(monkeypatch: pytest.MonkeyPatch, content: bytes, kind: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="utf-8")
+    )
     assert [source.kind for source in find_inputs(InputSpec("-"))] == [kind]
     assert [source.kind for source in find_inputs(InputSpec("-", format="tsv"))] == ["tsv"]
     with pytest.raises(InputError, match="a parquet file is read from its end"):

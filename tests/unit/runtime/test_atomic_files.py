@@ -1,6 +1,9 @@
 """Files that are there whole, or as they were before; and logs cut back to a known size."""
 
+import atexit
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +77,78 @@ def test_weights_are_linked_and_small_files_copied(tmp_path):
     assert names == ["model.safetensors", "sub/config.json"]
     assert (target / "model.safetensors").samefile(source / "model.safetensors")
     assert not (target / "sub/config.json").samefile(source / "sub/config.json")
+
+
+@pytest.fixture
+def on_windows(monkeypatch):
+    monkeypatch.setattr(atomic_files, "ON_WINDOWS", True)
+    monkeypatch.setattr(atomic_files, "PAUSES", (0.0, 0.0, 0.0))
+
+
+def refuse(monkeypatch, method, times):
+    """Have a method of `Path` find the file open so many times."""
+    real, left = getattr(Path, method), [times]
+
+    def refusing(path, *args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise PermissionError(13, "it is open in another program", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, method, refusing)
+
+
+def test_windows_syncs_no_folder_and_only_what_it_may_write(on_windows, tmp_path, monkeypatch):
+    real, opened = os.open, []
+
+    def windows_open(path, flags, *more):
+        if Path(path).is_dir():
+            raise PermissionError(13, "a folder")
+        opened.append(flags & (os.O_RDWR | os.O_WRONLY))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", windows_open)
+    atomic_files.write_text(tmp_path / "a.txt", "a")
+    atomic_files.replace_folder(tmp_path / "b", lambda aside: (aside / "c").write_text("c"))
+    assert opened == [os.O_RDWR, os.O_RDWR]
+
+
+def test_windows_waits_for_who_has_a_file_open(on_windows, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("old")
+    refuse(monkeypatch, "replace", times=2)
+    atomic_files.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    refuse(monkeypatch, "replace", times=99)
+    with pytest.raises(InputError, match=r"a\.txt: cannot write: permission denied"):
+        atomic_files.write_text(tmp_path / "a.txt", "newer")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert atomic_files.list_files(tmp_path) == [tmp_path / "a.txt"]
+
+
+def test_elsewhere_a_refusal_is_final(tmp_path, monkeypatch):
+    refuse(monkeypatch, "replace", times=1)
+    with pytest.raises(InputError, match="permission denied"):
+        atomic_files.write_text(tmp_path / "a.txt", "new")
+
+
+def test_a_mapped_file_is_removed_at_the_latest_when_the_process_ends(tmp_path, monkeypatch):
+    late = []
+    monkeypatch.setattr(atexit, "register", lambda *call: late.append(call))
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    atomic_files.remove_mapped(tmp_path / "a")
+    refuse(monkeypatch, "unlink", times=1)
+    atomic_files.remove_mapped(tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    [(remove, file)] = late
+    remove(file)
+    remove(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_end_the_same_everywhere(tmp_path, monkeypatch):
+    """Sizes and checksums of a run that moved from Windows to Linux must fit."""
+    monkeypatch.setattr(os, "linesep", "\r\n")
+    atomic_files.write_json(tmp_path / "a.json", {"a": "b\nc"})
+    atomic_files.append_json_line(tmp_path / "a.json", {"a": 1})
+    assert b"\r" not in (tmp_path / "a.json").read_bytes()

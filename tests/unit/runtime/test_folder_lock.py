@@ -6,8 +6,17 @@ import threading
 
 import pytest
 
+from finetune.runtime import folder_lock
 from finetune.runtime.errors import InputError
 from finetune.runtime.folder_lock import FolderLock, is_unlocked
+
+
+@pytest.fixture(autouse=True, params=["as here", "as on Windows"])
+def system(request, monkeypatch):
+    """Windows has no `fcntl`; what does without it is tried with this system's files."""
+    if request.param == "as on Windows":
+        monkeypatch.setattr(folder_lock, "fcntl", None)
+    return request.param
 
 
 def test_a_held_folder_is_refused_until_it_is_released(tmp_path):
@@ -60,13 +69,23 @@ def test_another_folder_releases_the_one_before(tmp_path):
     assert is_unlocked(tmp_path / "b")
 
 
-def test_the_system_releases_a_dead_process_s_lock(tmp_path):
+def test_the_system_releases_a_dead_process_s_lock(tmp_path, system):
     code = (
-        "import os, sys, pathlib; from finetune.runtime.folder_lock import FolderLock\n"
-        "lock = FolderLock().take(pathlib.Path(sys.argv[1])); os._exit(9)"
+        "import os, sys, pathlib; from finetune.runtime import folder_lock\n"
+        f"if {system == 'as on Windows'}: folder_lock.fcntl = None\n"
+        "lock = folder_lock.FolderLock().take(pathlib.Path(sys.argv[1])); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
     assert is_unlocked(tmp_path)
+
+
+def test_nothing_is_written_into_the_folder(tmp_path):
+    """It is empty for a run that may only begin in an empty one, and may be removed while held."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FolderLock().take(folder):
+        assert list(folder.iterdir()) == []
+        folder.rmdir()
 
 
 def test_a_folder_that_is_not_there(tmp_path):

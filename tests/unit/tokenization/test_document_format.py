@@ -16,7 +16,7 @@ from finetune.config import schema
 from finetune.data.columns import ColumnSpec
 from finetune.modeling.build import DocumentClassifier
 from finetune.runtime.errors import InputError
-from finetune.tokenization import encoding, token_cache
+from finetune.tokenization import encoding, token_cache, token_table
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.training import losses
 from tests.support.runs import finish, results, run_here
@@ -136,7 +136,7 @@ def gradient(model, table, parts):
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
-def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool):
+def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool, monkeypatch):
     model = classifier(tmp_path)
     windows = encoding.TruncationOptions("windows", stride=2, window_pooling=pool)
     table = encoding.encode(TEXTS, TOKENIZERS["bert"], 12, windows)
@@ -153,6 +153,9 @@ def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool):
             together = torch.stack(one)
             wanted = together.mean(0) if pool == "mean" else together.max(0).values
             torch.testing.assert_close(logits[i], wanted, rtol=1e-4, atol=1e-5)
+    with monkeypatch.context() as without:  # on MPS: by way of the CPU
+        without.setattr(token_table, "SEGMENT_REDUCE_DEVICES", ())
+        assert torch.equal(gradient(model, table, [rows]), whole)
     attach_packed_layers(model)
     packed = gradient(
         model, PackedTable.of(table), micro_batches.micro_batches(rows, table.lengths, 60)

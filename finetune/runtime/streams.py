@@ -1,0 +1,95 @@
+"""Standard output and error that take every text, whatever their encoding, and never raise.
+
+A terminal of Windows may have 256 characters, one over ssh only ASCII, and the reader of a pipe may
+have gone, as behind `| head`. No run ends, and nothing that it was to do is left out, because of
+what it prints.
+"""
+
+import atexit
+import codecs
+import io
+import json
+import os
+import sys
+from contextlib import suppress
+from typing import IO
+
+ERRORS = "finetune.readable"
+# How typists wrote them.
+PLAIN = {
+    "…": "...", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "→": "->", "↔": "<->",
+    "≤": "<=", "≥": ">=", "≈": "~", "·": "-", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"',
+    "─": "-", "█": "#", "\u00a0": " ", "\u202f": " ",
+}  # fmt: skip
+
+
+def prepare_streams() -> None:
+    """Have this process's streams take every text; each command begins with this."""
+    for stream in (sys.stdout, sys.stderr):
+        # None without a console, as under pythonw; a notebook's takes everything already.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ERRORS)
+    atexit.unregister(flush_streams)
+    atexit.register(flush_streams)
+
+
+def flush_streams() -> None:
+    """Flush both; Python's own flush, the last thing that it does, complains of a closed pipe."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                discard(stream)
+
+
+def write_line(text: str, stream: IO[str] | None) -> None:
+    """Write a line at once, as far as the stream has its characters and somebody reads it."""
+    if stream is None:
+        return
+    try:
+        stream.write(f"{readable(text, stream)}\n")
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: it was closed in this process
+        discard(stream)
+
+
+def readable(text: str, stream: IO[str]) -> str:
+    """The text with the stream's own characters only."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, ERRORS).decode(encoding)
+
+
+def readable_json(text: str, stream: IO[str] | None) -> str:
+    """JSON with the stream's own characters only; what it says stays the same."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(map(_escape, text))
+    return text
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what a stream is still given nowhere, as nobody reads it."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def _escape(character: str) -> str:
+    return character if character.isascii() else json.dumps(character)[1:-1]
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """For what an encoding lacks: what a typist would write, else the escape of JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(one) or _escape(one) for one in lacking), error.end
+
+
+codecs.register_error(ERRORS, _replace)
