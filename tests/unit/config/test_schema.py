@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.config import help, loader
+from finetune.config.run_sections import is_folder_name
 from finetune.config.schema import SECTIONS, Data, Optim, Recipe, Run, Train
 from finetune.runtime.errors import InputError
 
@@ -283,7 +284,7 @@ def test_help_names_every_field():
             betas=st.just((0.9, 0.999)),
             eps=st.just(1e-8),
         ),
-        run=st.builds(Run, name=st.text(min_size=1)),
+        run=st.builds(Run, name=st.text(min_size=1).filter(is_folder_name)),
     )
 )
 def test_yaml_round_trip(tmp_path_factory, recipe):
