@@ -2,7 +2,7 @@
 
     finetune demo runs/bbc_news/…
 
-Needs Gradio: the extra `demo`, or pip install gradio. The page shows the predicted label with the
+Needs Gradio, which the extra `demo` installs. The page shows the predicted label with the
 probability of each, and what of the text the model read: how much was cut off, or its windows and
 what each of them predicts alone. Only this machine can open the page, and neither the page nor its
 server asks anything of another.

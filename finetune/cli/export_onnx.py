@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f"{error.name} is not installed; pip install -e '.[onnx]'") from None
+        raise InputError(f"{error.name} is not installed; {install('onnx')}") from None
 
 
 def read_rows(known: argparse.Namespace, items: Sequence[Any], classifier: "Classifier") -> Any:

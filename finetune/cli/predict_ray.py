@@ -21,6 +21,7 @@ from typing import Any
 
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
@@ -97,7 +98,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("Ray is not installed; pip install -e '.[ray]'") from None
+        raise InputError(f"Ray is not installed; {install('ray')}") from None
     return ray
 
 

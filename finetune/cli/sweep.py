@@ -18,7 +18,7 @@ from finetune.cli.recipe_argument import parse_recipe, recipe_parser
 from finetune.config import loader
 from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
-from finetune.runtime.commands import command
+from finetune.runtime.commands import command, install
 from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
 from finetune.tuning import search_space
@@ -130,6 +130,7 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
             "on one validation split, and its winner is scored on test; leave it out, and give it "
             "to the run of best.yaml (run.folds=5), which scores every document"
         )
+    _require_optuna()
     from finetune.tuning.study import Sweep
 
     trials = known.trials or (None if known.minutes else 30)
@@ -138,3 +139,14 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
         search_space.BaseRecipe(recipe, tuple(overrides), base), dimensions, folder,
         known.storage, trials, known.minutes, known.pruner, known.seed,
     )  # fmt: skip
+
+
+def _require_optuna() -> None:
+    """
+    Raises:
+        InputError: where it is not installed.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise InputError(f"Optuna is not installed; {install('sweep')}") from None

@@ -1,7 +1,7 @@
 """Fine-tune a pretrained encoder into a document classifier.
 
     finetune train RECIPE [section.key=value …] [--dry-run]
-    accelerate launch finetune/run.py RECIPE …      # the same, also in several processes
+    accelerate launch -m finetune train RECIPE …    # the same, in several processes too
 
 Writes a run folder with the model, its scores on the test split, predictions and a report.
 """

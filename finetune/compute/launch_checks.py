@@ -4,6 +4,7 @@ import os
 
 from accelerate import Accelerator, DistributedType
 
+from finetune.config.shipped_recipes import accelerate_config
 from finetune.runtime.errors import InputError
 
 
@@ -22,7 +23,7 @@ def check_distribution_supported(accelerator: Accelerator) -> None:
         raise InputError(
             f"accelerate: expected one process, data-parallel ones, or FSDP2, got "
             f"{accelerator.distributed_type.value}; pass --num_processes and --multi_gpu, or "
-            "--config_file recipes/accelerate/fsdp2.yaml"
+            f"--config_file {accelerate_config()}"
         )
 
 

@@ -4,7 +4,7 @@
     describe_corpus(corpus)                     # preflight.json of a run: all findings and rows
 
 The rules for single rows (empty, unlabelled, repeated, …) are those of `prepare.py`; here texts are
-compared across splits, exactly and nearly, and looked into. `scripts/inspect_data.py` shows it all.
+compared across splits, exactly and nearly, and looked into. `finetune inspect` shows it all.
 """
 
 import dataclasses

@@ -34,6 +34,7 @@ from finetune.data import local_paths
 from finetune.data.corpus import Corpus, Split, label_names_of
 from finetune.modeling import build, head, pretrained
 from finetune.runtime import atomic_files
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
 from finetune.tokenization import document_format, encoding
 from finetune.tokenization.token_table import TokenTable
@@ -64,7 +65,7 @@ def require_cleanlab() -> None:
         import cleanlab  # noqa: F401
     except ImportError:
         raise InputError(
-            "cleanlab ranks the rows, and is not installed; pip install -e '.[suspects]'"
+            f"cleanlab ranks the rows, and is not installed; {install('suspects')}"
         ) from None
 
 

@@ -38,7 +38,7 @@ class Classifier:
 
     Args:
         source: a run folder, a model folder, `package:…` or a Hub id.
-        engine: torch or onnx; None: onnx for a folder that `scripts/export_onnx.py` wrote.
+        engine: torch or onnx; None: onnx for a folder that `finetune export` wrote.
         precision: auto, bf16, fp16 or fp32; of torch.
         threads: of a CPU; None: all cores.
         tokens: computed at once, which bounds memory; None: as the hardware plan says.

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from finetune.inference.classifier import Classifier
 from finetune.inference.records import RecordMaker, RequestedColumns
 from finetune.reporting import html_report
+from finetune.runtime.commands import install
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Ids, TokenTable
@@ -152,7 +153,7 @@ def require_gradio() -> None:
         InputError: with the command that installs it.
     """
     if find_spec("gradio") is None:
-        raise InputError("Gradio is not installed; run: pip install gradio")
+        raise InputError(f"Gradio is not installed; {install('demo')}")
 
 
 def show(classifier: Classifier, name: str, port: int | None = None) -> Any:

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,13 +86,13 @@ ENGINES = {
         module="finetune.inference.torch_engine",
         requires="torch",
         library="PyTorch",
-        install="pip install -e .",
+        install="pip install finetune-documents",
     ),
     "onnx": EngineEntry(
         module="finetune.inference.onnx_engine",
         requires="onnxruntime",
         library="ONNX Runtime",
-        install="pip install -e '.[onnx]'",
+        install=install("onnx"),
         file=ONNX,
     ),
 }

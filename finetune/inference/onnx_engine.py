@@ -1,4 +1,4 @@
-"""A folder that `scripts/export_onnx.py` wrote → an engine of ONNX Runtime, on the CPU."""
+"""A folder that `finetune export` wrote → an engine of ONNX Runtime, on the CPU."""
 
 import hashlib
 from pathlib import Path
@@ -12,6 +12,7 @@ from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
 from finetune.modeling import load_errors, pretrained, tokenizer_fit
+from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Rows, TokenTable
 
@@ -27,7 +28,7 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     folder = Path(source.name)
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder}: expected a folder that scripts/export_onnx.py wrote, with config.json"
+            f"{folder}: expected a folder that finetune export wrote, with config.json"
         )
     local: dict[str, Any] = {
         "local_files_only": True,
@@ -54,7 +55,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     file = folder / ONNX
     if not file.is_file():
         raise InputError(
-            f"{folder}: expected {ONNX}, found none; scripts/export_onnx.py MODEL OUT writes one"
+            f"{folder}: expected {ONNX}, found none; {command('export', 'MODEL', 'OUT')} writes one"
         )
     threads = threads or hardware_plan.all_threads()
     workers = count_workers(threads)

@@ -238,7 +238,7 @@ def _reproduction(results: Results, saved: str) -> Iterator[str]:
     yield "## How to reproduce\n"
     yield "This recipe, with defaults for everything else:\n"
     yield f"```yaml\n{saved.rstrip()}\n```\n"
-    yield "```console\n$ accelerate launch finetune/run.py recipe.yaml\n```\n"
+    yield "```console\n$ finetune train recipe.yaml\n```\n"
     yield (
         f"With {versions}, and on the machine that it was trained on, it gives the same weights "
         "(on a GPU, up to the order in which floats are added). "

@@ -191,7 +191,7 @@ def _wide_interval(results: Results) -> Iterator[str]:
         yield (
             f"The 95 % interval of the accuracy is {100 * (interval[1] - interval[0]):.0f} points "
             "wide. To tell closer models apart, use more test documents (four times as many halve "
-            "it) or scripts/compare.py, which compares them document by document."
+            "it) or `finetune compare`, which compares them document by document."
         )
 
 

@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from finetune.config import loader
 from finetune.config.schema import Publish, Recipe
 from finetune.runtime import atomic_files
+from finetune.runtime.commands import command
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
@@ -135,7 +136,7 @@ def write_best(study: optuna.Study, sweep: Sweep) -> Path:
     head = (
         f"# The best of {count_of(len(trials), 'trial')} on {sweep.base.file.name}, by "
         f"{sweep.metric} on validation ({best.value:.4f}, trial {best.number}).\n#\n"
-        f"#     accelerate launch finetune/run.py {file}\n"
+        f"#     {command('train', file)}\n"
     )
     atomic_files.write_text(file, head + loader.to_yaml(recipe, whole=False))
     return file

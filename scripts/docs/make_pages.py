@@ -83,7 +83,8 @@ def recipe_page() -> str:
         "<!-- written by scripts/docs/make_pages.py from finetune/config/schema.py -->",
         "A recipe is a YAML file of sections. Each section is a mapping of the keys below. Only "
         "`data.source` is required. On the command line, `section.key=value` overrides a key. "
-        "`python finetune/run.py --help` prints the same list.",
+        "`finetune train --help optim` explains the keys of a section, `--help optim.lr` one key. "
+        "`finetune schema` prints the JSON Schema with which editors complete and check them.",
     ]
     for name, section in SECTIONS.items():
         parts += [f"## {name}", inspect.getdoc(section) or "", table(section)]

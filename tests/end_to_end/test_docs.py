@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from finetune.cli.main import main
 from finetune.data.local_paths import resolve_model_source
 from tests.support.pages import NAMES, ROOT, blocks, read, words
 from tests.support.processes import ENVIRONMENT
@@ -80,17 +81,21 @@ def call(command):
     """A command line → its exit code and all that it prints."""
     argv = words(command)
     if "|" in argv:
+        ours = f'finetune() {{ "{sys.executable}" -m finetune "$@"; }}; '
         done = subprocess.run(
-            ["bash", "-c", command], capture_output=True, text=True, timeout=300,
+            ["bash", "-c", ours + command], capture_output=True, text=True, timeout=300,
             env=ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"},
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
-    argv = argv[next(i for i, word in enumerate(argv) if word.endswith(".py")) :]
+    if argv[0] != "finetune":
+        argv = argv[next(i for i, word in enumerate(argv) if word.endswith(".py")) :]
     reset_accelerate()
     printed, before = io.StringIO(), (sys.argv, sys.path)
     sys.argv, sys.path = argv, [*sys.path]
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            if argv[0] == "finetune":
+                sys.exit(main())
             runpy.run_path(argv[0], run_name="__main__")
         code = 0
     except SystemExit as ended:
@@ -139,7 +144,7 @@ def run_blocks(of, run="A"):
 def test_the_commands_of_a_page_run(page, working_folder):
     if "runs/my_recipe/" in "".join(block.text for block in OFFLINE[page]):
         for name in "AB":
-            code, out = call(f"finetune/run.py my_recipe.yaml run.dir=runs/my_recipe/{name}")
+            code, out = call(f"finetune train my_recipe.yaml run.dir=runs/my_recipe/{name}")
             assert code == 0, out
     assert run_blocks(OFFLINE[page]) > 0
 

@@ -94,6 +94,24 @@ def test_an_unknown_command_names_the_closest(word, hint, capsys):
     assert hint in line
 
 
+def test_ctrl_c_before_a_command_listens_has_its_exit_code(monkeypatch, capsys):
+    def interrupted(words, prog):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "main", interrupted)
+    assert main(["report", "run"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_sweep_without_optuna_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    (tmp_path / "space.yaml").write_text("optim.lr: {choice: [0.1, 0.2]}\n")
+    assert main(["sweep", "bbc_news", "--space", "space.yaml"]) == 2
+    told = "error: Optuna is not installed; pip install 'finetune-documents[sweep]'\n"
+    assert capsys.readouterr().err == told
+
+
 def test_parsers_import_nothing_heavy():
     """All of them in one process, so that no library is loaded by any."""
     code = f"""

@@ -169,7 +169,7 @@ def test_without_gradio(monkeypatch):
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     with pytest.raises(InputError) as caught:
         demo.require_gradio()
-    assert str(caught.value) == ("Gradio is not installed; run: pip install gradio")
+    assert str(caught.value) == "Gradio is not installed; pip install 'finetune-documents[demo]'"
 
 
 @pytest.fixture(scope="module")

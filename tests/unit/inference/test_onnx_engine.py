@@ -57,7 +57,7 @@ def test_the_identity_is_the_file_s_hash(folder):
 
 
 def test_a_folder_that_was_not_exported(tmp_path):
-    with pytest.raises(InputError, match=r"export_onnx\.py wrote, with config.json"):
+    with pytest.raises(InputError, match=r"finetune export wrote, with config.json"):
         onnx_engine.load(ModelSource(str(tmp_path)), EngineOptions())
     with pytest.raises(InputError, match=f"expected {ONNX}, found none"):
         onnx_engine.onnx_engine(tmp_path)

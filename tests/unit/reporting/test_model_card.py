@@ -71,7 +71,7 @@ def test_what_it_says(run):
         "## Training data",
         "## Training\n",
         "## How to reproduce",
-        "accelerate launch finetune/run.py recipe.yaml",
+        "finetune train recipe.yaml",
         found["hashes"]["weights"],
         'model="model", trust_remote_code=True',
         "epochs: 1",
