@@ -31,29 +31,29 @@ class Command(NamedTuple):
 
 # In the order in which they are met.
 GROUPS: dict[str, dict[str, Command]] = {
-    "Begin": {
+    "Data and recipes": {
         "new": Command("new", "look at a file of documents, and write a recipe for it"),
         "recipes": Command("recipes", "list the shipped recipes, print one, or copy it"),
         "inspect": Command("inspect", "show what a recipe's data holds, and what is wrong with it"),
         "suspects": Command("find_label_errors", "rank rows by how likely their label is wrong"),
     },
-    "Train": {
+    "Training": {
         "find-lr": Command("find_lr", "find a learning rate by one short run"),
         "train": Command("train", "fine-tune a classifier, score it on test, and report"),
         "sweep": Command("sweep", "search for the recipe that is best on validation"),
     },
-    "Judge a run": {
+    "Results": {
         "report": Command("report", "write the report of finished runs again"),
         "compare": Command("compare", "compare runs document by document on the same test rows"),
     },
-    "Use a model": {
+    "A trained model": {
         "predict": Command("predict", "predict a label for each document of a file or a stream"),
         "predict-ray": Command("predict_ray", "the same in parallel on Ray Data"),
         "export": Command("export_onnx", "export a model for ONNX Runtime, checked against torch"),
         "demo": Command("demo", "try texts on a page that this machine serves"),
         "push": Command("push", "publish a model on the Hub"),
     },
-    "Tools": {
+    "Setup": {
         "schema": Command("schema", "print the JSON Schema of recipes, for editors"),
         "completion": Command("completion", "print what makes a shell complete commands"),
     },
