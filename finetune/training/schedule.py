@@ -24,7 +24,7 @@ class Schedule:
         begin, end: the first step, and the one after the last, counted through all stages.
         per_epoch: steps of an epoch.
         evaluate_every: steps between two scorings of validation.
-        log_every: steps between two lines of the log.
+        log_every: steps between two lines of the log, counted from `begin`.
         rate: the learning rate of a step, counted from `begin`.
     """
 
@@ -67,8 +67,15 @@ class Schedule:
         return self.rate(step - self.begin)
 
     def is_logged(self, done: int) -> bool:
-        """Whether a line of the log is due after so many steps: also after the first and last."""
-        return done % self.log_every == 0 or done in (self.begin + 1, self.end)
+        """Whether a line of the log is due after so many steps: also after the first and last.
+
+        Fewer steps than an interval are left after the last whole one: they belong to it. In a
+        line of their own, their mean would jump in every chart, for no other reason than their
+        small number.
+        """
+        if done in (self.begin + 1, self.end):
+            return True
+        return (done - self.begin) % self.log_every == 0 and self.end - done >= self.log_every
 
     def is_evaluated(self, done: int) -> bool:
         """Whether validation is scored after so many steps: also after the last."""

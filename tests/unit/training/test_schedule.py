@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,4 +74,17 @@ def test_what_is_due_after_a_step():
     schedule = Schedule.of(of, rows=20)
     done = range(1, schedule.end + 1)
     assert [n for n in done if schedule.is_evaluated(n)] == [4, 8, 10]
-    assert [n for n in done if schedule.is_logged(n)] == [1, 3, 6, 9, 10]
+    assert [n for n in done if schedule.is_logged(n)] == [1, 3, 6, 10]
+
+
+@given(st.integers(1, 300), st.integers(2, 60), st.integers(0, 100))
+def test_no_line_of_the_log_but_the_first_covers_a_stub(steps, every, begin):
+    of = recipe(train=schema.Train(batch_size=4, max_steps=steps, epochs=300, log_every=every))
+    schedule = Schedule.of(of, rows=8, begin=begin)
+    assert schedule.end == begin + steps
+    lines = [n for n in range(begin + 1, schedule.end + 1) if schedule.is_logged(n)]
+    assert lines[0] == begin + 1
+    assert lines[-1] == schedule.end
+    covered = np.diff([begin, *lines[1:]])  # the first line is of the first step alone
+    assert (covered[:-1] == every).all()
+    assert len(lines) < 3 or every <= covered[-1] < 2 * every
