@@ -85,6 +85,9 @@ class DocumentClassifier(PreTrainedModel):
     config_class = DocumentClassifierConfig
     base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
+    # `Trainer` takes `**kwargs` for a loss that divides by the rows of all accumulated batches.
+    # This one is the mean of its own batch: it is to be divided by their number.
+    accepts_loss_kwargs = False
     # This class has no attention of its own; the encoder checks again whether it can.
     _supports_sdpa = True
     _supports_flash_attn = True
