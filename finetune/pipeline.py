@@ -6,25 +6,26 @@ from typing import Literal
 
 from finetune.compute.packing import plan_packing
 from finetune.config.schema import Recipe, for_multi_label
-from finetune.evaluation.analysis import analyse
 from finetune.evaluation.metrics import check_metrics, load_metrics
-from finetune.evaluation.outcome import Outcome
 from finetune.hub import push
 from finetune.modeling import freezing, pretrained
-from finetune.reporting import console_report, html_report, model_card, seeds_report
-from finetune.reporting import results as results_module
-from finetune.reporting.results_model import Hashes, Results
+from finetune.reporting import console_report, html_report, seeds_report
+from finetune.reporting.run_outputs import (
+    IncompleteError,
+    RunOutputs,
+    conclude,
+    write_run_folder,
+)
 from finetune.runtime import console
+from finetune.runtime.errors import ProblemList
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
 from finetune.training import losses, lr_finder, messages, prepared_data, resume
 from finetune.training.assembly import assemble
-from finetune.training.finalize import finalize
 from finetune.training.loop import fit
 from finetune.training.prepared_data import DataCache, PreparedData
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_folder import Start
-from finetune.training.run_identity import recipe_hash
 from finetune.training.session import Session
 from finetune.training.stop_consensus import validate_stopping
 from finetune.training.train_log import DivergedError
@@ -50,6 +51,7 @@ def run(
         StoppedError: after a signal.
         InputError: for what the user can fix. Nothing is written before the data, the recipe
             and the model are known to be right.
+        IncompleteError: where the run is trained, and some of its outputs could not be made.
     """
     env = RunEnvironment.start(recipe, listener)
     env.on_main(before or (lambda: None))
@@ -61,18 +63,18 @@ def run(
     if session.is_finished:
         return session.folder
     train(session)  # validation picks the model
-    with env.meter("close"):
-        outcome = finalize(session, held_out)  # calibrate; then score test, once
-    results = build_results(session, outcome)
-    env.on_main(lambda: write_run_folder(session, results, outcome))
-    console_report.print_results(results, session.folder)
-    session.close()
-    if recipe.publish.repo_id is not None:  # last: a failure here loses nothing
-        trusted = recipe.model.trust_remote_code
-        pushed = env.on_main(
-            lambda: push.push(session.folder, recipe.publish, trust_remote_code=trusted)
-        )
-        console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
+    outcome, results = conclude(session, held_out)  # calibrate; then score test, once
+    outputs = RunOutputs(session.folder, env)  # a failure of one loses none of the others
+    has_card = write_run_folder(session, results, outcome, outputs)
+    outputs.attempt("the summary", lambda: console_report.print_results(results, session.folder))
+    outputs.attempt("closing the trackers", session.close, everywhere=True)
+    with outputs.reported():
+        if recipe.publish.repo_id is not None and has_card:  # last: a failure here loses nothing
+            trusted = recipe.model.trust_remote_code
+            pushed = env.on_main(
+                lambda: push.push(session.folder, recipe.publish, trust_remote_code=trusted)
+            )
+            console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
     return session.folder
 
 
@@ -141,14 +143,17 @@ def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
     Raises:
         InputError, StoppedError: as `run` does.
     """
-    cache = DataCache()
-    folders = seeds.run_seeds(recipe, lambda one: run(one, listener, cache))
+    cache, failed = DataCache(), ProblemList()
+    folders = seeds.run_seeds(
+        recipe, lambda one: _go_on_after(lambda: run(one, listener, cache), failed)
+    )
     home = folders[0].parent
     if console.CONSOLE.is_main:
         summary = seeds_report.summarize_seeds(recipe, folders)
         seeds_report.write_seeds(summary, home)
         html_report.write_seeds_report(summary, home)
         console_report.print_seeds(summary, home)
+    failed.raise_if_any()
     return home
 
 
@@ -163,10 +168,28 @@ def run_folds(recipe: Recipe, listener: SignalListener) -> Path:
         push.check_access(recipe.publish)
         cross_validation.check_folds(recipe)
 
-    def run_one(one: Recipe, out_of_fold: Sequence[Path], is_first: bool) -> Path:
-        return run(one, listener, out_of_fold=out_of_fold, before=check_all if is_first else None)
+    failed = ProblemList()
 
-    return cross_validation.run_folds(recipe, run_one)
+    def run_one(one: Recipe, out_of_fold: Sequence[Path], is_first: bool) -> Path:
+        before = check_all if is_first else None
+        return _go_on_after(
+            lambda: run(one, listener, out_of_fold=out_of_fold, before=before), failed
+        )
+
+    last = cross_validation.run_folds(recipe, run_one)
+    failed.raise_if_any()
+    return last
+
+
+def _go_on_after(run_one: Callable[[], Path], failed: ProblemList) -> Path:
+    """One of several runs: what could not be made beside its results is told after the others."""
+    try:
+        return run_one()
+    except IncompleteError as error:
+        if not error.has_results:
+            raise
+        failed += error.problems
+        return error.folder
 
 
 def locate_start(recipe: Recipe, env: RunEnvironment) -> tuple[Recipe, Start]:
@@ -262,48 +285,3 @@ def train(session: Session) -> None:
                 )
             except DivergedError as error:
                 session.back_off(error)
-
-
-def build_results(session: Session, outcome: Outcome) -> Results:
-    """All that `results.json` holds."""
-    data, env, recipe = session.data, session.env, session.recipe
-    tables, target = data.tokens.tables, recipe.score.target_accuracy
-    with env.meter("analyse"):
-        analysis = env.on_main(lambda: analyse(data.corpus, tables, outcome, data.metrics, target))
-    return results_module.build_results(
-        recipe,
-        results_module.Execution.of(env.started, env.accelerator, session.parts.plan),
-        results_module.data_section(recipe, data.corpus, tables, data.tokens.reads, data.audit),
-        results_module.model_section(recipe, session.parts.bare, data.tokens.reads),
-        results_module.train_section(
-            recipe,
-            session.stages,
-            session.log,
-            session.state.best["step"],
-            session.state.back_offs,
-            env.on_main(lambda: lr_finder.read_range_tests(session.folder)),
-        ),
-        analysis,
-        Hashes(
-            **session.hashes,
-            recipe=recipe_hash(session.resolved_recipe),
-            weights=outcome.weights,
-        ),
-        results_module.cost_section(env.meter, session.log),
-    )
-
-
-def write_run_folder(session: Session, results: Results, outcome: Outcome) -> None:
-    """Write predictions, model card, results.json and the report."""
-    corpus, folder = session.data.corpus, session.folder
-    results_module.write_predictions(
-        folder / "predictions" / "test.jsonl",
-        corpus.test,
-        corpus.labels,
-        outcome.test.logits,
-        corpus.multi_label,
-        outcome.test.thresholds,
-    )
-    model_card.write_card(results, session.recipe, session.data.tokens.source, folder)
-    results_module.write_results(results, folder)
-    html_report.write_report(results, folder)

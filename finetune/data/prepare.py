@@ -56,7 +56,7 @@ def prepare_corpus(
     chosen = assign_roles(sources, data)
     log = FindingLog(data)
     _note_unused_splits(sources, chosen, log)
-    rows_of = _rows_by_role(sources, chosen)
+    rows_of = _rows_by_role(sources, chosen, data)
     _note_reading(rows_of, log)
     splits = _compare_documents(rows_of, chosen)
     space = _apply_row_rules(splits, rows_of, log)
@@ -80,7 +80,7 @@ def prepare_corpus(
     return corpus if dealt is None else dealt.test_on_train(corpus)
 
 
-def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles) -> dict[str, Rows]:
+def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles, data: schema.Data) -> dict[str, Rows]:
     """The rows of each role that the source has; all of several labels, or none.
 
     Raises:
@@ -95,7 +95,7 @@ def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles) -> dict[str, Rows]
             f"train: no row of the split '{chosen.train}' has a label; training needs them: "
             "set data.label to their column"
         )
-    if "validation" in rows_of and not _has_labels(rows_of["validation"]):
+    if "validation" in rows_of and not _has_labels(rows_of["validation"], data):
         problems.append(
             f"validation: no row of the split '{chosen.validation}' has a label; tuning needs "
             "them: set data.label to their column, or data.validation=carve"
@@ -105,9 +105,17 @@ def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles) -> dict[str, Rows]
     return rows_of
 
 
-def _has_labels(rows: Rows) -> bool:
+def _has_labels(rows: Rows, data: schema.Data | None = None) -> bool:
+    """Whether any row has a label.
+
+    Args:
+        data: counts lists of none, too: the row says that no label applies. A blank cell that
+            `label_separator` would divide says nothing.
+    """
+    lists_count = data is not None and data.label_separator is None
+    says_nothing = (None,) if lists_count else (None, ())
     return any(
-        label.strip() if isinstance(label, str) else label is not None and label != ()
+        label.strip() if isinstance(label, str) else label not in says_nothing
         for label in rows.labels or ()
     )
 
@@ -161,7 +169,7 @@ def _apply_row_rules(
         log.apply_rule("undecodable", "on_undecodable", split, split.rows.damaged)
         log.apply_rule("empty", "on_empty", split, split.keep[split.empty[split.keep]])
     # A test split without a single label is predicted, not scored.
-    labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows)}
+    labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows, log.data)}
     names = log.data.labels if isinstance(log.data.label, str) else log.data.label
     name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
     name = name_label_sets if rows_of["train"].multi_label else name_labels

@@ -143,7 +143,7 @@ def summarize(results: Results) -> Iterator[str]:
     if results.baselines is not None:
         yield summarize_comparison(results)
     worst = weakest_label(results.classes)
-    if len(results.classes) > 2 and worst.f1 < 1:
+    if len(results.classes) > 2 and worst is not None and worst.f1 < 1:
         yield f"Weakest label: '{worst.label}', F1 {worst.f1:.3f}."
         if results.confused_pairs and not results.data.multi_label:
             pair = results.confused_pairs[0]
@@ -154,9 +154,9 @@ def summarize(results: Results) -> Iterator[str]:
     yield summarize_calibration(results)
 
 
-def weakest_label(classes: Sequence[ClassScores]) -> ClassScores:
-    """The label of the lowest F1, among those that the analysed split has."""
-    return min((one for one in classes if one.support), key=lambda one: one.f1)
+def weakest_label(classes: Sequence[ClassScores]) -> ClassScores | None:
+    """The label of the lowest F1, among those that the analysed split has; None: it has none."""
+    return min((one for one in classes if one.support), key=lambda one: one.f1, default=None)
 
 
 def summarize_calibration(results: Results) -> str:

@@ -53,6 +53,11 @@ class DataSection(Section):
     labels: list[str] = Field(description="names of the labels, in the order of the logits")
     multi_label: bool = Field(description="whether a row may have several labels, or none")
     splits: dict[str, SplitSummary] = Field(description="by name: train, validation, test")
+    language: str | None = Field(
+        None,
+        description="ISO 639-1 code of the language of train's documents, by their function "
+        "words; null where that is not plain",
+    )
     folds: int | None = Field(
         description="cross-validation: into how many folds train was split; test is then train "
         "itself, each fold scored by a model that had not seen it; else null"
@@ -170,6 +175,9 @@ class Results(Analysis):
     )
     machine: Machine = Field(description="the computer")
     versions: dict[str, str] = Field(description="of Python and the libraries")
+    failures: list[str] = Field(
+        [], description="what could not be made beside these numbers; run.resume completes it"
+    )
 
     @property
     def is_tuned(self) -> bool:
@@ -197,6 +205,11 @@ def read_results(folder: Path) -> Results:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON, or of UTF-8
         raise InputError(f"{file}: the file is damaged ({error}); {again}") from None
+    if isinstance(found, Mapping) and "incomplete" in found:
+        raise InputError(
+            f"{file}: the run was trained, but {'; '.join(found.get('failures', ()))}; to complete "
+            f"it without training again, run the same with run.resume={folder}"
+        )
     version = found.get("schema") if isinstance(found, Mapping) else None
     if version != SCHEMA:
         raise InputError(f"{file}: expected schema {SCHEMA}, found {version}; {again}")

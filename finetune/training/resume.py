@@ -60,7 +60,9 @@ def locate_start(
     lock.take(folder)
     # An earlier checkpoint that is named asks for what came after it to be done again.
     newest = [point.name for point in checkpoint.list_checkpoints(folder)[:1]]
-    finished = (folder / "results.json").is_file() and newest == [p.name for p in points[:1]]
+    finished = newest == [p.name for p in points[:1]]
+    # What a finished run lacks is made from its last checkpoint, where there is one.
+    finished &= run_folder.has_results(folder, whole=len(points) > 0)
     damages: list[str] = []
     for point in points:
         try:
@@ -89,7 +91,7 @@ def _unfinished(run: schema.Run) -> Path | None:
         folder
         for folder in folders
         if checkpoint.list_checkpoints(folder)
-        and not (folder / "results.json").exists()
+        and not run_folder.has_results(folder, whole=True)
         and folder_lock.is_unlocked(folder)
     ]
     return max(

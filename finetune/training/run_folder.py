@@ -1,5 +1,6 @@
 """A run's folder: which one, whose it is, what a run writes there, and how."""
 
+import json
 import os
 import shutil
 from collections.abc import Collection
@@ -46,6 +47,19 @@ class Start:
     replaces: bool = False
     finished: bool = False
     notes: tuple[str, ...] = ()
+
+
+def has_results(folder: Path, whole: bool = False) -> bool:
+    """Whether a run has all its numbers.
+
+    Args:
+        whole: and all that it writes beside them, which results.json says.
+    """
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "incomplete" not in results and not (whole and results.get("failures"))
 
 
 def choose_folder(run: schema.Run, started: datetime) -> Path:

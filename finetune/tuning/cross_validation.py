@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from finetune.config.schema import Recipe
 from finetune.data import prepare, sources
 from finetune.data.corpus import Corpus
-from finetune.reporting.results_model import FILE, read_results
+from finetune.reporting.results_model import read_results
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
+from finetune.training.run_folder import has_results
 
 SMALLEST = 1e-6  # probability, as predictions are written with six digits
 
@@ -66,7 +67,7 @@ def check_folds(recipe: Recipe) -> None:
     corpus = prepare.prepare_corpus(rows, recipe.data, folds=recipe.run.folds)
     if recipe.run.resume is not None:
         folders = [Path(str(fold.run.dir)) for fold in folds]
-        _check_same_rows([folder for folder in folders if (folder / FILE).is_file()], corpus)
+        _check_same_rows([folder for folder in folders if has_results(folder)], corpus)
 
 
 def run_folds(recipe: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path]) -> Path:

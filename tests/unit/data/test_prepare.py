@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,26 @@ def test_no_rows_are_lost(tmp_path: Path) -> None:
     corpus = prepare_corpus(load_rows(data), data)
     kept = sum(len(split) for split in (corpus.train, corpus.validation, corpus.test))
     assert kept + sum(finding.count for finding in corpus.findings) == 100
+
+
+@pytest.mark.parametrize(("separator", "is_labelled"), [(None, True), ("|", False)])
+def test_a_split_of_empty_lists_is_labelled(separator, is_labelled):
+    """No label applies to its rows; a blank cell that would be divided says nothing."""
+
+    def several(*labels: tuple[str, ...], name: str) -> Rows:
+        found = rows([f"{name} {i}" for i in range(len(labels))], [*labels], name)
+        return replace(found, multi_label=True)
+
+    corpus = prepare_corpus(
+        {
+            "train": several(("joy",), ("anger", "joy"), (), name="train"),
+            "validation": several(("joy",), (), name="validation"),
+            "test": several((), (), name="test"),
+        },
+        Data(source="x", label_separator=separator),
+    )
+    if is_labelled:
+        assert corpus.test.labels is not None
+        assert corpus.test.labels.tolist() == [[0, 0], [0, 0]]
+    else:
+        assert corpus.test.labels is None
