@@ -215,8 +215,8 @@ class Publish(Section):
     language: Names | None = Field(
         None,
         description=(
-            "the languages of the documents, as ISO 639 codes (en); null: those of the encoder's "
-            "model card"
+            "the languages of the documents, as ISO 639 codes (en); null: that of most of their "
+            "words, or where that is not plain, those of the encoder's model card"
         ),
     )
 

@@ -87,7 +87,7 @@ def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
         if metric != "loss" and (value := test.metric(metric)) is not None
     ]
     return ModelCardData(
-        language=_list(publish.language) or own.get("language"),
+        language=_list(publish.language) or results.data.language or own.get("language"),
         license=publish.license or own.get("license"),
         library_name="transformers",
         pipeline_tag="text-classification",
@@ -189,7 +189,7 @@ def _label_scores(results: Results) -> Iterator[str]:
 
 def _limitations(results: Results) -> Iterator[str]:
     worst = narrative.weakest_label(results.classes)
-    if worst.f1 < 1:
+    if worst is not None and worst.f1 < 1:
         yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
     for pair in results.confused_pairs[:3]:
         label, predicted = _escape(pair.label), _escape(pair.predicted)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.data.corpus import SHOWN, Corpus, Finding, Split, class_counts, label_names_of
+from finetune.data.language import guess_language
 from finetune.evaluation.analysis_model import Analysis
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.reporting.results_model import (
@@ -113,6 +114,7 @@ def data_section(
         source=recipe.data.source,
         labels=list(corpus.labels),
         multi_label=corpus.multi_label,
+        language=guess_language(corpus.train.texts),
         splits={
             split.name: _split_summary(split, corpus.labels, tables[split.name])
             for split in corpus.splits()

@@ -46,6 +46,16 @@ def test_the_hub_s_metadata(run):
     assert model_index_to_eval_results(index)[1] == data.eval_results
 
 
+@pytest.mark.parametrize(("found", "said"), [("de", "de"), ("en", "en"), (None, "en")])
+def test_the_language_is_that_of_the_documents(run, found, said):
+    results_of = read_results(run)
+    of = results_of.model_copy(
+        update={"data": results_of.data.model_copy(update={"language": found})}
+    )
+    recipe = loader.load(run / "recipe.yaml", [])
+    assert model_card.metadata(of, recipe, str(run.parent / "encoder")).language == said
+
+
 def test_a_hub_encoder_and_hub_documents(run):
     found = read_results(run)
     choices = loader.load(
