@@ -88,9 +88,10 @@ def read_tokenizer(
                 raise InputError(_describe_sentencepiece(source, key)) from error
             raise
     # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
-    if len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
+    ids: dict[str, int] = dict(tokenizer.get_vocab())
+    if len(ids.keys() - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
         raise InputError(missing)
-    problems = [*_find_problems(tokenizer, config, source)]
+    problems = [*_find_problems(tokenizer, ids, config, source)]
     if problems:
         raise InputError(f"{key}: {problem}" for problem in problems)
     if getattr(config, "type_vocab_size", None) == 1:
@@ -112,15 +113,18 @@ def align_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _find_problems(
-    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str
+    tokenizer: PreTrainedTokenizerBase, ids: dict[str, int], config: PretrainedConfig, source: str
 ) -> Iterator[str]:
-    """What does not fit, each with what to do."""
+    """What does not fit, each with what to do.
+
+    Args:
+        ids: of the tokenizer's vocabulary, with the tokens that were added to it.
+    """
     if tokenizer.pad_token is None:
         yield (
             f"expected a tokenizer that can pad, found none of its tokens for that in '{source}'; "
             "set pad_token in its tokenizer_config.json"
         )
-    ids = dict(tokenizer.get_vocab())
     try:
         # Its special tokens too: what puts them around a text has ids of its own.
         encoded: Any = tokenizer([UNKNOWN_WORD], verbose=False)

@@ -179,18 +179,11 @@ def test_every_command_is_one_of_ours_with_keys_that_exist(tmp_path):
         loader.load(recipe, words[at + 2 :])
 
 
-@pytest.mark.parametrize(
-    ("words", "topic"),
-    [
-        (("train.max_steps=2",), "are too few to train on"),
-        (("train.max_steps=45", "optim.lr=0.003", "score.every=15"), "was still falling at the"),
-    ],
-)
-def test_following_the_advice_helps(here, words, topic):
-    run_here("run.dir=before", *words)
+def test_following_the_advice_helps(here):
+    run_here("run.dir=before", "train.max_steps=2")
     log = [json.loads(line) for line in (here / "before/metrics.jsonl").read_text().splitlines()]
     steps = suggest_next_steps(read_results(here / "before"), log, "before/recipe.yaml")
-    [step] = [one for one in steps if topic in one]
+    [step] = [one for one in steps if "are too few to train on" in one]
     [command] = re.findall(r"`([^`]*)`", step)
     asked = shlex.split(command)
     reset_accelerate()
