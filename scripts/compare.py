@@ -2,7 +2,7 @@
 
     python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
 
-The command is finetune/cli/compare.py; --help lists its options.
+The same as `finetune compare`: finetune/cli/compare.py; --help lists its options.
 """
 
 import sys

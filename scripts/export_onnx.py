@@ -3,7 +3,7 @@
     python scripts/export_onnx.py MODEL OUT --data FILE [--label COLUMN] [--int8]
     python scripts/predict.py OUT INPUT --output answers.csv      # runs it
 
-The command is finetune/cli/export_onnx.py; --help lists its options.
+The same as `finetune export`: finetune/cli/export_onnx.py; --help lists its options.
 """
 
 import sys

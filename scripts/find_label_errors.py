@@ -2,7 +2,7 @@
 
     python scripts/find_label_errors.py RECIPE [section.key=value …] --output suspects.csv
 
-The command is finetune/cli/find_label_errors.py; --help lists its options.
+The same as `finetune suspects`: finetune/cli/find_label_errors.py; --help lists its options.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python scripts/find_lr.py RECIPE [section.key=value …] [--page lr_range.html]
 
-The command is finetune/cli/find_lr.py; --help lists its options.
+The same as `finetune find-lr`: finetune/cli/find_lr.py; --help lists its options.
 """
 
 import sys

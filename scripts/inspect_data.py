@@ -2,7 +2,7 @@
 
     python scripts/inspect_data.py recipes/ag_news.yaml [section.key=value …] [--json FILE]
 
-The command is finetune/cli/inspect.py; --help lists its options.
+The same as `finetune inspect`: finetune/cli/inspect.py; --help lists its options.
 """
 
 import sys

@@ -3,7 +3,7 @@
     python scripts/predict.py MODEL INPUT --output OUT [--keep COLUMN …] [--resume]
     accelerate launch scripts/predict.py MODEL INPUT --output OUT      # over processes and GPUs
 
-The command is finetune/cli/predict.py; --help lists its options.
+The same as `finetune predict`: finetune/cli/predict.py; --help lists its options.
 """
 
 import sys

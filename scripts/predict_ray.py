@@ -2,7 +2,7 @@
 
     python scripts/predict_ray.py MODEL INPUT --output FOLDER [--actors 4] [--address auto]
 
-The command is finetune/cli/predict_ray.py; --help lists its options.
+The same as `finetune predict-ray`: finetune/cli/predict_ray.py; --help lists its options.
 """
 
 import sys

@@ -3,7 +3,7 @@
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --dry-run
     python scripts/push_to_hub.py runs/bbc_news/… you/your-classifier --verify
 
-The command is finetune/cli/push.py; --help lists its options.
+The same as `finetune push`: finetune/cli/push.py; --help lists its options.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python scripts/report.py runs/bbc_news/…
 
-The command is finetune/cli/report.py; --help lists its options.
+The same as `finetune report`: finetune/cli/report.py; --help lists its options.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python scripts/serve_demo.py runs/bbc_news/…
 
-The command is finetune/cli/demo.py; --help lists its options.
+The same as `finetune demo`: finetune/cli/demo.py; --help lists its options.
 """
 
 import sys

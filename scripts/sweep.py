@@ -3,7 +3,7 @@
     python scripts/sweep.py RECIPE --space SPACE.yaml [section.key=value …] [--trials 30]
         [--minutes M] [--seeds 3] [--pruner median|hyperband|off] [--storage URL] [--dir FOLDER]
 
-The command is finetune/cli/sweep.py; --help lists its options.
+The same as `finetune sweep`: finetune/cli/sweep.py; --help lists its options.
 """
 
 import sys

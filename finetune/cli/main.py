@@ -10,6 +10,7 @@ import importlib
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from finetune import __version__
@@ -67,21 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if not words or words[0] in ("-h", "--help"):
-        print(format_help(), file=sys.stdout if words else sys.stderr)
-        return 0 if words else 2
+        if not words:
+            console.print_error(format_help())
+            return 2
+        console.print_line(format_help())
+        return 0
     if words[0] in ("-V", "--version"):
-        print(f"finetune {__version__}")
+        console.print_line(f"finetune {__version__}")
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        hint = did_you_mean(name, list(COMMANDS), "the commands are")
-        console.print_error(f"error: {name}: no such command{hint}")
+        console.print_error(f"error: {name}: no such command{_hint(name)}")
         return 2
     try:
         module = importlib.import_module(f"finetune.cli.{COMMANDS[name].module}")
         return int(module.main(rest, prog=f"{commands.program()} {name}"))
     except KeyboardInterrupt:  # before the command listens
         return 130
+
+
+def _hint(word: str) -> str:
+    """What was probably meant by a word that is no command: a recipe may stand in its place."""
+    if Path(word).suffix in (".yaml", ".yml"):
+        return f"; did you mean '{commands.command('train', word)}'?"
+    return did_you_mean(word, list(COMMANDS), "the commands are")
 
 
 def format_help() -> str:

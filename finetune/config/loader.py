@@ -21,6 +21,7 @@ from finetune.config.help import describe_field, format_value
 from finetune.config.key_hints import closest_key, key_hint
 from finetune.config.renames import explain_rename
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
+from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
 
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".gz"}
@@ -148,15 +149,18 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     """The file as sections of keys, and the problems of its form."""
     no_recipe = f"{path}: this is not a recipe (YAML with sections such as data:)"
+    is_data = path.suffix.lower() in DATA_SUFFIXES and path.is_file()
+    writes = command("new", path)
+    data_file = f"{no_recipe}; a recipe names a data file as data.source ({writes} writes one)"
     try:
         tree, problems = read_yaml(path, "recipe")
-    except InputError:
-        if path.suffix.lower() in DATA_SUFFIXES and path.is_file():
-            raise InputError(f"{no_recipe}; a recipe names a data file as data.source") from None
-        raise
+    except InputError as error:
+        raise InputError(data_file if is_data else error.problems) from None
     if tree is None:
         raise InputError(f"{path}: the recipe is empty; it needs at least data.source")
     if not isinstance(tree, dict):
+        if is_data:
+            raise InputError(data_file)
         found = format_value(tree)
         begin = found if len(found) <= 60 else f"{found[:60]}…"
         raise InputError(f"{no_recipe}; it begins with {begin}")

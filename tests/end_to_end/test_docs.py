@@ -80,7 +80,7 @@ def placed(text, run):
 def call(command):
     """A command line → its exit code and all that it prints."""
     argv = words(command)
-    if "|" in argv:
+    if {"|", ">"} & {*argv}:
         ours = f'finetune() {{ "{sys.executable}" -m finetune "$@"; }}; '
         done = subprocess.run(
             ["bash", "-c", ours + command], capture_output=True, text=True, timeout=300,

@@ -189,7 +189,7 @@ OURS = [
     for page in NAMES
     for block in blocks(page, "console")
     for command in block.commands
-    for name, rest in re.findall(r"(?<![\w/.-])finetune ([a-z-]+)([^|;]*)", command)
+    for name, rest in re.findall(r"(?<![\w/.-])finetune ([a-z][a-z-]*)([^|;]*)", command)
 ]
 
 

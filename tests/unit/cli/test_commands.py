@@ -94,6 +94,13 @@ def test_an_unknown_command_names_the_closest(word, hint, capsys):
     assert hint in line
 
 
+def test_a_recipe_in_the_place_of_a_command_is_to_be_trained(capsys):
+    assert main(["my recipe.yaml"]) == 2
+    meant = commands.command("train", "my recipe.yaml")
+    told = f"error: my recipe.yaml: no such command; did you mean '{meant}'?\n"
+    assert capsys.readouterr().err == told
+
+
 def test_ctrl_c_before_a_command_listens_has_its_exit_code(monkeypatch, capsys):
     def interrupted(words, prog):
         raise KeyboardInterrupt

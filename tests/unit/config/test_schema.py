@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from finetune.config import help, loader
 from finetune.config.run_sections import is_folder_name
 from finetune.config.schema import SECTIONS, Data, Optim, Recipe, Run, Train
+from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -177,6 +178,17 @@ def test_names_of_runs(written, name):
 def test_a_missing_source_says_what_it_is(written):
     [problem] = problems_of(written, "run: {seed: 1}")
     assert problem.startswith("r.yaml: data.source: missing; expected a word: Hub id, file (csv")
+
+
+def test_a_data_file_in_the_place_of_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my rows.csv").write_text("text,label\na,b\n")
+    with pytest.raises(InputError) as caught:
+        loader.load("my rows.csv")
+    assert str(caught.value) == (
+        "my rows.csv: this is not a recipe (YAML with sections such as data:); a recipe names a "
+        f"data file as data.source ({command('new', 'my rows.csv')} writes one)"
+    )
 
 
 def test_a_missing_file_names_the_nearest(written, tmp_path):
