@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "sweep": Command("sweep", "search for the recipe that is best on validation"),
     },
     "Results": {
+        "evaluate": Command("evaluate", "score a model on new labelled documents: what changed?"),
         "report": Command("report", "write the report of finished runs again"),
         "compare": Command("compare", "compare runs document by document on the same test rows"),
     },

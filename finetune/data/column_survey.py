@@ -178,6 +178,12 @@ def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
                 "no labels: make a csv file, or a folder with a sub-folder of .txt files per label"
             )
         require_header(source.name, names)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"{source.name}: {names.count(name)} columns are called '{name}'; rename one"
+                for name in twice
+            )
         with open_rows(source, names) as reader:
             for unit, number, cells in reader.rows():
                 if isinstance(cells, RowProblem):

@@ -38,6 +38,15 @@ PHRASES = {
         "row has a label that train does not have",
         "rows have a label that train does not have",
     ),
+    "unknown label": (
+        "row has a label that the model does not know",
+        "rows have a label that the model does not know",
+    ),
+    "absent label": ("label of the model has no row", "labels of the model have no row"),
+    "label numbers": (
+        "label is read as the place of a label of the model",
+        "labels are read as places of the model's labels",
+    ),
     "leak": ("text also appears in", "texts also appear in"),
     "one character": ("row is a single character", "rows are a single character"),
     "broken character": ("row holds U+FFFD", "rows hold U+FFFD"),

@@ -21,7 +21,9 @@ from finetune.data.read_rows import read_documents, read_file
 from finetune.data.rows import Labels, Rows
 from finetune.data.shards import missing_shards
 from finetune.data.text_store import Store, Texts
-from finetune.runtime.errors import InputError, closest_match, shorten
+from finetune.runtime.errors import InputError, closest_match, did_you_mean, shorten
+
+Reader = Callable[[ColumnSpec], Rows]
 
 
 class Roles(NamedTuple):
@@ -45,17 +47,51 @@ def load_rows(data: schema.Data, folder: Path | None = None) -> dict[str, Rows]:
     Raises:
         InputError: with the problems of every split that plays a role.
     """
-    path, store = resolve_local_path(data.source), Store(folder)
+    readers, skipped = _find_readers(data)
+    return _read_splits(readers, data, Store(folder), skipped)
+
+
+def load_split(data: schema.Data, split: str | None, spec: ColumnSpec) -> Rows:
+    """The rows of one split of `data.source`.
+
+    Args:
+        split: its name; None: the only one, or test.
+
+    Raises:
+        InputError: with the problems of that split, or where it is not clear which is meant.
+    """
+    readers, _ = _find_readers(data if split is None else data.model_copy(update={"train": split}))
+    by_lower = {name.lower(): name for name in readers}
+    name = split
+    if name is None:
+        name = next(iter(readers)) if len(readers) == 1 else by_lower.get("test")
+    if name not in readers:
+        asked = "name one with --split" if split is None else f"no split '{split}' (--split)"
+        raise InputError(f"{data.source}: {asked}{did_you_mean(split or '', [*readers], 'it has')}")
+    return readers[name](spec)
+
+
+def _find_readers(data: schema.Data) -> tuple[dict[str, Reader], Sequence[str]]:
+    """What reads each split of the source, and what of it is not read."""
+    path = resolve_local_path(data.source)
     if path is None:
-        return _from_hub(data, store)
-    if path.is_file():
+        tables, where, name = hub_tables(data), data.source, data.source
+    elif path.is_file():
         others = [name for _, names in missing_shards([path]) for name in names]
-        return _read_splits(
-            {"train": _file_reader(TableFiles([path], [path.name]))}, data, store, others
-        )
-    if not path.is_dir():
+        return {"train": _file_reader(TableFiles([path], [path.name]))}, others
+    elif not path.is_dir():
         raise InputError(f"data.source: {path} is neither a file nor a folder")
-    return _from_folder(path, data, store)
+    elif not ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file()):
+        layout = read_layout(path, named={data.train, data.validation, data.test})
+        return {
+            name: _document_reader(split) if isinstance(split, Documents) else _file_reader(split)
+            for name, split in layout.splits.items()
+        }, layout.skipped
+    else:
+        tables, where, name = saved_tables(path), str(path), path.name
+    return {
+        split: dataset_reader(table, where, f"{name} {split}") for split, table in tables.items()
+    }, ()
 
 
 def assign_roles(names: Collection[str], data: schema.Data) -> Roles:
@@ -92,7 +128,7 @@ def assign_roles(names: Collection[str], data: schema.Data) -> Roles:
 
 
 def _read_splits(
-    readers: dict[str, Callable[[ColumnSpec], Rows]],
+    readers: dict[str, Reader],
     data: schema.Data,
     store: Store,
     skipped: Sequence[str] = (),
@@ -128,18 +164,7 @@ def _read_splits(
     return rows | {chosen.train: replace(train, notes=(*notes, *train.notes))}
 
 
-def _from_folder(folder: Path, data: schema.Data, store: Store) -> dict[str, Rows]:
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return _from_disk(folder, data, store)
-    layout = read_layout(folder, named={data.train, data.validation, data.test})
-    readers = {
-        name: _document_reader(split) if isinstance(split, Documents) else _file_reader(split)
-        for name, split in layout.splits.items()
-    }
-    return _read_splits(readers, data, store, layout.skipped)
-
-
-def _document_reader(documents: Documents) -> Callable[[ColumnSpec], Rows]:
+def _document_reader(documents: Documents) -> Reader:
     """Reads the .txt files of each sub-folder under its name; without sub-folders, unlabelled."""
 
     def read(spec: ColumnSpec) -> Rows:
@@ -150,7 +175,7 @@ def _document_reader(documents: Documents) -> Callable[[ColumnSpec], Rows]:
     return read
 
 
-def _file_reader(files: TableFiles) -> Callable[[ColumnSpec], Rows]:
+def _file_reader(files: TableFiles) -> Reader:
     """Reads a file, or the shards of one split as if they were one file."""
     paths = files.paths
 
@@ -184,28 +209,6 @@ def _file_reader(files: TableFiles) -> Callable[[ColumnSpec], Rows]:
         return Rows(texts, labels, places, damaged, names, origin, seconds, multi_label, notes)
 
     return read
-
-
-def _from_disk(folder: Path, data: schema.Data, store: Store) -> dict[str, Rows]:
-    return _read_splits(
-        {
-            name: dataset_reader(split, str(folder), f"{folder.name} {name}")
-            for name, split in saved_tables(folder).items()
-        },
-        data,
-        store,
-    )
-
-
-def _from_hub(data: schema.Data, store: Store) -> dict[str, Rows]:
-    return _read_splits(
-        {
-            name: dataset_reader(split, data.source, f"{data.source} {name}")
-            for name, split in hub_tables(data).items()
-        },
-        data,
-        store,
-    )
 
 
 def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSpec:

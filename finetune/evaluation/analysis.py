@@ -4,6 +4,7 @@ Everything here is counted from logits and labels: no model, no device.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.probabilities import predict_labels, softmax
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.tokenization.token_table import TokenTable
+
+
+@dataclass(frozen=True)
+class SavedChoices:
+    """What was chosen when a model was trained.
+
+    Attributes:
+        temperature: what its logits were divided by.
+        target: the accuracy that it should reach by abstaining.
+        threshold: the probability below which it abstains; None: there is none.
+    """
+
+    temperature: calibration.Temperature
+    target: float | None = None
+    threshold: float | None = None
 
 
 def analyse(
@@ -43,8 +59,7 @@ def analyse(
     split = corpus.test if is_scored else corpus.validation
     scores = test if is_scored else validation
     assert scores is not None
-    assert split.labels is not None
-    labels, names, table = split.labels, corpus.labels, tables[split.name]
+    names, table = corpus.labels, tables[split.name]
     predictions = predict_labels(scores.logits, corpus.multi_label, scores.thresholds)
     found: dict[str, Any] = {
         "validation": _split_scores(corpus.validation, validation, metrics),
@@ -54,6 +69,65 @@ def analyse(
         "calibration": _calibration(corpus, outcome),
         "abstention": _abstention(corpus, outcome, target),
         "analysed": split.name,
+        **_weak_spots(split, table, scores, names),
+    }
+    return Analysis.model_validate(found)
+
+
+def analyse_rows(
+    split: Split,
+    table: TokenTable,
+    scores: Scores,
+    names: Sequence[str],
+    metrics: Sequence[Metric],
+    choices: SavedChoices,
+) -> Analysis:
+    """The same of labelled rows alone, by what the model chose when it was trained.
+
+    There is no validation split, and no baseline, which would need train.
+
+    Args:
+        names: of the columns of logits.
+    """
+    assert split.labels is not None
+    temperature, multi_label = choices.temperature, split.labels.ndim == 2
+    calibrated = _calibration_change(scores.logits, split.labels, temperature.value)
+    abstention = None
+    if not multi_label:
+        found = _coverage(scores.logits, split.labels, choices.threshold)
+        abstention = {
+            "target": choices.target,
+            "threshold": choices.threshold,
+            "validation": None,
+            "test": found,
+        }
+    return Analysis.model_validate(
+        {
+            "validation": _split_scores(split, None, metrics),
+            "test": _split_scores(split, scores, metrics),
+            "baselines": None,
+            "thresholds": _by_label(scores.thresholds, names),
+            "calibration": {
+                "temperature": temperature.value,
+                "why": temperature.why,
+                "validation": None,
+                "test": calibrated,
+            },
+            "abstention": abstention,
+            "analysed": "test",
+            **_weak_spots(split, table, scores, names),
+        }
+    )
+
+
+def _weak_spots(
+    split: Split, table: TokenTable, scores: Scores, names: Sequence[str]
+) -> dict[str, Any]:
+    """Where a model fails on a split with labels."""
+    labels = split.labels
+    assert labels is not None
+    predictions = predict_labels(scores.logits, labels.ndim == 2, scores.thresholds)
+    return {
         "classes": error_analysis.score_by_class(labels, predictions, names),
         "confusion": error_analysis.confusion_matrix(labels, predictions, len(names)),
         "confused_pairs": error_analysis.confused_pairs(labels, predictions, names),
@@ -63,7 +137,6 @@ def analyse(
             split, scores.logits, names, scores.thresholds
         ),
     }
-    return Analysis.model_validate(found)
 
 
 def _by_label(
@@ -123,13 +196,22 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
     for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
         if scores is not None and split.labels is not None:
-            after = scores.logits.astype(np.float64)
             divisor = outcome.test_temperature if split is corpus.test else chosen.value
-            found[split.name] = {
-                "before": calibration.summarize_calibration(after * divisor, split.labels),
-                "after": calibration.summarize_calibration(after, split.labels),
-            }
+            found[split.name] = _calibration_change(scores.logits, split.labels, divisor)
     return found
+
+
+def _calibration_change(
+    logits: NDArray[np.float32],
+    labels: NDArray[Any],
+    temperature: float | NDArray[np.float64],
+) -> dict[str, Any]:
+    """The calibration of a saved model's logits, and as it was before the temperature."""
+    after = logits.astype(np.float64)
+    return {
+        "before": calibration.summarize_calibration(after * temperature, labels),
+        "after": calibration.summarize_calibration(after, labels),
+    }
 
 
 def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any] | None:
@@ -150,10 +232,16 @@ def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[
     for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
         if scores is not None and split.labels is not None:
-            probabilities = softmax(scores.logits)
-            found[split.name] = {"curve": calibration.risk_coverage(probabilities, split.labels)}
-            if threshold is not None:
-                found[split.name] |= calibration.score_answered(
-                    probabilities, split.labels, threshold
-                )
+            found[split.name] = _coverage(scores.logits, split.labels, threshold)
+    return found
+
+
+def _coverage(
+    logits: NDArray[np.float32], labels: NDArray[Any], threshold: float | None
+) -> dict[str, Any]:
+    """Accuracy over coverage; and both at the threshold, where there is one."""
+    probabilities = softmax(logits)
+    found: dict[str, Any] = {"curve": calibration.risk_coverage(probabilities, labels)}
+    if threshold is not None:
+        found |= calibration.score_answered(probabilities, labels, threshold)
     return found

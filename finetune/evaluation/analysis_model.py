@@ -137,7 +137,10 @@ class Coverage(Section):
 
 
 class Abstention(Section):
-    target: float = Field(description="accuracy that answers should have")
+    target: float | None = Field(
+        description="accuracy that answers should have; null: rows of `finetune evaluate`, for a "
+        "model that does not say which"
+    )
     threshold: float | None = Field(
         description="probability below which to abstain, chosen on validation; null: none reaches "
         "the target"

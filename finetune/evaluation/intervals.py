@@ -20,7 +20,7 @@ has which interval is `confusion.metric_intervals`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,3 +121,36 @@ def bca_interval(value: float, resampled: Floats, influence: Floats, weights: Fl
         at = bias + special.ndtri(tail)
         ends.append(float(np.quantile(resampled, special.ndtr(bias + at / (1 - skew * at)))))
     return ends[0], ends[1]
+
+
+def newcombe_interval(before: tuple[int, int], after: tuple[int, int]) -> Interval:
+    """The interval of the difference of two independent shares, the later minus the earlier.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", method
+    10: each share's own Wilson interval, put together. Like these, it holds for a few rows, and
+    never leaves -1 to 1.
+
+    Args:
+        before, after: each how many rows have it, of how many rows.
+    """
+    (one, of_one), (two, of_two) = before, after
+    first, second = one / max(1, of_one), two / max(1, of_two)
+    low_1, high_1 = wilson_interval(first, of_one)
+    low_2, high_2 = wilson_interval(second, of_two)
+    gap = second - first
+    return (
+        gap - math.hypot(second - low_2, high_1 - first),
+        gap + math.hypot(high_2 - second, first - low_1),
+    )
+
+
+def correct_p_values(values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, corrected by Holm 1979: more of them are small by chance.
+
+    The smallest is multiplied by their number, the next by one less, and so on.
+    """
+    corrected, least = [0.0] * len(values), 0.0
+    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        least = max(least, min(1.0, values[i] * (len(values) - rank)))
+        corrected[i] = least
+    return corrected

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -61,12 +61,23 @@ class Classifier:
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        folder = find_model(source)
-        loaded = engines.load_model(
-            engines.pick_engine(engine, folder),
-            ModelSource(folder, revision, trust_remote_code),
+        self._load(
+            ModelSource(str(source), revision, trust_remote_code),
+            engine,
             EngineOptions(precision, threads, tokens, device),
         )
+
+    @classmethod
+    def with_options(cls, source: ModelSource, engine: str | None, options: EngineOptions) -> Self:
+        """The same, with all options of how an engine computes."""
+        made = cls.__new__(cls)
+        made._load(source, engine, options)
+        return made
+
+    def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
+        folder = find_model(source.name)
+        named = dataclasses.replace(source, name=folder)
+        loaded = engines.load_model(engines.pick_engine(engine, folder), named, options)
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
         self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)

@@ -45,12 +45,16 @@ class EngineOptions:
         threads: of a CPU; None: all cores.
         tokens: computed at once, which bounds memory; None: as the hardware plan says.
         device: where torch computes; None: as the hardware plan says.
+        in_turn: compute one batch after another, with all threads, as scoring in training does.
+        packing: compute rows end to end, where torch can.
     """
 
     precision: str = "auto"
     threads: int | None = None
     tokens: int | None = None
     device: "torch.device | None" = None
+    in_turn: bool = False
+    packing: bool = True
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,13 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
     why_not = packing.why_not_packable(plan.device, model.config)
     if why_not is None and not isinstance(model, DocumentClassifier):
         why_not = "the architecture's own head takes them so"
+    if why_not is None and not options.packing:
+        why_not = "as in the model's run"
     if why_not is None:
         packing.attach_packed_layers(model)
     budget = options.tokens or (PACKED_TOKENS if why_not is None else plan.micro_batch_tokens)
-    workers = count_workers(plan.threads) if device.type == "cpu" else 1
+    many = device.type == "cpu" and not options.in_turn
+    workers = count_workers(plan.threads) if many else 1
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
 
     @torch.inference_mode()

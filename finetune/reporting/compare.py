@@ -107,12 +107,9 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     check_comparable(runs)
     classes = len(runs[0].results.data.labels)
     pairs = [_pair(one, other, classes) for one, other in combinations(runs, 2)]
-    # Holm: the smallest p-value times the number of pairs, the next times one less, …
-    order = sorted(range(len(pairs)), key=lambda i: pairs[i]["p"])
-    least = 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, pairs[i]["p"] * (len(pairs) - rank)))
-        pairs[i]["p_holm"] = least
+    corrected = intervals.correct_p_values([pair["p"] for pair in pairs])
+    for pair, value in zip(pairs, corrected, strict=True):
+        pair["p_holm"] = value
     return {
         "rows": len(runs[0].labels),
         "test": runs[0].results.hashes.test,

@@ -7,10 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finetune.evaluation.analysis_model import MetricValues
+from finetune.evaluation.analysis_model import Analysis, MetricValues
 from finetune.reporting import charts
 from finetune.reporting.charts import AxisSpec, Marks, Row, Series
-from finetune.reporting.narrative import explain_abstention
 from finetune.reporting.number_formats import format_metric, format_seconds, percent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.svg import Point
@@ -32,7 +31,7 @@ class Figure:
 
 def overview(results: Results, main: str) -> Markup | None:
     """The main metric of the model and of the baselines; None where it is not between 0 and 1."""
-    rows = [_metric_row("this model", results.scores, main, "main")]
+    rows = [metric_row("this model", results.scores, main, "main")]
     baselines = results.baselines
     if baselines is not None:
         majority = f"always ‘{(baselines.majority.label or '')[:30]}’"
@@ -40,7 +39,7 @@ def overview(results: Results, main: str) -> Markup | None:
             ("TF-IDF with logistic regression", baselines.tfidf),
             (majority, baselines.majority),
         ):
-            rows.append(_metric_row(name, scores, main, "third"))
+            rows.append(metric_row(name, scores, main, "third"))
     values = [end for row in rows for end in (row.value, *(row.interval or ()))]
     if not all(0 <= value <= 1 for value in values):
         return None  # such as a correlation: the table has it
@@ -49,7 +48,8 @@ def overview(results: Results, main: str) -> Markup | None:
     return charts.whiskers(f"{main} with 95 % intervals", description, rows, main, form)
 
 
-def _metric_row(name: str, scores: MetricValues, main: str, style: str) -> Row:
+def metric_row(name: str, scores: MetricValues, main: str, style: str) -> Row:
+    """A score with its interval, for `charts.whiskers`."""
     value = scores.metric(main)
     return Row(
         name,
@@ -61,7 +61,7 @@ def _metric_row(name: str, scores: MetricValues, main: str, style: str) -> Row:
     )
 
 
-def confusion_matrix(results: Results) -> list[dict[str, Any]]:
+def confusion_matrix(results: Analysis) -> list[dict[str, Any]]:
     """The confusion matrix with the shade of each cell; empty where it would be too large."""
     counts, labels = results.confusion, [one.label for one in results.classes]
     if counts is None or len(labels) > MOST_IN_MATRIX:
@@ -86,10 +86,14 @@ def confusion_matrix(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def reliability(results: Results) -> Iterator[Figure]:
-    """Reliability diagrams: as trained, where a temperature changed that, and as saved."""
+def reliability(results: Analysis, where: str | None = None) -> Iterator[Figure]:
+    """Reliability diagrams: as trained, where a temperature changed that, and as saved.
+
+    Args:
+        where: what to call the analysed split; None: by its name.
+    """
     calibration, split = results.calibration, results.analysed
-    counted = "decisions" if results.data.multi_label else "documents"
+    counted = "documents" if results.thresholds is None else "decisions"
     for when, quality in (
         ("as trained", calibration.on(split).before),
         ("as saved", calibration.on(split).after),
@@ -103,16 +107,21 @@ def reliability(results: Results) -> Iterator[Figure]:
         )
         yield Figure(
             f"Reliability diagram, {when}",
-            f"Accuracy by confidence on {split}. ECE {quality.ece:.4f}; on the dashed line it "
-            "would be 0.",
+            f"Accuracy by confidence on {where or split}. ECE {quality.ece:.4f}; on the dashed "
+            "line it would be 0.",
             charts.reliability(f"Reliability diagram, {when}", description, quality.bins),
         )
 
 
-def coverage(results: Results) -> Markup | None:
-    """Accuracy over coverage; None where there is nothing to abstain from."""
+def coverage(results: Analysis, description: str, where: str = "test") -> Markup | None:
+    """Accuracy over coverage; None where there is nothing to abstain from.
+
+    Args:
+        description: the figure in words.
+        where: what to call the test split.
+    """
     abstention, split = results.abstention, results.analysed
-    if abstention is None or not abstention.on("validation").curve:
+    if abstention is None or not abstention.on(split).curve:
         return None
     series = [
         Series(
@@ -122,7 +131,7 @@ def coverage(results: Results) -> Markup | None:
         )
         for name, curve, style in (
             ("validation", abstention.validation, "third"),
-            ("test", abstention.test, "main"),
+            (where, abstention.test, "main"),
         )
         if curve is not None
     ]
@@ -132,10 +141,12 @@ def coverage(results: Results) -> Markup | None:
         down = [(chosen, f"at {threshold:.2f}: {percent(chosen, 0)} covered")]
     lowest = min(y for one in series for _, y in one.points)
     target = abstention.target
-    across = [(target, f"target: {percent(target)}")] if target >= lowest else []
+    across = []
+    if target is not None and target >= lowest:
+        across = [(target, f"target: {percent(target)}")]
     return charts.lines(
         "Accuracy vs coverage",
-        explain_abstention(results),
+        description,
         series,
         AxisSpec("coverage: share of the documents", "{:.0%}", LEAST_COVERAGE, 1.0),
         AxisSpec("accuracy", "{:.1%}" if lowest > 0.97 else "{:.0%}", lowest, 1.0),
@@ -143,7 +154,7 @@ def coverage(results: Results) -> Markup | None:
     )
 
 
-def lengths(results: Results) -> Markup:
+def lengths(results: Analysis) -> Markup:
     """Accuracy by the length of the documents."""
     rows = [
         Row(

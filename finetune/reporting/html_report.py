@@ -64,7 +64,7 @@ def render(
             calibration=narrative.explain_calibration(results),
             reliability=[*figures.reliability(results)],
             abstention=narrative.explain_abstention(results),
-            coverage=figures.coverage(results),
+            coverage=figures.coverage(results, narrative.explain_abstention(results)),
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),
             training=[*figures.training(results, log)],

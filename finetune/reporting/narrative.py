@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from finetune.evaluation.analysis_model import ClassScores, Interval
+from finetune.reporting.evaluation_model import WHERE, Evaluation
 from finetune.reporting.number_formats import (
     count_documents,
     format_metric,
@@ -16,7 +17,7 @@ MAJORITY = "the majority-class baseline"
 TFIDF = "the TF-IDF baseline"
 
 
-def main_metric(results: Results) -> str:
+def main_metric(results: Results | Evaluation) -> str:
     """The metric that a report names first: accuracy where it was measured, else the first.
 
     Not accuracy where rows may have several labels, as few rows have every one of them right.
@@ -213,7 +214,7 @@ def explain_abstention(results: Results) -> str:
             "its probability reaches that threshold, so there is no single prediction to abstain "
             "from."
         )
-    target = f"an accuracy of {percent(abstention.target)}"
+    target = f"an accuracy of {percent(abstention.target or 0.0)}"
     if abstention.threshold is None:
         return f"No threshold reaches {target} on validation."
     if abstention.threshold == 0:
@@ -229,10 +230,11 @@ def explain_abstention(results: Results) -> str:
     )
 
 
-def explain_truncation(results: Results) -> str:
+def explain_truncation(results: Results | Evaluation) -> str:
     """How many documents were truncated, and whether the model is worse on them."""
-    split, length = results.analysed, f"{results.model.max_length:,} tokens"
-    data, reading = results.data.splits[split], results.data.reading
+    length = f"{results.model.max_length:,} tokens"
+    data, reading = results.data.splits[results.analysed], results.data.reading
+    split = results.analysed if isinstance(results, Results) else WHERE
     in_windows = reading.truncation == "windows"
     if not data.truncated_rows and in_windows:
         return f"No document of {split} was truncated: long ones are read in windows of {length}."

@@ -116,7 +116,7 @@ def data_section(
         multi_label=corpus.multi_label,
         language=guess_language(corpus.train.texts),
         splits={
-            split.name: _split_summary(split, corpus.labels, tables[split.name])
+            split.name: summarize_split(split, corpus.labels, tables[split.name])
             for split in corpus.splits()
         },
         folds=None if corpus.folds is None else int(corpus.folds.max()) + 1,
@@ -125,11 +125,12 @@ def data_section(
             dataclasses.replace(one, time=round(one.time, 3), memory=round(one.memory, 3))
             for one in audit
         ],
-        findings=[_finding_summary(finding) for finding in corpus.findings],
+        findings=[summarize_finding(finding) for finding in corpus.findings],
     )
 
 
-def _split_summary(split: Split, labels: Sequence[str], table: TokenTable) -> SplitSummary:
+def summarize_split(split: Split, labels: Sequence[str], table: TokenTable) -> SplitSummary:
+    """A split in numbers."""
     return SplitSummary(
         origin=split.origin,
         rows=len(split.texts),
@@ -141,7 +142,8 @@ def _split_summary(split: Split, labels: Sequence[str], table: TokenTable) -> Sp
     )
 
 
-def _finding_summary(finding: Finding) -> FindingSummary:
+def summarize_finding(finding: Finding) -> FindingSummary:
+    """A finding with the first few of its rows."""
     return FindingSummary(
         kind=finding.kind,
         split=finding.split,

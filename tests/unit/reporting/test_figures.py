@@ -14,7 +14,7 @@ HOSTILE = "<script>alert(1)</script>"
 def drawn(results, log=()):
     return [
         figures.overview(results, "accuracy"),
-        figures.coverage(results),
+        figures.coverage(results, "in words"),
         figures.lengths(results),
         *(figure.chart for figure in figures.reliability(results)),
         *(figure.chart for figure in figures.training(results, log)),

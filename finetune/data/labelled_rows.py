@@ -1,0 +1,228 @@
+"""Labelled rows of later on → a split for a model that knows its labels already.
+
+    found = label_rows(rows, model.labels, multi_label=False, on_unknown="stop")
+    found.split.labels               # by the model's classes
+
+Nothing is learned from these rows, so nothing of them is mended: what cannot be scored is left out,
+and named.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.data.cells import format_rows
+from finetune.data.corpus import Finding, Split
+from finetune.data.label_space import BOOLEANS
+from finetune.data.rows import Rows
+from finetune.data.text_store import hash_text, number_digests
+from finetune.runtime.errors import InputError, closest_match, shorten
+
+OnUnknown = Literal["stop", "drop", "wrong"]
+NAME = "test"  # of the split: what no decision was made by
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows that can be scored.
+
+    Attributes:
+        split: with class ids (rows,), or 0 and 1 (rows, classes).
+        labels: of the classes: the model's, then those that only the rows have.
+        unknown: labels that the model does not know → their rows.
+        findings: what is wrong with rows, and what was done.
+    """
+
+    split: Split
+    labels: tuple[str, ...]
+    unknown: dict[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+def label_rows(
+    rows: Rows, labels: Sequence[str], multi_label: bool, on_unknown: OnUnknown
+) -> LabelledRows:
+    """Name the rows' labels as the model does, and leave out what cannot be scored.
+
+    Args:
+        labels: of the model's classes, in order.
+        multi_label: whether the model may predict several labels.
+        on_unknown: what to do with labels that the model does not know: stop, drop their rows, or
+            keep them as predictions that are wrong whatever they are.
+
+    Raises:
+        InputError: where no row has a label, the rows have several labels and the model one, or
+            labels are unknown and that is to stop.
+    """
+    if rows.multi_label and not multi_label:
+        raise InputError(
+            f"{rows.origin}: rows may have several labels, and the model predicts one; it can be "
+            "scored on rows with one label each"
+        )
+    sets = (rows.as_sets() if multi_label else rows).labels
+    names, by_place = _name_cells(sets or [], rows.label_names, labels, multi_label)
+    log = _Log(rows)
+    log.note("undecodable", rows.damaged, "U+FFFD put in place")
+    is_out = np.zeros(len(rows.texts), dtype=bool)
+    for kind, mask in (
+        ("empty", _is_empty(rows)),
+        ("null label", np.array([name is None for name in names], dtype=bool)),
+    ):
+        found = mask & ~is_out if len(mask) else is_out
+        log.note(kind, np.flatnonzero(found), "left out")
+        is_out |= found
+    unknown, strange = _find_unknown(names, ~is_out, set(labels))
+    if unknown and on_unknown == "stop":
+        raise InputError(_describe_unknown(rows, names, unknown, labels))
+    if unknown:
+        rule = "left out (--unknown-labels drop)"
+        if on_unknown == "wrong":
+            rule = "counted as wrong (--unknown-labels wrong)"
+        log.note("unknown label", np.flatnonzero(strange), rule)
+    if on_unknown == "drop":
+        is_out |= strange
+    keep = np.flatnonzero(~is_out)
+    if not len(keep):
+        causes = "; ".join(map(str, log.findings)) or "no row has a label"
+        raise InputError(f"{rows.origin}: no row is left to be scored: {causes}")
+    space = (*labels, *(unknown if on_unknown == "wrong" else ()))
+    seconds = None if rows.seconds is None else rows.seconds.take(keep)
+    ids = _class_ids([names[i] for i in keep], space)
+    split = Split(NAME, rows.texts.take(keep), ids, rows.places.take(keep), rows.origin, seconds)
+    log.note("repeat", keep[_find_repeats(split)], "kept")
+    if by_place:
+        listed = shorten([f"{i} is {name}" for i, name in enumerate(labels)], 4)
+        log.findings.append(Finding("label numbers", rows.origin, len(keep), (), listed))
+    absent = [name for name in labels if not _count(ids, space.index(name))]
+    if absent:
+        log.findings.append(
+            Finding("absent label", rows.origin, len(absent), tuple(absent), "not scored")
+        )
+    return LabelledRows(split, space, unknown, tuple(log.findings))
+
+
+class _Log:
+    """Findings on rows."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.findings: list[Finding] = []
+
+    def note(self, kind: str, where: Sequence[int] | NDArray[np.int64], rule: str) -> None:
+        if len(where):
+            places = self.rows.places.take(where)
+            self.findings.append(Finding(kind, self.rows.origin, len(where), places, rule))
+
+
+def _name_cells(
+    cells: Sequence[Any], own: Sequence[str] | None, labels: Sequence[str], multi_label: bool
+) -> tuple[list[Any], bool]:
+    """Each row's label by name, or its tuple of them; None where missing.
+
+    Numbers that are no names of the model are the places of its labels, as `data.labels` has them.
+    Returns also whether they were.
+    """
+    flat = [one for cell in cells if cell is not None for one in (cell if multi_label else (cell,))]
+    words = {_name(value, own) for value in flat} - {""}
+    by_place = (
+        bool(words)
+        and words.isdisjoint(labels)
+        and all(word.isdecimal() and int(word) < len(labels) for word in words)
+    )
+
+    def name(value: Any) -> str:
+        word = _name(value, own)
+        return labels[int(word)] if by_place and word else word
+
+    if multi_label:
+        return [
+            None if cell is None else tuple(dict.fromkeys(filter(None, map(name, cell))))
+            for cell in cells
+        ], by_place
+    return [None if cell is None else name(cell) or None for cell in cells], by_place
+
+
+def _name(value: Any, own: Sequence[str] | None) -> str:
+    if isinstance(value, bool):
+        return BOOLEANS[value]
+    if isinstance(value, int) and own is not None and 0 <= value < len(own):
+        return own[value]
+    return str(value).strip()
+
+
+def _is_empty(rows: Rows) -> NDArray[np.bool_]:
+    """Whether a text is missing; of a pair, one of the two. (rows,)"""
+    empty = np.array([not (text or "").strip() for text in rows.texts], dtype=bool)
+    if rows.seconds is not None:
+        empty |= np.array([not (text or "").strip() for text in rows.seconds], dtype=bool)
+    return empty
+
+
+def _as_tuple(name: Any) -> tuple[str, ...]:
+    return name if isinstance(name, tuple) else () if name is None else (name,)
+
+
+def _find_unknown(
+    names: Sequence[Any], mask: NDArray[np.bool_], known: set[str]
+) -> tuple[dict[str, int], NDArray[np.bool_]]:
+    """The labels outside of `known` with their rows, the commonest first; and which rows these are.
+
+    Args:
+        mask: the rows to look at. (rows,)
+    """
+    counts: Counter[str] = Counter()
+    strange = np.zeros(len(names), dtype=bool)
+    for i in np.flatnonzero(mask).tolist():
+        outside = [name for name in _as_tuple(names[i]) if name not in known]
+        counts.update(outside)
+        strange[i] = bool(outside)
+    return dict(counts.most_common()), strange
+
+
+def _describe_unknown(
+    rows: Rows, names: Sequence[Any], unknown: dict[str, int], labels: Sequence[str]
+) -> str:
+    first: dict[str, int] = {}
+    for i in reversed(range(len(names))):
+        first |= dict.fromkeys(_as_tuple(names[i]), i)
+    listed = []
+    for name, count in unknown.items():
+        guess = closest_match(name, labels)
+        hint = f", perhaps '{guess}'" if guess is not None else ""
+        listed.append(
+            f"'{name}' ({format_rows(count)}, first {rows.places.short(first[name])}{hint})"
+        )
+    return (
+        f"{rows.origin}: expected the labels of the model ({shorten(labels, 10)}), got "
+        f"{shorten(listed)}; --unknown-labels drop leaves these rows out, and wrong counts each of "
+        "them as a wrong prediction; --label names another column"
+    )
+
+
+def _class_ids(names: Sequence[Any], space: Sequence[str]) -> NDArray[Any]:
+    ids = {name: i for i, name in enumerate(space)}
+    if not any(isinstance(name, tuple) for name in names):
+        return np.array([ids[name] for name in names], dtype=np.int64)
+    sets = np.zeros((len(names), len(space)), dtype=np.int8)
+    for row, of_row in zip(sets, names, strict=True):
+        row[[ids[name] for name in of_row]] = 1
+    return sets
+
+
+def _count(ids: NDArray[Any], label: int) -> int:
+    return int((ids == label).sum() if ids.ndim == 1 else ids[:, label].sum())
+
+
+def _find_repeats(split: Split) -> NDArray[np.int64]:
+    """The rows that repeat an earlier document and its labels, white space at the ends aside."""
+    assert split.labels is not None
+    rows = zip(split.whole(), split.labels, strict=True)
+    digests = [hash_text(f"{text.strip()}\0{label.tolist()}") for text, label in rows]
+    (ids,) = number_digests([np.array(digests, dtype="S16")])
+    is_repeat = np.ones(len(ids), dtype=bool)
+    is_repeat[np.unique(ids, return_index=True)[1]] = False
+    return np.flatnonzero(is_repeat)

@@ -1,0 +1,269 @@
+"""A trained model on new labelled rows → the analysis that a run makes of its test split.
+
+    evaluate_rows(EvaluationOptions(ModelSource("runs/…"), LabelledInput("june.csv")))
+
+The rows are read as training reads them, tokenized as the model's config says, and computed by the
+engine that predicts. Where the model is a run's, the rows are compared with its test split. In a
+run's own precision and micro-batches, its test split gives the very numbers of its results.json.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.config import loader, schema
+from finetune.data import local_paths
+from finetune.data.corpus import Split, split_hash
+from finetune.data.labelled_rows import LabelledRows
+from finetune.evaluation import analysis, scoring
+from finetune.evaluation.calibration import Temperature
+from finetune.evaluation.drift import Drift, ScoredRows, measure_drift
+from finetune.evaluation.metrics import load_metrics
+from finetune.evaluation.probabilities import predict_labels
+from finetune.inference import labelled_input
+from finetune.inference.classifier import Classifier
+from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.labelled_input import LabelledInput
+from finetune.reporting import compare, evaluation_report
+from finetune.reporting import results as results_module
+from finetune.reporting.evaluation_model import EvaluatedData, EvaluatedModel, Evaluation
+from finetune.reporting.results_model import FILE, Machine, Results, read_results
+from finetune.runtime.atomic_files import replace_folder, write_json
+from finetune.runtime.environment import library_versions, machine
+from finetune.tokenization.token_table import TokenTable
+
+if TYPE_CHECKING:
+    from finetune.evaluation.metrics import Metric
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate, on what, and how to compute it; None: as in the model's run."""
+
+    model: ModelSource
+    input: LabelledInput
+    engine: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The finished run that a model is of."""
+
+    folder: Path
+    results: Results
+    recipe: schema.Recipe
+
+
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """An evaluation, and what its predictions file holds.
+
+    Attributes:
+        logits: (rows, classes)
+        thresholds: of a multi-label model. (classes,)
+    """
+
+    evaluation: Evaluation
+    split: Split
+    logits: NDArray[np.float32]
+    thresholds: NDArray[np.float64] | None
+
+    def write(self, folder: Path) -> None:
+        """Write report.html, results.json and predictions.jsonl, all or nothing.
+
+        Raises:
+            InputError: where the folder cannot be written.
+        """
+        found = self.evaluation
+
+        def fill(aside: Path) -> None:
+            results_module.write_predictions(
+                aside / "predictions.jsonl",
+                self.split,
+                found.data.labels,
+                self.logits,
+                found.data.multi_label,
+                self.thresholds,
+            )
+            write_json(aside / FILE, found.as_json())
+            evaluation_report.write_report(found, aside)
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        replace_folder(folder, fill)
+
+
+def find_run(model: str) -> Run | None:
+    """The run of a run folder, or of the model folder in one; None for any other model.
+
+    Raises:
+        InputError: where its files cannot be read.
+    """
+    path = local_paths.resolve_local_path(model, "MODEL")
+    folders = [] if path is None else [path, *[path.absolute().parent] * (path.name == "model")]
+    for folder in folders:
+        if (folder / FILE).is_file() and (folder / "recipe.yaml").is_file():
+            return Run(folder, read_results(folder), loader.load(folder / "recipe.yaml"))
+    return None
+
+
+def evaluate_rows(
+    options: EvaluationOptions, announce: Callable[[str], None] = lambda line: None
+) -> EvaluatedRows:
+    """Evaluate a model on labelled rows.
+
+    Args:
+        announce: is told what is about to take time.
+
+    Raises:
+        InputError: where the model or the rows cannot be read, or rows do not fit the model.
+    """
+    started, run = datetime.now(), find_run(options.model.name)
+    classifier = _load(options, run)
+    found = labelled_input.read_labelled(
+        options.input, classifier, None if run is None else run.recipe.data
+    )
+    announce(
+        f"Evaluating {options.model.name} on {len(found.split):,} documents of "
+        f"{options.input.source}"
+    )
+    began = time.perf_counter()
+    table = classifier.reading.encode(found.split.texts, found.split.seconds, classifier.tokenizer)
+    logits = classifier.engine.logits(table)
+    seconds = time.perf_counter() - began
+    scores = _score(found, logits, classifier, _load_metrics(classifier, run))
+    analysed = analysis.analyse_rows(
+        found.split, table, scores, found.labels, _load_metrics(classifier, run),
+        _choices(classifier, run),
+    )  # fmt: skip
+    digest = split_hash(found.split)
+    is_test = run is not None and digest == run.results.hashes.test
+    evaluation = Evaluation(
+        started=started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        model=EvaluatedModel(
+            source=options.model.name,
+            run=None if run is None else str(run.folder),
+            max_length=classifier.reading.max_length,
+            engine=list(classifier.engine.reasons),
+            identity=classifier.identity,
+        ),
+        data=_data_section(options.input.source, found, table, classifier, digest),
+        drift=None if run is None or is_test else _measure_drift(run, found, scores, table),
+        is_test_of_run=is_test,
+        machine=Machine(**machine()),
+        versions=library_versions(),
+        **{name: getattr(analysed, name) for name in type(analysed).model_fields},
+    )
+    return EvaluatedRows(evaluation, found.split, scores.logits, scores.thresholds)
+
+
+def _load(options: EvaluationOptions, run: Run | None) -> Classifier:
+    """The model, which computes as its run did unless told otherwise."""
+    compute = EngineOptions(options.precision or "auto", options.threads, options.tokens)
+    if run is not None:
+        hardware = run.results.hardware
+        compute = EngineOptions(
+            options.precision or run.recipe.train.precision,
+            options.threads or run.recipe.train.threads,
+            options.tokens or hardware.micro_batch_tokens,
+            in_turn=True,
+            packing=hardware.packed,
+        )
+    return Classifier.with_options(options.model, options.engine, compute)
+
+
+def _load_metrics(classifier: Classifier, run: Run | None) -> "Sequence[Metric]":
+    """Those of the run, or the default ones."""
+    multi_label, score = classifier.rules.multi_label, schema.Score()
+    if run is not None:
+        score = run.recipe.score
+    elif multi_label:
+        score = schema.Score(metrics=schema.MULTI_LABEL_METRICS, monitor="f1_macro")
+    return load_metrics(score.metrics, score.monitor, score.trust_remote_code, multi_label)
+
+
+def _score(
+    found: LabelledRows, logits: NDArray[np.float32], classifier: Classifier, metrics: Any
+) -> scoring.Scores:
+    """The scores. Labels that the model does not know have no logit: they are never predicted."""
+    labels, rules = found.split.labels, classifier.rules
+    assert labels is not None
+    unknown = len(found.labels) - logits.shape[1]
+    thresholds = None if rules.thresholds is None else np.array(rules.thresholds)
+    if unknown:
+        never = np.full((len(logits), unknown), -np.inf, dtype=np.float32)
+        logits = np.concatenate([logits, never], axis=1)
+        if thresholds is not None:
+            thresholds = np.concatenate([thresholds, np.ones(unknown)])
+    values = scoring.compute_metrics(logits, labels, metrics, thresholds)
+    if unknown:
+        values |= {"loss": np.inf, "loss_se": np.inf}
+    return scoring.Scores(logits, values, thresholds)
+
+
+def _choices(classifier: Classifier, run: Run | None) -> analysis.SavedChoices:
+    if run is None:
+        unknown = Temperature(1.0, "the model does not say what its logits were divided by")
+        return analysis.SavedChoices(unknown, None, classifier.rules.abstain_below)
+    calibration, abstention = run.results.calibration, run.results.abstention
+    temperature = Temperature(calibration.temperature, calibration.why)
+    if abstention is None:
+        return analysis.SavedChoices(temperature, None, classifier.rules.abstain_below)
+    return analysis.SavedChoices(temperature, abstention.target, abstention.threshold)
+
+
+def _data_section(
+    source: str, found: LabelledRows, table: TokenTable, classifier: Classifier, digest: str
+) -> EvaluatedData:
+    summary = results_module.summarize_split(found.split, found.labels, table)
+    return EvaluatedData(
+        source=source,
+        labels=list(found.labels),
+        multi_label=classifier.rules.multi_label,
+        splits={found.split.name: summary},
+        reading=classifier.reading,
+        unknown_labels=found.unknown,
+        findings=[results_module.summarize_finding(finding) for finding in found.findings],
+        hash=digest,
+    )
+
+
+def _measure_drift(
+    run: Run, found: LabelledRows, scores: scoring.Scores, table: TokenTable
+) -> Drift | None:
+    """The rows beside the run's test split, where that has labels."""
+    if not run.results.test.labelled:
+        return None
+    old = compare.read_run(run.folder)
+    labels = found.split.labels
+    assert labels is not None
+    multi_label = labels.ndim == 2
+    if more := len(found.labels) - len(run.results.data.labels):
+        old = replace(
+            old, labels=_widen(old.labels, more), predictions=_widen(old.predictions, more)
+        )
+    return measure_drift(
+        ScoredRows(old.labels, old.predictions, run.results.data.splits["test"].median),
+        ScoredRows(
+            labels,
+            predict_labels(scores.logits, multi_label, scores.thresholds),
+            int(np.median(table.full)),
+        ),
+        found.labels,
+        run.results.lengths,
+        table.full,
+    )
+
+
+def _widen(labels: NDArray[Any], classes: int) -> NDArray[Any]:
+    """Class ids as they are; sets with so many more classes, which no row has."""
+    return labels if labels.ndim == 1 else np.pad(labels, ((0, 0), (0, classes)))

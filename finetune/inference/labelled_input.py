@@ -1,0 +1,114 @@
+"""DATA of an evaluation → rows with the labels of the model, in the columns that it reads."""
+
+import string
+from dataclasses import dataclass, replace
+
+from finetune.config import schema
+from finetune.data import labelled_rows, sources
+from finetune.data.columns import ColumnSpec
+from finetune.data.labelled_rows import LabelledRows, OnUnknown
+from finetune.data.text_store import Store
+from finetune.inference.classifier import Classifier
+from finetune.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class LabelledInput:
+    """Labelled rows, as a person says it.
+
+    Attributes:
+        source, config: as of `data.source` and `data.config`.
+        split: of the source; None: the only one, or test.
+        text: columns, in the order of the model's; empty: those that it was trained on.
+        label: the column of the labels, or several of 0 and 1; empty: as in the model's recipe.
+        separator: between several labels in a cell; None: as in the model's recipe.
+        on_unknown: what to do with labels that the model does not know.
+    """
+
+    source: str
+    config: str | None = None
+    split: str | None = None
+    text: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    separator: str | None = None
+    on_unknown: OnUnknown = "stop"
+
+
+def read_labelled(
+    given: LabelledInput, classifier: Classifier, trained_on: schema.Data | None
+) -> LabelledRows:
+    """The rows that can be scored, named as the model names them.
+
+    Args:
+        trained_on: the data of the model's run; None: not known.
+
+    Raises:
+        InputError: where they cannot be read, or do not fit the model.
+    """
+    spec = _column_spec(given, classifier, trained_on)
+    home = schema.Cache().folder()
+    data = schema.Data(source=given.source, config=given.config)
+    try:
+        rows = sources.load_split(data, given.split, replace(spec, store=Store(home)))
+    except InputError as error:
+        raise InputError(_as_options(problem) for problem in error.problems) from None
+    rules = classifier.rules
+    return labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
+
+
+def _as_options(problem: str) -> str:
+    """A message about keys of a recipe, with this command's options instead."""
+    for key, option in (
+        ("data.source=PATH", "PATH"),
+        ("data.source", "DATA"),
+        ("data.label_separator", "--label-separator"),
+        ("data.label", "--label"),
+        ("data.text_pair", "--text"),
+        ("data.template", "--text"),
+        ("data.text", "--text"),
+        ("data.config", "--config"),
+    ):
+        problem = problem.replace(key, option)
+    return problem
+
+
+def _column_spec(
+    given: LabelledInput, classifier: Classifier, trained_on: schema.Data | None
+) -> ColumnSpec:
+    """The columns to read: the model's, or those that the user names in their place.
+
+    Raises:
+        InputError: where the model reads more columns, or fewer.
+    """
+    known = classifier.reading.column_spec()
+    label: str | tuple[str, ...] = "label" if trained_on is None else trained_on.label
+    separator = None if trained_on is None else trained_on.label_separator
+    if given.label:
+        label = given.label[0] if len(given.label) == 1 else given.label
+        separator = None if not isinstance(label, str) else separator
+    if not given.text:
+        return replace(known, label=label, needs_label=True, separator=given.separator or separator)
+    columns = known.text_columns()
+    if len(given.text) != len(columns):
+        raise InputError(
+            f"--text: the model reads {len(columns)} columns ({', '.join(columns)}), got "
+            f"{len(given.text)}"
+        )
+    names = dict(zip(columns, given.text, strict=True))
+    return ColumnSpec(
+        text=tuple(names[column] for column in known.text),
+        label=label,
+        needs_label=True,
+        second=None if known.second is None else names[known.second],
+        template=None if known.template is None else rename_columns(known.template, names),
+        separator=given.separator or separator,
+    )
+
+
+def rename_columns(template: str, names: dict[str, str]) -> str:
+    """A template with other columns in its braces."""
+    parts = []
+    for before, column, _, _ in string.Formatter().parse(template):
+        parts.append(before.replace("{", "{{").replace("}", "}}"))
+        parts.append("" if column is None else f"{{{names[column]}}}")
+    return "".join(parts)
