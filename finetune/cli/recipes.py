@@ -55,13 +55,16 @@ def show_recipes(name: str | None, copy: Path | None) -> int:
     if copy is None:
         console.print_line(recipe.rstrip("\n"))
         return 0
-    file = Path(f"{name}.yaml") if copy == Path() else copy
+    file = Path(f"{Path(name).name}.yaml") if copy == Path() else copy
     if file.exists():
         raise InputError(f"--copy: {file} exists already; name another file")
     if not file.parent.is_dir():
         raise InputError(f"--copy: {file}: expected a file in a folder that exists")
     atomic_files.write_text(file, recipe, "set --copy to")
-    console.print_line(f"Written to {file}; train it with: {command('train', file)}")
+    use = f"train it with: {command('train', file)}"
+    if name in shipped_recipes.launch_configs():
+        use = f"start several processes with: accelerate launch --config_file {file}"
+    console.print_line(f"Written to {file}; {use}")
     return 0
 
 
@@ -80,5 +83,7 @@ def print_list() -> None:
     console.print_line(
         f"\n{command('train', 'NAME')} trains one, {command('recipes', 'NAME')} prints it.\n"
         "Online: documents or encoder come from the Hub, or from a path that the recipe names; its "
-        "header\nsays how to run it on local copies."
+        "header\nsays how to run it on local copies. "
+        f"{', '.join(shipped_recipes.launch_configs())} is for accelerate launch: it\n"
+        "shards a model over processes."
     )

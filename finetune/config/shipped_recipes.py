@@ -54,9 +54,14 @@ def recipe_files() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder().glob("*.yaml"))}
 
 
+def launch_configs() -> dict[str, Path]:
+    """The shipped configurations of `accelerate launch`, by name."""
+    return {"accelerate/fsdp2": folder() / "accelerate" / "fsdp2.yaml"}
+
+
 def accelerate_config() -> Path:
     """The configuration of `accelerate launch` that shards a model over processes."""
-    return relative_path(folder() / "accelerate" / "fsdp2.yaml")
+    return relative_path(launch_configs()["accelerate/fsdp2"])
 
 
 def find_recipe(word: str | os.PathLike[str]) -> Path:
@@ -84,12 +89,12 @@ def find_recipe(word: str | os.PathLike[str]) -> Path:
 
 
 def read_recipe(name: str) -> str:
-    """The text of a shipped recipe.
+    """The text of a shipped recipe, or of a configuration of `accelerate launch`.
 
     Raises:
         InputError: where there is none of that name, naming the closest.
     """
-    files = recipe_files()
+    files = recipe_files() | launch_configs()
     if name not in files:
         hint = did_you_mean(name, list(files), "they are")
         raise InputError(f"{name}: no shipped recipe of that name{hint}")

@@ -51,6 +51,11 @@ def relative_path(path: Path) -> Path:
 def _is_found(name: str) -> bool:
     """Whether the shell finds this environment's program of that name, and not another's."""
     found = shutil.which(name)
-    # Unresolved: an environment's interpreter is a link to one that it shares with others.
-    own = {Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))}
-    return found is not None and Path(found).absolute().parent in own
+    if found is None:
+        return False
+    user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
+    own = {Path(sys.executable).parent, Path(sysconfig.get_path("scripts")), Path(user)}
+    path = Path(found).absolute()
+    # pipx and uv link our command from elsewhere. An environment's interpreter is itself a link, to
+    # one that it shares with others.
+    return path.parent in own or (name == NAME and path.resolve().parent in own)

@@ -90,6 +90,17 @@ def test_a_recipe_is_printed_and_copied(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "bbc_news.yaml").read_text() == (tmp_path / "b.yaml").read_text() == text
 
 
+def test_a_configuration_of_the_launcher_is_copied_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert recipes.main(["accelerate/fsdp2", "--copy"]) == 0
+    text = (tmp_path / "fsdp2.yaml").read_text(encoding="utf-8")
+    assert text == shipped_recipes.accelerate_config().read_text(encoding="utf-8")
+    assert capsys.readouterr().out == (
+        "Written to fsdp2.yaml; start several processes with: accelerate launch --config_file "
+        "fsdp2.yaml\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -17,7 +17,7 @@ def environment(tmp_path, monkeypatch):
     for name in ("finetune", "python"):
         put(own / name)
     monkeypatch.setattr(sys, "executable", str(own / "python"))
-    monkeypatch.setattr(commands.sysconfig, "get_path", lambda _: str(own))
+    monkeypatch.setattr(commands.sysconfig, "get_path", lambda *_: str(own))
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
     return own
 
@@ -39,6 +39,16 @@ def test_another_s_command_is_not_ours(environment, tmp_path, monkeypatch):
     put(tmp_path / "other" / "finetune")
     monkeypatch.setenv("PATH", f"{tmp_path / 'other'}{os.pathsep}{environment}")
     assert commands.program() == "python -m finetune"
+
+
+def test_our_command_may_be_linked_from_elsewhere(environment, tmp_path, monkeypatch):
+    """As pipx and uv do it, for the command; a linked interpreter knows nothing of us."""
+    (tmp_path / "links").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "links"))
+    (tmp_path / "links" / "python").symlink_to(environment / "python")
+    assert commands.program() == f"{environment}/python -m finetune"
+    (tmp_path / "links" / "finetune").symlink_to(environment / "finetune")
+    assert commands.program() == "finetune"
 
 
 def test_the_interpreter_s_path_where_nothing_is_on_path(environment, tmp_path, monkeypatch):
