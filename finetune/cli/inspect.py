@@ -73,12 +73,12 @@ def prepare_leniently(recipe: Recipe) -> "tuple[Corpus, tuple[str, ...]]":
     """
     from finetune.data import prepare, sources
 
-    home = recipe.cache.folder()
+    stops: list[str] = []
+    rows = sources.load_rows(recipe.data, recipe.cache.folder())
     try:
-        return prepare.prepare_corpus(sources.load_rows(recipe.data, home), recipe.data), ()
-    except InputError as stopped:
-        lenient = recipe.data.never_stopping()
-        if lenient == recipe.data:
-            raise
-        corpus = prepare.prepare_corpus(sources.load_rows(lenient, home), lenient)
-        return corpus, stopped.problems
+        corpus = prepare.prepare_corpus(rows, recipe.data, stops=stops)
+    except InputError as error:
+        # What comes of a problem is none of its own.
+        known = {*stops} <= {*error.problems}
+        raise InputError(error.problems if known else stops) from None
+    return corpus, tuple(stops)

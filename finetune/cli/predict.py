@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.config.section import is_encoding
 from finetune.data.formats.registry import FILE_FORMATS
 from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
@@ -77,8 +78,24 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "Lines, with [{ as a JSON array, and anything else as one document a line")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
+    _add_text_options(add)
     _add_computing(add)
     return parser
+
+
+def _add_text_options(add: Callable[..., object]) -> None:
+    """Add the options that say how text is read and written."""
+    add(
+        "--encoding",
+        type=_encoding,
+        default="utf-8",
+        help="the encoding of text files, such as gb18030 or cp1252 (default: %(default)s)",
+    )
+    add(
+        "--spreadsheet-safe",
+        action="store_true",
+        help="write an apostrophe before text that a spreadsheet would run as a formula (csv, tsv)",
+    )
 
 
 def _add_computing(add: Callable[..., object]) -> None:
@@ -136,7 +153,9 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
 
     return JobOptions(
         model=ModelSource(known.model, known.revision, known.trust_remote_code),
-        input=InputSpec(known.input, known.split, known.config, known.format, known.txt),
+        input=InputSpec(
+            known.input, known.split, known.config, known.format, known.txt, known.encoding
+        ),
         output=OutputOptions(
             file=known.output,
             errors=known.errors,
@@ -144,6 +163,7 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
             resume=known.resume,
             overwrite=known.overwrite,
             chunk_rows=known.window,
+            spreadsheet_safe=known.spreadsheet_safe,
         ),
         columns=ColumnOptions(tuple(known.text), known.id, tuple(known.keep)),
         engine=known.engine,
@@ -195,6 +215,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise StoppedError(
         f"stopped by {signal.Signals(number).name}; to go on, run the same with --resume"
     )
+
+
+def _encoding(word: str) -> str:
+    if not is_encoding(word):
+        raise argparse.ArgumentTypeError(f"expected an encoding such as cp1252, got '{word}'")
+    return word
 
 
 def _number(word: str) -> int:

@@ -3,9 +3,9 @@
 import string
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from finetune.config.section import Count, Fraction, Names, Section, conflict
+from finetune.config.section import Count, Fraction, Names, Section, conflict, is_encoding
 
 # With fewer rows, the 95 % interval of their accuracy is wider than 50 points.
 LEAST_VALIDATION = 10
@@ -68,6 +68,13 @@ class Data(Section):
         None,
         description="for cells with several labels: the text that separates them",
         min_length=1,
+    )
+    label_lists: bool | None = Field(
+        None,
+        description=(
+            "whether cells of labels are lists written as text, such as ['joy', 'anger']; null: "
+            "stop where all look so"
+        ),
     )
     labels: Names | None = Field(
         None, description="the labels in order; this also names integer labels 0, 1, 2, …"
@@ -133,11 +140,17 @@ class Data(Section):
             "no limit"
         ),
     )
+    encoding: str = Field(
+        "utf-8",
+        description=(
+            "the encoding of text files (csv, tsv, json, jsonl, txt), such as gb18030 or cp1252"
+        ),
+    )
     on_undecodable: Literal["replace", "drop", "stop"] = Field(
         "replace",
         description=(
-            "rows with bytes that are not UTF-8: replace the bytes with U+FFFD, drop the row, or "
-            "stop"
+            "rows with bytes that are not UTF-8: replace those of texts with U+FFFD, drop the row, "
+            "or stop (always where they are in a label that is not dropped)"
         ),
     )
     on_empty: Literal["drop", "keep", "stop"] = Field(
@@ -164,6 +177,13 @@ class Data(Section):
     on_unseen_label: Literal["stop", "drop"] = Field(
         "stop", description="validation or test rows with a label that train does not have"
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_encoding(cls, name: str) -> str:
+        if not is_encoding(name):
+            raise conflict("encoding", f"an encoding such as gb18030 or cp1252, got '{name}'")
+        return name
 
     @model_validator(mode="after")
     def _cuts_leave_rows(self) -> Self:
@@ -239,9 +259,11 @@ class Data(Section):
         if not isinstance(self.label, str):
             if len(set(labels)) < len(labels) or len(labels) < 2:
                 raise conflict("label", f"two columns or more, each once, got {list(labels)}")
-            for key in ("labels", "label_separator"):
+            for key in ("labels", "label_separator", "label_lists"):
                 if getattr(self, key) is not None:
                     raise conflict(key, "null where data.label names several columns")
+        if self.label_lists and self.label_separator is not None:
+            raise conflict("label_lists", "null or false with data.label_separator")
         if self.text_pair is not None and self.text_pair in (*self.columns(), *labels):
             raise conflict(
                 "text_pair",

@@ -21,3 +21,12 @@ class Section(BaseModel):
 def conflict(key: str, expected: str) -> PydanticCustomError:
     """A value that is right alone but not with the section's other values."""
     return PydanticCustomError("conflict", "{expected}", {"key": key, "expected": expected})
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python knows an encoding of text by this name."""
+    try:
+        b"a".decode(name, "replace")
+    except (LookupError, ValueError):
+        return False
+    return True

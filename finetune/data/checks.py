@@ -39,8 +39,11 @@ LOOKS: dict[str, Callable[[str], object]] = {
 }
 
 
-def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
+def check_corpus(corpus: Corpus, data: schema.Data, stops: list[str] | None = None) -> Corpus:
     """The corpus with what was found, and without the rows that data.on_leak takes out.
+
+    Args:
+        stops: where given, takes the problems of leaks, which then stop nothing.
 
     Raises:
         InputError: where data.on_leak says stop and there are leaks, or dropping leaves no class.
@@ -63,6 +66,8 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
         if data.on_leak == "drop":
             rule = f"{format_rows(len(leaked))} of {earlier} dropped (data.on_leak: drop)"
             dropped[earlier] = np.union1d(dropped[earlier], leaked)
+        elif data.on_leak == "stop":
+            rule = "a run stops here (data.on_leak: stop)"
         leaks = [*_find_leaks(overlap, splits[later], splits[earlier], rule)]
         if data.on_leak == "stop":
             problems += [
@@ -71,7 +76,9 @@ def check_corpus(corpus: Corpus, data: schema.Data) -> Corpus:
                 for finding in leaks
             ]
         findings += leaks
-    if problems:
+    if stops is not None:
+        stops += problems
+    elif problems:
         raise InputError(problems)
     kept = {split.name: _drop_rows(split, dropped[split.name]) for split in corpus.splits()}
     _require_rows(corpus, kept)

@@ -33,6 +33,8 @@ class ColumnSpec:
     template: str | None = None  # data.template
     separator: str | None = None  # data.label_separator
     store: Store = field(default_factory=Store, compare=False)  # where the texts go
+    encoding: str = "utf-8"  # data.encoding
+    lists: bool | None = None  # data.label_lists
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""

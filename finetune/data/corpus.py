@@ -19,6 +19,10 @@ SHOWN, SHOWN_PAIRS = 5, 2  # places named of each finding
 # kind → the phrase for one row, and for several
 PHRASES = {
     "undecodable": ("row is not UTF-8", "rows are not UTF-8"),
+    "undecodable label": (
+        "row has a label that is not UTF-8",
+        "rows have a label that is not UTF-8",
+    ),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
     "unlabelled": ("row without any label", "rows without any label"),
@@ -26,6 +30,15 @@ PHRASES = {
         "row has white space around its label",
         "rows have white space around their label",
     ),
+    "one-hot": (
+        "row has a list of 0 and 1 as its label",
+        "rows have a list of 0 and 1 as their label",
+    ),
+    "list as text": (
+        "row has a label that looks like a list",
+        "rows have a label that looks like a list",
+    ),
+    "similar labels": ("group of labels look alike", "groups of labels look alike"),
     "repeat": (
         "row duplicates an earlier text and label",
         "rows duplicate an earlier text and label",

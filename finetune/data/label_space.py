@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.data.cells import format_rows, natural_order
 from finetune.data.rows import Label, Rows
+from finetune.data.similar_labels import show_label
 from finetune.runtime.errors import InputError, shorten
 
 BOOLEANS = ("false", "true")
@@ -231,7 +232,10 @@ def _find_misfits(
     strange = Counter(name for name in present if name not in known)
     if not strange:
         return []
-    listed = [f"'{name}' ({format_rows(count)}, {places[name]})" for name, count in strange.items()]
+    listed = [
+        f"{show_label(name)} ({format_rows(count)}, {places[name]})"
+        for name, count in strange.items()
+    ]
     what = "data.labels" if given is not None else "the data set's own label names"
     hint = "; data.labels=null takes those that train has" if given is not None else ""
     return [

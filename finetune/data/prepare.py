@@ -9,6 +9,7 @@ how train is cut in `carving.py`, what is compared across splits in `checks.py`.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from finetune.config import schema
 from finetune.data import checks
 from finetune.data.carving import NONE, carve_missing, deal_folds, limit_rows, note_rare_classes
+from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, split_hash
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.row_rules import (
@@ -30,6 +32,7 @@ from finetune.data.row_rules import (
     require_classes,
 )
 from finetune.data.rows import Rows
+from finetune.data.similar_labels import find_similar, show_apart
 from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError
@@ -38,7 +41,10 @@ ROLES = Roles._fields  # train, validation, test
 
 
 def prepare_corpus(
-    sources: Mapping[str, Rows], data: schema.Data, folds: int | None = None
+    sources: Mapping[str, Rows],
+    data: schema.Data,
+    folds: int | None = None,
+    stops: list[str] | None = None,
 ) -> Corpus:
     """Give every split of the source its role, apply the rules, and carve what is missing.
 
@@ -46,6 +52,7 @@ def prepare_corpus(
         sources: split name in the source → rows, as of `sources.load_rows`
         data: the recipe's section
         folds: train on all rows, and let test be the same, scored in so many parts (`run.folds`).
+        stops: where given, takes the problems of rules that say stop, which then stop nothing.
 
     Raises:
         InputError: where labels are missing or do not fit, a rule says stop, or a split is empty.
@@ -54,12 +61,16 @@ def prepare_corpus(
     if in_folds:
         data = data.model_copy(update={"test": "carve"})  # a part of train, or the whole
     chosen = assign_roles(sources, data)
-    log = FindingLog(data)
+    log = FindingLog(data, is_lenient=stops is not None)
     _note_unused_splits(sources, chosen, log)
     rows_of = _rows_by_role(sources, chosen, data)
     _note_reading(rows_of, log)
     splits = _compare_documents(rows_of, chosen)
-    space = _apply_row_rules(splits, rows_of, log)
+    try:
+        space = _apply_row_rules(splits, rows_of, log)
+    finally:
+        if stops is not None:
+            stops += log.problems
     class_ids = {name: i for i, name in enumerate(space)}
     pool = splits["train"]
     if in_folds:
@@ -76,7 +87,7 @@ def prepare_corpus(
     train, validation, test = (_to_split(splits[role], class_ids) for role in ROLES)
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
-    corpus = checks.check_corpus(corpus, data)
+    corpus = checks.check_corpus(corpus, data, stops)
     return corpus if dealt is None else dealt.test_on_train(corpus)
 
 
@@ -89,7 +100,7 @@ def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles, data: schema.Data)
     rows_of = {role: sources[name] for role, name in chosen._asdict().items() if name is not None}
     if any(rows.multi_label for rows in rows_of.values()):
         rows_of = {role: rows.as_sets() for role, rows in rows_of.items()}
-    problems = []
+    problems = _find_one_hot_problems(rows_of)
     if not _has_labels(rows_of["train"]):
         problems.append(
             f"train: no row of the split '{chosen.train}' has a label; training needs them: "
@@ -118,6 +129,22 @@ def _has_labels(rows: Rows, data: schema.Data | None = None) -> bool:
         label.strip() if isinstance(label, str) else label not in says_nothing
         for label in rows.labels or ()
     )
+
+
+def _find_one_hot_problems(rows_of: Mapping[str, Rows]) -> list[str]:
+    """That lists of 0 and 1 do not tell of the same labels in all splits."""
+    widths = {
+        role: rows.one_hot
+        for role, rows in rows_of.items()
+        if rows.multi_label and any(rows.labels or ())
+    }
+    if len(set(widths.values())) < 2:
+        return []
+    got = ", ".join(
+        f"lists of {'labels' if width is None else f'{width} times 0 or 1'} in {role}"
+        for role, width in widths.items()
+    )
+    return [f"data.label: expected lists of the same kind in all splits, got {got}"]
 
 
 def _note_unused_splits(sources: Mapping[str, Rows], chosen: Roles, log: FindingLog) -> None:
@@ -166,7 +193,7 @@ def _apply_row_rules(
         InputError: with the problems of all rules that say stop.
     """
     for split in splits.values():
-        log.apply_rule("undecodable", "on_undecodable", split, split.rows.damaged)
+        _apply_encoding_rules(split, log)
         log.apply_rule("empty", "on_empty", split, split.keep[split.empty[split.keep]])
     # A test split without a single label is predicted, not scored.
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows, log.data)}
@@ -176,7 +203,8 @@ def _apply_row_rules(
     try:
         space, named = name(labelled, splits["train"].keep, names)
     except InputError as error:
-        raise InputError([*log.problems, *error.problems]) from None
+        log.raise_problems(error.problems)
+        raise  # not reached
     for role, split in splits.items():
         assign_labels(split, named.get(role), log)
     pool = splits["train"]
@@ -186,14 +214,43 @@ def _apply_row_rules(
     for role, split in splits.items():
         if role != "train":
             apply_given_split_rules(split, set(pool.count_labels()), log)
-    if log.problems:
-        raise InputError(log.problems)
+    log.raise_problems()
+    _note_similar_labels(splits, log)
     used = pool.count_labels()
     unused = tuple(name for name in space if name not in used)
     if unused:
         rule = "kept in the label space, and never learned"
         log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
     return space
+
+
+def _apply_encoding_rules(split: SplitRows, log: FindingLog) -> None:
+    """The rule for bytes that are not UTF-8; in a label, nothing is put in their place."""
+    likely = split.rows.encoding_hint
+    hint = likely and f"; the encoding is {likely} (data.encoding)"
+    log.apply_rule("undecodable", "on_undecodable", split, split.rows.damaged, hint=hint)
+    rows = np.intersect1d(np.array(split.rows.damaged_labels, np.int64), split.keep)
+    remedy = f"set data.encoding ({likely})" if likely else "correct the \\u escapes"
+    why = f"labels are never repaired; {remedy}, or set data.on_undecodable=drop"
+    log.refuse("undecodable label", split, rows, why)
+
+
+def _note_similar_labels(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
+    """Note the labels that look alike, each with its rows in all splits."""
+    counts: Counter[str] = Counter()
+    for split in splits.values():
+        if split.is_labelled:
+            counts += split.count_labels()
+    groups = [
+        " and ".join(
+            f"{shown} ({format_rows(counts[name])})"
+            for name, shown in zip(group, show_apart(group), strict=True)
+        )
+        for group in find_similar(counts)
+    ]
+    if groups:
+        rule = "kept apart; if they mean the same, correct the data"
+        log.findings.append(Finding("similar labels", "source", len(groups), tuple(groups), rule))
 
 
 def _require_something_scored(test: SplitRows) -> None:

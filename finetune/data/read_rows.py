@@ -34,7 +34,8 @@ def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
             f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with "
             ".gz"
         )
-    return read_rows(DataSource(str(path), KIND_OF[suffix], path=path), name or path.name, spec)
+    source = DataSource(str(path), KIND_OF[suffix], path, encoding=spec.encoding)
+    return read_rows(source, name or path.name, spec)
 
 
 def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
@@ -63,7 +64,11 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
 
 
 def read_documents(
-    folder: Path, files: Sequence[tuple[Path, str | None]], is_labelled: bool, store: Store
+    folder: Path,
+    files: Sequence[tuple[Path, str | None]],
+    is_labelled: bool,
+    store: Store,
+    encoding: str = "utf-8",
 ) -> Rows:
     """A document in each file, with its label; places are paths within `folder`.
 
@@ -75,7 +80,7 @@ def read_documents(
     problems: list[str] = []
     for path, label in files:
         try:
-            with open_rows(DataSource(str(path), "document", path=path)) as reader:
+            with open_rows(DataSource(str(path), "document", path, encoding=encoding)) as reader:
                 for row in reader.rows():
                     cells["text"].append(row.cells)
         except InputError as error:

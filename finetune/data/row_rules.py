@@ -16,13 +16,19 @@ from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
 from finetune.data.label_space import NamedLabels, NamedSets
 from finetune.data.rows import Rows
+from finetune.data.similar_labels import fold_label, show_label
 from finetune.runtime.errors import InputError, shorten
 
 # A row's labels by name: one, several in the order of the label space, or None where missing.
 Names = str | tuple[str, ...] | None
 Ids = NDArray[np.int64]
 
-DONE = {"replace": "U+FFFD put in place", "drop": "dropped", "keep": "kept"}
+DONE = {
+    "replace": "U+FFFD put in place",
+    "drop": "dropped",
+    "keep": "kept",
+    "stop": "a run stops here",
+}
 
 
 @dataclass
@@ -104,9 +110,14 @@ class SplitRows:
 
 @dataclass
 class FindingLog:
-    """What was found so far, and the problems of the rules that say stop."""
+    """What was found so far, and the problems of the rules that say stop.
+
+    Attributes:
+        is_lenient: whether all is only looked at: then `problems` are noted, and stop nothing.
+    """
 
     data: schema.Data
+    is_lenient: bool = False
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -119,23 +130,52 @@ class FindingLog:
             self.findings.append(Finding(kind, split.role, len(rows), places, rule, other))
 
     def apply_rule(
-        self, kind: str, key: str, split: SplitRows, rows: Sequence[int] | Ids, details: str = ""
+        self,
+        kind: str,
+        key: str,
+        split: SplitRows,
+        rows: Sequence[int] | Ids,
+        details: str = "",
+        hint: str = "",
     ) -> None:
-        """Do with `rows` what data.<key> says; `stop` keeps a problem and goes on without them."""
+        """Do with `rows` what data.<key> says; `stop` keeps a problem and goes on without them.
+
+        Args:
+            details: what is added to the problem.
+            hint: what is added to the finding too.
+        """
         if not len(rows):
             return
         rule = str(getattr(self.data, key))
-        self.note(kind, split, rows, f"{DONE.get(rule, '')} (data.{key}: {rule})")
+        self.note(kind, split, rows, f"{DONE.get(rule, '')} (data.{key}: {rule}){hint}")
         if rule == "stop":
-            finding = self.findings.pop()
             options = get_args(schema.Data.model_fields[key].annotation)
             others = " or ".join(option for option in options if option != "stop")
-            self.problems.append(
-                f"{finding.describe()}{details}: data.{key} is 'stop'; correct the data, or set "
-                f"data.{key} to {others}"
-            )
+            remedy = f"correct the data, or set data.{key} to {others}"
+            self._stop(f"{details}: data.{key} is 'stop'; {remedy}{hint}")
         if rule in ("drop", "stop"):
             split.keep = np.setdiff1d(split.keep, rows, assume_unique=True)
+
+    def refuse(self, kind: str, split: SplitRows, rows: Sequence[int] | Ids, why: str) -> None:
+        """Keep a problem with `rows`, whatever the rules say, and go on without them."""
+        if len(rows):
+            self.note(kind, split, rows, DONE["stop"])
+            self._stop(f": {why}")
+            split.keep = np.setdiff1d(split.keep, rows, assume_unique=True)
+
+    def _stop(self, problem: str) -> None:
+        """Turn the last finding into a problem; where they are only looked at, into both."""
+        self.problems.append(f"{self.findings[-1].describe()}{problem}")
+        if not self.is_lenient:
+            self.findings.pop()
+
+    def raise_problems(self, others: Sequence[str] = ()) -> None:
+        """
+        Raises:
+            InputError: where there are `others`, or where a rule said stop and is obeyed.
+        """
+        if others or (self.problems and not self.is_lenient):
+            raise InputError([*self.problems, *others])
 
 
 def describe_empty_split(split: SplitRows, log: FindingLog) -> str:
@@ -184,10 +224,7 @@ def assign_labels(split: SplitRows, named: NamedLabels | NamedSets | None, log: 
 def apply_repeat_rules(pool: SplitRows, log: FindingLog) -> None:
     """The rules for documents that are in train several times, with one label or with several."""
     log.apply_rule("repeat", "on_duplicate", pool, _find_repeats(pool))
-    documents = np.unique(pool.labelled_document_ids()) // len(pool.distinct_labels)
-    conflicting = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
-    rows = pool.keep[np.isin(pool.document_ids[pool.keep], conflicting)]
-    log.note("conflicting labels", pool, rows, "kept")
+    log.note("conflicting labels", pool, _find_conflicts(pool), "kept")
 
 
 def apply_given_split_rules(split: SplitRows, seen: set[str], log: FindingLog) -> None:
@@ -199,11 +236,31 @@ def apply_given_split_rules(split: SplitRows, seen: set[str], log: FindingLog) -
     if split.is_labelled:
         strange = {names for names in split.distinct_labels if not seen >= {*split_names(names)}}
         counts = split.count_labels()
-        listed = [f"'{name}' ({format_rows(counts[name])})" for name in counts if name not in seen]
+        listed = [
+            f"{show_label(name)} ({format_rows(counts[name])}{_similar_to(name, seen)})"
+            for name in counts
+            if name not in seen
+        ]
         details = f", namely {shorten(listed)}"
         rows = split.rows_with_labels(strange)
         log.apply_rule("unseen label", "on_unseen_label", split, rows, details)
     log.note("repeat", split, _find_repeats(split), "kept, so that scores stay comparable")
+    if split.is_labelled:
+        rule = "kept, so that scores stay comparable; not all of them can be predicted correctly"
+        log.note("conflicting labels", split, _find_conflicts(split), rule)
+
+
+def _similar_to(name: str, seen: set[str]) -> str:
+    like = [label for label in sorted(seen) if fold_label(label) == fold_label(name)]
+    return f", which looks like {show_label(like[0])} of train" if like else ""
+
+
+def _find_conflicts(split: SplitRows) -> Ids:
+    """The rows that are in and whose document is also there with another label."""
+    documents = np.unique(split.labelled_document_ids()) // len(split.distinct_labels)
+    conflicting = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
+    rows: Ids = split.keep[np.isin(split.document_ids[split.keep], conflicting)]
+    return rows
 
 
 def _find_repeats(split: SplitRows) -> Ids:

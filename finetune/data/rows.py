@@ -5,21 +5,22 @@ Texts are put aside as they come (`text_store.py`), so that rows may be more tha
 Raises `InputError` with every problem of the file or table at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 from finetune.data.cells import describe_value
 from finetune.data.columns import Cells, ColumnSpec
 from finetune.data.corpus import Finding
+from finetune.data.formats.encodings import suggest_encodings
 from finetune.data.label_cells import split_label_cells
+from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
-from finetune.data.text_store import SURROGATES, Column, Texts, replace_surrogates
+from finetune.data.text_store import Column, Texts, add_broken_bytes, is_broken, replace_surrogates
 from finetune.runtime.errors import InputError, shorten
 
 Label = str | int | bool
 Labels = Label | tuple[Label, ...]  # of one row; a tuple where it may have several, or none
-Item = TypeVar("Item")
 
 SHOWN = 3  # cells named in a message
 
@@ -37,6 +38,9 @@ class Rows:
     seconds: Texts | None = None  # the second text of each pair
     multi_label: bool = False  # whether a row may have several labels: then each is a tuple
     notes: tuple[Finding, ...] = ()  # how it was read, and what was not; split "": its own
+    damaged_labels: Sequence[int] = ()  # those of `damaged` whose label was not UTF-8
+    encoding_hint: str = ""  # what the bytes may be that are not UTF-8
+    one_hot: int | None = None  # how many labels each list of 0 and 1 told of, where they were such
 
     def as_sets(self) -> "Rows":
         """The same rows, each with a tuple of labels."""
@@ -65,36 +69,67 @@ def build_rows(
     if not len(places):
         raise InputError(f"{where}: no rows")
     texts = {name: column for name, column in cells.items() if isinstance(column, Column)}
-    labels, is_multi_label, label_problems = _collect_labels(cells, places, spec)
-    problems = [*_find_wrong_types(texts, labels, is_multi_label, places, spec), *label_problems]
+    found = _collect_labels(cells, places, spec, label_names is not None)
+    labels, is_multi_label, one_hot = found.labels, found.is_multi_label, found.one_hot
+    problems = [*_find_wrong_types(texts, labels, is_multi_label, places, spec), *found.problems]
     if problems:
         raise InputError(f"{where}: {problem}" for problem in problems)
     damaged = {i for column in texts.values() for i in column.damaged}
+    broken = [content for column in texts.values() for content in column.broken]
+    damaged_labels: list[int] = []
     if labels is not None:
-        labels = _replace_broken(labels, damaged.add)
-        for i, label in enumerate(labels if is_multi_label else ()):
-            labels[i] = label and tuple(_replace_broken(label, lambda _, i=i: damaged.add(i)))  # type: ignore[misc]
+        labels, damaged_labels = _replace_broken(labels, broken)
     text = _join_columns([texts[column] for column in spec.text], spec)
-    second = None if spec.second is None else texts[spec.second].texts()
     return Rows(
-        text, labels, places, sorted(damaged), label_names, places.name, second, is_multi_label
+        text,
+        labels,
+        places,
+        sorted(damaged.union(damaged_labels)),
+        label_names if one_hot is None else tuple(map(str, range(one_hot))),
+        places.name,
+        None if spec.second is None else texts[spec.second].texts(),
+        is_multi_label,
+        found.notes,
+        damaged_labels=damaged_labels,
+        encoding_hint=(suggest_encodings(broken) or "") if broken else "",
+        one_hot=one_hot,
     )
 
 
-def _collect_labels(
-    cells: Cells, places: Places, spec: ColumnSpec
-) -> tuple[list[Any] | None, bool, list[str]]:
-    """Each row's label, whether rows may have several, and what is wrong with their cells."""
+class _FoundLabels(NamedTuple):
+    """Each row's label, as `Rows` has it, and what is wrong with their cells."""
+
+    labels: list[Any] | None
+    is_multi_label: bool = False
+    problems: Sequence[str] = ()
+    one_hot: int | None = None
+    notes: tuple[Finding, ...] = ()
+
+
+def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: bool) -> _FoundLabels:
     if not cells.keys() >= {*spec.label_columns()}:
-        return None, False, []
+        return _FoundLabels(None)
     columns = [cast(list[Any], cells[column]) for column in spec.label_columns()]
     has_one_column = isinstance(spec.label, str)
     labels = columns[0] if has_one_column else list(zip(*columns, strict=True))
     is_multi_label = spec.separator is not None or not has_one_column
+    notes: tuple[Finding, ...] = ()
+    if has_one_column and spec.separator is None:
+        labels, problems, notes = read_text_lists(labels, spec, places)
+        if problems:
+            return _FoundLabels(None, problems=problems)
+        one_hot = read_one_hot(labels, places.short, are_ids)
+        if one_hot is not None:
+            name = f"'{spec.label}' (data.label): "
+            problems = [] if one_hot.problem is None else [name + one_hot.problem]
+            rows = [i for i, label in enumerate(labels) if label is not None]
+            rule = f"read as which of {one_hot.width} labels a row has (data.labels names them)"
+            note = Finding("one-hot", "", len(rows), places.take(rows), rule)
+            return _FoundLabels([*one_hot.sets], True, problems, one_hot.width, (*notes, note))
     if not is_multi_label and not any(isinstance(cell, list) for cell in labels):
-        return labels, False, []
+        return _FoundLabels(labels, notes=notes)
     sets, problems = split_label_cells(labels, spec.label, spec.separator, places.short)
-    return sets, True, problems
+    return _FoundLabels(sets, True, problems, notes=notes)
 
 
 def _find_wrong_types(
@@ -119,18 +154,36 @@ def _find_wrong_types(
     for message, odd in wrong:
         if odd:
             got = [f"{describe_value(value)} at {places.short(i)}" for i, value in odd]
-            problems.append(f"{message}, got {shorten(got, SHOWN)}")
+            hint = ""
+            if all(isinstance(value, float) and value.is_integer() for _, value in odd):
+                hint = (
+                    "; save whole numbers as such (pandas makes them floats where one is missing: "
+                )
+                hint += "astype('Int64') keeps them)"
+            problems.append(f"{message}, got {shorten(got, SHOWN)}{hint}")
     return problems
 
 
-def _replace_broken(values: Sequence[Item], mark: Callable[[int], None]) -> list[Item]:
-    """Put U+FFFD where bytes were not UTF-8 or a \\u escape is half a pair; mark those rows."""
-    replaced = list(values)
-    for i, value in enumerate(values):
-        if isinstance(value, str) and not value.isascii() and SURROGATES.search(value):
-            mark(i)
-            replaced[i] = cast(Item, replace_surrogates(value))
-    return replaced
+def _replace_broken(labels: list[Any], broken: list[bytes]) -> tuple[list[Any], list[int]]:
+    """Put U+FFFD where bytes were not UTF-8 or a \\u escape is half a pair; and in which rows.
+
+    Args:
+        broken: takes the bytes of some of them.
+    """
+    replaced, rows = list(labels), []
+    for i, label in enumerate(labels):
+        names = label if isinstance(label, tuple) else (label,)
+        if any(map(_is_broken, names)):
+            for name in filter(_is_broken, names):
+                add_broken_bytes(broken, name)
+            shown = tuple(replace_surrogates(n) if _is_broken(n) else n for n in names)
+            replaced[i] = shown if isinstance(label, tuple) else shown[0]
+            rows.append(i)
+    return replaced, rows
+
+
+def _is_broken(value: object) -> bool:
+    return isinstance(value, str) and is_broken(value)
 
 
 def _join_columns(columns: Sequence[Column], spec: ColumnSpec) -> Texts:

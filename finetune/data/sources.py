@@ -170,7 +170,8 @@ def _document_reader(documents: Documents) -> Reader:
     def read(spec: ColumnSpec) -> Rows:
         if not documents.is_labelled and spec.needs_label:
             raise InputError(f"{documents.folder}: expected a sub-folder of .txt files per label")
-        return read_documents(documents.root, documents.files, documents.is_labelled, spec.store)
+        files, is_labelled = documents.files, documents.is_labelled
+        return read_documents(documents.root, files, is_labelled, spec.store, spec.encoding)
 
     return read
 
@@ -191,10 +192,10 @@ def _file_reader(files: TableFiles) -> Reader:
         labels: list[Labels | None] | None = None
         if all(part.labels is not None for part in parts):
             labels = [label for part in parts for label in part.labels or []]
-        damaged = []
-        start = 0
+        damaged, damaged_labels, start = [], [], 0
         for part in parts:
             damaged += [start + i for i in part.damaged]
+            damaged_labels += [start + i for i in part.damaged_labels]
             start += len(part.texts)
         names = parts[0].label_names
         if any(part.label_names != names for part in parts):
@@ -205,8 +206,20 @@ def _file_reader(files: TableFiles) -> Reader:
         seconds = None
         if spec.second is not None:
             seconds = Texts.joined([part.seconds for part in parts if part.seconds is not None])
-        notes = tuple(note for part in parts for note in part.notes)
-        return Rows(texts, labels, places, damaged, names, origin, seconds, multi_label, notes)
+        return Rows(
+            texts,
+            labels,
+            places,
+            damaged,
+            names,
+            origin,
+            seconds,
+            multi_label,
+            tuple(note for part in parts for note in part.notes),
+            damaged_labels,
+            next((part.encoding_hint for part in parts if part.encoding_hint), ""),
+            parts[0].one_hot,
+        )
 
     return read
 
@@ -220,4 +233,6 @@ def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSp
         data.template,
         data.label_separator,
         store,
+        data.encoding,
+        data.label_lists,
     )

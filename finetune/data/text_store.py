@@ -9,6 +9,7 @@ The file has no name, so that nothing stays behind, whatever ends the process. W
 is none at all.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 IN_MEMORY = 64 * 2**20  # bytes of texts; beyond, they go to disk
 AT_ONCE = 2**20  # bytes that are written or read together
 SURROGATES = re.compile("[\ud800-\udfff]")
+BROKEN_TEXTS, BROKEN_BYTES = 200, 1000  # of a sample of texts that are not UTF-8, and of each
 MISSING = -1  # the size of a text that is not there
 
 
@@ -173,11 +175,13 @@ class Column:
     Attributes:
         odd: each cell that is neither text nor missing, by its row.
         damaged: the rows whose bytes were not UTF-8, which now have U+FFFD in their place.
+        broken: the bytes of some of those.
     """
 
     def __init__(self, store: Store) -> None:
         self.odd: list[tuple[int, Any]] = []
         self.damaged: list[int] = []
+        self.broken: list[bytes] = []
         self._store = store
         self._fresh: list[bytes] = []
         self._held = 0  # bytes of those
@@ -191,8 +195,9 @@ class Column:
         if cell is not None and not isinstance(cell, str):
             self.odd.append((len(self), cell))
             cell = None
-        elif cell is not None and not cell.isascii() and SURROGATES.search(cell):
+        elif cell is not None and is_broken(cell):
             self.damaged.append(len(self))
+            add_broken_bytes(self.broken, cell)
             cell = replace_surrogates(cell)
         self.add(cell)
 
@@ -250,6 +255,19 @@ def replace_surrogates(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     except UnicodeEncodeError:
         return SURROGATES.sub("\ufffd", text)
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text was not UTF-8, or holds half of a pair of \\u escapes."""
+    return not text.isascii() and SURROGATES.search(text) is not None
+
+
+def add_broken_bytes(sample: list[bytes], text: str) -> None:
+    """Add the bytes of a text that is not UTF-8 to a sample, which stays small."""
+    if len(sample) < BROKEN_TEXTS:
+        # Half a pair of \\u escapes is no byte.
+        with contextlib.suppress(UnicodeEncodeError):
+            sample.append(text.encode("utf-8", "surrogateescape")[:BROKEN_BYTES])
 
 
 def hash_text(text: str) -> bytes:

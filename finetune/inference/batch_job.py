@@ -144,7 +144,8 @@ class BatchJob:
 
     def _tokenize(self) -> Iterator[tuple[Chunk, TokenTable | None]]:
         """Each chunk, with its tokens where it is this process's and not done."""
-        for chunk in read_chunks(self.items, self.columns, self.output.options.chunk_rows):
+        most = self.output.options.chunk_rows
+        for chunk in read_chunks(self.items, self.columns, most, _print_note):
             table = None
             if self._is_mine(chunk):
                 done = self.store.footer(chunk.index) if self.resumed else None

@@ -8,7 +8,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,16 +51,23 @@ class Chunk:
 
 
 def read_chunks(
-    items: Sequence[DataSource], columns: RequestedColumns, most: int
+    items: Sequence[DataSource],
+    columns: RequestedColumns,
+    most: int,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Chunk]:
-    """The rows of all inputs in chunks of at most so many: the same ones each time."""
+    """The rows of all inputs in chunks of at most so many: the same ones each time.
+
+    Args:
+        tell: is called with what should be known of how an input was read.
+    """
     rows: list[Record] = []
     index, first, characters = 0, 1, 0
     sizes = [item.path.stat().st_size if item.path else 1 for item in items]
     total, before = sum(sizes), 0
     for item, size in zip(items, sizes, strict=True):
         progress = ReadProgress()
-        for record in read_records(item, columns, progress):
+        for record in read_records(item, columns, progress, tell):
             rows.append(record)
             characters += sum(map(len, record.texts))
             if len(rows) == most or characters >= CHUNK_CHARACTERS:

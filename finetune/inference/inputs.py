@@ -11,7 +11,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ class InputSpec:
         format: what comes from standard input, or what a file holds whose name does not say it.
         txt: whether a .txt file is one document, or a document a line. None: a file that is named
             holds lines, the files of a folder or glob are documents.
+        encoding: of files of text, and of standard input.
     """
 
     source: str
@@ -54,6 +55,7 @@ class InputSpec:
     config: str | None = None
     format: str | None = None
     txt: Txt | None = None
+    encoding: str = "utf-8"
 
 
 def find_inputs(
@@ -74,7 +76,7 @@ def find_inputs(
                 f"-: a {kind} file is read from its end, which a pipe has last; write it to a file "
                 "first"
             )
-        return [DataSource("standard input", kind)]
+        return [_with_encoding(DataSource("standard input", kind), where)]
     if glob.has_magic(where.source) and not Path(where.source).exists():
         # Not Path.glob, which knows no absolute patterns.
         pattern = str(Path(where.source).expanduser())
@@ -163,7 +165,7 @@ def _from_files(
     """The data files among some, in natural order."""
     txt = where.txt or txt
     if where.format is not None:
-        return [_make_source(path, _kind_of(where.format), txt) for path in _sorted(paths)]
+        return [_make_source(path, _kind_of(where.format), txt, where) for path in _sorted(paths)]
     data = [path for path in _sorted(paths) if suffix_of(path)]
     if not data:
         found = shorten([path.name for path in _sorted(paths)], 5) or "no file"
@@ -182,13 +184,17 @@ def _from_files(
                 f"{did_you_mean(where.split, names, 'there are')}"
             )
     _tell_skipped(tell, [path for path in paths if not suffix_of(path)])
-    return [_make_source(path, KIND_OF[suffix_of(path)], txt) for path in data]
+    return [_make_source(path, KIND_OF[suffix_of(path)], txt, where) for path in data]
 
 
-def _make_source(path: Path, kind: str, txt: Txt) -> DataSource:
+def _make_source(path: Path, kind: str, txt: Txt, where: InputSpec) -> DataSource:
     if kind == "txt" and txt == "documents":
         kind = "document"
-    return DataSource(str(path), kind, path=path)
+    return _with_encoding(DataSource(str(path), kind, path=path), where)
+
+
+def _with_encoding(source: DataSource, where: InputSpec) -> DataSource:
+    return replace(source, encoding=where.encoding, encoding_option="--encoding ")
 
 
 def _kind_of(word: str) -> str:

@@ -81,6 +81,7 @@ class OutputOptions:
         resume: continue an unfinished job.
         overwrite: replace the output, and discard an unfinished job.
         chunk_rows: sorted by length and written together.
+        spreadsheet_safe: whether no cell of a table may be a formula.
     """
 
     file: Path
@@ -89,6 +90,7 @@ class OutputOptions:
     resume: bool = False
     overwrite: bool = False
     chunk_rows: int = CHUNK_ROWS
+    spreadsheet_safe: bool = False
 
     def find_lost_files(self, items: Sequence[DataSource]) -> Iterator[str]:
         """What would be lost if the output were written."""
@@ -96,6 +98,8 @@ class OutputOptions:
         for option, file in (("--output", self.file), ("--errors", self.errors)):
             if file is not None and file.resolve() in read:
                 yield f"{option}: {file} is also the input; choose another name"
+        if self.spreadsheet_safe and not outputs.is_delimited(self.file):
+            yield f"--spreadsheet-safe: expected a .csv or .tsv file as --output, got {self.file}"
         if self.errors is None:
             return
         if self.errors.resolve() == self.file.resolve():

@@ -89,11 +89,12 @@ class JobOutput:
 
         file, errors = self.options.file, self.options.errors
         if errors is None:
-            outputs.write_rows(rows(lambda row: True), file, Columns((*columns, "error"), kinds))
+            every = Columns((*columns, "error"), kinds, self.options.spreadsheet_safe)
+            outputs.write_rows(rows(lambda row: True), file, every)
         else:
-            invalid = Columns((*names, "error"), kinds)
+            invalid = Columns((*names, "error"), kinds, self.options.spreadsheet_safe)
             outputs.write_rows(rows(lambda row: "error" in row), errors, invalid)
-            valid = Columns(tuple(columns), kinds)
+            valid = Columns(tuple(columns), kinds, self.options.spreadsheet_safe)
             outputs.write_rows(rows(lambda row: "error" not in row), file, valid)
         store.drop()
         return footers

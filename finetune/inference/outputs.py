@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from finetune.runtime.errors import InputError, explain_write_errors
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 REMEDY = "write the output to"
 GROUP_ROWS = 10_000  # in a row group of Parquet
+# What spreadsheets take for the beginning of a formula, also behind blanks (OWASP, CSV injection).
+FORMULA = re.compile(r"[\t\r]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 Row = Mapping[str, Any]
 
 
@@ -30,10 +33,12 @@ class Columns:
     Attributes:
         names: in order; `probabilities.X` is the entry X of the object `probabilities`.
         kinds: the types of JSON that a column's values have: str, int, float, bool, list.
+        spreadsheet_safe: whether text that a spreadsheet would run gets an apostrophe before it.
     """
 
     names: tuple[str, ...]
     kinds: Mapping[str, frozenset[str]]
+    spreadsheet_safe: bool = False
 
 
 def find_ending(file: Path) -> str:
@@ -99,13 +104,35 @@ def _cell(row: Row, column: str) -> Any:
     return row.get(column)
 
 
+def is_delimited(file: Path) -> bool:
+    """Whether the file is a table of cells between commas or tabs."""
+    return find_ending(file) in (".csv", ".tsv")
+
+
 def _delimited(rows: Iterator[Row], out: IO[bytes], columns: Columns, delimiter: str) -> None:
     text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns.names)
+    # The line end that the writer is told of is quoted in cells, also by Python before 3.11.9.
+    writer = csv.writer(_LineFeeds(text), delimiter=delimiter, lineterminator="\r\n")
+    as_cell = _as_safe_text if columns.spreadsheet_safe else _as_text
+    writer.writerow([as_cell(name) for name in columns.names])
     for row in rows:
-        writer.writerow([_as_text(_cell(row, name)) for name in columns.names])
+        writer.writerow([as_cell(_cell(row, name)) for name in columns.names])
     text.detach()
+
+
+class _LineFeeds:
+    """Rows of a csv writer, ended by a line feed alone."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._write = text.write
+
+    def write(self, row: str) -> int:
+        return self._write(f"{row[:-2]}\n")
+
+
+def _as_safe_text(value: Any) -> Any:
+    text = _as_text(value)
+    return f"'{text}" if isinstance(value, str) and FORMULA.match(value) else text
 
 
 def _as_text(value: Any) -> Any:

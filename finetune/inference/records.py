@@ -5,18 +5,22 @@ that is not right (bytes that are not UTF-8, a missing value, a wrong type, a br
 `Record` too, whose `error` says what is wrong and where; it stops nothing.
 """
 
+import datetime
+import decimal
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from finetune.data.cells import describe_value
 from finetune.data.columns import ColumnSpec, find_column_problems
+from finetune.data.formats.encodings import suggest_encodings
 from finetune.data.formats.file_row import RowProblem
 from finetune.data.formats.registry import open_rows
 from finetune.data.formats.source import DataSource, ReadProgress
-from finetune.data.text_store import SURROGATES, replace_surrogates
+from finetune.data.text_store import add_broken_bytes, is_broken, replace_surrogates
 from finetune.runtime.errors import InputError
+from finetune.runtime.wording import count_of
 
 MISSING = object()
 TEXT = ColumnSpec(("text",), "")
@@ -72,9 +76,15 @@ class Record(NamedTuple):
 
 
 def read_records(
-    source: DataSource, requested: RequestedColumns, progress: ReadProgress
+    source: DataSource,
+    requested: RequestedColumns,
+    progress: ReadProgress,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Record]:
     """The rows of one source, in its order, however many there are.
+
+    Args:
+        tell: is called at the end with what should be known of how they were read.
 
     Raises:
         InputError: for what is wrong with the source as a whole, be it in its middle.
@@ -93,6 +103,8 @@ def read_records(
                 yield make.refuse(unit, number, row)
             else:
                 yield make.from_cells(unit, number, row)
+        for note in (*reader.describe_notes(), *make.describe_broken(source.encoding_option)):
+            tell(f"{source.name}: {note}")
 
 
 class RecordMaker:
@@ -101,20 +113,38 @@ class RecordMaker:
     def __init__(self, name: str, requested: RequestedColumns) -> None:
         self.name, self.requested = name, requested
         self._no_values: tuple[Any, ...] = (None,) * len(requested.beside)
+        self._broken: list[bytes] = []  # of some texts that are not UTF-8
+        self._broken_texts = self._broken_values = 0
+
+    def describe_broken(self, option: str) -> Iterator[str]:
+        """How many texts and kept values are not UTF-8, and what they may be.
+
+        Args:
+            option: what sets the encoding.
+        """
+        hint = f"; set {option.strip(' =')}"
+        if self._broken and (likely := suggest_encodings(self._broken)) is not None:
+            hint += f" ({likely})"
+        if self._broken_texts:
+            rows = count_of(self._broken_texts, "text is", "texts are")
+            yield f"{rows} not UTF-8: no prediction{hint}"
+        if self._broken_values:
+            values = count_of(self._broken_values, "kept value is", "kept values are")
+            yield f"{values} not UTF-8, with U+FFFD where bytes were broken{hint}"
 
     def from_cells(self, unit: str, number: int, cells: Mapping[str, Any]) -> Record:
         """Of a row with columns."""
         spec, columns = self.requested.spec, self.requested.texts
         count = len(spec.text)
         texts = [cells.get(column, MISSING) for column in columns]
-        beside = tuple([_to_json_value(cells.get(column)) for column in self.requested.beside])
+        beside = tuple([self._to_json_value(cells.get(column)) for column in self.requested.beside])
         if count > 1 and any(isinstance(text, str) for text in texts[:count]):
             # A document goes without one of several columns, in training too.
             texts[:count] = ["" if text in (None, MISSING) else text for text in texts[:count]]
         problems = [
             f"'{column}' {problem}"
             for column, text in zip(columns, texts, strict=True)
-            if (problem := _describe_problem(text)) is not None
+            if (problem := self._describe_problem(text)) is not None
         ]
         document: tuple[str, ...] = ()
         if not problems:
@@ -129,7 +159,7 @@ class RecordMaker:
 
     def from_text(self, text: str, place: str) -> Record:
         """Of a text without columns."""
-        problem = _describe_problem(text) or (None if text.strip() else "is empty")
+        problem = self._describe_problem(text) or (None if text.strip() else "is empty")
         beside = self._no_values
         if self.requested.id is not None:
             beside = (place, *beside[1:])
@@ -142,32 +172,49 @@ class RecordMaker:
         error = f"expected {problem.expected}, got {problem.got}"
         return Record((), self._no_values, f"{self.name}: {unit} {number}: {error}")
 
+    def _describe_problem(self, text: object) -> str | None:
+        if text is MISSING:
+            return "is missing"
+        if text is None:
+            return "is null"
+        if not isinstance(text, str):
+            return f"should be text, and is {describe_value(text)}"
+        if is_broken(text):
+            self._broken_texts += 1
+            add_broken_bytes(self._broken, text)
+            return "is not UTF-8"
+        return None
+
+    def _to_json_value(self, value: Any) -> Any:
+        """A kept value for JSON; types that JSON does not have become text."""
+        if value is None or isinstance(value, (bool, int)):
+            return value
+        if isinstance(value, float):
+            return value if value - value == 0 else None  # JSON knows no nan and no inf
+        text = value if isinstance(value, str) else text_of(value)
+        if is_broken(text):
+            self._broken_values += 1
+            add_broken_bytes(self._broken, text)
+            return replace_surrogates(text)
+        return text
+
 
 def _describe_empty(columns: Sequence[str]) -> str:
     names = "' and '".join(columns)
     return f"'{names}' {'are' if len(columns) > 1 else 'is'} empty"
 
 
-def _describe_problem(text: object) -> str | None:
-    if text is MISSING:
-        return "is missing"
-    if text is None:
-        return "is null"
-    if not isinstance(text, str):
-        return f"should be text, and is {describe_value(text)}"
-    if not text.isascii() and SURROGATES.search(text):
-        return "is not UTF-8"
-    return None
-
-
-def _to_json_value(value: Any) -> Any:
-    """A kept value for JSON; types that JSON does not have become text."""
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, str):
-        return (
-            value if value.isascii() or not SURROGATES.search(value) else replace_surrogates(value)
-        )
-    if isinstance(value, float):
-        return value if value - value == 0 else None  # JSON knows no nan and no inf
-    return replace_surrogates(json.dumps(value, ensure_ascii=False, default=str))
+def text_of(value: Any) -> str:
+    """A value that JSON has no type for, as text: dates and times as ISO 8601 writes them."""
+    match value:
+        case datetime.datetime():
+            return value.isoformat(" ")
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case decimal.Decimal():
+            return format(value, "f")
+        case bytes():
+            return value.decode("utf-8", "surrogateescape")
+        case list() | tuple() | dict():
+            return json.dumps(value, ensure_ascii=False, default=text_of)
+    return str(value)

@@ -52,6 +52,10 @@ class RowReader(ABC):
     @abstractmethod
     def _read(self) -> Iterator[FileRow]: ...
 
+    def describe_notes(self) -> list[str]:
+        """What should be known of how the rows were read, once they are."""
+        return []
+
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The names that the source itself gives to the numbers in a column, if it does."""
         return None

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any, BinaryIO, cast
 
 from finetune.data.cells import clip, describe_value
+from finetune.data.formats.encodings import BOM
 from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
 from finetune.data.formats.source import (
-    BOM,
     DataSource,
     ReadProgress,
     decode,

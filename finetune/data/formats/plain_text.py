@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+from finetune.data.formats.encodings import BOM, find_wide_encoding, is_utf_8
 from finetune.data.formats.file_row import FileRow, RowReader
-from finetune.data.formats.source import BOM, DataSource, ReadProgress, decode, open_bytes
+from finetune.data.formats.source import DataSource, ReadProgress, decode, open_bytes
 
 
 class LineReader(RowReader):
@@ -42,4 +43,8 @@ class DocumentReader(RowReader):
         self._stream = open_bytes(source, progress, stack, is_one_row=True)
 
     def _read(self) -> Iterator[FileRow]:
-        yield FileRow("", 1, decode(self._stream.read().removeprefix(BOM)))
+        content = self._stream.read()
+        if is_utf_8(self.source.encoding) and find_wide_encoding(content) is not None:
+            # Its zero bytes would pass for UTF-8. As none is text, the document counts as damaged.
+            content = content.replace(b"\0", b"\xff")
+        yield FileRow("", 1, decode(content.removeprefix(BOM)))

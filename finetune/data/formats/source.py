@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from finetune.data.formats.encodings import (
+    BOM,
+    HEAD,
+    WIDE_BOMS,
+    find_wide_encoding,
+    is_utf_8,
+    to_utf_8,
+)
 from finetune.runtime.errors import InputError
 
-BOM = b"\xef\xbb\xbf"
-# Beginnings of files that are no UTF-8 text → what to say of them.
+# Beginnings of files that are no text → what to say of them.
 NOT_TEXT = {
-    b"\xff\xfe": "expected UTF-8, got UTF-16; save it as UTF-8",
-    b"\xfe\xff": "expected UTF-8, got UTF-16; save it as UTF-8",
     b"PK\x03\x04": "expected text, got a zip archive or a spreadsheet",
     b"PAR1": "expected text, got a Parquet file; call it .parquet",
 }
@@ -29,12 +34,16 @@ class DataSource:
     Attributes:
         name: what messages call it.
         kind: a key of `registry.FORMATS`.
+        encoding: of a file of text.
+        encoding_option: what sets it, for messages.
     """
 
     name: str
     kind: str
     path: Path | None = None
     table: Any = None
+    encoding: str = "utf-8"
+    encoding_option: str = "data.encoding="
 
     @property
     def can_reopen(self) -> bool:
@@ -80,8 +89,10 @@ def open_bytes(
         is_one_row: the source is a single document: if it is empty or not UTF-8, that concerns
             its row alone, and is left to the rules for rows.
 
+    Returns: them in UTF-8, whatever encoding the source has.
+
     Raises:
-        InputError: for a source of many rows that is empty, or is not UTF-8 text.
+        InputError: for a source of many rows that is empty, or is not text in its encoding.
     """
     if source.path is None:
         raw = cast(Any, sys.stdin.buffer)  # with what was peeked at already
@@ -92,15 +103,35 @@ def open_bytes(
     stream = raw
     if is_gzip(raw.peek(2)):
         stream = cast(Any, gzip.GzipFile(fileobj=raw))
-    if is_one_row:
-        return cast(BinaryIO, stream)
-    head = stream.peek(4)[:4]
+    if not is_one_row:
+        _check_beginning(source, stream.peek(HEAD))
+    if not is_utf_8(source.encoding):
+        stream = to_utf_8(stream, source.encoding)
+    return cast(BinaryIO, stream)
+
+
+def _check_beginning(source: DataSource, head: bytes) -> None:
+    """
+    Raises:
+        InputError: for a source that is empty, or is not text in its encoding.
+    """
     if head in (b"", BOM):
         raise InputError(f"{source.name}: the file is empty")
     for beginning, problem in NOT_TEXT.items():
         if head.startswith(beginning):
             raise InputError(f"{source.name}: {problem}")
-    return cast(BinaryIO, stream)
+    option, wide = source.encoding_option, find_wide_encoding(head)
+    if is_utf_8(source.encoding) and wide is not None:
+        has_mark = any(map(head.startswith, WIDE_BOMS))
+        got = f"{wide.upper()}{'' if has_mark else ' without a byte order mark'}"
+        raise InputError(
+            f"{source.name}: expected UTF-8, got {got}; set {option}{wide}, or save it as UTF-8"
+        )
+    if not is_utf_8(source.encoding) and head.startswith(BOM):
+        raise InputError(
+            f"{source.name}: expected {source.encoding} ({option}{source.encoding}), got UTF-8; "
+            f"set {option}utf-8"
+        )
 
 
 def is_gzip(head: bytes) -> bool:

@@ -93,6 +93,15 @@ def test_a_fold_is_a_part_of_many():
     assert Data(source="x", fold="2/5").fold_of() == (2, 5)
 
 
+@pytest.mark.parametrize("name", ["gb18030", "cp1252", "UTF-16-LE", "latin-1"])
+def test_an_encoding_is_one_that_python_knows(name):
+    assert Data(source="x", encoding=name).encoding == name
+    for wrong in (f"x{name}", "hex", ""):
+        key, expected = refusal(Data, source="x", encoding=wrong)
+        assert key == "encoding"
+        assert expected == f"an encoding such as gb18030 or cp1252, got '{wrong}'"
+
+
 def test_data_that_never_stops_keeps_other_choices():
     data = Data(source="x", on_undecodable="stop", on_leak="stop", on_empty="keep")
     mild = data.never_stopping()

@@ -6,6 +6,8 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune.inference import outputs
 from finetune.inference.outputs import Columns
@@ -78,3 +80,36 @@ def test_unknown_endings(tmp_path, name):
 )  # fmt: skip
 def test_kinds_of_values(value, kind):
     assert outputs.json_kind(value) == kind
+
+
+CELLS = st.one_of(st.none(), st.text(st.sampled_from("a,\t\r\n\"'=+-@ é;"), max_size=5))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+@given(rows=st.lists(st.tuples(CELLS, CELLS), max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_every_cell_comes_back(tmp_path_factory, ending, rows):
+    file = tmp_path_factory.mktemp("cells") / f"o.{ending}"
+    dicts = ({"x": x, "y": y} for x, y in rows)
+    outputs.write_rows(dicts, file, Columns(("x", "y"), {}))
+    with file.open(newline="", encoding="utf-8") as stream:
+        back = list(csv.reader(stream, delimiter="\t" if ending == "tsv" else ",", strict=True))
+    assert back == [["x", "y"], *([x or "", y or ""] for x, y in rows)]
+    # By what Python before 3.11.9 left out: a lone carriage return is in quotes.
+    bare = "".join(file.read_bytes().decode().split(chr(34))[::2])
+    assert "\r" not in bare
+
+
+FORMULAS = ["=1+1", "+1 team", "-1 team", "@SUM(1)", "\t=1", " =1", "\r=1", "＝1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formulas_become_text_where_that_is_asked_for(tmp_path, text):
+    rows = [{"id": text, "label": text, "score": -0.5, "n": -3, "note": "a = b"}]
+    names = ("id", "label", "score", "n", "note")
+    for safe in (False, True):
+        outputs.write_rows(iter(rows), tmp_path / "o.csv", Columns(names, {}, safe))
+        with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as stream:
+            row = list(csv.reader(stream))[1]
+        first = f"'{text}" if safe else text
+        assert row == [first, first, "-0.5", "-3", "a = b"]

@@ -1,5 +1,7 @@
 """A row's cells → a record, or what is wrong with it."""
 
+import datetime
+import decimal
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,29 @@ def test_a_column_that_is_missing_from_a_file(tmp_path: Path) -> None:
     source = DataSource("a.csv", "csv", tmp_path / "a.csv")
     with pytest.raises(InputError, match=r"a\.csv: no column 'm' \(--id\)"):
         list(read_records(source, RequestedColumns(("text",), id="m"), ReadProgress()))
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (datetime.date(2024, 5, 1), "2024-05-01"),
+        (datetime.datetime(2024, 5, 1, 12, 30), "2024-05-01 12:30:00"),
+        (datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC), "2024-05-01 00:00:00+00:00"),
+        (datetime.time(9, 30), "09:30:00"),
+        (datetime.timedelta(seconds=90), "0:01:30"),
+        (decimal.Decimal("12.50"), "12.50"),
+        (decimal.Decimal("1E+3"), "1000"),
+        (b"bytes", "bytes"),
+        ([datetime.date(2024, 5, 1), 1, "a"], '["2024-05-01", 1, "a"]'),
+        ({"d": decimal.Decimal("0.10")}, '{"d": "0.10"}'),
+        ("text", "text"),
+        (1.5, 1.5),
+        (float("nan"), None),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_kept_values_are_written_as_they_read(value: Any, kept: Any) -> None:
+    make = RecordMaker("a", RequestedColumns(("text",), keep=("k",)))
+    record = make.from_cells("row", 1, {"text": "a", "k": value})
+    assert record.beside == (kept,)

@@ -98,6 +98,7 @@ def test_the_headline_and_the_weakest_label():
     worst = narrative.weakest_label([rare, *results.classes[1:]])
     assert isinstance(worst, ClassScores)
     assert worst.support > 0
+    assert narrative.weakest_label([rare]) is None  # as where no row of the split has a label
 
 
 def test_numbers_as_a_person_reads_them():

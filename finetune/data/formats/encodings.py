@@ -1,0 +1,139 @@
+"""Bytes that are not UTF-8: what they probably are, and the same text as UTF-8.
+
+find_wide_encoding(head)                 # "utf-16-le" where a file begins like that
+suggest_encodings([b"\\xcc\\xe5\\xd3\\xfd"])  # "perhaps gb18030, as which the first reads '体育'"
+
+Nothing is decoded on a guess: a guess is only named, for a person to decide.
+"""
+
+import codecs
+import io
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, BinaryIO, cast
+
+from finetune.data.cells import clip
+
+BOM = b"\xef\xbb\xbf"
+MARK = "\udcff"  # for what cannot be decoded: in UTF-8 the byte FF, which no text holds
+WIDE_BOMS = {  # the longer ones first
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+WIDE = {"utf-32-le": 4, "utf-32-be": 4, "utf-16-le": 2, "utf-16-be": 2}
+# Of files in one of the common encodings; where two are as likely, the first.
+CANDIDATES = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1250", "cp1251", "koi8_r",
+              "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "mac_roman"]  # fmt: skip
+SAMPLE = 2**15  # bytes that are looked at
+HEAD = 2**12  # bytes of the beginning, for UTF-16 and UTF-32
+BROKEN = 0.2  # the share of control and broken characters from which bytes are hardly UTF-8
+NARROW = 0.05  # the least share of Latin characters, such as commas and line ends, in UTF-16
+
+
+def find_wide_encoding(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark or by where its zero bytes are; else None."""
+    for beginning, name in WIDE_BOMS.items():
+        if head.startswith(beginning):
+            return name
+    head = head[:HEAD]
+    if b"\0" not in head:
+        return None
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
+    if sum(_is_control(character) or character == "\ufffd" for character in text) < (
+        BROKEN * len(text)
+    ):
+        return None
+    for name, width in WIDE.items():
+        whole = head[: len(head) // width * width]
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(whole)
+        except UnicodeDecodeError:
+            continue
+        narrow = sum(character < "\u0100" for character in text)
+        if narrow >= NARROW * len(text) and narrow and not any(map(_is_no_text, text)):
+            return name
+    return None
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in "\t\r\n"
+
+
+def _is_no_text(character: str) -> bool:
+    return _is_control(character) or unicodedata.category(character) in ("Cn", "Co", "Cs")
+
+
+def suggest_encodings(samples: Sequence[bytes]) -> str | None:
+    """The most likely encodings of some texts that are not UTF-8, and how each reads the first."""
+    from charset_normalizer import from_bytes
+
+    if not any(samples):
+        return None
+    first = samples[0]
+    content = b"\n".join(samples)[:SAMPLE]
+    content = b"\n".join([content] * (1 + 256 // (len(content) + 1)))  # few bytes tell too little
+    matches = from_bytes(content, cp_isolation=CANDIDATES, threshold=0.5)
+    likely = sorted(matches, key=_likelihood)
+    readings: dict[str, str] = {}
+    for name in map(_commonest, likely):
+        try:
+            readings.setdefault(first.decode(name), name)
+        except UnicodeDecodeError:
+            continue
+    said = [
+        f"{name}, as which the first reads {clip(repr(text))}" for text, name in readings.items()
+    ]
+    return f"perhaps {' or '.join(said[:2])}" if said else None
+
+
+def _likelihood(match: Any) -> tuple[float, float, int]:
+    """Sort key: the most likely first."""
+    # Hundredths of scores say nothing, least of all between code pages that differ in few letters.
+    order = CANDIDATES.index(_commonest(match))
+    return round(match.chaos, 1), -round(match.coherence, 1), order
+
+
+def _commonest(match: Any) -> str:
+    """Of the encodings that read the same in all of it."""
+    return min(map(str, {*match.could_be_from_charset} & {*CANDIDATES}), key=CANDIDATES.index)
+
+
+def is_utf_8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
+
+
+def to_utf_8(stream: BinaryIO, encoding: str) -> BinaryIO:
+    """The text of a stream in UTF-8, with the byte FF for what the encoding does not know."""
+    return cast(BinaryIO, io.BufferedReader(_Transcoded(stream, encoding), 2**16))
+
+
+class _Transcoded(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)("finetune.mark")
+        self._ready = b""
+        self._at_end = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready and not self._at_end:
+            block = self._stream.read(2**16)
+            self._at_end = not block
+            text = self._decoder.decode(block, final=self._at_end)
+            self._ready = text.encode("utf-8", "surrogateescape")
+        content, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(content)] = content
+        return len(content)
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return MARK, error.end
+
+
+codecs.register_error("finetune.mark", _mark)

@@ -1,0 +1,91 @@
+"""Labels that look alike are named with their counts, and stay apart."""
+
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.config.schema import Data
+from finetune.data.prepare import prepare_corpus
+from finetune.data.similar_labels import find_similar, fold_label, show_apart, show_label
+from finetune.data.sources import load_rows
+from finetune.runtime.errors import InputError
+
+
+def prepared(folder: Path, test: list[str] | None = None, *labels: str) -> Any:
+    for split, names in (("train", list(labels) * 15), ("test", test)):
+        if names:
+            rows = [{"text": f"{split} {i} of {i * 7}", "label": n} for i, n in enumerate(names)]
+            (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = Data(source=str(folder))
+    return prepare_corpus(load_rows(data), data)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("sport", "Sport", "'Sport'"),
+        ("sport", "sport\u200b", "'sport\\u200b'"),
+        ("sport", "\ufeffsport", "'\\ufeffsport'"),
+        ("sport", "sp\u00adort", "'sp\\xadort'"),
+        ("caf\u00e9", "cafe\u0301", "'cafe\\u0301'"),
+        ("straße", "STRASSE", "'STRASSE'"),
+        ("world news", "world\u00a0news", "'world\\xa0news'"),
+        ("world news", "world_news", "'world_news'"),
+        ("world-news", "World  News", "'World  News'"),
+        ("sport", "ｓｐｏｒｔ", "'ｓｐｏｒｔ'"),
+        ("sport", "ѕроrt", "'\\u0455\\u0440\\u043ert'"),
+        ("体育", "体育\u200d", "'体育\\u200d'"),
+    ],
+)
+def test_a_run_names_them_with_their_rows(tmp_path: Path, one: str, other: str, shown: str) -> None:
+    corpus = prepared(tmp_path, None, one, other, "money")
+    assert {one, other} < set(corpus.labels)
+    (finding,) = [f for f in corpus.findings if f.kind == "similar labels"]
+    assert str(finding) == (
+        f"source: 1 group of labels look alike ('{one}' (15 rows) and {shown} (15 rows)): kept "
+        "apart; if they mean the same, correct the data"
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [["1", "2", "10"], ["c", "c++", "c#"], ["a", "á"], ["-", "_"], ["体育", "财经"]]
+)
+def test_others_are_not_named(names: list[str]) -> None:
+    assert find_similar(names) == []
+
+
+@given(st.text(min_size=1, max_size=12))
+def test_folding_takes_normal_forms_and_case_alike(name: str) -> None:
+    folded = fold_label(name)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert fold_label(unicodedata.normalize(form, name)) == folded
+    assert fold_label(f"{name}\u200b") in (folded, f"{name}\u200b")
+    assert len(show_apart([name])) == 1
+
+
+def test_an_unseen_label_is_told_like_which_it_looks(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        prepared(tmp_path, ["sport", "sport\u200b", "war"], "sport", "money")
+    assert (
+        "namely 'sport\\u200b' (1 row, which looks like 'sport' of train), 'war' (1 row): "
+        in str(error.value)
+    )
+    assert show_label("a b") == "'a b'"
+
+
+def test_conflicting_labels_within_test_are_named(tmp_path: Path) -> None:
+    rows = [{"text": "the same", "label": "sport"}, {"text": "the same ", "label": "money"}]
+    prepared(tmp_path, ["sport", "money"], "sport", "money")
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = Data(source=str(tmp_path))
+    found = prepare_corpus(load_rows(data), data).findings
+    assert (
+        "test: 2 rows have the same text as a row with another label (test.jsonl: line 1, "
+        "test.jsonl: line 2): kept, so that scores stay comparable; not all of them can be "
+        "predicted correctly"
+    ) in [str(finding) for finding in found]
