@@ -24,7 +24,7 @@ def run(documents, shared):
         for name in ("data", "tiny.yaml"):
             (folder / name).symlink_to(documents / name)
         with contextlib.chdir(folder):
-            run_here("run.dir=carded", "train.epochs=1", "run.name=tiny <news>|x")
+            run_here("run.dir=carded", "train.epochs=1", "run.name=tiny _news_ [x]")
 
     return shared("carded", train) / "carded"
 
@@ -89,7 +89,7 @@ def test_what_it_says(run):
         assert part in text, part
     low, high = found["test"]["intervals"]["f1_macro"]
     assert f"{found['test']['f1_macro']:.4f} | {low:.4f} to {high:.4f}" in text
-    assert "# tiny &lt;news&gt;\\|x" in text
+    assert r"# tiny \_news\_ \[x\]" in text
     loads = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
     assert len([line for line in loads.splitlines() if line]) == 3
 

@@ -18,7 +18,7 @@ def test_decay_spares_biases_and_norms():
 @pytest.mark.parametrize(
     ("labels", "several", "named", "sgd", "adamw"),
     [(2, False, None, 1, 10), (8, False, None, 1, 10), (77, False, None, 77 / 8, 10),
-     (77, True, None, 1, 10), (77, False, 3, 3, 3)],
+     (77, True, None, 77 / 8, 10), (5, True, None, 1, 10), (77, False, 3, 3, 3)],
 )  # fmt: skip
 def test_how_fast_the_head_learns(labels, several, named, sgd, adamw):
     kind = "multi_label_classification" if several else "single_label_classification"
