@@ -31,20 +31,16 @@ def write_report(results: Results, folder: Path) -> None:
     """Draw a run's page, with what else is in its folder: metrics.jsonl and recipe.yaml."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
-    log = [json.loads(line) for line in lines]
-    page = render(results, log, recipe, folder / "recipe.yaml")
+    page = render(results, [json.loads(line) for line in lines], recipe)
     atomic_files.write_text(folder / "report.html", page)
 
 
-def render(
-    results: Results, log: figures.Log, recipe: str = "", recipe_file: Path = Path("recipe.yaml")
-) -> str:
+def render(results: Results, log: figures.Log, recipe: str = "") -> str:
     """The page of a run.
 
     Args:
         log: the lines of metrics.jsonl.
         recipe: the text of recipe.yaml.
-        recipe_file: its place, which commands name.
     """
     main = narrative.main_metric(results)
     lowest = min(one.f1_interval[0] for one in results.classes)
@@ -58,7 +54,7 @@ def render(
             headline=narrative.headline(results),
             introduction=[*narrative.introduce(results)],
             overview=figures.overview(results, main),
-            steps=suggest_next_steps(results, log, recipe_file),
+            steps=suggest_next_steps(results, log),
             spark_from=math.floor(10 * lowest) / 10,
             confusion_matrix=figures.confusion_matrix(results),
             calibration=narrative.explain_calibration(results),

@@ -18,7 +18,7 @@ from finetune.config.schema import LEAST_STEPS
 from finetune.reporting.narrative import MAJORITY, compare_to_baseline, main_metric
 from finetune.reporting.number_formats import percent
 from finetune.reporting.results_model import Results
-from finetune.runtime.commands import command
+from finetune.runtime import commands
 
 FEW_DOCUMENTS = 500  # in all: a tenth of them is too few to tell much
 FEW_ROWS = 30  # of a label in train
@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
     def again(self, *overrides: str) -> str:
         """The command that trains the same with other settings."""
-        return f"`{command('train', self.recipe, *overrides)}`"
+        return _command("train", self.recipe, *overrides)
 
     @property
     def error(self) -> float:
@@ -333,8 +333,13 @@ def _wide_interval(run: Run) -> Iterator[Advice]:
             width / 2,
             f"The 95 % interval of the accuracy is {100 * width:.0f} points wide. To tell closer "
             "models apart, use more test documents (four times as many halve it), or compare two "
-            f"runs document by document: `{command('compare', 'RUN', 'OTHER_RUN')}`",
+            f"runs document by document: {_command('compare', 'RUN', 'OTHER_RUN')}",
         )
+
+
+def _command(*words: str) -> str:
+    """A command by its plain name: a page is read on other machines than the one that wrote it."""
+    return f"`{commands.NAME} {commands.quote([*words])}`"
 
 
 def _accuracy_width(results: Results) -> float:
