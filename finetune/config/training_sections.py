@@ -214,7 +214,7 @@ class Optim(Section):
         gt=0,
         description=(
             "the head's learning rate is optim.lr times this; null: 10 for adamw; for sgd 1, or "
-            "an eighth of the number of labels where there are more than 8 (multi-label: 1)"
+            "an eighth of the number of labels where there are more than 8"
         ),
     )
     layer_decay: float = Field(

@@ -56,7 +56,8 @@ def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:
     A head starts at zero, and has further to go than what is pretrained. AdamW's steps are as long
     for both, so the head's rate is higher. SGD's are as long as the gradient, which is large for a
     head of few labels; of many, each label's weights see few rows of theirs in a step, and a
-    softmax that starts even makes little of the others. Measured by scripts/studies/sgd_study.py.
+    softmax that starts even, or sigmoids that start at the labels' shares, make little of the
+    others. Measured by scripts/studies/sgd_study.py and multi_label_study.py.
     """
     config: Any = getattr(model, "config", None)
     if optim.head_lr_scale is not None:
@@ -65,6 +66,4 @@ def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:
         return 1.0
     if optim.name == "adamw":
         return ADAMW_HEAD
-    if config.problem_type == "multi_label_classification":
-        return 1.0
     return max(1.0, float(config.num_labels) / FEW_LABELS)
