@@ -57,6 +57,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Setup": {
         "schema": Command("schema", "print the JSON Schema of recipes, for editors"),
+        "doctor": Command("doctor", "say what is installed, and how training would run here"),
         "completion": Command("completion", "print what makes a shell complete commands"),
     },
 }
