@@ -1,6 +1,7 @@
 """Recipe → a fine-tuned, scored, saved document classifier. The whole story, in order."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from finetune.runtime import console
 from finetune.runtime.errors import ProblemList
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
-from finetune.training import losses, lr_finder, messages, prepared_data, resume
+from finetune.training import losses, lr_finder, messages, prepared_data, resume, trackers
 from finetune.training.assembly import assemble
 from finetune.training.loop import fit
 from finetune.training.prepared_data import DataCache, PreparedData
@@ -67,6 +68,10 @@ def run(
     outputs = RunOutputs(session.folder, env)  # a failure of one loses none of the others
     has_card = write_run_folder(session, results, outcome, outputs)
     outputs.attempt("the summary", lambda: console_report.print_results(results, session.folder))
+    log = partial(trackers.log_results, env.accelerator, recipe, session.folder)
+    outputs.attempt(
+        "logging to the trackers", lambda: log(outcome.test.values, results.train.steps)
+    )
     outputs.attempt("closing the trackers", session.close, everywhere=True)
     with outputs.reported():
         if recipe.publish.repo_id is not None and has_card:  # last: a failure here loses nothing

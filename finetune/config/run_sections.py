@@ -163,8 +163,16 @@ class Run(Section):
         ),
     )
     trackers: Annotated[
-        tuple[Literal["tensorboard", "trackio", "wandb"], ...], Field(strict=False)
+        tuple[Literal["mlflow", "tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="log to these as well, where they are installed")
+    mlflow_model: str | None = Field(
+        None,
+        description=(
+            "with mlflow among run.trackers: after scoring, register the model under this name in "
+            "MLflow's model registry"
+        ),
+        min_length=1,
+    )
 
     @model_validator(mode="after")
     def _resumes_or_replaces(self) -> Self:
@@ -175,6 +183,8 @@ class Run(Section):
                 f"{' '.join(REFUSED)}, names such as CON and NUL, and a dot or a space at the "
                 f"end), got {self.name!r}",
             )
+        if self.mlflow_model is not None and "mlflow" not in self.trackers:
+            raise conflict("mlflow_model", "null unless run.trackers has mlflow")
         if self.overwrite and self.resume is not None:
             raise conflict("overwrite", "false with run.resume, which goes on with what is there")
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):

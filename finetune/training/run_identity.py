@@ -18,7 +18,8 @@ from finetune.training.schedule import resolve_sampling
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
-    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds", "trackers")),
+    *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
+    *("run.trackers", "run.mlflow_model"),
     *(f"checkpoint.{key}" for key in schema.Checkpoint.model_fields),
     *("cache.dir", "cache.keep", "cache.tokens"),
     *(f"publish.{key}" for key in schema.Publish.model_fields),

@@ -44,7 +44,9 @@ def fold_recipes(recipe: Recipe) -> list[Recipe]:
     base = home if run.dir is None else Path(run.dir)
 
     def fold(number: int) -> Recipe:
-        its_run = run.model_copy(update={"dir": str(base / f"fold-{number}"), "folds": None})
+        its_run = run.model_copy(
+            update={"dir": str(base / f"fold-{number}"), "folds": None, "mlflow_model": None}
+        )
         data = recipe.data.model_copy(update={"fold": f"{number}/{count}"})
         publish = recipe.publish.model_copy(update={"repo_id": None})
         return recipe.model_copy(update={"run": its_run, "data": data, "publish": publish})

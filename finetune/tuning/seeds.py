@@ -29,6 +29,11 @@ def seed_recipes(recipe: Recipe) -> list[Recipe]:
             f"publish.repo_id: run.seeds trains {len(run.seeds)} models, and only one can be "
             "published; remove one of the two keys"
         )
+    if run.mlflow_model is not None:
+        raise InputError(
+            f"run.mlflow_model: run.seeds trains {len(run.seeds)} models, and only one can be "
+            "registered; remove one of the two keys"
+        )
     if run.resume is not None and (run.resume != "auto" or run.dir is None):
         raise InputError(
             f"run.resume: expected auto with run.seeds, and run.dir, the folder that holds "

@@ -173,6 +173,7 @@ def retrain(
     with explain_write_errors(home):
         home.mkdir(parents=True, exist_ok=True)
     run = {"dir": str(home), "resume": "auto", "seeds": tuple(range(seeds)), "overwrite": False}
+    run["mlflow_model"] = None
     recipe = recipe.model_copy(
         update={
             "publish": Publish(),  # of several models, a person picks one to push

@@ -136,6 +136,7 @@ def trial_recipe(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of a run that can be resumed in `folder`."""
     run = {
         "dir": str(folder), "resume": "auto", "overwrite": False, "seeds": None, "trackers": (),
+        "mlflow_model": None,
     }  # fmt: skip
     return recipe.model_copy(
         update={

@@ -25,6 +25,7 @@ FLOORS = (
     "hub",
     "tuning",
     "pipeline",
+    "__init__",  # what `import finetune` offers
     "cli",
     "run",
     "__main__",
