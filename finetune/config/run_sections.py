@@ -58,8 +58,16 @@ class Score(Section):
     target_accuracy: Fraction | None = Field(
         None,
         description=(
-            "the accuracy to reach where the model may abstain: the report gives the probability "
-            "threshold for it; null: the accuracy with half of validation's errors"
+            "the accuracy that predictions should have: the saved model predicts no label below "
+            "the probability that reaches it on validation with a margin; null: it predicts a "
+            "label for every document, and the report shows what half of the errors would take"
+        ),
+    )
+    abstain: bool = Field(
+        True,
+        description=(
+            "with score.target_accuracy: write the threshold into the model, which then abstains; "
+            "false: only report it"
         ),
     )
     trust_remote_code: bool = Field(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.config.run_sections import Score
 from finetune.data.corpus import Corpus, Split
 from finetune.evaluation import (
     baselines,
@@ -45,14 +46,14 @@ def analyse(
     tables: Mapping[str, TokenTable],
     outcome: Outcome,
     metrics: Sequence[Metric],
-    target: float | None,
+    score: Score,
 ) -> Analysis:
     """Scores, calibration, and where the model fails.
 
     Args:
         tables: the tokens of each split, by its name.
-        target: the accuracy that the model should reach by abstaining; None: the one that halves
-            the error rate on validation.
+        score: what the recipe says of metrics and abstaining. Without a target accuracy, the report
+            has the one that halves the error rate on validation.
     """
     validation, test = outcome.validation, outcome.test
     is_scored = corpus.test.labels is not None
@@ -65,9 +66,10 @@ def analyse(
         "validation": _split_scores(corpus.validation, validation, metrics),
         "test": _split_scores(corpus.test, test, metrics),
         "baselines": _baselines(corpus, predictions, metrics) if is_scored else None,
+        "monitor": score.monitor,
         "thresholds": _by_label(outcome.thresholds, names),
         "calibration": _calibration(corpus, outcome),
-        "abstention": _abstention(corpus, outcome, target),
+        "abstention": _abstention(corpus, outcome, score),
         "analysed": split.name,
         **_weak_spots(split, table, scores, names),
     }
@@ -163,6 +165,8 @@ def _baselines(
     majority = baselines.majority_baseline(corpus)
     commonest = corpus.labels[int(majority.logits[0].argmax())]
     found: dict[str, Any] = {}
+    compared = dict.fromkeys(("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label))
+    compared |= dict.fromkeys(one.key for one in metrics if one.interval_method == "confusion")
     for name, baseline, label in (
         ("majority", majority, commonest),
         ("tfidf", baselines.tfidf_baseline(corpus), None),
@@ -170,7 +174,7 @@ def _baselines(
         theirs = predict_labels(baseline.logits, corpus.multi_label, baseline.thresholds)
         gaps = {
             of: confusion.paired_difference(of, labels, predictions, theirs, len(corpus.labels))
-            for of in ("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label)
+            for of in compared
         }
         found[name] = compute_metrics(baseline.logits, labels, metrics, baseline.thresholds) | {
             "intervals": confusion.metric_intervals(
@@ -214,7 +218,7 @@ def _calibration_change(
     }
 
 
-def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[str, Any] | None:
+def _abstention(corpus: Corpus, outcome: Outcome, score: Score) -> dict[str, Any] | None:
     """Which share of the rows can be answered at a target accuracy.
 
     None where rows may have several labels (a threshold decides on each label by itself, so there
@@ -226,9 +230,16 @@ def _abstention(corpus: Corpus, outcome: Outcome, target: float | None) -> dict[
     assert truth is not None
     probabilities = softmax(outcome.validation.logits)
     accuracy = float((probabilities.argmax(axis=1) == truth).mean())
+    target = score.target_accuracy
     asked = 1 - (1 - accuracy) / 2 if target is None else target
-    threshold = calibration.choose_abstention_threshold(probabilities, truth, asked)
-    found: dict[str, Any] = {"target": asked, "threshold": threshold}
+    chosen = calibration.choose_abstention_threshold(probabilities, truth, asked)
+    threshold = None if chosen is None else chosen.value
+    found: dict[str, Any] = {
+        "target": asked,
+        "threshold": threshold,
+        "guaranteed": chosen is not None and chosen.guaranteed,
+        "saved": bool(threshold) and target is not None and score.abstain,
+    }
     for split, scores in _scored_splits(corpus, outcome):
         found[split.name] = None
         if scores is not None and split.labels is not None:

@@ -38,7 +38,7 @@ class MetricValues(Section):
     intervals: dict[str, MetricInterval] = Field(
         {},
         description="95 % interval of the loss and of each metric, over documents; null for a "
-        "metric of `evaluate.load`",
+        "metric of `evaluate.load`, and for the loss of rows that say nothing of its spread",
     )
 
     def metric(self, name: str) -> float | None:
@@ -76,8 +76,8 @@ class BaselineScores(MetricValues):
     train_rows: int = Field(description="train rows that it was fitted on")
     seconds: float = Field(description="time that fitting and predicting took")
     paired_difference: dict[str, PairedDifference] = Field(
-        description="by how much the model is better, by accuracy and f1_macro (multi-label: also "
-        "f1_micro)"
+        description="by how much the model is better, by accuracy, f1_macro (multi-label: also "
+        "f1_micro) and each metric of the confusion matrix"
     )
 
 
@@ -134,6 +134,7 @@ class Coverage(Section):
     rows: int | None = Field(None, description="rows answered at the chosen threshold")
     coverage: float | None = Field(None, description="their share of all rows")
     accuracy: float | None = Field(None, description="accuracy on those rows")
+    accuracy_interval: MetricInterval = Field(None, description="its 95 % interval (Wilson)")
 
 
 class Abstention(Section):
@@ -144,6 +145,16 @@ class Abstention(Section):
     threshold: float | None = Field(
         description="probability below which to abstain, chosen on validation; null: none reaches "
         "the target"
+    )
+    guaranteed: bool = Field(
+        False,
+        description="whether validation has enough rows to say, with a confidence of 95 %, that "
+        "predictions above the threshold reach the target",
+    )
+    saved: bool = Field(
+        False,
+        description="whether the saved model abstains below the threshold (score.target_accuracy "
+        "with score.abstain)",
     )
     validation: Coverage | None = Field(description="null without labels")
     test: Coverage | None = Field(description="null without labels")
@@ -159,12 +170,18 @@ class ClassScores(Section):
     label: str = Field(description="name of the label")
     support: int = Field(description="rows that have the label")
     predicted: int = Field(description="rows that are given the label")
-    precision: float = Field(description="share of the rows given the label that have it")
+    precision: float | None = Field(
+        description="share of the rows given the label that have it; null: it is never predicted"
+    )
     precision_interval: Interval = Field(description="95 % interval (Wilson)")
-    recall: float = Field(description="share of the rows with the label that are given it")
+    recall: float | None = Field(
+        description="share of the rows with the label that are given it; null: no row has it"
+    )
     recall_interval: Interval = Field(description="95 % interval (Wilson)")
-    f1: float = Field(description="harmonic mean of precision and recall")
-    f1_interval: Interval = Field(description="95 % interval (bootstrap)")
+    f1: float | None = Field(
+        description="harmonic mean of precision and recall; null: no row has the label"
+    )
+    f1_interval: Interval = Field(description="95 % interval (of Wilson's)")
 
 
 class ConfusedPair(Section):
@@ -212,6 +229,9 @@ class Analysis(Section):
     test: SplitScores = Field(description="scores of the saved model on test, which is scored once")
     baselines: Baselines | None = Field(
         description="scores on test without an encoder; null where test has no labels"
+    )
+    monitor: str | None = Field(
+        None, description="score.monitor, the metric that picks the model and that it is judged by"
     )
     thresholds: dict[str, float] | None = Field(
         description="multi-label: the probability from which on each label is given, chosen on "

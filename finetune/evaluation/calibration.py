@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import betaincinv
 
+from finetune.evaluation.intervals import wilson_interval
 from finetune.evaluation.probabilities import row_losses, to_probabilities
 
 BINS = 15  # as in Guo et al.
@@ -22,6 +24,7 @@ SEARCHED = 10.0  # |log T|: no maximum lies farther out, as the prior outweighs 
 MIN_GAIN = 1.92  # nats: half the 95 % quantile of chi-squared with one degree of freedom
 NORMAL_FROM = 50_000  # decisions from which on a bin's error is taken for normal
 DRAWS = 200  # of outcomes, from the probabilities themselves
+MISS = 0.05  # how probable it may be that a threshold misses its target
 CURVE = 100  # points of a risk-coverage curve
 
 Floats = NDArray[np.float64]
@@ -168,29 +171,72 @@ def risk_coverage(probabilities: Floats, labels: Labels) -> list[dict[str, float
     ]
 
 
+@dataclass(frozen=True)
+class AbstentionThreshold:
+    """The probability below which a model abstains, so that its predictions reach an accuracy.
+
+    Attributes:
+        value: the probability; 0 where no prediction has to be left out.
+        rows, correct: of validation, the rows at or above it, and how many of them are right.
+        guaranteed: whether the accuracy on more such documents reaches the target with a confidence
+            of 95 %; else the rows are too few to say so.
+    """
+
+    value: float
+    rows: int
+    correct: int
+    guaranteed: bool
+
+
 def choose_abstention_threshold(
     probabilities: Floats, labels: Labels, target: float
-) -> float | None:
-    """The lowest threshold above which accuracy reaches `target`; None: there is none.
+) -> AbstentionThreshold | None:
+    """The lowest threshold above which accuracy reaches `target`, with a margin; None: none does.
+
+    Selection with guaranteed risk (Geifman & El-Yaniv 2017, arXiv 1705.08500, algorithm 1): a
+    binary search over thresholds, each accepted where the lower bound of Clopper & Pearson on the
+    accuracy above it reaches the target. The bounds of all steps of the search hold together with a
+    confidence of 95 %. Where the rows are too few for any, it is the threshold of the highest such
+    bound among those above which these rows reach the target; `guaranteed` is false then.
 
     It lies halfway between two rows' probabilities; 0 where the accuracy of all rows is enough.
+
+    Args:
+        probabilities: of validation. (rows, classes)
+        labels: class ids. (rows,)
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    accuracy = correct[order].cumsum() / np.arange(1, len(labels) + 1)
-    last = np.append(np.diff(ranked) < 0, True)  # of the rows of equal probability
-    good = np.flatnonzero((accuracy >= target) & last)
-    if len(good) == 0:
-        return None
-    end = int(good[-1])
-    return 0.0 if end == len(labels) - 1 else float(ranked[end] + ranked[end + 1]) / 2
+    ranked, hits = confidence[order], correct[order].cumsum()
+    ends = np.flatnonzero(np.append(np.diff(ranked) < 0, True))  # of rows of equal probability
+    answered, right = ends + 1, hits[ends]
+    bounds = _lower_bounds(right, answered, MISS / (int(np.log2(len(ends))) + 1))
+    chosen, first, last = None, 0, len(ends) - 1
+    while first <= last:
+        middle = (first + last) // 2
+        if bounds[middle] >= target:
+            chosen, first = middle, middle + 1
+        else:
+            last = middle - 1
+    guaranteed = chosen is not None
+    if chosen is None:
+        reaches = right >= target * answered
+        if not reaches.any():
+            return None
+        chosen = int(np.where(reaches, bounds, -1.0).argmax())
+    end = int(ends[chosen])
+    value = 0.0 if end == len(labels) - 1 else float(ranked[end] + ranked[end + 1]) / 2
+    return AbstentionThreshold(value, end + 1, int(right[chosen]), guaranteed)
 
 
-def score_answered(
-    probabilities: Floats, labels: Labels, threshold: float
-) -> dict[str, float | int | None]:
-    """Coverage and accuracy of the rows whose probability is at least a threshold."""
+def _lower_bounds(correct: NDArray[Any], rows: NDArray[Any], miss: float) -> Floats:
+    """Below which a share is with a probability of at most `miss` (Clopper & Pearson 1934)."""
+    bounds: Floats = betaincinv(np.maximum(correct, 1), rows - correct + 1, miss)
+    return np.where(correct > 0, bounds, 0.0)
+
+
+def score_answered(probabilities: Floats, labels: Labels, threshold: float) -> dict[str, Any]:
+    """Coverage and accuracy, with interval, of the rows whose probability reaches a threshold."""
     kept = probabilities.max(axis=1) >= threshold
     rows = int(kept.sum())
     correct = int((probabilities.argmax(axis=1) == labels)[kept].sum())
@@ -198,6 +244,7 @@ def score_answered(
         "rows": rows,
         "coverage": rows / len(labels),
         "accuracy": correct / rows if rows else None,
+        "accuracy_interval": wilson_interval(correct / rows, rows) if rows else None,
     }
 
 

@@ -1,15 +1,13 @@
 """True and predicted labels → the confusion matrix, its metrics, and their intervals."""
 
-import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from finetune.evaluation import intervals
+from finetune.evaluation import intervals, rare_classes
 from finetune.evaluation.intervals import Floats, Ids
 from finetune.evaluation.metrics import Metric, measure
 from finetune.evaluation.probabilities import is_correct, predict_labels, row_losses
@@ -23,7 +21,9 @@ def metric_intervals(
     labels: Labels,
     thresholds: Floats | None = None,
 ) -> dict[str, intervals.Interval | None]:
-    """The interval of `loss` and of each metric by name; None for a metric of `evaluate.load`.
+    """The interval of `loss` and of each metric by name.
+
+    None for a metric of `evaluate.load`, and for the loss of rows that say nothing of its spread.
 
     Args:
         logits: (rows, classes)
@@ -42,7 +42,7 @@ def metric_intervals(
             case "share":
                 computed[name] = intervals.wilson_interval(values[name], rows)
             case "confusion":
-                computed[name] = table.interval(partial(table.value, name))
+                computed[name] = table.interval(name)
             case "loss":
                 computed[name] = of_loss
             case _:
@@ -59,6 +59,8 @@ class Confusion:
         counts: the rows of each cell. (cells,)
         correct: whether what is predicted there is what is true. (cells,)
         classes: how many there are.
+        occurs: which of them some row has or is given: macro averages are over these, in resamples
+            too. (classes,)
     """
 
     def __init__(self, true: Labels, predicted: Labels, counts: Ids, classes: int) -> None:
@@ -67,6 +69,8 @@ class Confusion:
         self.correct = is_correct(true, predicted)
         one, other = (_indicator(labels, classes) for labels in (true, predicted))
         self._true, self._predicted, self._hits = one.T, other.T, one.multiply(other).tocsr().T
+        _, of_true, of_predicted = self.sums(counts[None].astype(np.float64))
+        self.occurs = of_true[0] + of_predicted[0] > 0
 
     @classmethod
     def from_labels(cls, labels: Labels, predictions: Labels, classes: int) -> "Confusion":
@@ -92,7 +96,9 @@ class Confusion:
             )
         below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[kind]
         scores = hits / np.maximum(below, 1e-12)
-        weights = true if average == "weighted" else (true + predicted > 0).astype(np.float64)
+        weights = true if average == "weighted" else np.ones_like(scores)
+        if average == "macro":
+            weights = np.broadcast_to(self.occurs.astype(np.float64), scores.shape)
         averaged: Floats = (scores * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
         return averaged
 
@@ -100,48 +106,23 @@ class Confusion:
         """A metric of the rows themselves."""
         return float(self.value(name, self.counts[None].astype(np.float64))[0])
 
-    def f1(self, cells: Floats) -> Floats:
-        """F1 of each class. (resamples, classes)"""
-        hits, true, predicted = self.sums(cells)
-        scores: Floats = 2 * hits / np.maximum(true + predicted, 1e-12)
-        return scores
-
-    def interval(self, statistic: intervals.Statistic) -> intervals.Interval:
-        """The interval of a statistic of the cells.
-
-        Where no row is wrong, or none is right and the statistic is 0, no resample says how that
-        may end: Wilson's interval of the accuracy is used instead. (Multi-label, F1 may be above 0
-        though not one row is right in all of its labels.)
-        """
-        rows = int(self.counts.sum())
-        correct = int(self.counts[self.correct].sum())
-        observed = float(statistic(self.counts[None].astype(np.float64))[0])
-        if correct in (0, rows) and math.isclose(observed, correct / rows, abs_tol=1e-9):
-            return intervals.wilson_interval(correct / rows, rows)
-        return intervals.cells_interval(self.counts, statistic, width=3 * self.classes)
-
-    def f1_intervals(
-        self, resamples: int = intervals.RESAMPLES, seed: int = 0
-    ) -> list[intervals.Interval]:
-        """The interval of each class's F1: quantiles of the resamples.
-
-        Of a class without a mistake, or without a true positive, Wilson's interval of its recall.
-        """
-        draw = np.random.default_rng(seed)
-        rows = int(self.counts.sum())
-        resamples = min(resamples, max(200, intervals.AT_ONCE // (3 * self.classes)))
-        drawn = draw.multinomial(rows, self.counts / rows, resamples).astype(np.float64)
-        scores = self.f1(drawn)
-        tails = np.quantile(scores, [(1 - intervals.LEVEL) / 2, (1 + intervals.LEVEL) / 2], axis=0)
-        hits, true, predicted = (
-            sums[0] for sums in self.sums(self.counts[None].astype(np.float64))
-        )
-        return [
-            intervals.wilson_interval(float(hits[c] > 0), round(float(true[c])))
-            if hits[c] in (0, (true[c] + predicted[c]) / 2)
-            else (float(tails[0, c]), float(tails[1, c]))
-            for c in range(self.classes)
-        ]
+    def interval(self, name: str) -> intervals.Interval:
+        """The interval of a metric of the confusion matrix; it holds the observed value."""
+        rows, observed = int(self.counts.sum()), self.observed(name)
+        lowest = -1.0 if name == "matthews_correlation" else 0.0
+        at_least = intervals.score_interval(observed, rows, lowest)
+        kind, _, average = name.rpartition("_")
+        if name == "accuracy":
+            return at_least
+        if average == "macro" and rare_classes.has_rare_classes(kind, self.counts, self.sums):
+            found = intervals.middle(rare_classes.macro_draws(kind, self.counts, self.sums))
+        else:
+            found = intervals.cells_interval(
+                self.counts, lambda cells: self.value(name, cells), width=3 * self.classes
+            )
+        if rows < intervals.FEW_ROWS or found[0] == found[1]:
+            found = intervals.hull(found, at_least)
+        return intervals.hull(found, (observed, observed))
 
 
 def _cells(classes: int, *columns: Labels) -> tuple[list[Labels], Ids]:
@@ -179,9 +160,12 @@ def paired_difference(
 ) -> dict[str, float | intervals.Interval]:
     """How much better `predictions` are than `others` on the same rows, by a metric, with interval.
 
-    Rows are resampled with both predictions, so that what is hard for both is no difference. Where
-    the two agree on every row, no resample says how far apart they may be: Wilson's bound of a
-    share of none, either way, is used instead.
+    Rows count with both predictions, so that what is hard for both is no difference. Of accuracy it
+    is `intervals.paired_interval`. Of other metrics, the rows have the weights of the Bayesian
+    bootstrap (Rubin 1981), which leave out no class, and rare classes are drawn as in
+    `rare_classes.py`; of few rows, the interval is at least as wide as that of accuracy. Where few
+    rows tell the two apart, it holds 0: exchanging the predictions of m rows at random makes 2^m
+    differences, of which fewer than 1 in 20 can be as large only from six rows on.
 
     Args:
         name: accuracy, or another metric of the confusion matrix.
@@ -190,14 +174,27 @@ def paired_difference(
     """
     (true, one, other), counts = _cells(classes, labels, predictions, others)
     tables = [Confusion(true, predicted, counts, classes) for predicted in (one, other)]
+    rows, difference = int(counts.sum()), tables[0].observed(name) - tables[1].observed(name)
+    only_one = int(counts[tables[0].correct & ~tables[1].correct].sum())
+    only_other = int(counts[tables[1].correct & ~tables[0].correct].sum())
+    of_accuracy = intervals.paired_interval(only_one, only_other, rows)
+    if name == "accuracy":
+        return {"difference": difference, "interval": of_accuracy}
+    apart = int(counts[~is_correct(one, other)].sum())
 
     def gap(cells: Floats) -> Floats:
         return tables[0].value(name, cells) - tables[1].value(name, cells)
 
-    if np.array_equal(one, other):
-        most = intervals.wilson_interval(0.0, int(counts.sum()))[1]
-        return {"difference": 0.0, "interval": (-most, most)}
-    return {
-        "difference": float(gap(tables[0].counts[None].astype(np.float64))[0]),
-        "interval": intervals.cells_interval(tables[0].counts, gap, width=6 * classes),
-    }
+    kind, _, average = name.rpartition("_")
+    if average == "macro" and any(
+        rare_classes.has_rare_classes(kind, counts, table.sums) for table in tables
+    ):
+        ours, theirs = (rare_classes.macro_draws(kind, counts, table.sums) for table in tables)
+        found = intervals.middle(ours - theirs)
+    else:
+        found = intervals.bayesian_interval(counts, gap, width=6 * classes)
+    if rows < intervals.FEW_ROWS or found[0] == found[1]:
+        found = intervals.hull(found, of_accuracy)
+    if apart < intervals.LEAST_APART:
+        found = intervals.hull(found, (0.0, 0.0))
+    return {"difference": difference, "interval": intervals.hull(found, (difference, difference))}

@@ -25,11 +25,13 @@ def score_by_class(
 ) -> list[dict[str, Any]]:
     """Precision, recall and F1 of each class with their intervals, in the order of the labels.
 
+    None where there is nothing to measure: the precision of a class that is never predicted, and
+    recall and F1 of one that no row has.
+
     Args:
         labels, predictions: (rows,), or multi-label (rows, classes).
     """
     table = Confusion.from_labels(labels, predictions, len(names))
-    f1s = table.f1_intervals()
     rows = table.counts[None].astype(np.float64)
     right, true, predicted = (sums[0].astype(np.int64) for sums in table.sums(rows))
     return [
@@ -37,16 +39,18 @@ def score_by_class(
             "label": name,
             "support": int(true[c]),
             "predicted": int(predicted[c]),
-            "precision": _share(right[c], predicted[c]),
+            "precision": _share_or_none(right[c], predicted[c]),
             "precision_interval": [
                 *intervals.wilson_interval(_share(right[c], predicted[c]), int(predicted[c]))
             ],
-            "recall": _share(right[c], true[c]),
+            "recall": _share_or_none(right[c], true[c]),
             "recall_interval": [
                 *intervals.wilson_interval(_share(right[c], true[c]), int(true[c]))
             ],
-            "f1": _share(2 * right[c], true[c] + predicted[c]),
-            "f1_interval": [*f1s[c]],
+            "f1": _share(2 * right[c], true[c] + predicted[c]) if true[c] else None,
+            "f1_interval": [
+                *intervals.f1_interval(int(right[c]), int(true[c] + predicted[c] - right[c]))
+            ],
         }
         for c, name in enumerate(names)
     ]
@@ -187,3 +191,7 @@ def _accuracy(right: int, rows: int) -> dict[str, Any]:
 
 def _share(part: Any, whole: Any) -> float:
     return float(part / whole) if whole else 0.0
+
+
+def _share_or_none(part: Any, whole: Any) -> float | None:
+    return _share(part, whole) if whole else None

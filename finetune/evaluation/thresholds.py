@@ -82,8 +82,17 @@ def _best_threshold(probabilities: Floats, has: NDArray[np.bool_]) -> float:
 
 def save_thresholds(folder: Path, thresholds: Floats) -> None:
     """Put them into a saved model's config.json, under `document.thresholds`."""
+    _save(folder, "thresholds", [float(value) for value in thresholds])
+
+
+def save_abstention(folder: Path, threshold: float) -> None:
+    """Put the probability below which a saved model predicts no label into its config.json, under
+    `document.abstain_below`."""
+    _save(folder, "abstain_below", threshold)
+
+
+def _save(folder: Path, key: str, value: Any) -> None:
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["document"] = config.get("document") or {}
-    config["document"]["thresholds"] = [float(value) for value in thresholds]
+    config["document"] = (config.get("document") or {}) | {key: value}
     atomic_files.write_text(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")

@@ -4,8 +4,8 @@
     comparison = compare_runs(runs)
 
 Rows that are hard for both runs do not show a difference, so runs are compared row by row. The
-interval of a difference is a paired bootstrap over rows. The p-value is McNemar's exact test
-(1947): of the rows that only one of two runs gets right, is the share of each more than chance?
+interval of a difference is that of `confusion.paired_difference`. The p-value is McNemar's exact
+test (1947): of the rows that only one of two runs gets right, is each one's share beyond chance?
 With more than two runs, p-values are corrected by Holm (1979), as more pairs differ by chance.
 """
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from finetune.evaluation import confusion, intervals, probabilities
 from finetune.reporting import charts, html_report
+from finetune.reporting.baseline_comparison import name_metric
 from finetune.reporting.number_formats import format_seconds, percent, signed
 from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.console import format_table
@@ -128,7 +128,7 @@ def _scores(run: Run, classes: int) -> dict[str, Any]:
         "accuracy": accuracy,
         "accuracy_interval": intervals.wilson_interval(accuracy, len(run.labels)),
         "f1_macro": table.observed("f1_macro"),
-        "f1_macro_interval": table.interval(lambda cells: table.value("f1_macro", cells)),
+        "f1_macro_interval": table.interval("f1_macro"),
         "ece": results.calibration.on("test").after.ece,
         "loss": results.test.loss,
         "seconds": results.train.seconds,
@@ -138,7 +138,6 @@ def _scores(run: Run, classes: int) -> dict[str, Any]:
 def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
     ones, others = (probabilities.is_correct(one.labels, run.predictions) for run in (one, other))
     only_one, only_other = int((ones & ~others).sum()), int((others & ~ones).sum())
-    apart = only_one + only_other
     return {
         "one": one.name,
         "other": other.name,
@@ -148,26 +147,39 @@ def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
             )
             for name in METRICS
         },
+        "monitor": _shared_monitor(one, other),
         "only_one_right": only_one,
         "only_other_right": only_other,
-        "p": float(binomtest(only_other, apart).pvalue) if apart else 1.0,
+        "p": intervals.mcnemar_p(only_other, only_one),
     }
+
+
+def _shared_monitor(one: Run, other: Run) -> str:
+    """The metric that picked both models, where they are compared by it; else accuracy."""
+    names = {run.results.monitor for run in (one, other)}
+    return "f1_macro" if names == {"f1_macro"} else "accuracy"
 
 
 def describe_pair(pair: Mapping[str, Any]) -> str:
     """Which of two runs is better, in a sentence."""
-    gap = pair["accuracy"]
+    metric = pair["monitor"]
+    gap = pair[metric]
     low, high = (signed(100 * end) for end in gap["interval"])
+    differs = gap["interval"][0] > 0 or gap["interval"][1] < 0
     better, worse = pair["one"], pair["other"]
     if gap["difference"] > 0:
         better, worse = worse, better
-    if pair["p_holm"] < SIGNIFICANT:
+    certainty = f"95 % interval {low} to {high}"
+    if metric == "accuracy":
+        differs = pair["p_holm"] < SIGNIFICANT
+        certainty += f", p = {pair['p_holm']:.2g}"
+    if differs:
         conclusion = f"{better} is better than {worse}"
     else:
         conclusion = f"No clear difference between {pair['other']} and {pair['one']}"
     return (
-        f"{conclusion}: {signed(100 * gap['difference'])} points of accuracy for {pair['other']} "
-        f"(95 % interval {low} to {high}, p = {pair['p_holm']:.2g})."
+        f"{conclusion}: {signed(100 * gap['difference'])} points of {name_metric(metric)} for "
+        f"{pair['other']} ({certainty})."
     )
 
 

@@ -134,7 +134,7 @@ def write_report(found: Evaluation, folder: Path) -> None:
 def render(found: Evaluation) -> str:
     """The page of an evaluation."""
     main = narrative.main_metric(found)
-    lowest = min(one.f1_interval[0] for one in found.classes)
+    lowest = min((one.f1_interval[0] for one in found.classes if one.support), default=0.0)
     abstention = explain_abstention(found)
     return (
         html_report.template_environment()

@@ -43,7 +43,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
         recipe: the text of recipe.yaml.
     """
     main = narrative.main_metric(results)
-    lowest = min(one.f1_interval[0] for one in results.classes)
+    lowest = min((one.f1_interval[0] for one in results.classes if one.support), default=0.0)
     return (
         template_environment()
         .get_template("report.html")
@@ -53,6 +53,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             names=[*results.metric_names, "loss"],
             headline=narrative.headline(results),
             introduction=[*narrative.introduce(results)],
+            macro_note=narrative.explain_macro(results),
             overview=figures.overview(results, main),
             steps=suggest_next_steps(results, log),
             spark_from=math.floor(10 * lowest) / 10,
@@ -154,8 +155,14 @@ def loading_code(results: Results, folder: str = "model") -> str:
             f"[scores] = classify([{document}], truncation=True)\n"
             '[one["label"] for one in scores if one["score"] >= thresholds[one["label"]]]'
         )
-    return (
+    load = (
         "from transformers import pipeline\n\n"
         f'classify = pipeline("text-classification", model="{folder}"{code})\n'
-        f"classify({document}, truncation=True)"
     )
+    if results.abstention is not None and results.abstention.saved:
+        return (
+            f"{load}[best] = classify([{document}], truncation=True)\n"
+            'below = classify.model.config.document["abstain_below"]  # pipeline does not abstain\n'
+            'best["label"] if best["score"] >= below else None'
+        )
+    return f"{load}classify({document}, truncation=True)"

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from finetune.config import loader
 from finetune.config.schema import Recipe
-from finetune.reporting import html_report, narrative
+from finetune.reporting import baseline_comparison, html_report, narrative
 from finetune.reporting.number_formats import (
     format_interval,
     format_score,
@@ -127,6 +127,11 @@ def _intended_use(results: Results) -> Iterator[str]:
         number = "one or several" if results.data.multi_label else "one"
         yield f"To give documents {number} of these labels: {', '.join(map(_escape, labels))}.\n"
     predicts = "It predicts one of them for every document, whatever it is about."
+    if results.abstention is not None and results.abstention.saved:
+        predicts = (
+            f"It predicts one of them, or none where its probability is below "
+            f"{results.abstention.threshold:.4f} (`document.abstain_below` in config.json)."
+        )
     if results.data.multi_label:
         predicts = (
             "It predicts each label whose probability reaches that label's threshold "
@@ -170,7 +175,8 @@ def _scores(results: Results) -> Iterator[str]:
         cells += [format_score(validation.metric(name)) for _ in range(results.is_tuned)]
         cells += [format_score(one.metric(name)) for one in (baselines.tfidf, baselines.majority)]
         yield f"| {_escape(name)} | {' | '.join(cells)} |"
-    yield f"\n{narrative.summarize_comparison(results)}\n"
+    verdict = baseline_comparison.summarize_comparison(results)
+    yield f"\n{verdict} {narrative.explain_macro(results)}".rstrip() + "\n"
 
 
 def _label_scores(results: Results) -> Iterator[str]:
@@ -181,15 +187,18 @@ def _label_scores(results: Results) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for one in results.classes:
         yield (
-            f"| {_escape(one.label)} | {one.support:,} | {one.precision:.3f} | {one.recall:.3f} | "
-            f"{one.f1:.3f} | {format_interval(one.f1_interval, 3)} |"
+            f"| {_escape(one.label)} | {one.support:,} | {format_score(one.precision, 3)} | "
+            f"{format_score(one.recall, 3)} | {format_score(one.f1, 3)} | "
+            f"{format_interval(one.f1_interval if one.support else None, 3)} |"
         )
     yield ""
 
 
 def _limitations(results: Results) -> Iterator[str]:
+    if never := narrative.explain_never_predicted(results, MOST_LABELS):
+        yield f"- {_escape(never)}"
     worst = narrative.weakest_label(results.classes)
-    if worst is not None and worst.f1 < 1:
+    if worst is not None and worst.f1 is not None and worst.f1 < 1:
         yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
     for pair in results.confused_pairs[:3]:
         label, predicted = _escape(pair.label), _escape(pair.predicted)

@@ -1,20 +1,16 @@
 """Results → what they say, in sentences. `next_steps.py` says what to try next."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from finetune.evaluation.analysis_model import ClassScores, Interval
+from finetune.evaluation.analysis_model import ClassScores
+from finetune.reporting.baseline_comparison import judge_encoder, summarize_comparison
 from finetune.reporting.evaluation_model import WHERE, Evaluation
 from finetune.reporting.number_formats import (
     count_documents,
     format_metric,
     percent,
-    signed,
 )
 from finetune.reporting.results_model import Results
-
-MAJORITY = "the majority-class baseline"
-TFIDF = "the TF-IDF baseline"
 
 
 def main_metric(results: Results | Evaluation) -> str:
@@ -56,86 +52,36 @@ def introduce(results: Results) -> Iterator[str]:
             f"Always predicting ‘{baselines.majority.label}’ scores {majority}. TF-IDF with "
             f"logistic regression scores {tfidf}. {judge_encoder(results)}"
         )
+    if never := explain_never_predicted(results):
+        yield never
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The model against a baseline, paired by document.
-
-    Attributes:
-        baseline: its name in a sentence.
-        metric: in words.
-        difference, interval: in points; above 0 where the model is better.
-    """
-
-    baseline: str
-    metric: str
-    difference: float
-    interval: Interval
-
-    @property
-    def is_better(self) -> bool:
-        return self.interval[0] > 0
-
-    @property
-    def is_worse(self) -> bool:
-        return self.interval[1] < 0
+def explain_never_predicted(results: Results, most: int = 5) -> str:
+    """The labels that documents have and that are never predicted; empty where there are none."""
+    never = [one for one in results.classes if one.support and not one.predicted]
+    if not never:
+        return ""
+    names = ", ".join(f"'{one.label}'" for one in never[:most])
+    more = f" and {len(never) - most:,} more" if len(never) > most else ""
+    labels = f"{len(never):,} of {len(results.classes):,} labels"
+    have = "is" if len(never) == 1 else "are"
+    return f"{labels} {have} never predicted on {results.analysed}: {names}{more}."
 
 
-def compare_to_baseline(results: Results) -> Comparison:
-    """The model against the better baseline, on a test split with labels.
-
-    That is TF-IDF; or the majority class, where that does better still, and the model is not
-    clearly better than it by macro-F1 either: accuracy says little of rare labels.
-    """
-    baselines = results.baselines
-    assert baselines is not None
-    key, metric = ("accuracy", "accuracy")
-    if results.data.multi_label:
-        key, metric = "f1_micro", "micro-F1"
-    to_tfidf, to_majority = (one.paired_difference for one in (baselines.tfidf, baselines.majority))
-    name, gap = TFIDF, to_tfidf[key]
-    majority_is_better = to_majority[key].difference < gap.difference
-    if majority_is_better and to_majority["f1_macro"].interval[0] <= 0:
-        name, gap = MAJORITY, to_majority[key]
-    low, high = gap.interval
-    return Comparison(name, metric, 100 * gap.difference, (100 * low, 100 * high))
-
-
-def summarize_comparison(results: Results) -> str:
-    """The model against the better baseline, in one sentence."""
-    gap = compare_to_baseline(results)
-    interval = f"(95 % interval {signed(gap.interval[0])} to {signed(gap.interval[1])})"
-    points = f"{abs(gap.difference):.1f} points of {gap.metric}"
-    if gap.is_better:
-        return f"The model beats {gap.baseline} by {points} {interval}."
-    if gap.is_worse:
-        return f"The model is worse than {gap.baseline} by {points} {interval}."
-    return (
-        f"The model does not clearly differ from {gap.baseline}: {signed(gap.difference)} points "
-        f"of {gap.metric} {interval}."
+def explain_macro(results: Results) -> str:
+    """Which labels macro averages are over, where that is not all of them; else empty."""
+    occur = sum(one.support + one.predicted > 0 for one in results.classes)
+    absent = [one for one in results.classes if not one.support]
+    if not absent or not any(name.endswith("_macro") for name in results.metric_names):
+        return ""
+    wrongly = sum(one.predicted > 0 for one in absent)
+    text = (
+        f"{len(absent):,} of {len(results.classes):,} labels have no document in "
+        f"{results.analysed}. Macro averages are over the {occur:,} labels that some document has "
+        "or is given"
     )
-
-
-def judge_encoder(results: Results) -> str:
-    """Whether the encoder earns its cost, for the report's introduction."""
-    gap = compare_to_baseline(results)
-    low, high = gap.interval
-    paired = "95 % interval, paired by document"
-    if gap.is_better:
-        start = "" if gap.baseline == MAJORITY else "The encoder earns its cost: "
-        return (
-            f"{start}{'the' if start else 'The'} model beats {gap.baseline} by {low:.1f} to "
-            f"{high:.1f} points of {gap.metric} ({paired})."
-        )
-    if gap.is_worse:
-        return (
-            f"The model is worse than {gap.baseline} by {-high:.1f} to {-low:.1f} points of "
-            f"{gap.metric} ({paired})."
-        )
     return (
-        f"The model is not clearly better than {gap.baseline}: the difference is between "
-        f"{signed(low)} and {signed(high)} points of {gap.metric} ({paired})."
+        f"{text}; the {wrongly:,} that are predicted alone count as 0." if wrongly else f"{text}."
     )
 
 
@@ -143,8 +89,9 @@ def summarize(results: Results) -> Iterator[str]:
     """A few sentences for the terminal: the baseline, the weakest label, calibration."""
     if results.baselines is not None:
         yield summarize_comparison(results)
+    yield from filter(None, (explain_never_predicted(results), explain_macro(results)))
     worst = weakest_label(results.classes)
-    if len(results.classes) > 2 and worst is not None and worst.f1 < 1:
+    if len(results.classes) > 2 and worst is not None and worst.f1 is not None and worst.f1 < 1:
         yield f"Weakest label: '{worst.label}', F1 {worst.f1:.3f}."
         if results.confused_pairs and not results.data.multi_label:
             pair = results.confused_pairs[0]
@@ -157,7 +104,8 @@ def summarize(results: Results) -> Iterator[str]:
 
 def weakest_label(classes: Sequence[ClassScores]) -> ClassScores | None:
     """The label of the lowest F1, among those that the analysed split has; None: it has none."""
-    return min((one for one in classes if one.support), key=lambda one: one.f1, default=None)
+    scored = [one for one in classes if one.f1 is not None]
+    return min(scored, key=lambda one: one.f1 or 0.0, default=None)
 
 
 def summarize_calibration(results: Results) -> str:
@@ -216,17 +164,31 @@ def explain_abstention(results: Results) -> str:
         )
     target = f"an accuracy of {percent(abstention.target or 0.0)}"
     if abstention.threshold is None:
-        return f"No threshold reaches {target} on validation."
+        none = f"No threshold reaches {target} on validation"
+        return f"{none}, so the model predicts a label for every document."
     if abstention.threshold == 0:
         return f"All predictions on validation together reach {target}: no threshold is needed."
-    here = abstention.on(split)
+    here, rows = abstention.on(split), results.validation.rows
     coverage = here.coverage or 0.0
-    reached = "" if here.accuracy is None else f" with an accuracy of {percent(here.accuracy)}"
+    reached = ""
+    if here.accuracy is not None and here.accuracy_interval is not None:
+        low, high = (percent(end) for end in here.accuracy_interval)
+        reached = f" with an accuracy of {percent(here.accuracy)} (95 % interval {low} to {high})"
     rest = f"; the other {percent(1 - coverage)} would go to a person" if coverage < 1 else ""
+    margin = (
+        "with a confidence of 95 %"
+        if abstention.guaranteed
+        else f"whose {rows:,} documents are too few to be confident that more reach it, too"
+    )
+    below = f"a probability of {abstention.threshold:.3f}"
+    text = f"To reach {target}, the model should abstain below {below}"
+    if abstention.saved:
+        text = f"To reach {target}, the model predicts no label below {below}"
     return (
-        f"To reach {target}, the model should abstain below a probability of "
-        f"{abstention.threshold:.3f}, chosen on validation. On {split}, that covers "
-        f"{percent(coverage)} of the documents{reached}{rest}."
+        f"{text}, chosen on validation, {margin}. On {split}, that covers {percent(coverage)} of "
+        f"the documents{reached}{rest}."
+        + " This model does not abstain: score.target_accuracy has it do so."
+        * (not abstention.saved)
     )
 
 

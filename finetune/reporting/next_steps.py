@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from finetune.config.schema import LEAST_STEPS
-from finetune.reporting.narrative import MAJORITY, compare_to_baseline, main_metric
+from finetune.reporting.baseline_comparison import MAJORITY, compare_to_baseline
+from finetune.reporting.narrative import main_metric
 from finetune.reporting.number_formats import percent
 from finetune.reporting.results_model import Results
 from finetune.runtime import commands
@@ -248,7 +249,7 @@ def _rare_labels(run: Run) -> Iterator[Advice]:
     counts = results.data.splits["train"].classes
     scored = {one.label: one for one in results.classes if one.support}
     rare = [name for name, count in counts.items() if 0 < count < FEW_ROWS]
-    missed = sum(1 - scored[name].f1 for name in rare if name in scored)
+    missed = sum(1 - (scored[name].f1 or 0.0) for name in rare if name in scored)
     if rare and len(scored) > 0:
         more = "" if len(rare) < 4 else f" and {len(rare) - 3:,} more"
         have = "has" if len(rare) == 1 else "have"
@@ -263,7 +264,9 @@ def _rare_labels(run: Run) -> Iterator[Advice]:
 
 def _missed_rows(results: Results, labels: Sequence[str]) -> float:
     """The share of the analysed rows that have one of these labels, and were not given it."""
-    missed = sum(one.support * (1 - one.recall) for one in results.classes if one.label in labels)
+    missed = sum(
+        one.support * (1 - (one.recall or 0.0)) for one in results.classes if one.label in labels
+    )
     return missed / results.data.splits[results.analysed].rows
 
 
@@ -273,7 +276,7 @@ def _confused_pair(run: Run) -> Iterator[Advice]:
     if results.data.multi_label or not results.confused_pairs or len(classes) < 3:
         return  # of two labels, every mistake confuses the two
     pair = results.confused_pairs[0]
-    right = sum(round(one.recall * one.support) for one in classes)
+    right = sum(round((one.recall or 0.0) * one.support) for one in classes)
     wrong = sum(one.support for one in classes) - right
     if wrong >= 5 and pair.rows >= 0.2 * wrong:
         yield Advice(

@@ -141,11 +141,11 @@ def conclude(
 def build_results(session: Session, outcome: Outcome) -> Results:
     """All that `results.json` holds."""
     data, env, recipe = session.data, session.env, session.recipe
-    tables, target = data.tokens.tables, recipe.score.target_accuracy
+    tables, score = data.tokens.tables, recipe.score
 
     def analyse_on_main() -> Any:
         try:
-            return analyse(data.corpus, tables, outcome, data.metrics, target)
+            return analyse(data.corpus, tables, outcome, data.metrics, score)
         except Exception as error:  # said on all processes, or the others would wait
             raise InputError(describe_failure(error)) from error
 

@@ -53,6 +53,8 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
     validation = validator.with_thresholds(logits)
     if validation.thresholds is not None:
         _save_thresholds(session, validation.thresholds)
+    else:
+        _save_abstention(session, logits, labels)
     if held_out is None:
         test = validator.score(session.parts, corpus.test, validation.thresholds)
     else:  # the folds' models are calibrated already, each on its own validation
@@ -110,6 +112,18 @@ def _choose_threshold_on_train(session: Session) -> Thresholds:
 
 def _save_thresholds(session: Session, chosen: NDArray[np.float64]) -> None:
     session.env.on_main(lambda: thresholds.save_thresholds(session.folder / "model", chosen))
+
+
+def _save_abstention(session: Session, logits: NDArray[np.float32], labels: NDArray[Any]) -> None:
+    """Have the saved model predict no label where `score.target_accuracy` would not be reached."""
+    score = session.recipe.score
+    if score.target_accuracy is None or not score.abstain:
+        return
+    likely = probabilities.softmax(logits)
+    chosen = calibration.choose_abstention_threshold(likely, labels, score.target_accuracy)
+    if chosen is not None and chosen.value > 0:
+        folder = session.folder / "model"
+        session.env.on_main(lambda: thresholds.save_abstention(folder, chosen.value))
 
 
 def _score_held_out(session: Session, logits: NDArray[np.float32], chosen: Thresholds) -> Scores:

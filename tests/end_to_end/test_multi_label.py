@@ -27,7 +27,7 @@ from finetune.evaluation import (
     probabilities,
     thresholds,
 )
-from finetune.reporting import compare, narrative
+from finetune.reporting import baseline_comparison, compare
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.errors import InputError
@@ -373,8 +373,10 @@ def test_what_to_do_about_too_many_labels(work):
     of["tfidf"] |= {"difference": 0.25, "interval": [0.2, 0.3]}
     of["majority"] |= {"difference": -0.13, "interval": [-0.2, -0.1]}
 
+    found["monitor"] = "f1_micro"
+
     def comparison():
-        return narrative.summarize_comparison(Results.model_validate(found))
+        return baseline_comparison.summarize_comparison(Results.model_validate(found))
 
     assert "beats the TF-IDF baseline" in comparison()  # as macro-F1 is clearly better
     macro = found["baselines"]["majority"]["paired_difference"]["f1_macro"]

@@ -24,11 +24,18 @@ def test_by_class():
     assert (a["support"], a["predicted"], a["precision"], a["recall"]) == (3, 4, 0.5, 2 / 3)
     assert a["f1"] == pytest.approx(4 / 7)
     assert (b["precision"], b["recall"]) == (0.5, 0.5)
-    assert (c["support"], c["predicted"], c["precision"], c["f1"]) == (1, 0, 0.0, 0.0)
+    assert (c["support"], c["predicted"], c["precision"], c["f1"]) == (1, 0, None, 0.0)
     for one in (a, b, c):
         for kind in ("precision", "recall", "f1"):
             low, high = one[f"{kind}_interval"]
-            assert low <= one[kind] <= high
+            assert low < high
+            assert one[kind] is None or low <= one[kind] <= high
+
+
+def test_a_class_without_rows_has_no_recall_and_no_f1():
+    never, wrongly = error_analysis.score_by_class(np.zeros(3, int), np.array([0, 0, 2]), NAMES)[1:]
+    assert (never["precision"], never["recall"], never["f1"]) == (None, None, None)
+    assert (wrongly["precision"], wrongly["recall"], wrongly["f1"]) == (0.0, None, None)
 
 
 def test_confusion_and_pairs():

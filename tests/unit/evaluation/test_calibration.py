@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from finetune.config import schema
-from finetune.evaluation import calibration, probabilities
+from finetune.evaluation import calibration, intervals, probabilities
 from finetune.modeling import build, saved_model
 from finetune.runtime import atomic_files
 from finetune.training import finalize
@@ -140,14 +140,53 @@ def test_coverage_and_threshold_by_hand():
     curve = calibration.risk_coverage(chances, labels)
     assert [point["rows"] for point in curve] == [1, 3, 4, 5]  # the two of 0.8 go together
     assert [point["accuracy"] for point in curve] == [1, pytest.approx(2 / 3), 0.75, 0.6]
-    assert calibration.choose_abstention_threshold(chances, labels, 0.75) == pytest.approx(0.65)
-    assert calibration.choose_abstention_threshold(chances, labels, 0.9) == pytest.approx(0.85)
-    assert calibration.choose_abstention_threshold(chances, labels, 0.5) == 0
-    assert calibration.choose_abstention_threshold(chances, np.array([1, 0, 1, 0, 1]), 0.9) is None
+    chosen = calibration.choose_abstention_threshold(chances, labels, 0.75)
+    assert (chosen.rows, chosen.correct, chosen.guaranteed) == (4, 3, False)
+    assert chosen.value == pytest.approx(0.65)
+    high = calibration.choose_abstention_threshold(chances, labels, 0.9)
+    assert (high.rows, high.value) == (1, pytest.approx(0.85))
+    wrong = np.array([1, 0, 1, 0, 1])
+    assert calibration.choose_abstention_threshold(chances, wrong, 0.9) is None
     assert calibration.score_answered(chances, labels, 0.65) == {
         "rows": 4, "coverage": 0.8, "accuracy": 0.75,
+        "accuracy_interval": intervals.wilson_interval(0.75, 4),
     }  # fmt: skip
     assert calibration.score_answered(chances, labels, 0.99)["accuracy"] is None
+
+
+def ranked(rows, right):
+    """Two classes, from sure to unsure; the rows that are right."""
+    confidence = np.linspace(0.999, 0.5, rows)
+    chances = np.stack([confidence, 1 - confidence], axis=1)
+    return chances, np.where(right, 0, 1)
+
+
+def test_a_threshold_has_a_margin():
+    """Of 400 rows the first 300 are right: 300 of 300 is 98 % at least, 300 of 310 not 95 %."""
+    chances, labels = ranked(400, np.arange(400) < 300)
+    chosen = calibration.choose_abstention_threshold(chances, labels, 0.95)
+    assert chosen.guaranteed
+    assert 297 <= chosen.rows <= 306
+    assert chosen.correct / chosen.rows > 0.97
+    everything = calibration.choose_abstention_threshold(*ranked(400, np.full(400, True)), 0.95)
+    assert everything == calibration.AbstentionThreshold(0.0, 400, 400, True)
+
+
+def test_of_a_hundred_validation_splits_at_most_five_miss_their_target():
+    draw, target = np.random.default_rng(0), 0.9
+    missed, covered = 0, []
+    for _ in range(100):
+        confidence = np.sort(draw.uniform(0.5, 1, 3000))[::-1]
+        right = draw.random(3000) < confidence  # calibrated, so the truth is known
+        chances = np.stack([confidence, 1 - confidence], axis=1)
+        chosen = calibration.choose_abstention_threshold(chances, np.where(right, 0, 1), target)
+        assert chosen is not None
+        if chosen.guaranteed:
+            missed += (1 + chosen.value) / 2 < target  # the mean above the threshold
+            covered.append(chosen.rows / 3000)
+    assert missed <= 5
+    assert len(covered) > 90
+    assert np.mean(covered) > 0.2  # 0.4 would reach it without a margin
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from finetune.config.run_sections import Score
 from finetune.data.corpus import Corpus, Split
 from finetune.data.places import Places
 from finetune.evaluation import metrics
@@ -38,9 +39,9 @@ def scores(wrong=()):
     return Scores(logits, compute_metrics(logits, LABELS, MEASURED))
 
 
-def analysed(corpus, outcome, target=None):
+def analysed(corpus, outcome, **score):
     tables = dict.fromkeys(("train", "validation", "test"), TABLE)
-    return analyse(corpus, tables, outcome, MEASURED, target)
+    return analyse(corpus, tables, outcome, MEASURED, Score(**score))
 
 
 OUTCOME = Outcome("hash", Temperature(2.0, "fitted"), 2.0, scores(), scores(wrong=[0, 1]), None)
@@ -79,9 +80,28 @@ def test_before_calibration_logits_were_multiplied_by_the_temperature():
 
 
 def test_the_target_of_abstention():
-    assert analysed(made_corpus(), OUTCOME, target=0.9).abstention.target == 0.9
+    assert analysed(made_corpus(), OUTCOME, target_accuracy=0.9).abstention.target == 0.9
     half = dataclasses.replace(OUTCOME, validation=scores(wrong=[0, 5]))
     assert analysed(made_corpus(), half).abstention.target == pytest.approx(1 - 2 / 6 / 2)
+
+
+def test_without_a_target_the_threshold_is_only_reported():
+    half = dataclasses.replace(OUTCOME, validation=mixed())
+    found = analysed(made_corpus(), half).abstention
+    assert 0 < found.threshold < 1
+    assert not found.saved
+    assert analysed(made_corpus(), half, target_accuracy=0.9).abstention.saved
+    kept = analysed(made_corpus(), half, target_accuracy=0.9, abstain=False).abstention
+    assert (kept.saved, kept.threshold) == (False, pytest.approx(0.9, abs=0.1))
+
+
+def mixed():
+    """Scores whose two mistakes are less sure than the rest."""
+    predicted = LABELS.copy()
+    predicted[[0, 5]] = 1 - predicted[[0, 5]]
+    sure = np.where(predicted == LABELS, 4.0, 1.0)[:, None]
+    logits = (sure * np.eye(2)[predicted]).astype(np.float32)
+    return Scores(logits, compute_metrics(logits, LABELS, MEASURED))
 
 
 def test_without_validation_nobody_picks_a_threshold():

@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from finetune.compute.hardware_plan import Hardware
+from finetune.config.run_sections import Score
 from finetune.data.corpus import Corpus, Split, class_counts
 from finetune.data.rows import Places
 from finetune.evaluation import analysis, metrics, scoring
@@ -26,7 +27,7 @@ def made_results(classes=3, test_noise=0.3, **changes):
     outcome = made_outcome(corpus, test_noise)
     measured = metrics.load_metrics(["accuracy", "f1_macro", "top_3_accuracy"], "accuracy", False)
     tables = dict.fromkeys(("train", "validation", "test"), table)
-    found = analysis.analyse(corpus, tables, outcome, measured, None)
+    found = analysis.analyse(corpus, tables, outcome, measured, Score())
     split = {
         "origin": "x", "rows": len(corpus.test), "truncated_rows": table.truncated,
         "cut_tokens": table.total_lost_tokens, "median": 20, "longest": 49,

@@ -52,7 +52,7 @@ def test_by_hand():
         "No clear difference between other and one: "
     )
     same = compare_module.compare_runs([one, one])["pairs"][0]
-    most = intervals.wilson_interval(0, 100)[1]  # two that agree on 100 rows need not on others
+    most = intervals.paired_interval(0, 0, 100)[1]  # two that agree on 100 rows need not on others
     assert (same["p"], same["accuracy"]["interval"]) == (1.0, (-most, most))
 
 

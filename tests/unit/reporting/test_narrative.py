@@ -3,7 +3,7 @@
 import pytest
 
 from finetune.evaluation.analysis_model import ClassScores
-from finetune.reporting import narrative, number_formats
+from finetune.reporting import baseline_comparison, narrative, number_formats
 from tests.unit.reporting.made import changed, made_results
 
 
@@ -39,19 +39,21 @@ def with_gaps(tfidf, majority, macro=(-0.1, 0.1)):
 )  # fmt: skip
 def test_the_comparison_to_the_baseline(gap, sentence, judgement):
     results = with_gaps(gap, (0.5, 0.4, 0.6))
-    assert narrative.summarize_comparison(results) == sentence
-    assert narrative.judge_encoder(results).startswith(judgement)
+    assert baseline_comparison.summarize_comparison(results) == sentence
+    assert baseline_comparison.judge_encoder(results).startswith(judgement)
 
 
 def test_the_better_baseline_is_the_one_to_beat():
     results = with_gaps((0.2, 0.1, 0.3), (-1.0, -0.1, 0.1))
-    assert narrative.summarize_comparison(results).startswith(
+    assert baseline_comparison.summarize_comparison(results).startswith(
         "The model does not clearly differ from the majority-class baseline: −100.0 points"
     )
-    assert "not clearly better than the majority-class" in narrative.judge_encoder(results)
+    assert "not clearly better than the majority-class" in baseline_comparison.judge_encoder(
+        results
+    )
     # Better by macro-F1: accuracy says little of rare labels.
     results = with_gaps((0.2, 0.1, 0.3), (-1.0, -0.1, 0.1), macro=(0.1, 0.2))
-    assert narrative.compare_to_baseline(results).baseline == narrative.TFIDF
+    assert baseline_comparison.compare_to_baseline(results).baseline == baseline_comparison.TFIDF
 
 
 def test_calibration():
@@ -80,13 +82,71 @@ def test_abstention():
 
         return narrative.explain_abstention(changed(made_results(), change))
 
-    assert at(None) == "No threshold reaches an accuracy of 97.0\u00a0% on validation."
-    assert at(0.0).endswith("reach an accuracy of 97.0\u00a0%: no threshold is needed.")
-    assert at(0.5, rows=8, coverage=0.9, accuracy=1.0) == (
-        "To reach an accuracy of 97.0\u00a0%, the model should abstain below a probability of "
-        "0.500, chosen on validation. On test, that covers 90.0\u00a0% of the documents with an "
-        "accuracy of 100.0\u00a0%; the other 10.0\u00a0% would go to a person."
+    assert at(None) == (
+        "No threshold reaches an accuracy of 97.0\u00a0% on validation, so the model predicts a "
+        "label for every document."
     )
+    assert at(0.0).endswith("reach an accuracy of 97.0\u00a0%: no threshold is needed.")
+    here = {"rows": 8, "coverage": 0.9, "accuracy": 1.0, "accuracy_interval": [0.7, 1.0]}
+    assert at(0.5, **here) == (
+        "To reach an accuracy of 97.0\u00a0%, the model should abstain below a probability of "
+        "0.500, chosen on validation, whose 9 documents are too few to be confident that more "
+        "reach it, too. On test, that covers 90.0\u00a0% of the documents with an accuracy of "
+        "100.0\u00a0% (95 % interval 70.0\u00a0% to 100.0\u00a0%); the other 10.0\u00a0% would "
+        "go to a person. This model does not abstain: score.target_accuracy has it do so."
+    )
+
+    def saved(values):
+        values["abstention"] |= {"threshold": 0.5, "target": 0.97, "guaranteed": True}
+        values["abstention"] |= {"saved": True}
+        values["abstention"]["test"] |= here
+
+    text = narrative.explain_abstention(changed(made_results(), saved))
+    assert "the model predicts no label below a probability of 0.500" in text
+    assert "on validation, with a confidence of 95 %. On test" in text
+    assert "does not abstain" not in text
+
+
+def test_the_verdict_follows_the_metric_that_picks_the_model():
+    def change(values):
+        values["monitor"] = "f1_macro"
+        for one in values["baselines"].values():
+            one["paired_difference"] = {
+                "accuracy": {"difference": 0.03, "interval": [0.01, 0.05]},
+                "f1_macro": {"difference": -0.07, "interval": [-0.1, -0.04]},
+            }
+
+    results = changed(made_results(), change)
+    assert baseline_comparison.summarize_comparison(results) == (
+        "The model is worse than the TF-IDF baseline by 7.0 points of macro-F1 (95 % interval "
+        "−10.0 to −4.0)."
+    )
+    of_loss = changed(results, lambda values: values.update(monitor="loss"))
+    assert "beats the TF-IDF baseline by 3.0 points of accuracy" in (
+        baseline_comparison.summarize_comparison(of_loss)
+    )
+    assert [baseline_comparison.name_metric(key) for key in (
+        "f1_micro", "recall_weighted", "matthews_correlation", "accuracy",
+    )] == ["micro-F1", "weighted-recall", "Matthews correlation", "accuracy"]  # fmt: skip
+
+
+def test_labels_that_are_never_predicted_or_absent_are_named():
+    def change(values):
+        first, second, _ = values["classes"]
+        first |= {"predicted": 0, "precision": None, "f1": 0.0}
+        second |= {"support": 0, "recall": None, "f1": None}
+
+    results = changed(made_results(), change)
+    never = "1 of 3 labels is never predicted on test: 'label 0'."
+    assert narrative.explain_never_predicted(results) == never
+    assert narrative.explain_macro(results) == (
+        "1 of 3 labels have no document in test. Macro averages are over the 3 labels that some "
+        "document has or is given; the 1 that are predicted alone count as 0."
+    )
+    assert never in [*narrative.summarize(results)]
+    assert never in [*narrative.introduce(results)]
+    assert narrative.explain_macro(made_results()) == ""
+    assert narrative.explain_never_predicted(made_results()) == ""
 
 
 def test_the_headline_and_the_weakest_label():
