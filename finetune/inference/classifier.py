@@ -67,6 +67,7 @@ class Classifier:
             ModelSource(str(source), revision, trust_remote_code),
             engine,
             EngineOptions(precision, threads, tokens, device),
+            abstain,
         )
 
     @classmethod
@@ -76,7 +77,9 @@ class Classifier:
         made._load(source, engine, options)
         return made
 
-    def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
+    def _load(
+        self, source: ModelSource, engine: str | None, options: EngineOptions, abstain: bool = True
+    ) -> None:
         folder = find_model(source.name)
         named = dataclasses.replace(source, name=folder)
         loaded = engines.load_model(engines.pick_engine(engine, folder), named, options)
