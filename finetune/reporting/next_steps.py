@@ -355,5 +355,7 @@ def _mistakes(run: Run) -> Iterator[Advice]:
         yield Advice(
             "mistakes",
             LEAST_EFFECT,  # how many of them are the labels' fault is not known: last
-            "Read the most confident mistakes below first. Where the label is wrong, correct it.",
+            "Read the most confident mistakes below first. Where the label is wrong, correct it. "
+            "This ranks the rows of train and validation by how doubtful their label is: "
+            f"{_command('suspects', run.recipe, '--output', 'suspects.csv')}",
         )

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from finetune import run
+from finetune.cli import find_label_errors
 from finetune.config import loader
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.results_model import read_results
@@ -173,10 +174,13 @@ def test_every_command_is_one_of_ours_with_keys_that_exist(tmp_path):
     commands = [one for step in steps for one in re.findall(r"`([^`]*)`", step)]
     assert len(commands) >= 4
     for one in commands:
-        words = shlex.split(one)
-        at = words.index("train")
-        assert words[at + 1] == str(recipe)
-        loader.load(recipe, words[at + 2 :])
+        program, name, *words = shlex.split(one)
+        assert (program, words[0]) == ("finetune", str(recipe))
+        if name == "suspects":
+            find_label_errors.build_parser().parse_args(words)
+        else:
+            assert name == "train"
+            loader.load(recipe, words[1:])
 
 
 def test_following_the_advice_helps(here):
