@@ -320,7 +320,7 @@ def _too_many_labels(run: Run) -> Iterator[Advice]:
     true = sum(one.support for one in results.classes) / rows
     if results.data.multi_label and predicted > 2 * true:
         yield Advice(
-            "length",
+            "labels per document",
             run.error,
             f"The model predicts {predicted:.1f} labels a document, where {true:.1f} are true: it "
             "hardly separates them yet, so low thresholds trade precision for recall. Train "
