@@ -23,6 +23,15 @@ PHRASES = {
         "row has a label that is not UTF-8",
         "rows have a label that is not UTF-8",
     ),
+    "quotes as text": (
+        "row holds a quote that is read as text",
+        "rows hold quotes that are read as text",
+    ),
+    "quoted cells": ("row has cells in quotes", "rows have cells in quotes"),
+    "lines as one row": (
+        "row is of several lines, each of which would be a row by itself",
+        "rows are of several lines, each of which would be a row by itself",
+    ),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
     "unlabelled": ("row without any label", "rows without any label"),

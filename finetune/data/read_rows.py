@@ -6,10 +6,12 @@ is refused, with every such row of it.
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finetune.data.columns import Cells, ColumnSpec, require_columns
+from finetune.data.corpus import Finding
 from finetune.data.formats.file_row import RowProblem, RowReader
 from finetune.data.formats.registry import FORMATS, KIND_OF, SUFFIXES, open_rows, suffix_of
 from finetune.data.formats.source import DataSource
@@ -60,7 +62,12 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
             require_columns(source.name, columns, spec)
             cells = {column: values for column, values in cells.items() if column in columns}
         label_names = reader.label_names(spec.label_columns()[0])
-    return build_rows(source.name, places, cells, spec, label_names)
+    rows = build_rows(source.name, places, cells, spec, label_names)
+    notes = [
+        Finding(kind, "", len(numbers), Places(name, numbers, places.unit), rule)
+        for kind, numbers, rule in reader.notes
+    ]
+    return replace(rows, notes=(*notes, *rows.notes))
 
 
 def read_documents(

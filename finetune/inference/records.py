@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from finetune.data.cells import describe_value
 from finetune.data.columns import ColumnSpec, find_column_problems
+from finetune.data.corpus import SHOWN, Finding
 from finetune.data.formats.encodings import suggest_encodings
 from finetune.data.formats.file_row import RowProblem
 from finetune.data.formats.registry import open_rows
 from finetune.data.formats.source import DataSource, ReadProgress
+from finetune.data.places import Places
 from finetune.data.text_store import add_broken_bytes, is_broken, replace_surrogates
 from finetune.runtime.errors import InputError
 from finetune.runtime.wording import count_of
@@ -103,7 +105,11 @@ def read_records(
                 yield make.refuse(unit, number, row)
             else:
                 yield make.from_cells(unit, number, row)
-        for note in (*reader.describe_notes(), *make.describe_broken(source.encoding_option)):
+        for kind, numbers, rule in reader.notes:
+            places = Places(source.name, numbers, "row")
+            shown = [places.short(i) for i in range(min(len(places), SHOWN))]
+            tell(str(Finding(kind, source.name, len(places), shown, rule)))
+        for note in make.describe_broken(source.encoding_option):
             tell(f"{source.name}: {note}")
 
 

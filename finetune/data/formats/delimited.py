@@ -7,12 +7,14 @@ rows behind it along.
 """
 
 import csv
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TextIO, cast
 
-from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
+from finetune.data.formats.file_row import FileRow, ReadNote, RowProblem, RowReader
 from finetune.data.formats.source import DataSource, ReadProgress, decode_stream, open_bytes
 from finetune.runtime.errors import InputError
 
@@ -63,16 +65,25 @@ class DelimitedReader(RowReader):
 
     def _read(self) -> Iterator[FileRow]:
         header, number = self._header, 0
-        rows: _QuotedRows | _LetterRows = self._rows
-        if self.delimiter == "\t" and not self._uses_quotes():
-            rows = _LetterRows(self._lines, self.delimiter)
+        is_tsv = self.delimiter == "\t"
+        has_quotes = not is_tsv or self._uses_quotes()
+        rows = self._rows if has_quotes else _LetterRows(self._lines, self.delimiter)
+        as_text, as_quotes, as_one = array("q"), array("q"), array("q")
         while (row := rows.next_row()) is not None:
             if not row and len(header) > 1:
                 continue  # a blank line
             number += 1
+            taken = self._lines.taken
+            if len(taken) > 1 and self._are_rows(taken):
+                if is_tsv:  # where no row may vanish
+                    row = self._rows.take_apart()
+                else:
+                    as_one.append(number)
             cells: dict[str, str] | RowProblem
-            if isinstance(row, csv.Error) and self.delimiter == "\t":
-                row = _split_letters(self._lines.taken[0], self.delimiter)
+            if is_tsv and '"' in taken[0]:
+                (as_quotes if has_quotes and isinstance(row, list) else as_text).append(number)
+                if isinstance(row, csv.Error):
+                    row = _split_letters(taken[0], self.delimiter)
             if isinstance(row, csv.Error):
                 cells = RowProblem(QUOTES, str(row))
             elif len(row or [""]) != len(header):
@@ -81,9 +92,30 @@ class DelimitedReader(RowReader):
             else:
                 cells = dict(zip(header, row or [""], strict=True))
             yield FileRow("row", number, cells)
+        why = (
+            "these enclose no cell, unlike others" if has_quotes else "quotes enclose no cells here"
+        )
+        for kind, numbers, rule in (
+            ("quoted cells", as_quotes, "read without them, as quotes enclose cells in this file"),
+            ("quotes as text", as_text, f"kept as they are, as {why}"),
+            ("lines as one row", as_one, "read as one, as quotes enclose its lines"),
+        ):
+            if numbers:
+                self.notes.append(ReadNote(kind, numbers, rule))
+
+    def _are_rows(self, lines: Sequence[str]) -> bool:
+        """Whether each line has as many cells as the header, if its quotes are letters."""
+        count = len(self._header)
+        return count > 1 and all(
+            len(_split_letters(line, self.delimiter)) == count for line in lines if line.strip()
+        )
 
     def _uses_quotes(self) -> bool:
         if self.source.can_reopen:
+            with ExitStack() as stack:
+                again = open_bytes(self.source, ReadProgress(), stack)
+                if not any(b'"' in block for block in iter(partial(again.read, 2**20), b"")):
+                    return True
             with ExitStack() as stack:
                 again = open_bytes(self.source, ReadProgress(), stack)
                 return uses_quotes(decode_stream(again), self.delimiter, is_whole=True)
@@ -130,6 +162,18 @@ class _Lines:
         self.waiting.extendleft(reversed(others))
         self.taken = [first]
 
+    def skip_unquoted(self) -> bool:
+        """Pass the lines without a quote, rows by themselves; whether one with a quote is next."""
+        while self.waiting:
+            if '"' in self.waiting[0]:
+                return True
+            self.waiting.popleft()
+        for line in self._text:
+            if '"' in line:
+                self.waiting.append(line)
+                return True
+        return False
+
     def look_ahead(self, characters: int) -> bool:
         """Read so many characters ahead; whether that was all."""
         size = 0
@@ -159,9 +203,17 @@ class _QuotedRows:
         try:
             return cast("list[str] | None", next(self._reader, None))
         except csv.Error as error:
-            self._lines.take_back()
-            self._reader = self._new_reader()
+            self._take_back()
             return error
+
+    def take_apart(self) -> csv.Error:
+        """Give back all lines of the row that was read but its first, which is a row by itself."""
+        self._take_back()
+        return csv.Error("a quote that opens in one row and closes in a later one")
+
+    def _take_back(self) -> None:
+        self._lines.take_back()
+        self._reader = self._new_reader()
 
 
 class _LetterRows:
@@ -200,7 +252,11 @@ def uses_quotes(
     lines = _Lines(text)
     rows = _QuotedRows(lines, delimiter)
     speak_for = speak_against = swallowing = 0
-    while (row := rows.next_row()) is not None:
+    while True:
+        if cells is not None and not lines.skip_unquoted():
+            break
+        if (row := rows.next_row()) is None:
+            break
         taken = lines.taken
         if cells is None:
             first = taken[0] if isinstance(row, csv.Error) else None
@@ -208,8 +264,6 @@ def uses_quotes(
         if isinstance(row, csv.Error):
             cut_off = not is_whole and str(row).startswith("unexpected end")
             speak_against += not cut_off
-            continue
-        if not any('"' in line for line in taken):
             continue
         raw = _split_letters(taken[0], delimiter)
         if len(taken) == 1 and len(raw) == len(row):

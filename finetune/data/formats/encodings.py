@@ -29,6 +29,7 @@ CANDIDATES = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1250",
 SAMPLE = 2**15  # bytes that are looked at
 HEAD = 2**12  # bytes of the beginning, for UTF-16 and UTF-32
 BROKEN = 0.2  # the share of control and broken characters from which bytes are hardly UTF-8
+LEAST = 8  # Latin characters, without which zero bytes may be anything
 NARROW = 0.05  # the least share of Latin characters, such as commas and line ends, in UTF-16
 
 
@@ -52,7 +53,7 @@ def find_wide_encoding(head: bytes) -> str | None:
         except UnicodeDecodeError:
             continue
         narrow = sum(character < "\u0100" for character in text)
-        if narrow >= NARROW * len(text) and narrow and not any(map(_is_no_text, text)):
+        if narrow >= max(LEAST, NARROW * len(text)) and not any(map(_is_no_text, text)):
             return name
     return None
 

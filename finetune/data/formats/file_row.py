@@ -28,17 +28,33 @@ class FileRow(NamedTuple):
     cells: Mapping[str, Any] | str | RowProblem
 
 
+class ReadNote(NamedTuple):
+    """What a person should know of how some rows were read.
+
+    Attributes:
+        kind: a key of `corpus.PHRASES`.
+        rows: their numbers.
+        rule: how they were read, and why.
+    """
+
+    kind: str
+    rows: Sequence[int]
+    rule: str
+
+
 class RowReader(ABC):
     """An open source.
 
     Attributes:
         columns: those that its beginning names; None where only its rows do, or nothing does.
+        notes: what should be known of the rows that were read.
     """
 
     columns: Sequence[str] | None = None
 
     def __init__(self, source: DataSource) -> None:
         self.source = source
+        self.notes: list[ReadNote] = []
 
     def rows(self) -> Iterator[FileRow]:
         """Every row in order, once.
@@ -51,10 +67,6 @@ class RowReader(ABC):
 
     @abstractmethod
     def _read(self) -> Iterator[FileRow]: ...
-
-    def describe_notes(self) -> list[str]:
-        """What should be known of how the rows were read, once they are."""
-        return []
 
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The names that the source itself gives to the numbers in a column, if it does."""

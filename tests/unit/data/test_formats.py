@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from finetune.data.columns import ColumnSpec
@@ -84,6 +85,13 @@ def serialize(kind: str, texts: Sequence[str], labels: Sequence[str]) -> bytes:
     raise ValueError(kind)
 
 
+def reads_as_rows(text: str) -> bool:
+    """Whether each line of a quoted cell between two others would be a row by itself."""
+    raw = '0\t"' + text.replace('"', '""') + '"\tl'
+    lines = [line for line in re.split("[\r\n]+", raw) if line.strip()]
+    return len(lines) > 1 and all(line.count("\t") == 2 for line in lines)
+
+
 def write_source(folder: Path, kind: str, content: bytes, gz: bool = False) -> DataSource:
     kind = {"wrapped": "json"}.get(kind, kind)
     path = folder / f"a.{kind}{'.gz' * gz}"
@@ -107,6 +115,8 @@ def test_training_and_prediction_read_what_was_written(
     bom: bool,
     block: int,
 ) -> None:
+    if kind == "tsv":
+        assume(not any(map(reads_as_rows, texts)))
     texts = [QUOTED, *texts]
     labels = [f"l{i % 3}" for i in range(len(texts))]
     content = serialize(kind, texts, labels)
@@ -192,6 +202,68 @@ def test_one_bad_row_of_a_quoted_tsv_costs_that_row(tmp_path: Path) -> None:
     expected = [*texts[:4], '"open', *texts[4:]]
     assert read_training(source).texts == expected
     assert [record.texts[0] for record in read_prediction(source)] == expected
+
+
+@pytest.mark.parametrize("quoted", [0, 1, 20])
+@given(st.integers(0, 6), st.booleans(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_rows_never_vanish_from_a_tsv(
+    tmp_path_factory: pytest.TempPathFactory,
+    quoted: int,
+    between: int,
+    in_last: bool,
+    data: st.DataObject,
+) -> None:
+    """Whether others are quoted or not, a quote that is open in one row takes no other along."""
+    good = [f'"He said ""no"" {i}"\tx' for i in range(quoted)]
+    plain = [f"row {i}\ty" for i in range(between)]
+    last = 'label "z\tz"' if in_last else 'closed"\tz'
+    bad = ['"open\tx', *plain, last]
+    at = data.draw(st.integers(0, len(good)))
+    lines = [*good[:at], *bad, *good[at:]]
+    content = "\n".join(["text\tlabel", *lines]).encode()
+    source = write_source(tmp_path_factory.mktemp("tsv"), "tsv", content)
+    rows = read_training(source)
+    assert len(rows.texts) == len(lines)
+    assert [r.texts[0] for r in read_prediction(source)] == rows.texts
+    if quoted != 1:
+        texts = [f'He said "no" {i}' for i in range(quoted)]
+        assert rows.texts == [*texts[:at], *[line.split("\t")[0] for line in bad], *texts[at:]]
+    assert sum(note.count for note in rows.notes) >= quoted + 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["plain\tx", "more\ty"], []),
+        (['5" pipe\tx', "more\ty"],
+         ["1 row holds a quote that is read as text (a.tsv: row 1): kept as they are, as quotes "
+          "enclose no cells here"]),
+        (['"a ""b"""\tx', '"open\tx', "c\ty"],
+         ["1 row has cells in quotes (a.tsv: row 1): read without them, as quotes enclose cells in "
+          "this file",
+          "1 row holds a quote that is read as text (a.tsv: row 2): kept as they are, as these "
+          "enclose no cell, unlike others"]),
+    ],
+)  # fmt: skip
+def test_what_quotes_are_in_a_tsv_is_said(
+    tmp_path: Path, lines: list[str], said: list[str]
+) -> None:
+    source = write_source(tmp_path, "tsv", "\n".join(["text\tlabel", *lines]).encode())
+    assert [str(note).removeprefix(": ") for note in read_training(source).notes] == said
+    told: list[str] = []
+    list(read_records(source, RequestedColumns(("text",)), ReadProgress(), told.append))
+    assert told == [f"a.tsv: {one.replace('a.tsv: ', '')}" for one in said]
+
+
+def test_lines_that_a_csv_makes_one_row_are_said(tmp_path: Path) -> None:
+    source = write_source(tmp_path, "csv", b'text,label\n"open,x\nnext,y\nclosed",x\nlast,y\n')
+    rows = read_training(source)
+    assert rows.texts == ["open,x\nnext,y\nclosed", "last"]
+    assert [str(note) for note in rows.notes] == [
+        ": 1 row is of several lines, each of which would be a row by itself (a.csv: row 1): read "
+        "as one, as quotes enclose its lines"
+    ]
 
 
 def pipe_in(monkeypatch: pytest.MonkeyPatch, content: bytes, kind: str) -> DataSource:
