@@ -9,6 +9,7 @@ expected and what was found.
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -17,10 +18,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from finetune.config.help import describe_field, format_value
-from finetune.config.key_hints import closest_key, key_hint
-from finetune.config.renames import explain_rename
-from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe, Stage
+from finetune.config.help import format_value
+from finetune.config.key_hints import closest_key
+from finetune.config.problems import describe_errors, take_renamed
+from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
 
@@ -42,30 +43,68 @@ def load(
     Raises:
         InputError: with every problem of the file, of the words and of the settings.
     """
-    tree, problems = _read(Path(path))
+    tree, problems = read_sections(Path(path))
+    given = Given(words, "command line", settings or {}, origin_of_settings)
+    return from_tree(tree, given, str(path), Path(path).stem, problems)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is set beside a file or on top of a tree, in this order.
+
+    Attributes:
+        words: `section.key=value`.
+        origin_of_words, origin_of_settings: how messages name where they come from.
+        settings: `section.key` → value.
+    """
+
+    words: Sequence[str] = ()
+    origin_of_words: str = "command line"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    origin_of_settings: str = ""
+
+
+def from_tree(
+    tree: dict[str, Any], given: Given, where: str, name: str, problems: Sequence[str] = ()
+) -> Recipe:
+    """Sections of keys → a recipe, with what defaults leave open resolved. The tree is changed.
+
+    Args:
+        given: set on top of the tree.
+        where: how messages name the tree.
+        name: the recipe's, where it has none of its own.
+        problems: raised together with those that are found here.
+
+    Raises:
+        InputError: with every problem.
+    """
+    problems = [*problems]
     origin: dict[str, str] = {}
-    for word in _flags_joined(words):
-        problem = _apply(word, tree, origin)
+    for word in _flags_joined(given.words):
+        problem = _apply(word, tree, origin, given.origin_of_words)
         if problem is not None:
             problems.append(problem)
-    for name, value in (settings or {}).items():
-        section, key = name.split(".")
-        tree.setdefault(section, {})[key] = value
-        origin[name] = origin_of_settings
+    for key, value in given.settings.items():
+        section, _, inner = key.partition(".")
+        tree.setdefault(section, {})[inner] = value
+        origin[key] = given.origin_of_settings
+        if section not in SECTIONS:
+            origin[section] = given.origin_of_settings
     for section in tree:
         if section not in SECTIONS:
             hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
-            problems.append(f"{path}: {section}: no such section{hint}")
+            from_here = origin.get(str(section), where)
+            problems.append(f"{from_here}: {section}: no such section{hint}")
     known = {name: value for name, value in tree.items() if name in SECTIONS}
-    problems += _renamed(known, str(path), origin)
+    problems += take_renamed(known, where, origin)
     known.setdefault("data", {})
     try:
         recipe = Recipe.model_validate(known)
     except ValidationError as error:
-        problems += _messages(error, str(path), origin)
+        problems += describe_errors(error, where, origin)
     if problems:
         raise InputError(problems)
-    return _resolve(recipe, Path(path).stem)
+    return _resolve(recipe, name)
 
 
 def to_yaml(recipe: Recipe, whole: bool = True) -> str:
@@ -146,8 +185,12 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
     return tree, problems
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The file as sections of keys, and the problems of its form."""
+def read_sections(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A recipe file as sections of keys, and the problems of its form.
+
+    Raises:
+        InputError: if it does not exist, or is not a recipe at all.
+    """
     no_recipe = f"{path}: this is not a recipe (YAML with sections such as data:)"
     is_data = path.suffix.lower() in DATA_SUFFIXES and path.is_file()
     writes = command("new", path)
@@ -204,7 +247,9 @@ def _flags_joined(words: Sequence[str]) -> list[str]:
     return joined
 
 
-def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | None:
+def _apply(
+    word: str, tree: dict[str, Any], origin: dict[str, str], origin_of_words: str
+) -> str | None:
     """Set one `section.key=value` word in the tree; return the problem where it is none."""
     match = re.fullmatch(r"([A-Za-z_]+)\.([A-Za-z_]+)=(.*)", word, re.DOTALL)
     if match is None:
@@ -244,50 +289,5 @@ def _apply(word: str, tree: dict[str, Any], origin: dict[str, str]) -> str | Non
         value = text  # `data.revision=12` and `data.text=a: b` mean the text as it is
     tree.setdefault(section, {})
     tree[section][key] = value
-    origin[f"{section}.{key}"] = "command line"
+    origin[f"{section}.{key}"] = origin_of_words
     return None
-
-
-def _renamed(tree: dict[str, Any], file: str, origin: dict[str, str]) -> Iterator[str]:
-    """Take keys and values by their old names out of the tree, and say what they are called now."""
-    for section, keys in tree.items():
-        for key, value in [*keys.items()]:
-            name = f"{section}.{key}"
-            message = explain_rename(name, value)
-            if message is not None:
-                yield f"{origin.get(name, file)}: {message}"
-                del keys[key]
-
-
-def _messages(error: ValidationError, file: str, origin: dict[str, str]) -> list[str]:
-    """Each failed key once, in the words of `describe_field`."""
-    messages: dict[str, str] = {}
-    for item in error.errors():
-        section, *path = item["loc"] or ("",)  # the whole recipe's conflicts have no place
-        if item["type"] == "conflict":
-            key = f"{section}.{item['ctx']['key']}".removeprefix(".")
-            message = f"expected {item['msg']}"
-        else:
-            name = str(path.pop(0)) if path else ""
-            key, fields = f"{section}.{name}", SECTIONS[str(section)].model_fields
-            hint = key_hint(name, str(section))
-            if key == "train.stages" and len(path) > 1:
-                name = str(path[1])
-                key, fields = f"{key}: stage {int(path[0]) + 1}: {name}", Stage.model_fields
-                hint = f"; the keys of a stage are: {', '.join(fields)}"
-                path = path[2:]
-            if item["type"] == "missing":
-                message = (
-                    f"missing; expected {describe_field(fields[name])}: {fields[name].description}"
-                )
-            elif item["type"] == "extra_forbidden":
-                message = f"no such key{hint}"
-            else:
-                found = item["input"]
-                index = next((part for part in path if isinstance(part, int)), None)
-                at = f" at position {index + 1}" if index is not None else ""
-                expected = describe_field(fields[name]).removesuffix(" or null")
-                message = f"expected {expected}, got {format_value(found)}{at}"
-        where = origin.get(key.split(":")[0], file)
-        messages.setdefault(key, f"{where}: {key}: {message}")
-    return list(messages.values())

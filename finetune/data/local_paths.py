@@ -14,6 +14,7 @@ from finetune.data.cells import natural_order
 from finetune.data.formats.registry import suffix_of
 from finetune.runtime.errors import InputError, closest_match, shorten
 
+HELD = "frame:"  # begins the name of a data frame that this process holds; see frames.py
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -32,13 +33,15 @@ def resolve_model_source(source: str, key: str = "model.source") -> str:
 
 
 def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
-    """The folder or file of `package:…` or of a path; None for a Hub id.
+    """The folder or file of `package:…` or of a path; None for a Hub id, or a held data frame.
 
     Raises:
         InputError: naming `key`, where the source is written as a path that does not exist.
     """
     if source.startswith("package:"):
         return _in_package(source, key)
+    if source.startswith(HELD):
+        return None
     path = Path(source)
     if source.startswith("~"):
         try:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune.config import schema
+from finetune.data import frames
 from finetune.data.columns import ColumnSpec
 from finetune.data.corpus import Finding
 from finetune.data.folders import ALIASES, ROLE_NAMES, Documents, TableFiles, read_layout
+from finetune.data.formats.source import DataSource
 from finetune.data.hub_data_sets import dataset_reader, hub_tables, saved_tables
-from finetune.data.local_paths import resolve_local_path
+from finetune.data.local_paths import HELD, resolve_local_path
 from finetune.data.places import Places, Shards
-from finetune.data.read_rows import read_documents, read_file
+from finetune.data.read_rows import read_documents, read_file, read_rows
 from finetune.data.rows import Labels, Rows
 from finetune.data.shards import missing_shards
 from finetune.data.text_store import Store, Texts
@@ -73,6 +75,9 @@ def load_split(data: schema.Data, split: str | None, spec: ColumnSpec) -> Rows:
 
 def _find_readers(data: schema.Data) -> tuple[dict[str, Reader], Sequence[str]]:
     """What reads each split of the source, and what of it is not read."""
+    if data.source.startswith(HELD):
+        held = frames.find_held(data.source)
+        return {name: _held_reader(table) for name, table in held.splits.items()}, ()
     path = resolve_local_path(data.source)
     if path is None:
         tables, where, name = hub_tables(data), data.source, data.source
@@ -222,6 +227,11 @@ def _file_reader(files: TableFiles) -> Reader:
         )
 
     return read
+
+
+def _held_reader(table: DataSource) -> Reader:
+    """Reads one split of a data frame."""
+    return lambda spec: read_rows(table, table.name, spec)
 
 
 def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSpec:

@@ -10,17 +10,19 @@ head), thresholds, and the probability below which it abstains.
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from finetune.data import local_paths
+from finetune.data import frames, local_paths
+from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engines import EngineOptions, ModelSource
-from finetune.inference.records import Record, RecordMaker, RequestedColumns
+from finetune.inference.records import Record, RecordMaker, RequestedColumns, read_records
 from finetune.modeling import pretrained
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.wording import count_of
@@ -29,7 +31,6 @@ from finetune.tokenization.token_table import TokenTable
 
 CHUNK_ROWS = 4096  # documents that are sorted by length and classified together
 
-Document = str | Mapping[str, Any]
 Prediction = dict[str, Any]
 
 
@@ -52,7 +53,7 @@ class Classifier:
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | os.PathLike[str],
         *,
         engine: str | None = None,
         precision: str = "auto",
@@ -93,14 +94,13 @@ class Classifier:
         self.columns = self.reading.column_spec().text_columns()
         self.identity = self._hash()
 
-    def __call__(
-        self, documents: Sequence[Document], probabilities: bool = False
-    ) -> list[Prediction]:
+    def __call__(self, documents: Any, probabilities: bool = False) -> list[Prediction]:
         """A prediction for each document, in their order.
 
         Args:
-            documents: texts; or rows with the columns that the model was trained on, which are
-                required where it reads several.
+            documents: a text or several; or rows with the columns that the model was trained on,
+                which are required where it reads several: dicts, a data frame of pandas or polars,
+                an Arrow table, a `datasets.Dataset`.
             probabilities: include the probability of each label.
 
         Returns:
@@ -110,7 +110,13 @@ class Classifier:
         Raises:
             InputError: naming each document that is no text.
         """
-        if isinstance(documents, str):
+        source = frames.as_source(documents)
+        if source is not None:
+            return self.predict_source(source, probabilities=probabilities)
+        cells = frames.as_texts(documents)
+        if cells is not None:
+            documents = cells
+        elif isinstance(documents, str | Mapping):
             documents = [documents]
         check = RecordMaker(
             "documents", RequestedColumns(self.columns, self.reading.column_spec())
@@ -125,6 +131,34 @@ class Classifier:
             else Record((), (), f"documents: number {number}: {self._expected()}, got {row!r}")
             for number, row in enumerate(named)
         ]
+        return self._predict_all(rows, probabilities)
+
+    def predict_source(
+        self, source: DataSource, text: Sequence[str] | None = None, probabilities: bool = False
+    ) -> list[Prediction]:
+        """A prediction for each row of a file or table, as of `__call__`.
+
+        Args:
+            text: what the source calls the columns of the documents; None: as in training.
+
+        Raises:
+            InputError: naming each row that cannot be read, or the columns that are not there.
+        """
+        if text is not None and len(text) != len(self.columns):
+            raise InputError(
+                f"text: the model reads {count_of(len(self.columns), 'column')} "
+                f"({', '.join(self.columns)}), got {len(text)}"
+            )
+        requested = RequestedColumns(
+            tuple(text or self.columns), self.reading.column_spec(), option="text="
+        )
+        return self._predict_all([*read_records(source, requested, ReadProgress())], probabilities)
+
+    def _predict_all(self, rows: Sequence[Record], probabilities: bool) -> list[Prediction]:
+        """
+        Raises:
+            InputError: naming the rows that are not right.
+        """
         errors = [row.error for row in rows if row.error is not None]
         if errors:
             raise InputError(shorten(errors))
@@ -179,13 +213,13 @@ class Classifier:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def find_model(source: str | Path) -> str:
+def find_model(source: str | os.PathLike[str]) -> str:
     """The model folder of a run folder; a model folder, a package's or a Hub id as they are.
 
     Raises:
         InputError: where it is a path that does not exist, or holds no model.
     """
-    model = local_paths.resolve_model_source(str(source), "MODEL")
+    model = local_paths.resolve_model_source(os.fspath(source), "MODEL")
     inside = Path(model) / "model"
     if (inside / "config.json").is_file() and not (Path(model) / "config.json").is_file():
         return str(inside)

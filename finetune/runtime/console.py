@@ -5,10 +5,11 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -29,12 +30,14 @@ class Console:
     Attributes:
         verbosity: as the command line asks.
         is_main: whether this process prints at all; of several, only the main one does.
+        draws_bar: whether a progress bar is drawn however little is printed.
         bar: the progress bar that is drawn now.
     """
 
     def __init__(self) -> None:
         self.verbosity = Verbosity.NORMAL
         self.is_main = os.environ.get("RANK", "0") == "0"  # until the processes have joined
+        self.draws_bar = False
         self.bar: ProgressBar | None = None
 
     def prints(self, even_if_quiet: bool = False) -> bool:
@@ -50,6 +53,12 @@ class Console:
             yield
         finally:
             self.verbosity = before
+
+
+def keep_console() -> Callable[[], None]:
+    """What is printed, as it is now; restored by what is returned."""
+    before = dict(vars(CONSOLE))
+    return lambda: vars(CONSOLE).update(before)
 
 
 def chosen_verbosity(quiet: bool, json: bool) -> Verbosity:
@@ -120,6 +129,34 @@ def quiet_datasets() -> None:
         datasets.logging.set_verbosity_error()
 
 
+def keep_library_logging() -> Callable[[], None]:
+    """What `quiet_libraries` turns off, as it is now; restored by what is returned."""
+    import transformers
+
+    shown, hub = transformers.logging, logging.getLogger("huggingface_hub")
+    verbosity, level, filters = shown.get_verbosity(), hub.level, warnings.filters[:]
+    bars = shown.is_progress_bar_enabled()
+    datasets = sys.modules.get("datasets")
+    of_datasets, no_bars = logging.WARNING, False  # as it is when it is loaded
+    if datasets is not None:
+        of_datasets = datasets.logging.get_verbosity()
+        no_bars = datasets.are_progress_bars_disabled()
+
+    def restore() -> None:
+        shown.set_verbosity(verbosity)
+        if bars:
+            shown.enable_progress_bar()  # type: ignore[no-untyped-call]
+        hub.setLevel(level)
+        warnings.filters[:] = filters  # type: ignore[index]
+        datasets = sys.modules.get("datasets")
+        if datasets is not None:
+            datasets.logging.set_verbosity(of_datasets)
+            if not no_bars:
+                datasets.enable_progress_bars()
+
+    return restore
+
+
 def format_table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:
     """Columns lined up: the first `left` of them to the left, the others to the right."""
     cells = [[*row] for row in rows]
@@ -146,10 +183,11 @@ class ProgressBar:
     def __init__(self, total: int, done: int, shown: bool, begin: int = 0) -> None:
         close_progress()  # one that a diverged loop left
         self.total, self.done, self.begin = total, done, begin
-        shown = shown and CONSOLE.verbosity == Verbosity.NORMAL
-        self.lines = shown and not sys.stderr.isatty()
+        draws = CONSOLE.draws_bar
+        shown = shown and (draws or CONSOLE.verbosity == Verbosity.NORMAL)
+        self.lines = shown and not draws and not sys.stderr.isatty()
         self.tenths = self._share(10)
-        self.bar = tqdm(
+        self.bar = (_notebook_tqdm() if draws else tqdm)(
             total=total - begin,
             initial=done - begin,
             disable=not shown or self.lines,
@@ -180,6 +218,15 @@ class ProgressBar:
 
     def close(self) -> None:
         self.bar.close()
+
+
+def _notebook_tqdm() -> Any:
+    """The bar that a notebook draws; tqdm's own elsewhere, or where ipywidgets is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm as bar
+
+    return bar
 
 
 def close_progress() -> None:

@@ -9,6 +9,7 @@ process at once.
 import ctypes
 import os
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -35,9 +36,14 @@ class SignalListener:
         launcher: the process whose end this one is told by SIGTERM.
         over: whether all is done but to say how it ended, which a signal need not interrupt: the
             launcher sends one to all where one process fails.
+
+    Args:
+        returns_to_caller: whether the process is not the run's own, as in a notebook: the next
+            signal then has the effect that it had before, so that Ctrl-C raises KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, returns_to_caller: bool = False) -> None:
+        self._returns_to_caller = returns_to_caller
         self.heard: int | None = None
         self.patient = False
         self.moment = "before training"
@@ -47,6 +53,8 @@ class SignalListener:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # signals are the main thread's
         for number in SIGNALS:
             self._before[number] = signal.signal(number, self._hear)
         self.launcher = _end_with_launcher()
@@ -58,8 +66,20 @@ class SignalListener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number in self._before:
+            self._restore(number)
+
+    def _restore(self, number: int) -> None:
+        handler = self._before[number]
+        # None: of something that is not Python.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _let_through(self, number: int) -> None:
+        """Have the next signal stop at once."""
+        if self._returns_to_caller:
+            self._restore(number)
+        else:
+            signal.signal(number, signal.SIG_DFL)
 
     def stop(self) -> NoReturn:
         """End the run for the signal that was heard.
@@ -72,18 +92,18 @@ class SignalListener:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.over:
-            signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+            self._let_through(number)  # a second one stops at once
             return
         if self.heard is not None:
             if not self._is_echo(number):
-                signal.signal(number, signal.SIG_DFL)
+                self._let_through(number)
                 os.kill(os.getpid(), number)
             return
         self.heard, self._since = number, time.monotonic()
         for other in SIGNALS:
             if not self._may_echo(other):
                 # The system's own way works too where the process waits for another.
-                signal.signal(other, signal.SIG_DFL)
+                self._let_through(other)
         if not self.patient:
             self.stop()
         if os.environ.get("LOCAL_RANK", "0") == "0":

@@ -13,6 +13,7 @@ from finetune.config.schema import Recipe
 from finetune.runtime.cost_meter import CostMeter
 from finetune.runtime.distributed import run_on_main, run_on_main_first
 from finetune.runtime.folder_lock import FolderLock
+from finetune.runtime.process_state import call_at_end
 from finetune.runtime.signals import SignalListener
 from finetune.training import trackers
 from finetune.training.checkpoint import CheckpointReader
@@ -50,7 +51,9 @@ class RunEnvironment:
         started, meter = datetime.now().astimezone(), CostMeter()
         trackers.validate_trackers(recipe.run.trackers)
         plan, accelerator = start_accelerator(recipe)
-        return cls(started, meter, plan, accelerator, listener)
+        env = cls(started, meter, plan, accelerator, listener)
+        call_at_end(env.lock.release)
+        return env
 
     def on_main(self, call: Callable[[], Result]) -> Result:
         """`call()` on the main process; its result, or what it refuses, on all."""

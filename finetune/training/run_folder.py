@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from finetune.config import loader, schema
+from finetune.data.local_paths import HELD
 from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
@@ -25,6 +26,11 @@ OWN_FILES = (
     "predictions",
     "trackers",
     checkpoint.FOLDER,
+)
+# Heads a recipe that no file can run again.
+OF_A_FRAME = (
+    "# data.source names a data frame of a Python process: pass it again, as\n"
+    '# finetune.train("recipe.yaml", data=frame), or set data.source to a file of its rows.\n'
 )
 # What a run that was killed may leave of them: half of one, written aside.
 LEFTOVERS = tuple(f".{name}.{end}" for name in OWN_FILES for end in ("new", "old"))
@@ -121,7 +127,8 @@ def claim_folder(start: Start, run: schema.Run, resolved: schema.Recipe, lock: F
 
 def write_recipe(folder: Path, resolved: schema.Recipe) -> None:
     """Save the recipe that runs this again."""
-    write_text(folder / "recipe.yaml", loader.to_yaml(resolved))
+    note = OF_A_FRAME if resolved.data.source.startswith(HELD) else ""
+    write_text(folder / "recipe.yaml", note + loader.to_yaml(resolved))
 
 
 def reopen_folder(folder: Path) -> None:

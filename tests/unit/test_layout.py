@@ -25,6 +25,7 @@ FLOORS = (
     "hub",
     "tuning",
     "pipeline",
+    "api",
     "__init__",  # what `import finetune` offers
     "cli",
     "run",

@@ -12,6 +12,7 @@ from pathlib import Path
 from finetune.data.formats.arrow import ParquetReader, TableReader
 from finetune.data.formats.delimited import CsvReader, TsvReader
 from finetune.data.formats.file_row import RowReader
+from finetune.data.formats.frame import FrameReader
 from finetune.data.formats.json_text import JsonLinesReader, JsonReader
 from finetune.data.formats.plain_text import DocumentReader, LineReader
 from finetune.data.formats.source import DataSource, ReadProgress, explain_read_errors
@@ -48,6 +49,7 @@ FORMATS: dict[str, Format] = {
     "txt": Format(LineReader, (".txt",), has_columns=False),
     "document": Format(DocumentReader, has_columns=False),
     "table": Format(TableReader, streams=False),
+    "frame": Format(FrameReader, streams=False),
 }
 KIND_OF = {ending: kind for kind, format in FORMATS.items() for ending in format.endings}
 SUFFIXES = tuple(KIND_OF)

@@ -1,0 +1,1 @@
+"""Training and predicting from Python: what `import finetune` offers."""

@@ -1,0 +1,86 @@
+"""A process that is the caller's is given back as it was."""
+
+import os
+import random
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from finetune.runtime import console, process_state
+from finetune.runtime.process_state import call_at_end, preserved_process
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been(monkeypatch):
+    def draw():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = draw(), draw()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    first = draw()
+    with preserved_process():
+        random.seed(5), np.random.seed(5), torch.manual_seed(5)
+        draw()
+    assert (first, draw()) == expected
+
+
+def test_a_run_computes_as_in_a_process_of_its_own():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), preserved_process():
+            weight = torch.ones(1, requires_grad=True)
+            assert weight.dtype == torch.float32
+            (2 * weight).sum().backward()
+            assert weight.grad.item() == 2
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_accelerate_begins_anew_and_the_callers_state_comes_back():
+    mine = Accelerator(mixed_precision="no")
+    with preserved_process():
+        assert AcceleratorState._shared_state == {}
+        assert Accelerator(mixed_precision="bf16").mixed_precision == "bf16"
+    assert mine.mixed_precision == "no"
+    assert AcceleratorState().mixed_precision == "no"
+
+
+def test_what_an_exception_names_is_let_go_all_the_same():
+    class Held:
+        pass
+
+    gone = []
+
+    def run():
+        held = Held()
+        gone.append(weakref.ref(held))
+        call_at_end(lambda: gone.append("released"))
+        raise ValueError("of the run")
+
+    with pytest.raises(ValueError, match="of the run") as told, preserved_process():
+        run()
+    assert told.value.__traceback__ is not None
+    assert gone[0]() is None
+    assert gone[1] == "released"
+    call_at_end(lambda: gone.append("never"))  # outside: the process's end does it
+    assert process_state._blocks == []
+    assert "never" not in gone
+
+
+def test_variables_settings_and_the_console_are_restored(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    before = dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))
+    with preserved_process():
+        os.environ["ACCELERATE_USE_FSDP"] = "true"
+        os.environ["ACCELERATE_USE_CPU"] = "false"
+        torch.set_num_threads(2)
+        torch.set_float32_matmul_precision("high")
+        console.CONSOLE.verbosity = console.Verbosity.SILENT
+        console.quiet_libraries()
+    assert (dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))) == before
+    assert torch.get_float32_matmul_precision() == "highest"
