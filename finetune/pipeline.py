@@ -8,7 +8,7 @@ from typing import Literal
 from finetune.compute.packing import plan_packing
 from finetune.config.schema import Recipe, for_multi_label
 from finetune.evaluation.metrics import check_metrics, load_metrics
-from finetune.hub import push
+from finetune.hub import publish
 from finetune.modeling import freezing, pretrained
 from finetune.reporting import console_report, html_report, seeds_report
 from finetune.reporting.run_outputs import (
@@ -57,7 +57,7 @@ def run(
     env = RunEnvironment.start(recipe, listener)
     env.on_main(before or (lambda: None))
     recipe, start = locate_start(recipe, env)
-    env.on_main(lambda: push.check_access(recipe.publish))  # before hours of training
+    env.on_main(lambda: publish.check_access(recipe))  # before hours of training
     data = prepare_data(recipe, env, data_cache, folds=recipe.run.folds if out_of_fold else None)
     held_out = env.on_main(lambda: cross_validation.held_out_logits(out_of_fold, data.corpus))
     session = Session.open(data, start, env)  # encoder, head, optimizer; or a checkpoint's
@@ -74,12 +74,8 @@ def run(
     )
     outputs.attempt("closing the trackers", session.close, everywhere=True)
     with outputs.reported():
-        if recipe.publish.repo_id is not None and has_card:  # last: a failure here loses nothing
-            trusted = recipe.model.trust_remote_code
-            pushed = env.on_main(
-                lambda: push.push(session.folder, recipe.publish, trust_remote_code=trusted)
-            )
-            console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
+        if has_card:  # last: a failure here loses nothing
+            env.on_main(lambda: publish.push_model(recipe, session.folder))
     return session.folder
 
 
@@ -170,7 +166,7 @@ def run_folds(recipe: Recipe, listener: SignalListener) -> Path:
     """
 
     def check_all() -> None:
-        push.check_access(recipe.publish)
+        publish.check_access(recipe)
         cross_validation.check_folds(recipe)
 
     failed = ProblemList()

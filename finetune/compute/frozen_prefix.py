@@ -24,11 +24,12 @@ class FrozenPrefix:
     Attributes:
         boundary: how many layers are skipped.
         pooled: whether all are, and the pooling too.
-        in_pairs: whether layers give (states, None), as DeBERTa's do, and not the states alone.
+        rest: what layers give after the states, in a tuple, as DeBERTa's do; None: states alone.
     """
 
     def __init__(self, model: PreTrainedModel, boundary: int, pooled: bool) -> None:
-        self.boundary, self.pooled, self.in_pairs = boundary, pooled, False
+        self.boundary, self.pooled = boundary, pooled
+        self.rest: tuple[None, ...] | None = None
         self._given: torch.Tensor | None = None  # the states that the batch under way carries
         self._seen: list[torch.Tensor] | None = None  # where to put what the model computes there
         model.register_forward_pre_hook(self._take, with_kwargs=True)
@@ -71,10 +72,13 @@ class FrozenPrefix:
     def _layer(self, forward: Any, last: bool, states: Any, *more: Any, **named: Any) -> Any:
         if self._given is not None:
             passed = self._given if last else states
-            return (passed, None) if self.in_pairs else passed
+            return passed if self.rest is None else (passed, *self.rest)
         output = forward(states, *more, **named)
+        in_tuple = isinstance(output, tuple)
+        if self._seen is not None:  # (states, None), (states,) or states, by class and release
+            self.rest = (None,) * (len(output) - 1) if in_tuple else None
         if last:
-            self._note(output[0] if isinstance(output, tuple) else output)
+            self._note(output[0] if in_tuple else output)
         return output
 
     def _note(self, states: torch.Tensor) -> None:
@@ -130,23 +134,10 @@ def _keeps_the_logits(prefix: FrozenPrefix, model: PreTrainedModel) -> bool:
     if states.requires_grad:
         return False
     with torch.no_grad():
-        return any(
-            _keeps_the_logits_if(prefix, model, inputs, states, pairs) for pairs in (False, True)
-        )
-
-
-def _keeps_the_logits_if(
-    prefix: FrozenPrefix,
-    model: PreTrainedModel,
-    inputs: dict[str, torch.Tensor],
-    states: torch.Tensor,
-    in_pairs: bool,
-) -> bool:
-    prefix.in_pairs = in_pairs
-    expected = model(**inputs).logits
-    try:
-        skipped = model(**inputs, **{STATES: states}).logits
-    except Exception:  # whatever an encoder does with what it did not expect
-        prefix._given = None
-        return False
+        expected = model(**inputs).logits
+        try:
+            skipped = model(**inputs, **{STATES: states}).logits
+        except Exception:  # whatever an encoder does with what it did not expect
+            prefix._given = None
+            return False
     return torch.allclose(skipped, expected, rtol=1e-4, atol=1e-5)

@@ -185,6 +185,12 @@ class Data(Section):
             raise conflict("encoding", f"an encoding such as gb18030 or cp1252, got '{name}'")
         return name
 
+    @field_validator("text", "label", mode="before")
+    @classmethod
+    def _lists_are_names(cls, value: object) -> object:
+        """Before pydantic 2.11, the members of a union stay strict, whatever `Names` says."""
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _cuts_leave_rows(self) -> Self:
         if self.validation_fraction + self.test_fraction >= 1:

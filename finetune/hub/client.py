@@ -8,6 +8,7 @@ HF_ENDPOINT and HF_TOKEN work as they do for `hf`, and no message contains the t
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,21 +16,19 @@ from email.utils import parsedate_to_datetime
 from json import JSONDecodeError
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi, constants, get_session, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # they come lazily
     disable_progress_bars,
-    httpx,
     logging,
-    parse_ratelimit_headers,
 )
 
+from finetune.hub.transport import UNREACHED, describe, limit_waiting
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, shorten
 
-UNREACHED = (httpx.TransportError, ConnectionError, TimeoutError)
-# Seconds. The client itself waits for ever; an answer may take long after a large upload.
-TIMEOUT = {"connect": 10.0, "read": 120.0, "write": 60.0, "pool": 60.0}
+# What is left of the Hub's rate limit: `"api";r=0;t=55`, no more requests for 55 seconds.
+RATE_LIMIT = re.compile(r"\br\s*=\s*(?P<left>\d+)\s*;\s*t\s*=\s*(?P<seconds>\d+)")
 
 Sleep = Callable[[float], object]
 Answer = TypeVar("Answer")
@@ -79,9 +78,9 @@ class HubErrors:
     def summarize(self, error: Exception) -> str:
         """The status and the server's message, or the first error's own message, on one line."""
         *_, first = _causes(error)
-        text = f"{type(first).__name__}: {first}"
+        text = describe(first)
         for cause in _causes(error):
-            if isinstance(cause, HfHubHTTPError):
+            if isinstance(cause, HfHubHTTPError) and cause.response is not None:
                 message = cause.server_message
                 text = f"{cause.response.status_code}" + (f": {message}" if message else "")
                 break
@@ -110,7 +109,7 @@ def connect(errors: HubErrors) -> HfApi:
     Raises:
         InputError: in offline mode, and where there is no token that could be sent.
     """
-    if constants.is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         raise errors.explain(
             "the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
         )
@@ -129,7 +128,7 @@ def connect(errors: HubErrors) -> HfApi:
         )
     errors.token = token
     if not (token.isascii() and token.isprintable() and " " not in token):
-        # httpx would say the whole header in its error.
+        # The HTTP library would say the whole header in its error.
         raise errors.explain(
             f"{errors.token_name()} contains spaces or other characters that no token has; copy it "
             f"again from {where}"
@@ -146,12 +145,10 @@ def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, errors: HubError
         InputError: for errors that are not transient, or that are still there after so many tries.
     """
     for number in range(1, tries + 1):
-        hooks = get_session().event_hooks["request"]
-        if _limit_time not in hooks:  # a session made anew after a lost connection has none
-            hooks.append(_limit_time)
+        limit_waiting()
         try:
             return call()
-        except Exception as error:  # httpx's, the client's, its uploader's or plain ValueErrors
+        except Exception as error:  # HTTP's, the client's, its uploader's or plain ValueErrors
             if number == tries or not _is_transient(error):
                 raise errors.translate(error, number) from None
             wait = max(2.0 ** (number - 1), _requested_wait(error))
@@ -160,15 +157,10 @@ def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, errors: HubError
     raise AssertionError("the last try returns or raises")
 
 
-def find_response(error: BaseException) -> httpx.Response | None:
-    """The server's response, where that caused the error."""
-    return next((c.response for c in _causes(error) if isinstance(c, HfHubHTTPError)), None)
-
-
-def _limit_time(request: httpx.Request) -> None:
-    """Where the client asks to wait for ever, wait TIMEOUT."""
-    if not any((request.extensions.get("timeout") or {}).values()):
-        request.extensions["timeout"] = dict(TIMEOUT)
+def find_response(error: BaseException) -> Any:
+    """The server's response, of the client's HTTP library, where that caused the error."""
+    answers = (cause.response for cause in _causes(error) if isinstance(cause, HfHubHTTPError))
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -190,9 +182,9 @@ def _requested_wait(error: Exception) -> float:
     response = find_response(error)
     if response is None:
         return 0.0
-    limit = parse_ratelimit_headers(response.headers)
-    if limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
+    limit = RATE_LIMIT.search(response.headers.get("ratelimit", ""))
+    if limit is not None and limit["left"] == "0":
+        return float(limit["seconds"])
     requested = response.headers.get("Retry-After", "")
     if requested.isdecimal():
         return float(requested)

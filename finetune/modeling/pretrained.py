@@ -144,7 +144,7 @@ def validate_weights(
     Raises:
         InputError: where others under `prefix` are new.
     """
-    shapes = {name: (tuple(found), tuple(want)) for name, found, want in info["mismatched_keys"]}
+    shapes = _mismatched_shapes(model, info)
     missing = set(info["missing_keys"]) | set(shapes)
     wrong = sorted(
         name
@@ -152,15 +152,24 @@ def validate_weights(
         if name.startswith(prefix) and not any(f".{part}." in f".{name}" for part in may_be_new)
     )
     if wrong:
-        listed = [
-            f"{n} {shapes[n][0]} instead of {shapes[n][1]}" if n in shapes else n for n in wrong
-        ]
+        listed = [f"{name} {shapes[name]}" if name in shapes else name for name in wrong]
         raise InputError(
             f"{key}: expected the weights that config.json describes, but in '{source}' "
             f"{len(wrong)} of {len(model.state_dict())} are missing or of another shape: "
             f"{shorten(listed)}; get the model again, or fix its config.json"
         )
     return missing
+
+
+def _mismatched_shapes(model: PreTrainedModel, info: dict[str, Any]) -> dict[str, str]:
+    """Name → the shape in the file and in the model, for weights where they differ."""
+    wanted, differ = model.state_dict(), {}
+    for entry in info["mismatched_keys"]:
+        # transformers 5: (name, found, wanted); 4: the name alone.
+        name, found = (entry, "another shape") if isinstance(entry, str) else entry[:2]
+        found = found if isinstance(found, str) else tuple(found)
+        differ[name] = f"{found} instead of {tuple(wanted[name].shape)}"
+    return differ
 
 
 def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
@@ -182,9 +191,14 @@ def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
         return
     if attention == "flash_attention_2":
         try:
-            model.set_attn_implementation(attention)
+            switch_attention(model, attention)
         except (ImportError, ValueError) as error:
             raise InputError(
                 f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
                 "model.attention=auto"
             ) from error
+
+
+def switch_attention(model: PreTrainedModel, attention: str) -> None:
+    for module in (model, model.base_model):  # transformers 4 tells one without the other
+        module.set_attn_implementation(attention)

@@ -81,8 +81,10 @@ def read_tokenizer(
     with explain_load_errors(source, key):
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **more)
-        except ValueError as error:
-            if "backend tokenizer" in str(error):
+        except (ImportError, ValueError) as error:
+            # Where there is no file, transformers 4 asks for libraries that might read one.
+            of_nothing = isinstance(error, ImportError) and _lacks_vocabulary(Path(source))
+            if of_nothing or "backend tokenizer" in str(error):
                 raise InputError(missing) from error
             if "tiktoken" in str(error) and find_spec("sentencepiece") is None:
                 raise InputError(_describe_sentencepiece(source, key)) from error
@@ -99,6 +101,12 @@ def read_tokenizer(
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
     return tokenizer
+
+
+def _lacks_vocabulary(folder: Path) -> bool:
+    """Whether a folder here has no file that a tokenizer's vocabulary could be in."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else ["unknown"]
+    return all(name.startswith(("config", "model", "README")) for name in names)
 
 
 def align_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants, file_download
 from safetensors.torch import load_file, save_file
 
 from finetune.config.schema import Model, Publish
-from finetune.hub import client, push, verify
+from finetune.hub import push, transport, verify
 from finetune.modeling import build, pretrained, saved_model
 from finetune.runtime.errors import InputError
-from tests.support.hub import TOKEN, Fault, File, Hub
+from tests.support.hub import REFUSED, TIMED_OUT, TOKEN, Fault, File, Hub, close_session
 from tests.support.runs import results, run_here
 from tests.support.tiny import tiny_encoder
 
@@ -60,12 +60,13 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         "HF_TOKEN_PATH": str(tmp_path / "no-token"),
         "AGENT_HARNESSES_PATH": str(tmp_path / "no-harnesses"),
     }.items():
-        monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(constants, name, value, raising=False)  # older clients lack the last
     close_session()
     with Hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for module in (constants, file_download):  # where releases before 1.0 hold a copy
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         yield hub
     close_session()
 
@@ -107,14 +108,14 @@ def check_problem(choices: Publish = CHOICES) -> str:
     assert len(caught.value.problems) == 1
     assert TOKEN not in str(caught.value)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
-    return str(caught.value)
+    return str(caught.value).replace("(401: Invalid credentials in Authorization header)", "(401)")
 
 
 def push_problem(folder: Path, choices: Publish = CHOICES) -> str:
     with pytest.raises(InputError) as caught:
         push.push(folder, choices, sleep=lambda seconds: None)
     assert TOKEN not in str(caught.value)
-    return str(caught.value)
+    return str(caught.value).replace("(401: Invalid credentials in Authorization header)", "(401)")
 
 
 def again(folder: Path, more: str = "") -> str:
@@ -235,8 +236,8 @@ def test_offline_mode(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dead_endpoint(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert check_problem() == (
-        "publish.repo_id: ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
-        "[Errno 111] Connection refused, 3 times); check the network and HF_ENDPOINT; " + WITHOUT
+        "publish.repo_id: ann/model: cannot reach the Hub at http://127.0.0.1:9 "
+        f"({REFUSED}, 3 times); check the network and HF_ENDPOINT; " + WITHOUT
     )
 
 
@@ -266,10 +267,10 @@ def test_check_tries_again(hub: Hub) -> None:
 
 
 def test_no_answer_at_all(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(client.TIMEOUT, "read", 0.1)
+    monkeypatch.setitem(transport.TIMEOUT, "read", 0.1)
     hub.faults = [Fault("GET", "whoami", hang=0.3, times=9)]
     assert check_problem() == (
-        f"publish.repo_id: ann/model: cannot reach the Hub at {hub.url} (ReadTimeout: timed out, "
+        f"publish.repo_id: ann/model: cannot reach the Hub at {hub.url} ({TIMED_OUT}, "
         f"3 times); check the network and HF_ENDPOINT; {WITHOUT}"
     )
 
@@ -289,7 +290,8 @@ def test_exactly_the_model_goes_up(
     hub: Hub, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = local(folder)
-    assert set(expected) == {
+    # transformers 4 writes the special tokens' names once more.
+    assert set(expected) - {"special_tokens_map.json"} == {
         "README.md",
         "config.json",
         "model.safetensors",
@@ -310,7 +312,7 @@ def test_exactly_the_model_goes_up(
 
     done = push.push(folder, CHOICES)
     repo = hub.repos["ann/model"]
-    assert done.sent == 6
+    assert done.sent == len(expected)
     assert done.commit == repo.head
     assert done.url == f"{hub.url}/ann/model/commit/{repo.head}"
     assert pushed(hub) == expected
@@ -327,7 +329,7 @@ def test_exactly_the_model_goes_up(
     assert out.out.splitlines() == [
         "Skipped, not part of the model: .env, .git, checkpoints, notes.txt, optimizer.bin "
         "and 2 more",
-        f"Pushing 6 of 6 files (0.1 MB) to {hub.url}/ann/model",
+        f"Pushing {len(expected)} of {len(expected)} files (0.1 MB) to {hub.url}/ann/model",
     ]
     assert out.err == ""
 
@@ -335,7 +337,7 @@ def test_exactly_the_model_goes_up(
 def test_pushing_twice_makes_one_commit(hub: Hub, folder: Path) -> None:
     push.check_access(CHOICES)
     first, second = push.push(folder, CHOICES), push.push(folder, CHOICES)
-    assert (first.url, first.sent, second.sent) == (second.url, 6, 0)
+    assert (first.url, first.sent, second.sent) == (second.url, len(local(folder)), 0)
     assert hub.asked("POST", "/commit/") == 1
     (folder / "README.md").write_text(CARD + "more\n")
     received = len(hub.received)
@@ -379,13 +381,14 @@ def test_trouble_that_passes(
     fault: Fault,
     waits: list[float],
 ) -> None:
-    monkeypatch.setitem(client.TIMEOUT, "read", 0.5)
+    monkeypatch.setitem(transport.TIMEOUT, "read", 0.5)
     push.check_access(CHOICES)
     hub.faults = [fault]
     waited: list[float] = []
     push.push(folder, CHOICES, sleep=waited.append)
     assert fault.times == 0
-    assert waited == waits
+    # The client before 1.0 leaves some to us.
+    assert waited == waits or (transport.IS_REQUESTS and waited == [1.0])
     assert pushed(hub) == local(folder)
     assert len(hub.repos["ann/model"].commits) == 2
 
@@ -408,9 +411,8 @@ def test_a_dead_endpoint_at_the_end(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own waits, in `tree`
     assert push_problem(folder) == (
-        "ann/model: cannot reach the Hub at http://127.0.0.1:9 (ConnectError: "
-        "[Errno 111] Connection refused, 5 times); check the network and HF_ENDPOINT; "
-        + again(folder)
+        "ann/model: cannot reach the Hub at http://127.0.0.1:9 "
+        f"({REFUSED}, 5 times); check the network and HF_ENDPOINT; " + again(folder)
     )
 
 
@@ -469,7 +471,7 @@ def test_a_token_that_expires(hub: Hub, folder: Path) -> None:
         Fault("POST", "/commit/", status=401, headers={"X-Error-Message": why}, error=why)
     ]
     assert push_problem(folder) == expired.replace("(401)", f"(401: {why})")
-    assert push.push(folder, CHOICES).sent == 6
+    assert push.push(folder, CHOICES).sent == len(local(folder))
 
 
 def test_a_card_that_the_hub_refuses(hub: Hub, folder: Path) -> None:
@@ -547,7 +549,7 @@ def test_a_secret_in_a_file_stops_the_push(hub: Hub, folder: Path) -> None:
 
 def test_no_model_folder(hub: Hub, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    for name in ("README.md", "tokenizer.json", "tokenizer_config.json"):
+    for name in local(folder).keys() - {"config.json", "modeling_document_classifier.py"}:
         (folder / name).unlink()
     assert push_problem(folder) == (
         f"{folder}: not a model folder: expected config.json and model.safetensors, found "
@@ -571,10 +573,10 @@ def test_a_branch_is_made_where_it_is_missing(hub: Hub, folder: Path) -> None:
     choices = Publish(repo_id="ann/model", revision="next/try")
     push.check_access(choices)
     assert set(hub.repos["ann/model"].branches) == {"main", "next/try"}
-    assert push.push(folder, choices).sent == 6
+    assert push.push(folder, choices).sent == len(local(folder))
     assert push.push(folder, choices).sent == 0
     assert list(hub.files("ann/model")) == [".gitattributes"]
-    assert len(hub.files("ann/model", "next/try")) == 7
+    assert len(hub.files("ann/model", "next/try")) == len(local(folder)) + 1
 
 
 def test_a_pull_request_is_gone_on_with(hub: Hub, folder: Path) -> None:
@@ -766,7 +768,7 @@ def test_code_of_another_repository_is_refused(
 def verify_problem(folder: Path, done: push.Pushed) -> str:
     with pytest.raises(InputError) as caught:
         push.verify(folder, CHOICES, done)
-    return str(caught.value)
+    return str(caught.value).replace("(401: Invalid credentials in Authorization header)", "(401)")
 
 
 def test_a_run_whose_push_failed_loses_nothing(

@@ -141,7 +141,11 @@ def _import_all():
     apart = ("finetune.inference.ray_actor", "finetune.inference.demo", "finetune.cli.")
     for module in pkgutil.walk_packages(finetune.__path__, "finetune."):
         if not module.name.startswith(apart):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:  # of an extra that is not installed here
+                if error.name is None or error.name.startswith("finetune"):
+                    raise
     for name in LATER:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -21,10 +21,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import huggingface_hub
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from finetune.hub import transport
+
 TOKEN = "hf_" + "aBcD" * 9
+
+# As the message says what the client's HTTP library found.
+REFUSED = "ConnectError: [Errno 111] Connection refused"
+TIMED_OUT = "ReadTimeout: timed out"
+if transport.IS_REQUESTS:
+    REFUSED = (
+        "ConnectionError: Failed to establish a new connection: [Errno 111] Connection refused"
+    )
+    TIMED_OUT = "ReadTimeout: Read timed out. (read timeout=0.1)"
+
+
+def close_session() -> None:
+    """Let the client connect anew. Its releases before 1.0 have a session for each thread."""
+    if hasattr(huggingface_hub, "close_session"):
+        huggingface_hub.close_session()
+    else:
+        huggingface_hub.utils.reset_sessions()
 
 
 @dataclass
@@ -258,7 +278,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = {"url": f"{hub.url}/{repo_id}", "name": repo_id}
         if repo_id in hub.repos:
             return 409, {"error": "You already created this model repo", **answer}, {}
-        hub.create(repo_id, data.get("visibility") == "private")
+        private = data.get("visibility") == "private" or data.get("private", False)  # before 1.0
+        hub.create(repo_id, private)
         return 200, answer, {}
 
     def _validate(self, content: str) -> tuple[int, Any, dict[str, str]]:

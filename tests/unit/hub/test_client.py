@@ -2,18 +2,27 @@
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import httpx
 
 from finetune.hub.client import HubErrors, find_response, retry
+from finetune.hub.transport import HTTP, IS_REQUESTS
 from finetune.runtime.errors import InputError
 
 TOKEN = "hf_" + "a" * 30
 
 
 def http_error(status, message="", **headers):
-    request = httpx.Request("GET", "http://hub/api")
-    response = httpx.Response(status, headers=headers, request=request)
+    request = HTTP.Request("GET", "http://hub/api")
+    if IS_REQUESTS:
+        response = HTTP.Response()
+        response.status_code, response.request = status, request
+        response.headers.update(headers)
+    else:
+        response = HTTP.Response(status, headers=headers, request=request)
     return HfHubHTTPError("failed", response=response, server_message=message)
+
+
+def unreached():
+    return HTTP.ConnectionError("down") if IS_REQUESTS else HTTP.ConnectError("down")
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def failing(*failures):
 
 
 def test_transient_errors_are_retried_with_longer_waits(errors, capsys):
-    call, waits = failing(http_error(503), httpx.ConnectError("down"), http_error(429))
+    call, waits = failing(http_error(503), unreached(), http_error(429))
     assert retry(call, 5, waits.append, errors) == 7
     assert waits == [1, 2, 4]
     assert "the Hub: 503; trying again in 1 s" in capsys.readouterr().out
@@ -45,6 +54,14 @@ def test_the_hub_s_wait_is_kept(errors):
     call, waits = failing(http_error(429, **{"Retry-After": "30"}))
     assert retry(call, 2, waits.append, errors) == 7
     assert waits == [30]
+
+
+def test_the_rate_limit_s_end_is_kept(errors):
+    limits = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
+    left = {"RateLimit": '"api";r=3;t=55'}
+    call, waits = failing(http_error(429, **limits), http_error(429, **left))
+    assert retry(call, 3, waits.append, errors) == 7
+    assert waits == [55, 2]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +83,7 @@ def test_other_errors_are_explained_at_once(errors, failure, message):
 
 
 def test_after_the_last_try_it_says_how_many(errors):
-    call, waits = failing(*[httpx.ConnectError("down")] * 9)
+    call, waits = failing(*[unreached()] * 9)
     with pytest.raises(InputError, match=r"^ann/model: cannot reach the Hub at .*down, 3 times\)"):
         retry(call, 3, waits.append, errors)
     assert waits == [1, 2]

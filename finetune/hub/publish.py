@@ -1,0 +1,31 @@
+"""What a run does with the Hub. Only a recipe that names a repository imports the Hub's client."""
+
+from pathlib import Path
+
+from finetune.config.schema import Recipe
+from finetune.runtime import console
+
+
+def check_access(recipe: Recipe) -> None:
+    """Check, before hours of training, that the model may be pushed where the recipe says.
+
+    Raises:
+        InputError: where it may not.
+    """
+    if recipe.publish.repo_id is not None:
+        from finetune.hub import push
+
+        push.check_access(recipe.publish)
+
+
+def push_model(recipe: Recipe, run: Path) -> None:
+    """Push the model of a finished run to the recipe's repository, if it names one.
+
+    Raises:
+        InputError: with the command that pushes it later.
+    """
+    if recipe.publish.repo_id is not None:
+        from finetune.hub import push
+
+        pushed = push.push(run, recipe.publish, trust_remote_code=recipe.model.trust_remote_code)
+        console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
