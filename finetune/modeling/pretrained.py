@@ -191,14 +191,15 @@ def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
         return
     if attention == "flash_attention_2":
         try:
-            switch_attention(model, attention)
+            model.set_attn_implementation(attention)
         except (ImportError, ValueError) as error:
             raise InputError(
                 f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
                 "model.attention=auto"
             ) from error
-
-
-def switch_attention(model: PreTrainedModel, attention: str) -> None:
-    for module in (model, model.base_model):  # transformers 4 tells one without the other
-        module.set_attn_implementation(attention)
+        if encoder.config._attn_implementation != attention and asked:  # transformers 4 only warns
+            raise InputError(
+                f"model.attention: this release of transformers cannot switch "
+                f"{type(encoder).__name__} to '{attention}'; set model.attention=auto, or install "
+                "transformers 5"
+            )

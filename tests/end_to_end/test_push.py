@@ -466,7 +466,7 @@ def test_a_token_that_expires(hub: Hub, folder: Path) -> None:
     )
     assert push_problem(folder) == expired
     hub.token = TOKEN
-    why = "Invalid credentials in Authorization header"
+    why = "Invalid credentials since noon"
     hub.faults = [
         Fault("POST", "/commit/", status=401, headers={"X-Error-Message": why}, error=why)
     ]

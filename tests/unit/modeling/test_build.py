@@ -321,8 +321,9 @@ def test_attention_reaches_the_encoder(encoders, tmp_path):
         saved_model.save_classifier(eager, tiny_tokenizer(), tmp_path / head)
         loaded, _ = saved_model.load_classifier(tmp_path / head, attention="eager")
         assert loaded.base_model.config._attn_implementation == "eager"
-        pretrained.switch_attention(sdpa, "eager")
-        assert sdpa.base_model.config._attn_implementation == "eager"
+        if transformers.__version__ >= "5":  # before, it cannot be switched
+            sdpa.set_attn_implementation("eager")
+            assert sdpa.base_model.config._attn_implementation == "eager"
         deberta = build(encoders["deberta-v2"], head=head, attention="sdpa")  # it has none
         assert deberta.base_model.config._attn_implementation == "eager"
 
@@ -857,6 +858,16 @@ def test_attention_that_does_not_fit(encoders):
     found = asked("modernbert", "flash_attention_2")
     assert found.startswith("model.attention: 'flash_attention_2' does not work here: ")
     assert found.endswith("; set model.attention=auto")
+
+
+def test_attention_that_cannot_be_switched(encoders, monkeypatch):
+    model = build(encoders["modernbert"], head="native")
+    monkeypatch.setattr(type(model), "set_attn_implementation", lambda *_: None)
+    assert problem(pretrained.set_attention, model, "flash_attention_2", asked=True) == (
+        "model.attention: this release of transformers cannot switch ModernBertModel to "
+        "'flash_attention_2'; set model.attention=auto, or install transformers 5"
+    )
+    pretrained.set_attention(model, "flash_attention_2", asked=False)
 
 
 def test_linear_folder_under_a_native_head(encoders, tmp_path):
