@@ -1,10 +1,11 @@
 # `make quickstart`: install into .venv and train on real documents, offline.
 # `make test`: install and run the whole suite, a worker for each core.
+# `make test-oldest`: install the oldest releases that are supported, and run the core of the suite.
 # `make test-fast`: the tests of single modules alone, without those that take long.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast lint docs install clean
+.PHONY: quickstart test test-fast test-oldest lint docs install clean
 
 quickstart: install
 	$(BIN)/accelerate launch finetune/run.py recipes/bbc_news.yaml
@@ -17,6 +18,16 @@ test: install
 
 test-fast: install
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow" tests/unit
+
+# What touches other libraries most: reading data and recipes, building and training a model,
+# resuming, predicting, publishing to a Hub on this machine.
+CORE := tests/unit/config tests/unit/data tests/unit/training tests/unit/evaluation \
+	tests/unit/hub tests/unit/modeling/test_build.py tests/unit/test_pipeline.py \
+	tests/end_to_end/test_push.py
+OLDEST := .venv-oldest/bin
+
+test-oldest: .venv-oldest/installed
+	$(OLDEST)/python -m pytest $(WORKERS) $(CORE)
 
 lint: install
 	$(BIN)/ruff check .
@@ -38,5 +49,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[offline,sweep,tensorboard,demo,docs,onnx,ray,suspects,test]'
 	touch .venv/installed
 
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/python || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
+	$(OLDEST)/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[offline]' hypothesis pytest pytest-xdist
+	touch .venv-oldest/installed
+
 clean:
-	rm -rf .venv build site *.egg-info
+	rm -rf .venv .venv-oldest build site *.egg-info
