@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ def save_classifier(
     with silence_loading():
         model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
+    _rename_tokenizer_class(folder / "tokenizer_config.json")
+
+
+def _rename_tokenizer_class(file: Path) -> None:
+    """Give a tokenizer that is all in tokenizer.json the name that transformers 4 knows, too."""
+    settings = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def load_classifier(

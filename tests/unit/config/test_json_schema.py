@@ -2,7 +2,6 @@
 
 import json
 
-import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
@@ -14,6 +13,7 @@ from finetune.config.schema import SECTIONS, Stage
 from finetune.runtime.errors import InputError
 from tests.support.processes import ROOT
 
+jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = recipe_schema()
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 

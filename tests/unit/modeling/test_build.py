@@ -499,6 +499,9 @@ def test_reloads_to_the_same_logits(encoders, tmp_path, architecture, head):
     files = {"config.json", "model.safetensors", *TOKENIZER_FILES, *code}
     written = {path.name for path in tmp_path.iterdir()}
     assert written - {"special_tokens_map.json"} == files  # which transformers 4 writes, too
+    # By a name that transformers 4 knows: a folder loads there, too.
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert str(encoders[architecture]) not in (tmp_path / "config.json").read_text()
     assert pretrained.max_positions(ours.config) == POSITIONS
 
