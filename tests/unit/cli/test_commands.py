@@ -12,6 +12,7 @@ from finetune.cli import (
     compare,
     completion,
     demo,
+    doctor,
     evaluate,
     export_onnx,
     find_label_errors,
@@ -34,8 +35,8 @@ from finetune.runtime import commands
 from tests.support.processes import ENVIRONMENT
 
 MODULES = (
-    compare, completion, demo, evaluate, export_onnx, find_label_errors, find_lr, inspect, new,
-    predict, predict_ray, push, recipes, report, schema, sweep, train,
+    compare, completion, demo, doctor, evaluate, export_onnx, find_label_errors, find_lr, inspect,
+    new, predict, predict_ray, push, recipes, report, schema, sweep, train,
 )  # fmt: skip
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
