@@ -139,6 +139,7 @@ def _import_all():
 
     # Of these, what they need may not be installed, and it takes long to import.
     apart = ("finetune.inference.ray_actor", "finetune.inference.demo", "finetune.cli.")
+    apart += ("finetune.inference.mlflow_model",)
     for module in pkgutil.walk_packages(finetune.__path__, "finetune."):
         if not module.name.startswith(apart):
             try:
