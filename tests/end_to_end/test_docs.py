@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from finetune.cli.main import main
+from finetune.config import loader
 from finetune.data.local_paths import resolve_model_source
 from tests.support.pages import NAMES, ROOT, blocks, read, words
 from tests.support.processes import ENVIRONMENT
@@ -168,7 +169,8 @@ def test_the_readme_s_own_documents(working_folder):
     runs = sorted(path.name for path in (working_folder / "runs" / "my_recipe").iterdir())
     assert len(runs) == 2
     use = [block for block in OFFLINE["README.md"] if block not in own]
-    assert run_blocks(use, runs[0]) == 2
+    assert run_blocks(use, runs[0]) == 3
+    assert loader.load("my_documents.yaml").data.label == "label"
     assert len((working_folder / "predictions.csv").read_text().splitlines()) == 21
 
 
