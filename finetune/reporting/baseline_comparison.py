@@ -42,6 +42,15 @@ def name_metric(key: str) -> str:
     return key.replace("_", " ").capitalize() if key.startswith("matthews") else key
 
 
+def compared_metric(results: Results) -> str:
+    """The metric that picks the model, where it scores predictions; else accuracy or micro-F1."""
+    baselines = results.baselines
+    assert baselines is not None
+    if results.monitor is not None and results.monitor in baselines.tfidf.paired_difference:
+        return results.monitor
+    return "f1_micro" if results.data.multi_label else "accuracy"
+
+
 def compare_to_baseline(results: Results) -> Comparison:
     """The model against the better baseline, on a test split with labels.
 
@@ -53,9 +62,7 @@ def compare_to_baseline(results: Results) -> Comparison:
     baselines = results.baselines
     assert baselines is not None
     to_tfidf, to_majority = (one.paired_difference for one in (baselines.tfidf, baselines.majority))
-    key = "f1_micro" if results.data.multi_label else "accuracy"
-    if results.monitor in to_tfidf:
-        key = results.monitor
+    key = compared_metric(results)
     metric = name_metric(key)
     name, gap = TFIDF, to_tfidf[key]
     majority_is_better = to_majority[key].difference < gap.difference

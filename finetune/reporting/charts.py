@@ -21,6 +21,8 @@ from finetune.reporting.svg import (
     text,
 )
 
+FEW = 10  # rows of a bin
+
 
 @dataclass(frozen=True)
 class Row:
@@ -34,14 +36,21 @@ class Row:
     strong: bool = False
 
 
-def whiskers(title: str, description: str, rows: Sequence[Row], x_label: str, form: str) -> Markup:
-    """Values as dots on one axis, their intervals as lines; each under its name."""
+def whiskers(
+    title: str, description: str, rows: Sequence[Row], x_label: str, form: str, low: float = 0.0
+) -> Markup:
+    """Values as dots on one axis, their intervals as lines; each under its name.
+
+    Args:
+        low: the lowest possible value; below 0, they are differences, and 0 is marked.
+    """
     ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
+    ends += [0.0] * (low < 0)
     pitch, top = 38.0, 4.0
     bottom = top + pitch * len(rows)
     spread = max(max(ends) - min(ends), 0.02)
     x = Axis(
-        max(0.0, min(ends) - 0.06 * spread), min(1.0, max(ends) + 0.06 * spread), 8, WIDTH - 8, form
+        max(low, min(ends) - 0.06 * spread), min(1.0, max(ends) + 0.06 * spread), 8, WIDTH - 8, form
     )
     drawn = [line(x(tick), top, x(tick), bottom, "grid") for tick in x.ticks]
     drawn += [text(x(tick), bottom + 16, x.format(tick)) for tick in x.ticks]
@@ -49,13 +58,14 @@ def whiskers(title: str, description: str, rows: Sequence[Row], x_label: str, fo
         line(x.start, bottom, x.end, bottom, "axis"),
         text((x.start + x.end) / 2, bottom + 31, x_label, "label"),
     ]
+    if low < 0:
+        drawn.append(line(x(0), top, x(0), bottom, "rule"))
     for i, row in enumerate(rows):
         y = top + pitch * i + 26
         name = Markup('{}<tspan class="note" dx="6">{}</tspan>').format(row.name, row.note)
         drawn.append(text(x.start, y - 12, name, "name main" if row.strong else "name", "start"))
         if row.interval is not None:
-            low, high = row.interval
-            drawn.append(line(x(low), y, x(high), y, f"whisker {row.style}"))
+            drawn.append(line(x(row.interval[0]), y, x(row.interval[1]), y, f"whisker {row.style}"))
         drawn.append(dot(x(row.value), y, 4.5, f"dot {row.style}", f"{row.name}: {row.note}"))
     return chart(title, description, bottom + 38, drawn)
 
@@ -183,7 +193,8 @@ def _draw_series(x: Axis, y: Axis, series: Series) -> list[Markup]:
 def reliability(title: str, description: str, bins: Sequence[ReliabilityBin]) -> Markup:
     """A reliability diagram: accuracy over confidence; on the diagonal, probabilities are honest.
 
-    Dots are larger where there are more rows, and the bars below show how many there are.
+    Dots are larger where there are more rows, and pale where there are fewer than ten; the bars
+    below show how many there are, and say it.
     """
     x = Axis(0, 1, 46, WIDTH - 10, "{:.0%}")
     y = Axis(0, 1, 262, 28, "{:.0%}")
@@ -195,13 +206,19 @@ def reliability(title: str, description: str, bins: Sequence[ReliabilityBin]) ->
         width = x(one.high) - x(one.low) - 2
         tooltip = f"{one.rows:,} of {rows:,} documents"
         drawn.append(box(x(one.low) + 1, y.start - height, width, height, "bar soft", tooltip))
+        shown = f"{one.rows:,}" if one.rows < 1000 else f"{one.rows / 1000:.0f}k"
+        at = (x(one.low) + x(one.high)) / 2
+        drawn.append(text(at, y.start - height - 3, shown, "count"))
     for one in bins:
         px, py = x(one.confidence), y(one.accuracy)
-        drawn.append(line(px, y(one.confidence), px, py, "gap"))
+        # Of a few documents, the share that is right is a matter of chance.
+        faint = " faint" if one.rows < FEW else ""
+        drawn.append(line(px, y(one.confidence), px, py, f"gap{faint}"))
         tooltip = (
             f"confidence {one.confidence:.1%}, accuracy {one.accuracy:.1%}, {one.rows:,} documents"
         )
-        drawn.append(dot(px, py, 2.5 + 5 * math.sqrt(one.rows / most), "dot main", tooltip))
+        radius = 2.5 + 5 * math.sqrt(one.rows / most)
+        drawn.append(dot(px, py, radius, f"dot main{faint}", tooltip))
     return chart(title, description, 300, drawn)
 
 

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from finetune.evaluation.analysis_model import Analysis, MetricValues
 from finetune.reporting import charts
+from finetune.reporting.baseline_comparison import compared_metric, name_metric
 from finetune.reporting.charts import AxisSpec, Marks, Row, Series
-from finetune.reporting.number_formats import format_metric, format_seconds, percent
+from finetune.reporting.number_formats import format_metric, format_seconds, percent, signed
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.svg import Point
 
@@ -158,7 +159,7 @@ def lengths(results: Analysis) -> Markup:
     """Accuracy by the length of the documents."""
     rows = [
         Row(
-            f"{one.shortest:,} to {one.longest:,} tokens",
+            _token_range(one.shortest, one.longest),
             one.accuracy,
             one.accuracy_interval,
             "main",
@@ -168,6 +169,32 @@ def lengths(results: Analysis) -> Markup:
     ]
     description = "; ".join(f"{row.name}: {row.note}" for row in rows)
     return charts.whiskers("Accuracy by length", description, rows, "accuracy", "{:.0%}")
+
+
+def _token_range(shortest: int, longest: int) -> str:
+    if shortest == longest:
+        return f"{longest:,} token{'s' * (longest != 1)}"
+    return f"{shortest:,} to {longest:,} tokens"
+
+
+def paired_differences(results: Results) -> Markup | None:
+    """By how much the model is better than each baseline; None without baselines."""
+    baselines = results.baselines
+    if baselines is None:
+        return None
+    key = compared_metric(results)
+    rows = []
+    for name, scores in (
+        ("than TF-IDF", baselines.tfidf),
+        ("than the majority label", baselines.majority),
+    ):
+        gap = scores.paired_difference[key]
+        low, high = (signed(100 * end) for end in gap.interval)
+        note = f"{signed(100 * gap.difference)} points ({low} to {high})"
+        rows.append(Row(name, gap.difference, gap.interval, "main", note))
+    description = "; ".join(f"{row.name} {row.note}" for row in rows)
+    title = f"Difference of {name_metric(key)}, paired by document"
+    return charts.whiskers(title, description, rows, title, "{:+.0%}", low=-1.0)
 
 
 def training(results: Results, log: Log) -> Iterator[Figure]:

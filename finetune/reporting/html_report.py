@@ -55,6 +55,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             introduction=[*narrative.introduce(results)],
             macro_note=narrative.explain_macro(results),
             overview=figures.overview(results, main),
+            differences=figures.paired_differences(results),
             steps=suggest_next_steps(results, log),
             spark_from=math.floor(10 * lowest) / 10,
             confusion_matrix=figures.confusion_matrix(results),

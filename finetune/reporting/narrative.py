@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from finetune.evaluation.analysis_model import ClassScores
+from finetune.evaluation.analysis_model import CalibrationQuality, ClassScores
 from finetune.reporting.baseline_comparison import judge_encoder, summarize_comparison
 from finetune.reporting.evaluation_model import WHERE, Evaluation
 from finetune.reporting.number_formats import (
@@ -104,7 +104,7 @@ def summarize(results: Results) -> Iterator[str]:
 
 def weakest_label(classes: Sequence[ClassScores]) -> ClassScores | None:
     """The label of the lowest F1, among those that the analysed split has; None: it has none."""
-    scored = [one for one in classes if one.f1 is not None]
+    scored = [one for one in classes if one.support and one.f1 is not None]
     return min(scored, key=lambda one: one.f1 or 0.0, default=None)
 
 
@@ -130,6 +130,7 @@ def explain_calibration(results: Results) -> str:
     ece = (
         f"On {split}, the expected calibration error (ECE) is {after.ece:.3f}; perfectly "
         f"calibrated probabilities would show about {after.ece_by_chance:.3f} on so many documents."
+        f"{describe_confidence(after)}"
     )
     if calibration.temperature == 1:
         return f"{ece} Temperature scaling was skipped: {calibration.why}."
@@ -138,6 +139,20 @@ def explain_calibration(results: Results) -> str:
         f"{ece} Before temperature scaling it was {before.ece:.3f}. The logits are divided by "
         f"{calibration.temperature:.2f} ({calibration.why}), which {change} the probabilities of "
         "the predictions and changes no prediction."
+    )
+
+
+def describe_confidence(quality: CalibrationQuality) -> str:
+    """Whether probabilities are too high or too low on the whole; empty where they are neither."""
+    rows = sum(one.rows for one in quality.bins)
+    confidence = sum(one.rows * one.confidence for one in quality.bins) / rows
+    accuracy = sum(one.rows * one.accuracy for one in quality.bins) / rows
+    if quality.ece < 2 * quality.ece_by_chance or abs(confidence - accuracy) < quality.ece / 2:
+        return ""
+    kind, way = ("overconfident", "high") if confidence > accuracy else ("underconfident", "low")
+    return (
+        f" It is {kind}: probabilities are too {way}, {percent(confidence)} on average where "
+        f"{percent(accuracy)} are right."
     )
 
 

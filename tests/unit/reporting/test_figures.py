@@ -95,3 +95,14 @@ def test_lines_have_room_for_all_that_they_show():
     assert min(heights) >= 0
     assert all(name in chart for name in ("train", "test", "target", "best"))
     assert chart.count("<circle") == 1  # a series of one point is a dot
+
+
+def test_differences_are_drawn_around_zero_and_lengths_of_one_number_are_one():
+    results = made_results()
+    drawn = figures.paired_differences(results)
+    assert "than TF-IDF" in drawn
+    assert 'class="rule"' in drawn
+    one = results.lengths[0].model_copy(update={"shortest": 10, "longest": 10})
+    chart = figures.lengths(results.model_copy(update={"lengths": [one]}))
+    assert "10 tokens" in chart
+    assert "10 to 10" not in chart

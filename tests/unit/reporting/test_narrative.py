@@ -169,3 +169,18 @@ def test_numbers_as_a_person_reads_them():
     assert number_formats.format_bytes(2.5e9) == "2.5 GB"
     assert number_formats.format_score(None) == number_formats.format_metric("f1", None) == "–"
     assert number_formats.format_interval((0.5, 0.75), 2) == "0.50 to 0.75"
+
+
+def test_too_low_probabilities_are_named_as_too_high_ones_are():
+    quality = made_results().calibration.on("test").after
+    [one] = quality.bins[:1]
+
+    def at(confidence, accuracy, ece=0.3):
+        only = one.model_copy(update={"confidence": confidence, "accuracy": accuracy, "rows": 50})
+        return narrative.describe_confidence(
+            quality.model_copy(update={"bins": [only], "ece": ece, "ece_by_chance": 0.02})
+        )
+
+    assert "overconfident: probabilities are too high, 90.0\u00a0%" in at(0.9, 0.6)
+    assert "underconfident: probabilities are too low, 60.0\u00a0%" in at(0.6, 0.9)
+    assert at(0.61, 0.6, ece=0.03) == ""
