@@ -7,6 +7,7 @@ expected and what was found.
 """
 
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ def load(
     """
     tree, problems = read_sections(Path(path))
     given = Given(words, "command line", settings or {}, origin_of_settings)
-    return from_tree(tree, given, str(path), Path(path).stem, problems)
+    recipe = from_tree(tree, given, str(path), Path(path).stem, problems)
+    return find_beside(recipe, Path(path).parent)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,19 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
     except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
         raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     return tree, problems
+
+
+def find_beside(recipe: Recipe, folder: Path) -> Recipe:
+    """Relative paths of data and model that are not in the current folder, but in the recipe's."""
+    found = {}
+    for name in ("data", "model"):
+        section = getattr(recipe, name)
+        source = section.source
+        if isinstance(source, str) and source and ":" not in source and source[0] != "~":
+            beside = folder / source
+            if not os.path.exists(source) and os.path.exists(beside):  # noqa: PTH110
+                found[name] = section.model_copy(update={"source": str(beside)})
+    return recipe.model_copy(update=found) if found else recipe
 
 
 def read_sections(path: Path) -> tuple[dict[str, Any], list[str]]:

@@ -100,7 +100,8 @@ def compose(
         )
     path = find_recipe(os.fspath(base))
     tree, of_file = loader.read_sections(path)
-    return loader.from_tree(tree, given, str(path), path.stem, [*of_file, *problems])
+    recipe = loader.from_tree(tree, given, str(path), path.stem, [*of_file, *problems])
+    return loader.find_beside(recipe, path.parent)
 
 
 def flatten(sections: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:

@@ -329,3 +329,22 @@ def test_every_shipped_recipe_loads():
         assert f"#     finetune train {file.stem}" in header
         assert "TO BE MEASURED" not in header
         assert "Measured" in header or "not been run here" in header
+
+
+@pytest.mark.parametrize("source", ["rows", "rows/train.csv", "./rows"])
+def test_paths_are_looked_for_beside_the_recipe_too(tmp_path, monkeypatch, source):
+    home, here = tmp_path / "project", tmp_path / "elsewhere"
+    here.mkdir()
+    (home / "rows").mkdir(parents=True)
+    (home / "rows" / "train.csv").write_text("text,label\n")
+    (home / "r.yaml").write_text(f"data: {{source: {source}}}\nmodel: {{source: owner/name}}\n")
+    monkeypatch.chdir(here)
+    recipe = loader.load(home / "r.yaml")
+    assert recipe.data.source == str(home / source)
+    assert recipe.model.source == "owner/name"
+    again = loader.load(home / "r.yaml", ["data.source=package:a/rows", "model.source=rows"])
+    assert again.data.source == "package:a/rows"
+    assert again.model.source == str(home / "rows")
+    (here / "rows").mkdir()
+    (here / "rows" / "train.csv").write_text("text,label\n")
+    assert loader.load(home / "r.yaml").data.source == source  # the current folder comes first
