@@ -197,7 +197,8 @@ def set_attention(model: PreTrainedModel, attention: str, asked: bool) -> None:
                 f"model.attention: '{attention}' does not work here: {first_line(error)}; set "
                 "model.attention=auto"
             ) from error
-        if encoder.config._attn_implementation != attention and asked:  # transformers 4 only warns
+        switched = model.config._attn_implementation == attention
+        if not switched and asked:  # transformers 4 only warns
             raise InputError(
                 f"model.attention: this release of transformers cannot switch "
                 f"{type(encoder).__name__} to '{attention}'; set model.attention=auto, or install "

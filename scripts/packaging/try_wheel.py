@@ -50,7 +50,7 @@ def install(wheel: Path, environment: Path, linked: bool) -> Path:
     venv.create(environment, with_pip=True)
     paths = {"base": str(environment), "platbase": str(environment)}
     programs = Path(sysconfig.get_path("scripts", "venv", paths))
-    pip = [programs / "python", "-m", "pip", "install", "--quiet"]
+    pip: list[str | Path] = [programs / "python", "-m", "pip", "install", "--quiet"]
     if linked:
         # A plain path: the checkout's own link in there is not followed.
         libraries = Path(sysconfig.get_path("purelib", "venv", paths)) / "libraries.pth"
