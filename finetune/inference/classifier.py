@@ -45,7 +45,6 @@ class Classifier:
         tokens: computed at once, which bounds memory; None: as the hardware plan says.
         device: where torch computes; None: as the hardware plan says.
         revision, trust_remote_code: of a Hub id, as transformers has them.
-        abstain: whether to predict no label where the model's own threshold says so.
 
     Raises:
         InputError: where there is no such model, or it is no classifier.
@@ -62,13 +61,11 @@ class Classifier:
         device: torch.device | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
-        abstain: bool = True,
     ) -> None:
         self._load(
             ModelSource(str(source), revision, trust_remote_code),
             engine,
             EngineOptions(precision, threads, tokens, device),
-            abstain,
         )
 
     @classmethod
@@ -78,17 +75,13 @@ class Classifier:
         made._load(source, engine, options)
         return made
 
-    def _load(
-        self, source: ModelSource, engine: str | None, options: EngineOptions, abstain: bool = True
-    ) -> None:
+    def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
         folder = find_model(source.name)
         named = dataclasses.replace(source, name=folder)
         loaded = engines.load_model(engines.pick_engine(engine, folder), named, options)
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
         self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)
-        if not abstain:
-            self.rules = dataclasses.replace(self.rules, abstain_below=None)
         self.engine = loaded.build()
         self.labels = self.rules.labels
         self.columns = self.reading.column_spec().text_columns()

@@ -35,8 +35,6 @@ def test_a_saved_model_abstains_below_its_threshold(abstaining, tmp_path):
     labels = [one["label"] for one in Classifier(abstaining, precision="fp32")(texts)]
     scores = [one["score"] for one in Classifier(abstaining, precision="fp32")(texts)]
     assert [label is None for label in labels] == [score < found.threshold for score in scores]
-    every = Classifier(abstaining, precision="fp32", abstain=False)(texts)
-    assert all(one["label"] is not None for one in every)
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     output = tmp_path / "predicted.csv"
     words = ["--output", str(output), "--precision", "fp32"]
