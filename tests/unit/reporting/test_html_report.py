@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import tomllib
-from fnmatch import fnmatch
 from html.parser import HTMLParser
 
 import pytest
@@ -13,7 +11,6 @@ from finetune.reporting import html_report
 from finetune.reporting.results_model import read_results
 from tests.support import forks
 from tests.support.browser import Browser, chromium
-from tests.support.processes import ROOT
 from tests.support.runs import results, run_here
 from tests.support.tiny import WORDS, tiny_encoder
 from tests.unit.reporting.made import made_results
@@ -170,11 +167,3 @@ def test_runs_of_any_number_of_labels(classes):
     text = html_report.render(made, [])
     assert ('class="heat"' in text) == (classes <= 30)
     assert text.count("<tr") > 2 * classes
-
-
-def test_the_templates_are_installed_with_the_package():
-    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    files = [file.name for file in html_report.PAGES.iterdir()]
-    assert len(files) == 10
-    patterns = packaging["package-data"]["finetune"]
-    assert all(any(fnmatch(f"reporting/templates/{name}", p) for p in patterns) for name in files)
