@@ -34,14 +34,23 @@ def cache_folders() -> dict[str, str]:
 
 
 def mask_credentials(url: str) -> str:
-    """The address without a user's name, password and query, which may be secrets."""
+    """The address without a user's name, password and query, which may be secrets.
+
+    A proxy may be written without its scheme: `me:secret@proxy:3128`.
+    """
+    if not set("@?#") & set(url):
+        return url
+    start = "" if "://" in url else "//"
     try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")
+        parts = urlsplit(start + url)
+        _, at, host = parts.netloc.rpartition("@")
     except ValueError:
         return "not an address"
-    netloc = f"***@{host[2]}" if host[1] else host[2]
-    return urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+    if "@" in parts.path + parts.query + parts.fragment:  # a password with a / in it, for one
+        return "***"
+    netloc = f"***@{host}" if at else host
+    masked = urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
+    return masked.removeprefix(start)
 
 
 def is_on(value: str) -> bool:
