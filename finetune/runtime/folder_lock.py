@@ -24,7 +24,7 @@ class FolderLock:
     """Keeps other processes out of a folder, or of the job that a file names.
 
     It locks the path itself, which must not be replaced, and writes nothing. Windows opens no
-    folders; there a file beside the path, `.NAME.lock`, is locked, and removed when it is released.
+    folders; there a file beside the path, `.NAME.lock`, is locked, which may stay there afterwards.
     The system releases the lock when the process ends, however it ends. File systems without locks,
     as some on networks, keep nobody out.
     """
@@ -95,7 +95,8 @@ def _lock_beside(folder: Path, wait: bool) -> Callable[[], None] | None:
 
     with explain_write_errors(folder):
         folder.stat()  # it must be there
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
+    path = folder.absolute()  # `.` has no name
+    lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:

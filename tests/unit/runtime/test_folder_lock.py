@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,14 @@ def test_nothing_is_written_into_the_folder(tmp_path):
     with FolderLock().take(folder):
         assert list(folder.iterdir()) == []
         folder.rmdir()
+
+
+def test_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    with FolderLock().take(Path()):
+        assert not is_unlocked(tmp_path / "run")
+    assert is_unlocked(tmp_path / "run")
 
 
 def test_a_folder_that_is_not_there(tmp_path):
