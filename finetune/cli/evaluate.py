@@ -20,7 +20,6 @@ from pathlib import Path
 from finetune.cli.exit_codes import run_command
 from finetune.inference.engines import ENGINES, ModelSource
 from finetune.runtime import console
-from finetune.runtime.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -39,7 +38,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("data", metavar="DATA", help="a file, a folder or a Hub data set with labelled documents")
     add("--output", type=Path, metavar="FOLDER", help="the folder to write (default: "
         "evaluations/NAME in the run folder, or else here, with the name of DATA)")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the output")
+    add("--overwrite", action="store_true", help="replace the folder of an earlier evaluation")
     add("--text", nargs="+", default=[], metavar="COLUMN", help="the columns of the documents, in "
         "the order of those that the model was trained on (default: these)")  # fmt: skip
     add("--label", nargs="+", default=[], metavar="COLUMN", help="the column of the labels, or "
@@ -76,10 +75,7 @@ def evaluate(known: argparse.Namespace) -> int:
 
     console.quiet_libraries()
     folder = known.output or _default_output(known)
-    if folder.exists() and not (known.overwrite and folder.is_dir()):
-        raise InputError(
-            f"{folder}: exists already; choose another folder with --output, or add --overwrite"
-        )
+    evaluation_job.check_output(folder, known.overwrite)
     found = evaluation_job.evaluate_rows(
         evaluation_job.EvaluationOptions(
             model=ModelSource(known.model, known.revision, known.trust_remote_code),

@@ -7,6 +7,7 @@ engine that predicts. Where the model is a run's, the rows are compared with its
 run's own precision and micro-batches, its test split gives the very numbers of its results.json.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -36,10 +37,16 @@ from finetune.reporting.evaluation_model import EvaluatedData, EvaluatedModel, E
 from finetune.reporting.results_model import FILE, Machine, Results, read_results
 from finetune.runtime.atomic_files import replace_folder, write_json
 from finetune.runtime.environment import library_versions, machine
+from finetune.runtime.errors import InputError, shorten
 from finetune.tokenization.token_table import TokenTable
 
 if TYPE_CHECKING:
     from finetune.evaluation.metrics import Metric
+
+
+PREDICTIONS = "predictions.jsonl"
+# What an evaluation writes: a folder with anything else in it is never replaced.
+OWN_FILES = (FILE, PREDICTIONS, "report.html")
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """The finished run that a model is of."""
 
     folder: Path
@@ -87,7 +94,7 @@ class EvaluatedRows:
 
         def fill(aside: Path) -> None:
             results_module.write_predictions(
-                aside / "predictions.jsonl",
+                aside / PREDICTIONS,
                 self.split,
                 found.data.labels,
                 self.logits,
@@ -97,11 +104,34 @@ class EvaluatedRows:
             write_json(aside / FILE, found.as_json())
             evaluation_report.write_report(found, aside)
 
+        folder = folder.absolute()  # `.` has no name
         folder.parent.mkdir(parents=True, exist_ok=True)
         replace_folder(folder, fill)
 
 
-def find_run(model: str) -> Run | None:
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that an evaluation may not replace.
+
+    Raises:
+        InputError: where it is there, unless it is to be replaced and an evaluation wrote it.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not overwrite:
+        raise InputError(
+            f"{folder}: exists already; choose another folder with --output, or add --overwrite"
+        )
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; choose another with --output")
+    others = sorted({child.name for child in folder.iterdir()} - set(OWN_FILES))
+    if others:
+        raise InputError(
+            f"{folder}: holds what no evaluation writes ({shorten(others)}), which --overwrite "
+            "would remove; choose another folder with --output"
+        )
+
+
+def find_run(model: str) -> TrainedRun | None:
     """The run of a run folder, or of the model folder in one; None for any other model.
 
     Raises:
@@ -111,7 +141,7 @@ def find_run(model: str) -> Run | None:
     folders = [] if path is None else [path, *[path.absolute().parent] * (path.name == "model")]
     for folder in folders:
         if (folder / FILE).is_file() and (folder / "recipe.yaml").is_file():
-            return Run(folder, read_results(folder), loader.load(folder / "recipe.yaml"))
+            return TrainedRun(folder, read_results(folder), loader.load(folder / "recipe.yaml"))
     return None
 
 
@@ -166,7 +196,7 @@ def evaluate_rows(
     return EvaluatedRows(evaluation, found.split, scores.logits, scores.thresholds)
 
 
-def _load(options: EvaluationOptions, run: Run | None) -> Classifier:
+def _load(options: EvaluationOptions, run: TrainedRun | None) -> Classifier:
     """The model, which computes as its run did unless told otherwise."""
     compute = EngineOptions(options.precision or "auto", options.threads, options.tokens)
     if run is not None:
@@ -181,7 +211,7 @@ def _load(options: EvaluationOptions, run: Run | None) -> Classifier:
     return Classifier.with_options(options.model, options.engine, compute)
 
 
-def _load_metrics(classifier: Classifier, run: Run | None) -> "Sequence[Metric]":
+def _load_metrics(classifier: Classifier, run: TrainedRun | None) -> "Sequence[Metric]":
     """Those of the run, or the default ones."""
     multi_label, score = classifier.rules.multi_label, schema.Score()
     if run is not None:
@@ -210,7 +240,7 @@ def _score(
     return scoring.Scores(logits, values, thresholds)
 
 
-def _choices(classifier: Classifier, run: Run | None) -> analysis.SavedChoices:
+def _choices(classifier: Classifier, run: TrainedRun | None) -> analysis.SavedChoices:
     if run is None:
         unknown = Temperature(1.0, "the model does not say what its logits were divided by")
         return analysis.SavedChoices(unknown, None, classifier.rules.abstain_below)
@@ -238,7 +268,7 @@ def _data_section(
 
 
 def _measure_drift(
-    run: Run, found: LabelledRows, scores: scoring.Scores, table: TokenTable
+    run: TrainedRun, found: LabelledRows, scores: scoring.Scores, table: TokenTable
 ) -> Drift | None:
     """The rows beside the run's test split, where that has labels."""
     if not run.results.test.labelled:

@@ -1,13 +1,19 @@
 """A model on new labelled rows: the run's own numbers on its test split; what changed on others."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from finetune.cli import evaluate
 from finetune.cli.main import main
 from finetune.inference.engines import ModelSource
-from finetune.inference.evaluation_job import EvaluationOptions, evaluate_rows
+from finetune.inference.evaluation_job import (
+    OWN_FILES,
+    EvaluationOptions,
+    check_output,
+    evaluate_rows,
+)
 from finetune.inference.labelled_input import LabelledInput, rename_columns
 from finetune.reporting.results_model import read_results
 from finetune.runtime.errors import InputError
@@ -47,13 +53,16 @@ def test_the_test_split_of_a_run_gives_its_very_numbers(whole, here):
     assert by_split.model.run == str(whole.absolute())
 
 
-def test_predictions_are_those_of_the_run(whole, here):
+def test_predictions_are_those_of_the_run(whole, here, monkeypatch):
     found = evaluate_rows(options(whole, here / "data"))  # its split called test
     found.write(here / "made" / "test")
     for mine, theirs in (("predictions.jsonl", "predictions/test.jsonl"),):
         assert (here / "made" / "test" / mine).read_text() == (whole / theirs).read_text()
     files = sorted(file.name for file in (here / "made" / "test").iterdir())
-    assert files == ["predictions.jsonl", "report.html", "results.json"]
+    assert files == sorted(OWN_FILES) == ["predictions.jsonl", "report.html", "results.json"]
+    monkeypatch.chdir(here / "made" / "test")
+    found.write(Path())
+    assert sorted(file.name for file in (here / "made" / "test").iterdir()) == files
 
 
 def test_new_rows_beside_the_test_split(whole, here):
@@ -161,6 +170,34 @@ def test_the_command(whole, here, capsys):
     for bad in (["nowhere", "june.jsonl"], [str(whole), "none.csv"]):
         assert main(["evaluate", *bad]) == 2
         assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_folder_of_anything_else_is_never_replaced(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    for name in ("results.json", "report.html", "recipe.yaml"):
+        (tmp_path / "run" / name).touch()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    for output, why in (
+        (".", ".: holds what no evaluation writes (model, recipe.yaml), which --overwrite would "
+              "remove; choose another folder with --output"),
+        ("../file", "../file: is no folder; choose another with --output"),
+    ):  # fmt: skip
+        words = ["evaluate", "run", "june.csv", "--output", output, "--overwrite"]
+        assert main(words) == 2
+        assert capsys.readouterr().err == f"error: {why}\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_folder_of_an_evaluation_may_be_replaced(tmp_path):
+    check_output(tmp_path / "none", overwrite=False)
+    check_output(tmp_path, overwrite=True)
+    for name in OWN_FILES:
+        (tmp_path / name).touch()
+        check_output(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="exists already"):
+        check_output(tmp_path, overwrite=False)
 
 
 def test_the_folder_is_named_for_the_data_in_the_run(whole):
