@@ -15,6 +15,8 @@ from finetune.reporting.run_outputs import (
     IncompleteError,
     RunOutputs,
     conclude,
+    describe_failure,
+    record_failures,
     write_run_folder,
 )
 from finetune.runtime import console
@@ -73,6 +75,7 @@ def run(
         "logging to the trackers", lambda: log(outcome.test.values, results.train.steps)
     )
     outputs.attempt("closing the trackers", session.close, everywhere=True)
+    record_failures(results, outputs)
     with outputs.reported():
         if has_card:  # last: a failure here loses nothing
             env.on_main(lambda: publish.push_model(recipe, session.folder))
@@ -145,15 +148,21 @@ def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
         InputError, StoppedError: as `run` does.
     """
     cache, failed = DataCache(), ProblemList()
-    folders = seeds.run_seeds(
-        recipe, lambda one: _go_on_after(lambda: run(one, listener, cache), failed)
-    )
-    home = folders[0].parent
-    if console.CONSOLE.is_main:
-        summary = seeds_report.summarize_seeds(recipe, folders)
-        seeds_report.write_seeds(summary, home)
-        html_report.write_seeds_report(summary, home)
-        console_report.print_seeds(summary, home)
+    with failed.collect():
+        folders = seeds.run_seeds(
+            recipe, lambda one: _go_on_after(lambda: run(one, listener, cache), failed)
+        )
+        home = folders[0].parent
+        try:
+            if console.CONSOLE.is_main:
+                summary = seeds_report.summarize_seeds(recipe, folders)
+                seeds_report.write_seeds(summary, home)
+                html_report.write_seeds_report(summary, home)
+                console_report.print_seeds(summary, home)
+        except Exception as error:
+            if not failed:  # else what the runs lack is told too
+                raise
+            failed.append(f"{home}: the summary of its seeds failed: {describe_failure(error)}")
     failed.raise_if_any()
     return home
 
@@ -177,7 +186,8 @@ def run_folds(recipe: Recipe, listener: SignalListener) -> Path:
             lambda: run(one, listener, out_of_fold=out_of_fold, before=before), failed
         )
 
-    last = cross_validation.run_folds(recipe, run_one)
+    with failed.collect():
+        last = cross_validation.run_folds(recipe, run_one)
     failed.raise_if_any()
     return last
 

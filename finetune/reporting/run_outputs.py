@@ -25,7 +25,7 @@ from finetune.reporting import results as results_module
 from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.errors import InputError, ProblemList, from_os_error
-from finetune.training import lr_finder
+from finetune.training import lr_finder, run_folder
 from finetune.training.finalize import finalize
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_identity import recipe_hash
@@ -53,11 +53,13 @@ class RunOutputs:
 
     Attributes:
         failures: what failed, each with why.
+        recorded: those of them that `results.json` names.
     """
 
     def __init__(self, folder: Path, env: RunEnvironment) -> None:
         self.folder, self._env = folder, env
         self.failures: list[str] = []
+        self.recorded: list[str] = []
 
     def attempt(self, name: str, call: Callable[[], Any], everywhere: bool = False) -> bool:
         """`call()` on the main process, or on each; whether that went well."""
@@ -85,12 +87,13 @@ class RunOutputs:
         problems = ProblemList()
         with problems.collect():
             yield
+        has_results = self._env.on_main(lambda: run_folder.has_results(self.folder))
         if self.failures:
             before = (
                 f"{self.folder}: the model is trained and saved, but {'; '.join(self.failures)}; "
                 f"{how_to_complete(self.folder)}"
             )
-            raise IncompleteError([before, *problems], self.folder, has_results=True)
+            raise IncompleteError([before, *problems], self.folder, has_results)
         problems.raise_if_any()
 
 
@@ -183,11 +186,7 @@ def write_run_folder(
         Whether the model folder is whole: with its card.
     """
     folder = session.folder
-
-    def write_numbers(failures: list[str]) -> None:
-        results_module.write_results(results.model_copy(update={"failures": failures}), folder)
-
-    outputs.attempt(FILE, lambda: write_numbers([UNFINISHED]))
+    outputs.attempt(FILE, lambda: _write_numbers(results, [UNFINISHED], folder))
     outputs.attempt("predictions/test.jsonl", lambda: _write_predictions(session, outcome))
     has_card = outputs.attempt(
         "model/README.md",
@@ -195,8 +194,24 @@ def write_run_folder(
     )
     outputs.attempt("report.html", lambda: html_report.write_report(results, folder))
     failures = [*outputs.failures]
-    outputs.attempt(FILE, lambda: write_numbers(failures))
+    outputs.attempt(FILE, lambda: _write_numbers(results, failures, folder))
+    outputs.recorded = [*outputs.failures]
     return has_card
+
+
+def record_failures(results: Results, outputs: RunOutputs) -> None:
+    """Have results.json name what failed after it was written, so that a resume completes that."""
+    failures = [*outputs.failures]
+
+    def write_if_more() -> None:
+        if failures != outputs.recorded:
+            _write_numbers(results, failures, outputs.folder)
+
+    outputs.attempt(FILE, write_if_more)  # on all processes alike: the main one decides
+
+
+def _write_numbers(results: Results, failures: list[str], folder: Path) -> None:
+    results_module.write_results(results.model_copy(update={"failures": failures}), folder)
 
 
 def _write_predictions(session: Session, outcome: Outcome) -> None:

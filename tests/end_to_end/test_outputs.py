@@ -6,10 +6,18 @@ import shutil
 import pytest
 
 from finetune.evaluation import calibration
-from finetune.reporting import console_report, figures, html_report, model_card, run_outputs
+from finetune.reporting import (
+    console_report,
+    figures,
+    html_report,
+    model_card,
+    run_outputs,
+    seeds_report,
+)
 from finetune.reporting import results as results_module
 from finetune.reporting.results_model import read_results
 from finetune.runtime.errors import InputError
+from finetune.training import trackers
 from finetune.training.train_log import TrainLog
 from tests.support.runs import assert_same, results, run_here, stopped_at
 
@@ -25,6 +33,8 @@ FAILURES = {
     "a figure": (figures, "confusion_matrix", "report.html"),
     "results.json": (results_module, "write_results", "results.json"),
     "the summary": (console_report, "print_results", None),
+    "logging to the trackers": (trackers, "log_results", None),
+    "closing the trackers": (trackers, "finish", None),
 }
 EARLIER = {
     "the analysis": (run_outputs, "analyse", "analysing its predictions failed"),
@@ -54,9 +64,9 @@ def run_failing(monkeypatch, capsys, module, name, *words):
 
 
 @pytest.mark.parametrize(("module", "name", "file"), FAILURES.values(), ids=FAILURES)
-def test_each_output_fails_alone(trained, whole, monkeypatch, capsys, module, name, file):
+def test_each_output_fails_alone(trained, whole, monkeypatch, capsys, request, module, name, file):
     [line] = run_failing(monkeypatch, capsys, module, name, "run.resume=run")
-    what = file or "the summary"
+    what = file or request.node.callspec.id
     assert line.startswith(f"error: run: the model is trained and saved, but {what} failed: ")
     assert "ValueError: a strange number (test_outputs.py, line " in line
     assert line.endswith(
@@ -64,7 +74,8 @@ def test_each_output_fails_alone(trained, whole, monkeypatch, capsys, module, na
     )
     assert {one for one in OUTPUTS if not (trained / one).exists()} == {file} - {None}
     if file != "results.json":
-        assert len(read_results(trained).failures) == (file is not None)
+        [failure] = read_results(trained).failures
+        assert failure.startswith(f"{what} failed: ")
     monkeypatch.setattr(TrainLog, "end_step", no_step)
     run_here("run.resume=auto", "run.dir=run")
     assert all((trained / one).exists() for one in OUTPUTS)
@@ -121,11 +132,16 @@ def test_without_a_checkpoint_a_finished_run_stays_as_it_is(here, whole, monkeyp
 
 
 def test_a_second_seed_is_trained_after_an_output_of_the_first_failed(here, monkeypatch, capsys):
+    """What both lack is told, and that their summary failed too."""
     words = ["run.seeds=[0, 1]", "run.dir=seeds", "train.max_steps=4"]
+    monkeypatch.setattr(seeds_report, "write_seeds", fail)
     lines = run_failing(monkeypatch, capsys, html_report, "write_report", *words)
+    last = lines[-1]
     assert [line.partition(": the model is trained")[0] for line in lines] == [
         "error: seeds/seed-0",
         "error: seeds/seed-1",
+        last,
     ]
+    assert last.startswith("error: seeds: the summary of its seeds failed: ValueError: a strange")
     for seed in (0, 1):
         assert json.loads((here / f"seeds/seed-{seed}/results.json").read_text())["seed"] == seed

@@ -38,6 +38,10 @@ def test_a_failure_loses_no_other_output(tmp_path):
     assert "third failed: one; two" in before
     assert f"run.resume={tmp_path}" in before
     assert last == "the push failed"
+    assert not caught.value.has_results
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(IncompleteError) as caught, outputs.reported():
+        pass
     assert caught.value.has_results
 
 
