@@ -60,20 +60,7 @@ def _reset_state():
     GradientState._reset_state()
     console = sys.modules.get("finetune.runtime.console")
     if console is not None:
-        _CONSOLE.setdefault("at first", _private(console))
-        vars(console).update(_CONSOLE["at first"])
-
-
-def _private(module):
-    """What a module keeps in names of its own, but for its functions."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if name.startswith("_") and not name.startswith("__") and not callable(value)
-    }
-
-
-_CONSOLE = {}
+        vars(console.CONSOLE).update(vars(console.Console()))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.cli.argument_types import positive
 from finetune.cli.exit_codes import run_command
 from finetune.inference.engines import ENGINES, ModelSource
 from finetune.runtime import console
@@ -24,8 +25,8 @@ from finetune.runtime import console
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
-    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
-    return run_command(lambda: evaluate(known))
+    verbosity = console.chosen_verbosity(known.quiet, known.json)
+    return run_command(lambda: evaluate(known), verbosity=verbosity)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -54,8 +55,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "exported to it, else torch)")  # fmt: skip
     add("--precision", choices=("auto", "bf16", "fp16", "fp32"), help="the precision of the matrix "
         "products (default: that of the run's recipe, or auto)")  # fmt: skip
-    add("--threads", type=_number, help="the number of CPU threads (default: all cores)")
-    add("--tokens", type=_number, help="the most tokens in a micro-batch, which bounds memory")
+    add("--threads", type=positive, help="the number of CPU threads (default: all cores)")
+    add("--tokens", type=positive, help="the most tokens in a micro-batch, which bounds memory")
     add("--revision", help="the branch, tag or commit of a model on the Hub")
     add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
     add("--quiet", action="store_true", help="print only the score and the report's path")
@@ -98,7 +99,7 @@ def evaluate(known: argparse.Namespace) -> int:
     found.write(folder)
     evaluation_report.print_evaluation(found.evaluation, folder)
     if known.json:
-        print(json.dumps(found.evaluation.as_json(), indent=2, ensure_ascii=False))
+        console.print_json(json.dumps(found.evaluation.as_json(), indent=2, ensure_ascii=False))
     return 0
 
 
@@ -112,9 +113,3 @@ def _default_output(known: argparse.Namespace) -> Path:
     if known.split is not None:
         name += f"-{known.split}"
     return (Path() if run is None else run.folder) / "evaluations" / name
-
-
-def _number(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{word}'")
-    return int(word)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from finetune.runtime import console, errors
+from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
@@ -20,6 +21,7 @@ def run_command(
     listener: SignalListener | None = None,
     interrupted: str = "",
     remedy: str = "run the same command again",
+    verbosity: Verbosity = Verbosity.NORMAL,
 ) -> int:
     """Run a command, and print how it ended where it did not end well; its exit code.
 
@@ -27,13 +29,15 @@ def run_command(
         listener: hears no more signals once there is an error to print.
         interrupted: what to print after Ctrl-C.
         remedy: what to do after another process of the command was lost.
+        verbosity: how much this command prints; a later one of the process chooses anew.
 
     Raises:
         Exception: one that nobody expected, in a single process.
     """
     lines: list[str] = []
     try:
-        code = command()
+        with console.CONSOLE.at(verbosity):
+            code = command()
     except (Exception, KeyboardInterrupt) as error:
         if listener is not None:
             listener.over = True

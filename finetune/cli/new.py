@@ -30,8 +30,8 @@ SCHEMA = "recipe.schema.json"
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
-    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, json=False)
-    return run_command(lambda: write_new_recipe(known))
+    verbosity = console.chosen_verbosity(known.quiet, json=False)
+    return run_command(lambda: write_new_recipe(known), verbosity=verbosity)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from finetune.cli.argument_types import positive
 from finetune.cli.exit_codes import run_command
 from finetune.config.section import is_encoding
 from finetune.data.formats.registry import FILE_FORMATS
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
-    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
     return run_command(
-        lambda: predict(known), remedy="the same command with --resume computes what is missing"
+        lambda: predict(known),
+        remedy="the same command with --resume computes what is missing",
+        verbosity=console.chosen_verbosity(known.quiet, known.json),
     )
 
 
@@ -113,11 +115,11 @@ def _add_computing(add: Callable[..., object]) -> None:
     )
     add(
         "--threads",
-        type=_number,
+        type=positive,
         help="the number of CPU threads of each process (default: all cores, shared)",
     )
-    add("--tokens", type=_number, help="the most tokens in a micro-batch, which bounds memory")
-    add("--window", type=_number, default=4096, metavar="ROWS", help="the rows of a "
+    add("--tokens", type=positive, help="the most tokens in a micro-batch, which bounds memory")
+    add("--window", type=positive, default=4096, metavar="ROWS", help="the rows of a "
         "chunk: they are sorted by length and written together (default: %(default)s)")  # fmt: skip
     add("--revision", help="the branch, tag or commit of a model on the Hub")
     add("--trust-remote-code", action="store_true", help="run code that comes with a Hub model")
@@ -221,9 +223,3 @@ def _encoding(word: str) -> str:
     if not is_encoding(word):
         raise argparse.ArgumentTypeError(f"expected an encoding such as cp1252, got '{word}'")
     return word
-
-
-def _number(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got '{word}'")
-    return int(word)

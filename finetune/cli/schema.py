@@ -34,5 +34,5 @@ def print_schema() -> int:
     """Print the schema as JSON."""
     from finetune.config import json_schema
 
-    console.print_line(json.dumps(json_schema.recipe_schema(), indent=2, ensure_ascii=False))
+    console.print_json(json.dumps(json_schema.recipe_schema(), indent=2, ensure_ascii=False))
     return 0

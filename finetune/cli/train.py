@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             lambda: train(known, overrides, listener),
             listener,
             remedy="go on from the last checkpoint with run.resume=auto",
+            verbosity=console.chosen_verbosity(known.quiet, known.json),
         )
 
 
@@ -52,7 +53,6 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     """
     if known.json and known.dry_run:
         raise InputError("--json: a dry run has no results; leave one of the two out")
-    console.CONSOLE.verbosity = console.chosen_verbosity(known.quiet, known.json)
     recipe = loader.load(find_recipe(known.recipe), overrides)
     from finetune import pipeline  # after a typo in the recipe had its chance
 

@@ -142,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/multi_label_study"))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
-    console.CONSOLE.verbosity = console.Verbosity.SILENT  # the runs do not stay
-    return run_command(lambda: run_study(known, words))
+    silent = console.Verbosity.SILENT  # the runs do not stay
+    return run_command(lambda: run_study(known, words), verbosity=silent)
 
 
 def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:

@@ -272,9 +272,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/sgd_study"))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
-    console.CONSOLE.verbosity = console.Verbosity.SILENT  # the runs do not stay
     with SignalListener() as listener:
-        return run_command(lambda: run_study(known, words, listener), listener)
+        return run_command(
+            lambda: run_study(known, words, listener),
+            listener,
+            verbosity=console.Verbosity.SILENT,  # the runs do not stay
+        )
 
 
 def run_study(known: argparse.Namespace, words: Sequence[str], listener: SignalListener) -> int:

@@ -1,14 +1,19 @@
 """Every command of the package: one entry, its exit codes, and problems told as error lines."""
 
+import argparse
 import importlib
+import io
+import json
 import pkgutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from finetune import __main__, __version__, cli, run
+from finetune import __main__, __version__, cli, pipeline, run
 from finetune.cli import (
+    argument_types,
     compare,
     completion,
     demo,
@@ -30,8 +35,13 @@ from finetune.cli import (
 )
 from finetune.cli import main as dispatcher
 from finetune.cli.main import COMMANDS, main
+from finetune.config import json_schema
 from finetune.data.formats.registry import FORMATS
-from finetune.runtime import commands
+from finetune.inference import evaluation_job
+from finetune.inference.batch_job import JobSummary
+from finetune.reporting import compare as compare_report
+from finetune.reporting import evaluation_report
+from finetune.runtime import commands, streams
 from tests.support.processes import ENVIRONMENT
 
 MODULES = (
@@ -41,7 +51,7 @@ MODULES = (
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
 # The modules of the package that are no commands.
-SHARED = {"exit_codes", "main", "recipe_argument"}
+SHARED = {"argument_types", "exit_codes", "main", "recipe_argument"}
 
 
 def test_every_module_is_a_command():
@@ -94,6 +104,87 @@ def test_an_unknown_command_names_the_closest(word, hint, capsys):
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {word}: no such command; ")
     assert hint in line
+
+
+def test_a_quiet_command_silences_no_later_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["new", "none.csv", "--quiet"],
+        ["train", "none.yaml", "--json"],
+        ["predict", "none", "none.csv", "--output", "out.csv", "--json"],
+        ["evaluate", "none", "none.csv", "--quiet"],
+    ):
+        assert main(words) == 2
+        capsys.readouterr()
+        assert main(["recipes"]) == 0
+        assert "bbc_news" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "1.5", "many", ""])
+def test_numbers_of_options(word):
+    assert argument_types.positive("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number above 0"):
+        argument_types.positive(word)
+
+
+LABELS = {"label": "“京都” – é"}
+
+
+def _print_evaluation(monkeypatch, folder):
+    monkeypatch.setattr(
+        evaluation_job,
+        "evaluate_rows",
+        lambda *_, **__: SimpleNamespace(
+            write=lambda folder: None, evaluation=SimpleNamespace(as_json=lambda: LABELS)
+        ),
+    )
+    monkeypatch.setattr(evaluation_report, "print_evaluation", lambda *_: None)
+    words = ["model", "june.csv", "--json", "--output", str(folder / "june")]
+    evaluate.evaluate(evaluate.build_parser().parse_args(words))
+
+
+def _print_comparison(monkeypatch, folder):
+    for name, made in (("read_run", None), ("compare_runs", LABELS), ("as_page", "")):
+        monkeypatch.setattr(compare_report, name, lambda *_, made=made: made)
+    compare.compare_runs([folder, folder], folder / "page.html", as_json=True)
+
+
+def _print_predictions(monkeypatch, folder):
+    predict.print_summary(JobSummary(1, 0, 0, LABELS, 1.0, 1), SimpleNamespace(json=True))
+
+
+def _print_training(monkeypatch, folder):
+    (folder / "results.json").write_text(json.dumps(LABELS, ensure_ascii=False), encoding="utf-8")
+    monkeypatch.setattr(pipeline, "run", lambda *_: folder)
+    train.main(["bbc_news", "--json"])
+
+
+def _print_diagnosis(monkeypatch, folder):
+    monkeypatch.setattr(doctor, "PARTS", {"System": lambda: LABELS})
+    doctor.main(["--json"])
+
+
+def _print_schema(monkeypatch, folder):
+    monkeypatch.setattr(json_schema, "recipe_schema", lambda: LABELS)
+    schema.main([])
+
+
+@pytest.mark.parametrize(
+    "print_it",
+    [
+        _print_evaluation, _print_comparison, _print_predictions, _print_training,
+        _print_diagnosis, _print_schema,
+    ],
+)  # fmt: skip
+def test_json_says_the_same_on_a_terminal_with_ascii_alone(print_it, monkeypatch, tmp_path):
+    raw = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii", errors=streams.ERRORS))
+        print_it(patch, tmp_path)
+        printed = json.loads(raw.getvalue().decode("ascii"))
+    while "label" not in printed:
+        printed = printed.get("counts") or printed.get("parts") or printed["System"]
+    assert printed["label"] == LABELS["label"]
 
 
 def test_a_recipe_in_the_place_of_a_command_is_to_be_trained(capsys):

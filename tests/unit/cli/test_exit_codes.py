@@ -7,6 +7,8 @@ import signal
 import pytest
 
 from finetune.cli import exit_codes
+from finetune.runtime import console
+from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
@@ -45,6 +47,22 @@ def test_the_command_s_own_code_is_kept(capsys):
     assert exit_codes.run_command(lambda: 0) == 0
     assert exit_codes.run_command(lambda: 2) == 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_command_s_verbosity_ends_with_it(capsys):
+    def say():
+        console.print_line("said")
+        return 0
+
+    for verbosity in (Verbosity.SILENT, Verbosity.NORMAL):
+        assert exit_codes.run_command(say, verbosity=verbosity) == 0
+    assert exit_codes.run_command(say) == 0
+    console.print_line("after it")
+    assert capsys.readouterr().out == "said\nsaid\nafter it\n"
+    console.CONSOLE.verbosity = Verbosity.SILENT  # as a program's own
+    assert exit_codes.run_command(say) == 0
+    console.print_line("after it")
+    assert capsys.readouterr().out == "said\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "a broken disk")])
