@@ -10,7 +10,7 @@ import os
 import traceback
 from collections.abc import Callable
 
-from finetune.runtime import console, errors
+from finetune.runtime import console, errors, streams
 from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
@@ -51,6 +51,9 @@ def run_command(
 def finish(code: int, *lines: str) -> int:
     """Print how a command ended, once for all its processes; its exit code."""
     console.close_progress()
+    unwritten = streams.take_failure()
+    if unwritten is not None:  # what was computed is not lost, but what was printed is
+        code, lines = code or 2, (*lines, f"error: standard output: cannot write: {unwritten}")
     if os.environ.get("WORLD_SIZE", "1") == "1":
         if lines:
             console.print_error(*lines)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune import __version__
+from finetune.cli.exit_codes import finish
 from finetune.runtime import commands, console
 from finetune.runtime.errors import did_you_mean
 
@@ -74,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print_error(format_help())
             return 2
         console.print_line(format_help())
-        return 0
+        return finish(0)
     if words[0] in ("-V", "--version"):
         console.print_line(f"finetune {__version__}")
-        return 0
+        return finish(0)
     name, *rest = words
     if name not in COMMANDS:
         console.print_error(f"error: {name}: no such command{_hint(name)}")
@@ -85,6 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module = importlib.import_module(f"finetune.cli.{COMMANDS[name].module}")
         return int(module.main(rest, prog=f"{commands.program()} {name}"))
+    except SystemExit as ending:  # argparse, after its help, which may have been lost
+        if ending.code:
+            raise
+        raise SystemExit(finish(0)) from None
     except KeyboardInterrupt:  # before the command listens
         return 130
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune.config import help
+from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
 
@@ -73,10 +74,10 @@ class _Help(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         if values is None:
-            parser.print_help()
+            console.print_line(parser.format_help().rstrip("\n"))
             parser.exit()
         try:
-            print(help.explain_keys(str(values)))
+            console.print_line(help.explain_keys(str(values)))
         except InputError as error:
             parser.error(str(error))
         parser.exit()

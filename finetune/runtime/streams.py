@@ -2,11 +2,12 @@
 
 A terminal of Windows may have 256 characters, one over ssh only ASCII, and the reader of a pipe may
 have gone, as behind `| head`. No run ends, and nothing that it was to do is left out, because of
-what it prints.
+what it prints. Where a full disk, say, loses what is printed, the command says so at its end.
 """
 
 import atexit
 import codecs
+import errno
 import io
 import json
 import os
@@ -15,6 +16,8 @@ from contextlib import suppress
 from typing import IO
 
 ERRORS = "finetune.readable"
+# The reader has gone; Windows has no word of its own for it.
+GONE = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
 # How typists wrote them.
 PLAIN = {
     "…": "...", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "→": "->", "↔": "<->",
@@ -39,8 +42,14 @@ def flush_streams() -> None:
         if stream is not None:
             try:
                 stream.flush()
-            except (OSError, ValueError):
-                discard(stream)
+            except (OSError, ValueError) as error:
+                _give_up(stream, error)
+
+
+def take_failure() -> str | None:
+    """Flush, and say why standard output lost something; None where it did not. Said once."""
+    flush_streams()
+    return _FAILURES.pop() if _FAILURES else None
 
 
 def write_line(text: str, stream: IO[str] | None) -> None:
@@ -50,8 +59,8 @@ def write_line(text: str, stream: IO[str] | None) -> None:
     try:
         stream.write(f"{readable(text, stream)}\n")
         stream.flush()
-    except (OSError, ValueError):  # ValueError: it was closed in this process
-        discard(stream)
+    except (OSError, ValueError) as error:
+        _give_up(stream, error)
 
 
 def readable(text: str, stream: IO[str]) -> str:
@@ -70,8 +79,22 @@ def readable_json(text: str, stream: IO[str] | None) -> str:
     return text
 
 
+_FAILURES: list[str] = []  # the process's, as its standard output is; the first one is kept
+
+
+def _give_up(stream: IO[str], error: OSError | ValueError) -> None:
+    """Discard what a stream is given from now on; remember why, unless nobody reads it.
+
+    A ValueError: it was closed in this process.
+    """
+    is_lost = isinstance(error, OSError) and error.errno not in GONE
+    if is_lost and stream is sys.stdout and not isinstance(error, ValueError):
+        _FAILURES[:] = _FAILURES or [str(getattr(error, "strerror", None) or error)]
+    discard(stream)
+
+
 def discard(stream: IO[str]) -> None:
-    """Send what a stream is still given nowhere, as nobody reads it."""
+    """Send what a stream is still given nowhere."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

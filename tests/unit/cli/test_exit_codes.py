@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from finetune.cli import exit_codes
-from finetune.runtime import console
+from finetune.runtime import console, streams
 from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
@@ -63,6 +63,14 @@ def test_a_command_s_verbosity_ends_with_it(capsys):
     assert exit_codes.run_command(say) == 0
     console.print_line("after it")
     assert capsys.readouterr().out == "said\n"
+
+
+def test_a_lost_standard_output_is_told_after_the_rest(monkeypatch, capsys):
+    monkeypatch.setattr(streams, "_FAILURES", ["No space left on device"])
+    assert exit_codes.run_command(ending_with(InputError("a: no"))) == 2
+    told = "error: standard output: cannot write: No space left on device"
+    assert capsys.readouterr().err == f"error: a: no\n{told}\n"
+    assert exit_codes.run_command(lambda: 0) == 0  # told once
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "a broken disk")])

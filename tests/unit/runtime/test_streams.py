@@ -1,10 +1,12 @@
 """Every text can be printed to any stream, and a reader that goes away ends nothing."""
 
+import errno
 import io
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -71,6 +73,26 @@ def test_a_reader_that_has_gone():
         streams.write_line("x", stream)
         streams.write_line("y", stream)
     streams.write_line("closed in this process", stream)
+    assert streams.take_failure() is None
+
+
+class Full(io.StringIO):
+    """A stream whose disk is full."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_remembered_of_standard_output_alone(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Full())
+    console.print_error("x")
+    assert streams.take_failure() is None
+    monkeypatch.setattr(sys, "stdout", Full())
+    console.print_line("x")  # raises nothing: a run goes on
+    console.print_line("y")
+    assert streams.take_failure() == "No space left on device"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert streams.take_failure() is None
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -95,3 +117,16 @@ def test_a_command_whose_reader_has_gone(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a disk always full")
+@pytest.mark.parametrize("words", [["schema"], ["--version"], ["train", "--help"], ["recipes"]])
+def test_what_cannot_be_written_is_no_success(words, tmp_path):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "finetune", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert done.stderr == "error: standard output: cannot write: No space left on device\n"
+    assert done.returncode == 2
