@@ -4,6 +4,8 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -103,6 +105,18 @@ def test_an_error_of_one_process_is_told_once(here):
     assert ", 2 processes" in said
     assert said.count("RuntimeError: this machine lacks a disk") == 1, said
     assert "ended without a word" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a disk always full")
+def test_a_full_disk_for_what_is_printed_stops_no_run(here):
+    with Path("/dev/full").open("wb") as full:
+        words = "run.dir=run", "train.max_steps=4"
+        process = start(here, *words, stdout=full.fileno(), stderr=subprocess.PIPE)
+        said = process.communicate(timeout=300)[1]
+    assert said.endswith("error: standard output: cannot write: No space left on device\n")
+    assert process.returncode == 2
+    found = results(here / "run")
+    assert (found["train"]["steps"], found["failures"]) == (4, [])
 
 
 def test_two_launchers_are_one_run(here):
