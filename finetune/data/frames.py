@@ -5,7 +5,8 @@
     find_held(held.name).splits            # {"train": DataSource}
 
 A source is held for as long as somebody has the object that `hold` gave. Its name comes from its
-content, so that the same data has the same name in another process too.
+content, so that the same data has the same name in another process too; what is later written into
+the table does not reach it.
 """
 
 import hashlib
@@ -75,8 +76,8 @@ def hold(data: Any, key: str = "data") -> HeldSource:
         digest.update(f"{split}\0".encode())
         _hash_table(source, digest)
     name = f"{HELD}{digest.hexdigest()[:16]}"
-    held = _HELD[name] = HeldSource(name, sources)
-    return held
+    # One for all who hold the same: it is there until the last of them lets go.
+    return _HELD.setdefault(name, HeldSource(name, sources))
 
 
 def find_held(name: str) -> HeldSource:
@@ -177,7 +178,7 @@ def _as_frame(data: Any) -> FrameTable | None:
         table = data if isinstance(data, pa.Table) else pa.table(data)
     except (pa.ArrowException, TypeError, ValueError):  # an array, or a stream of no rows
         return None
-    columns = [_without_views(column) for column in table.columns]
+    columns = [_own(_without_views(column)) for column in table.columns]
     return FrameTable(tuple(table.column_names), tuple(columns), table.num_rows)
 
 
@@ -196,6 +197,24 @@ def _without_views(column: Any) -> Any:
     return pa.chunked_array(chunks, plain)
 
 
+def _own(column: Any) -> Any:
+    """A column that nobody can write to: of NumPy's arrays, Arrow may have taken the memory itself.
+
+    Texts are always Arrow's own.
+    """
+    import pyarrow as pa
+
+    kinds = pa.types
+    is_text = kinds.is_string(column.type) or kinds.is_large_string(column.type)
+    buffers = [buffer for chunk in column.chunks for buffer in chunk.buffers()]
+    if is_text or not any(buffer is not None and buffer.is_mutable for buffer in buffers):
+        return column
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, pa.schema([("cells", column.type)])) as out:
+        out.write_table(pa.table({"cells": column}))
+    return pa.ipc.open_stream(sink.getvalue()).read_all().column(0)
+
+
 def _from_pandas(column: Any) -> Any:
     """A column of a data frame: of Arrow, or as Python's own values where Arrow has no type."""
     import pandas as pd
@@ -204,7 +223,8 @@ def _from_pandas(column: Any) -> Any:
     if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) != "string":
         return _python_cells(column)
     try:
-        found = pa.array(column, from_pandas=True)
+        # A copy: of numbers, Arrow would share the memory that the caller may write to.
+        found = pa.array(column.copy(), from_pandas=True)
         if pd.api.types.is_float_dtype(column.dtype) and found.null_count:
             # Whole numbers with gaps are floats to pandas alone.
             with _or_as_it_is(pa.ArrowInvalid):
@@ -232,7 +252,7 @@ def _python(cell: Any) -> Any:
     """A cell without NumPy's types, as JSON would have it."""
     if type(cell).__module__ == "numpy" and hasattr(cell, "tolist"):
         return cell.tolist()
-    return list(cell) if isinstance(cell, tuple) else cell
+    return list(cell) if isinstance(cell, tuple | list) else cell
 
 
 class _HashSink:

@@ -182,6 +182,54 @@ def test_a_name_follows_from_the_content_and_lasts_as_long_as_what_is_held():
         frames.find_held(name)
 
 
+def test_the_same_table_held_twice_is_there_for_as_long_as_either():
+    one = frames.hold(pd.DataFrame(ROWS))
+    again = frames.hold(pd.DataFrame(ROWS))
+    del again
+    gc.collect()
+    assert frames.find_held(one.name) is one
+
+
+def pandas_frame(numbers):
+    return pd.DataFrame({"text": [f"text {i}" for i in range(len(numbers))], "label": numbers})
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64", "bool", "int64[pyarrow]", "object"])
+def test_what_is_written_into_a_pandas_frame_does_not_reach_what_is_held(kind):
+    frame = pandas_frame([i % 2 for i in range(40)]).astype({"label": kind})
+    held = frames.hold(frame)
+    before = sources.load_rows(schema.Data(source=held.name))["train"].labels
+    frame.loc[0, "label"] = True if kind == "bool" else 7
+    frame.loc[1, "text"] = "another"
+    rows = sources.load_rows(schema.Data(source=held.name))["train"]
+    assert rows.labels == before
+    assert rows.texts[1] == "text 1"
+
+
+@pytest.mark.parametrize("numpy", [True, False], ids=["numpy", "polars"])
+def test_what_is_written_into_other_tables_does_not_reach_what_is_held(numpy):
+    numbers = np.arange(40) % 2
+    names = [f"text {i}" for i in range(40)]
+    kind = pa.table if numpy else pl.DataFrame
+    table = kind({"text": names, "label": pa.array(numbers) if numpy else numbers})
+    held = frames.hold(table)
+    before = sources.load_rows(schema.Data(source=held.name))["train"].labels
+    if numpy:
+        numbers[0] = 7
+        assert table["label"][0].as_py() == 7
+    else:
+        table[0, "label"] = 7
+    assert sources.load_rows(schema.Data(source=held.name))["train"].labels == before
+
+
+def test_lists_of_labels_are_the_held_tables_own():
+    frame = pandas_frame([["a"], ["b"]] * 20)
+    held = frames.hold(frame)
+    before = sources.load_rows(schema.Data(source=held.name))["train"].labels
+    frame.loc[0, "label"].append("c")
+    assert sources.load_rows(schema.Data(source=held.name))["train"].labels == before
+
+
 def test_a_reader_reads_the_columns_that_are_asked_for_in_pieces(monkeypatch):
     monkeypatch.setattr("finetune.data.formats.frame.BATCH_ROWS", 7)
     table = FrameTable(("a", "b"), (pa.chunked_array([["x"] * 20]), [*range(20)]), 20)
