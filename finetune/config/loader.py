@@ -26,6 +26,7 @@ from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
 
+OF_A_RUN = ("results.json", "metrics.jsonl", "preflight.json", "checkpoints")
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".gz"}
 
 
@@ -188,7 +189,12 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
 
 
 def find_beside(recipe: Recipe, folder: Path) -> Recipe:
-    """Relative paths of data and model that are not in the current folder, but in the recipe's."""
+    """Relative paths of data and model that are not in the current folder, but in the recipe's.
+
+    A run's folder holds its own recipe beside what it wrote, such as `model`, which is not meant.
+    """
+    if any((folder / name).exists() for name in OF_A_RUN):
+        return recipe
     found = {}
     for name in ("data", "model"):
         section = getattr(recipe, name)

@@ -348,3 +348,15 @@ def test_paths_are_looked_for_beside_the_recipe_too(tmp_path, monkeypatch, sourc
     (here / "rows").mkdir()
     (here / "rows" / "train.csv").write_text("text,label\n")
     assert loader.load(home / "r.yaml").data.source == source  # the current folder comes first
+
+
+@pytest.mark.parametrize("mark", ["results.json", "metrics.jsonl", "preflight.json", "checkpoints"])
+def test_what_lies_in_a_run_is_not_meant_by_its_recipe(tmp_path, monkeypatch, mark):
+    run, here = tmp_path / "run", tmp_path / "elsewhere"
+    here.mkdir()
+    (run / "model").mkdir(parents=True)
+    (run / mark).touch()
+    (run / "recipe.yaml").write_text("data: {source: model}\nmodel: {source: model}\n")
+    monkeypatch.chdir(here)
+    recipe = loader.load(run / "recipe.yaml")
+    assert (recipe.data.source, recipe.model.source) == ("model", "model")
