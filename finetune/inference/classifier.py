@@ -63,7 +63,7 @@ class Classifier:
         trust_remote_code: bool = False,
     ) -> None:
         self._load(
-            ModelSource(str(source), revision, trust_remote_code),
+            ModelSource(os.fspath(source), revision, trust_remote_code),
             engine,
             EngineOptions(precision, threads, tokens, device),
         )

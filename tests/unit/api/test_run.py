@@ -24,6 +24,7 @@ def test_it_has_the_runs_numbers_recipe_and_files(run):
 def test_its_classifier_is_loaded_once_and_predicts(run):
     assert run.classifier is run.classifier
     assert run.classifier("good team")[0]["label"] in "abc"
+    assert finetune.Classifier(run).identity == run.classifier.identity
 
 
 def test_it_shows_its_score(run):
