@@ -1,6 +1,7 @@
 """A recipe, or a data frame and a few keys → a finished run, in the caller's own process."""
 
 import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,7 @@ def _run(recipe: "schema.Recipe", progress: bool, verbose: bool) -> Path:
             f"{WHERE}: another thread of this process trains; wait for it, or start a process for "
             "each run"
         )
+    handled = sys.exc_info()[1]  # in an `except` of the caller's
     try:
         with preserved_process(), SignalListener(returns_to_caller=True) as listener:
             console.CONSOLE.verbosity = (
@@ -142,8 +144,10 @@ def _run(recipe: "schema.Recipe", progress: bool, verbose: bool) -> Path:
             return _train(recipe, listener)
     except (InputError, StoppedError) as error:
         # The message says all; a notebook keeps an exception, and with it all that its frames name.
-        error.__cause__ = error.__context__ = None
-        raise error.with_traceback(None) from None
+        error.__cause__, error.__context__ = None, handled
+        error.__suppress_context__ = handled is None
+        error.__traceback__ = None
+        raise
     finally:
         _ONE_AT_A_TIME.release()
 

@@ -11,6 +11,7 @@ it returns or raises. What a run sets in malloc stays: it cannot be asked for.
 import gc
 import os
 import random
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,7 @@ def call_at_end(release: Callable[[], None]) -> None:
 @contextmanager
 def preserved_process() -> Iterator[None]:
     """For the block, a process as a command line finds it; after it, the one that was there."""
+    handled = sys.exc_info()[1]  # in an `except` of the caller's
     with ExitStack() as stack:
         stack.callback(gc.collect)  # last: cycles hold files, locks and memory
         for keep in (
@@ -59,7 +61,7 @@ def preserved_process() -> Iterator[None]:
             with torch.inference_mode(False), torch.enable_grad():
                 yield
         except BaseException as error:
-            _clear_frames(error)
+            _clear_frames(error, handled)
             raise
         finally:
             console.close_progress()
@@ -67,11 +69,20 @@ def preserved_process() -> Iterator[None]:
                 torch.cuda.empty_cache()
 
 
-def _clear_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of an exception hold: a notebook keeps its last one forever."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+def _clear_frames(error: BaseException, handled: BaseException | None) -> None:
+    """Let go of what the frames of an exception hold: a notebook keeps its last one forever.
+
+    Args:
+        handled: the exception that the caller was handling before, which is left as it is.
+    """
+    waiting, seen = [error], {id(handled)}
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:  # causes may run in a circle
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
 
 
 def _keep_variables() -> Restore:

@@ -116,6 +116,22 @@ def test_a_failure_leaves_the_process_as_it_was_and_nothing_open(here, frames, m
     assert again.folder == Path("failed")
 
 
+def test_an_error_while_the_caller_handles_another_names_both(frames):
+    def fail():
+        kept = "of the caller"
+        raise KeyError(kept)
+
+    try:
+        fail()
+    except KeyError:
+        with pytest.raises(finetune.InputError) as told:
+            train(data=frames["train"], label="lable")
+    mine = told.value.__context__
+    assert isinstance(mine, KeyError)
+    assert not told.value.__suppress_context__
+    assert mine.__traceback__.tb_next.tb_frame.f_locals == {"kept": "of the caller"}
+
+
 def test_ctrl_c_ends_it_resumably_and_gives_the_signal_back(here, frames, monkeypatch, run):
     handler = signal.getsignal(signal.SIGINT)
     words = {"data": frames, "run": {"dir": "stopped"}}

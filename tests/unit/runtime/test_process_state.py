@@ -72,6 +72,32 @@ def test_what_an_exception_names_is_let_go_all_the_same():
     assert "never" not in gone
 
 
+def test_causes_that_run_in_a_circle_end():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__context__ = second, first
+    with pytest.raises(ValueError, match="first"), preserved_process():
+        raise first
+
+
+def test_the_exception_that_the_caller_handles_keeps_its_frames():
+    def fail():
+        kept = "of the caller"
+        raise KeyError(kept)
+
+    def run():
+        with preserved_process():
+            raise ValueError("of the run")
+
+    try:
+        fail()
+    except KeyError:
+        with pytest.raises(ValueError, match="of the run") as told:
+            run()
+    mine = told.value.__context__
+    assert isinstance(mine, KeyError)
+    assert mine.__traceback__.tb_next.tb_frame.f_locals == {"kept": "of the caller"}
+
+
 def test_variables_settings_and_the_console_are_restored(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     before = dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))
