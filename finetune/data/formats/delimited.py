@@ -3,7 +3,8 @@
 A CSV file has quotes: a cell that starts with one ends with one, and those within are doubled. Of
 TSV files some have them and some have none, in which a quote is a letter like any other; which of
 the two a file is, its lines decide (`uses_quotes`). A row whose quotes are wrong never takes the
-rows behind it along.
+rows behind it along: lines of a TSV that quotes make one row, and that are rows without them, are
+neither, but a problem of each.
 """
 
 import csv
@@ -25,6 +26,10 @@ LONGEST_CELL = 2**31 - 1
 LONGEST_ROW = 2**24
 LOOK_AHEAD = 2**20  # characters of a pipe that decide whether it has quotes
 QUOTES = "quoted cells that end with a quote and double the quotes within"
+NO_DOUBT = (
+    "lines that are one row or several, and not both (where a quote is text, enclose its cell in "
+    "quotes and double it; where a cell has several lines, join them)"
+)
 NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
@@ -75,10 +80,14 @@ class DelimitedReader(RowReader):
             number += 1
             taken = self._lines.taken
             if len(taken) > 1 and self._are_rows(taken):
-                if is_tsv:  # where no row may vanish
-                    row = self._rows.take_apart()
-                else:
+                if not is_tsv:
                     as_one.append(number)
+                elif isinstance(row, list) and len(row) == len(header):
+                    for number, problem in enumerate(self._doubt(taken), number):  # noqa: B020
+                        yield FileRow("row", number, problem)
+                    continue
+                else:  # no row may vanish
+                    row = self._rows.take_apart()
             cells: dict[str, str] | RowProblem
             if is_tsv and '"' in taken[0]:
                 (as_quotes if has_quotes and isinstance(row, list) else as_text).append(number)
@@ -102,6 +111,13 @@ class DelimitedReader(RowReader):
         ):
             if numbers:
                 self.notes.append(ReadNote(kind, numbers, rule))
+
+    def _doubt(self, lines: Sequence[str]) -> list[RowProblem]:
+        """The problem of each line that may be a row, or may be a part of one with the others."""
+        first = self._lines.count - len(lines) + 1
+        they = f"(of lines {first} to {self._lines.count}, which quotes make one row)"
+        numbered = enumerate(lines, first)
+        return [RowProblem(NO_DOUBT, f"line {n} {they}") for n, line in numbered if line.strip()]
 
     def _are_rows(self, lines: Sequence[str]) -> bool:
         """Whether each line has as many cells as the header, if its quotes are letters."""
@@ -136,12 +152,14 @@ class _Lines:
 
     Attributes:
         taken: the lines of the row at hand.
+        count: how many lines there were, with those.
         waiting: those that come next: taken back, or read ahead.
     """
 
     def __init__(self, text: TextIO | Sequence[str]) -> None:
         self._text = iter(text)
         self.taken: list[str] = []
+        self.count = 0
         self.waiting: deque[str] = deque()
         self._size = 0
 
@@ -152,6 +170,7 @@ class _Lines:
         line = self.waiting.popleft() if self.waiting else next(self._text)
         self._size = len(line) + (self._size if self.taken else 0)
         self.taken.append(line)
+        self.count += 1
         if self._size > LONGEST_ROW and len(self.taken) > 1:
             raise csv.Error(f"a quote that does not end within {LONGEST_ROW:,} characters")
         return line
@@ -160,6 +179,7 @@ class _Lines:
         """All lines of the row at hand but the first."""
         first, *others = self.taken
         self.waiting.extendleft(reversed(others))
+        self.count -= len(others)
         self.taken = [first]
 
     def skip_unquoted(self) -> bool:
@@ -240,9 +260,10 @@ def uses_quotes(
 
     Every program that quotes at all quotes each cell that holds a quote, and doubles those within.
     So a quote within a cell that does not start with one, or one that csv refuses, speaks against;
-    doubled quotes, a delimiter within a cell, or a row over several lines that are not rows by
-    themselves, speak for. Where each line of a row over several lines is a row by itself, quotes
-    would swallow rows: it speaks against unless something speaks for.
+    doubled quotes, quotes around each of several cells, a delimiter within a cell, or a row over
+    several lines that are not rows by themselves, speak for. Where each line of a row over several
+    lines is a row by itself, quotes would swallow rows: it speaks against unless something speaks
+    for.
 
     Args:
         text: from the header on.
@@ -269,7 +290,8 @@ def uses_quotes(
         if len(taken) == 1 and len(raw) == len(row):
             pairs = list(zip(raw, row, strict=True))
             speak_against += any('"' in cell and not cell.startswith('"') for cell in raw)
-            speak_for += any(cell.startswith('"') and '"' in value for cell, value in pairs)
+            quoted = [value for cell, value in pairs if cell.startswith('"')]
+            speak_for += any('"' in value for value in quoted) or 1 < len(quoted) == len(row)
         elif len(row) != cells:
             speak_against += 1
         elif len(taken) == 1 or any('"' in cell for cell in row):

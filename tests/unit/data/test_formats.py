@@ -180,6 +180,7 @@ def test_lines_of_text(tmp_path_factory: pytest.TempPathFactory, lines: list[str
         (['"two', 'lines"\tx'], True),
         (['"two', "", 'lines"\tx'], True),
         (['"whole"\tx', "plain\ty"], True),
+        (['"whole"\t"x"', '"Total\t5', 'Thanks"\t"x"'], True),
         (["plain\tx"], True),
     ],
 )
@@ -214,7 +215,10 @@ def test_rows_never_vanish_from_a_tsv(
     in_last: bool,
     data: st.DataObject,
 ) -> None:
-    """Whether others are quoted or not, a quote that is open in one row takes no other along."""
+    """Whether others are quoted or not, a quote that is open in one row takes no other along.
+
+    Where others are, and it closes in a later row, all of these are told: they may be one.
+    """
     good = [f'"He said ""no"" {i}"\tx' for i in range(quoted)]
     plain = [f"row {i}\ty" for i in range(between)]
     last = 'label "z\tz"' if in_last else 'closed"\tz'
@@ -223,6 +227,16 @@ def test_rows_never_vanish_from_a_tsv(
     lines = [*good[:at], *bad, *good[at:]]
     content = "\n".join(["text\tlabel", *lines]).encode()
     source = write_source(tmp_path_factory.mktemp("tsv"), "tsv", content)
+    if quoted and not in_last:
+        with pytest.raises(InputError) as error:
+            read_training(source)
+        first, last = at + 2, at + 1 + len(bad)
+        assert f"got line {first} (of lines {first} to {last}, which quotes" in str(error.value)
+        records = read_prediction(source)
+        assert len(records) == len(lines)
+        told = [i for i, record in enumerate(records) if record.error is not None]
+        assert told == [*range(at, at + len(bad))]
+        return
     rows = read_training(source)
     assert len(rows.texts) == len(lines)
     assert [r.texts[0] for r in read_prediction(source)] == rows.texts
@@ -230,6 +244,50 @@ def test_rows_never_vanish_from_a_tsv(
         texts = [f'He said "no" {i}' for i in range(quoted)]
         assert rows.texts == [*texts[:at], *[line.split("\t")[0] for line in bad], *texts[at:]]
     assert sum(note.count for note in rows.notes) >= quoted + 2
+
+
+def test_lines_of_a_tsv_that_may_be_one_row_or_several_stop(tmp_path: Path) -> None:
+    lines = ["text\tlabel", '"He said ""no"""\tx', '"Total\t5', "", 'Thanks"\tx', "last\ty"]
+    source = write_source(tmp_path, "tsv", "\n".join(lines).encode())
+    doubt = "(of lines 3 to 5, which quotes make one row)"
+    with pytest.raises(InputError) as error:
+        read_training(source)
+    assert error.value.problems == (
+        "a.tsv: expected lines that are one row or several, and not both (where a quote is text, "
+        "enclose its cell in quotes and double it; where a cell has several lines, join them), got "
+        f"line 3 {doubt} at row 2, line 5 {doubt} at row 3",
+    )
+    records = read_prediction(source)
+    assert [record.error is None for record in records] == [True, False, False, True]
+    assert records[1].error == (f"a.tsv: row 2: expected {delimited.NO_DOUBT}, got line 3 {doubt}")
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
+@given(
+    texts=st.lists(st.text(st.sampled_from('ab \t\n"')), min_size=1, max_size=8),
+    at=st.integers(0, 8),
+)
+@settings(max_examples=100, deadline=None)
+def test_what_csv_writes_with_tabs_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, quoting: Any, texts: list[str], at: int
+) -> None:
+    """Once a cell shows that quotes enclose cells: the very rows, or where these are in doubt."""
+    texts = [*texts[:at], 'He said "no"', *texts[at:]]
+    rows = [[text, f"l{i}"] for i, text in enumerate(texts)]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter="\t", quoting=quoting).writerows([["text", "label"], *rows])
+    content = out.getvalue().encode()
+    source = write_source(tmp_path_factory.mktemp("written"), "tsv", content)
+    found = [row.cells for row in read_all(source)]
+    good = [[*cells.values()] for cells in found if not isinstance(cells, RowProblem)]  # type: ignore[union-attr]
+    doubtful = []
+    for row in rows:
+        one = io.StringIO(newline="")
+        csv.writer(one, delimiter="\t", quoting=quoting).writerow(row)
+        lines = [line for line in re.split("[\r\n]+", one.getvalue()) if line.strip()]
+        doubtful.append(len(lines) > 1 and all(line.count("\t") == 1 for line in lines))
+    assert good == [row for row, is_doubtful in zip(rows, doubtful, strict=True) if not is_doubtful]
+    assert any(doubtful) == (len(good) < len(found))
 
 
 @pytest.mark.parametrize(
