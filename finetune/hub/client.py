@@ -13,19 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from json import JSONDecodeError
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # they come lazily
+    are_progress_bars_disabled,
     disable_progress_bars,
+    enable_progress_bars,
     logging,
 )
 
 from finetune.hub.transport import UNREACHED, describe, limit_waiting
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.process_state import call_at_end
 
 # What is left of the Hub's rate limit: `"api";r=0;t=55`, no more requests for 55 seconds.
 RATE_LIMIT = re.compile(r"\br\s*=\s*(?P<left>\d+)\s*;\s*t\s*=\s*(?P<seconds>\d+)")
@@ -113,6 +117,7 @@ def connect(errors: HubErrors) -> HfApi:
         raise errors.explain(
             "the Hub is out of reach in offline mode; unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
         )
+    _restore_at_end()
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call] # it announces its own waits
     constants.HF_HUB_DISABLE_TELEMETRY = True  # else it looks for programs to tell the Hub of
@@ -134,6 +139,14 @@ def connect(errors: HubErrors) -> HfApi:
             f"again from {where}"
         )
     return HfApi(token=token, library_name="finetune-documents")
+
+
+def _restore_at_end() -> None:
+    """Have what `connect` turns off turned on again, where the process is the caller's."""
+    name = "HF_HUB_DISABLE_TELEMETRY"
+    call_at_end(partial(setattr, constants, name, getattr(constants, name)))
+    if not are_progress_bars_disabled():
+        call_at_end(enable_progress_bars)
 
 
 def retry(call: Callable[[], Answer], tries: int, sleep: Sleep, errors: HubErrors) -> Answer:

@@ -15,6 +15,8 @@ from typing import Any
 from huggingface_hub import get_session
 from huggingface_hub.errors import HfHubHTTPError
 
+from finetune.runtime.process_state import call_at_end
+
 # huggingface_hub 2 has httpx2, 1 httpx, and 0.36, which transformers 4 needs, requests. The
 # client's own error extends the library's.
 HTTP: Any = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
@@ -45,16 +47,21 @@ def describe(error: BaseException) -> str:
 
 
 def limit_waiting() -> None:
-    """Where the client asks to wait for ever, wait TIMEOUT. Again after it made a new session."""
+    """Where the client asks to wait for ever, wait TIMEOUT. Again after it made a new session.
+
+    A process that is the caller's has its own sessions back at the run's end.
+    """
     if IS_REQUESTS:
         http = importlib.import_module("huggingface_hub.utils._http")
         make = http._GLOBAL_BACKEND_FACTORY
         if not isinstance(make, LimitedSessions):
             http.configure_http_backend(LimitedSessions(make))
+            call_at_end(partial(http.configure_http_backend, make))
         return
     hooks = get_session().event_hooks["request"]
     if _limit_request not in hooks:  # a session made anew after a lost connection has none
         hooks.append(_limit_request)
+        call_at_end(partial(hooks.remove, _limit_request))
 
 
 def _limit_request(request: Any) -> None:

@@ -1,11 +1,16 @@
 """`client`: retries, and errors that say what to do and never the token."""
 
-import pytest
-from huggingface_hub.errors import HfHubHTTPError
+import importlib
 
-from finetune.hub.client import HubErrors, find_response, retry
+import pytest
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+from finetune.hub.client import HubErrors, connect, find_response, retry
 from finetune.hub.transport import HTTP, IS_REQUESTS
 from finetune.runtime.errors import InputError
+from finetune.runtime.process_state import preserved_process
 
 TOKEN = "hf_" + "a" * 30
 
@@ -87,6 +92,29 @@ def test_after_the_last_try_it_says_how_many(errors):
     with pytest.raises(InputError, match=r"^ann/model: cannot reach the Hub at .*down, 3 times\)"):
         retry(call, 3, waits.append, errors)
     assert waits == [1, 2]
+
+
+def test_a_caller_s_process_has_its_client_back(errors, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    enable_progress_bars()
+    http = importlib.import_module("huggingface_hub.utils._http")
+    http.configure_http_backend() if IS_REQUESTS else http.close_session()  # what others left
+
+    def client():
+        limits = (
+            http._GLOBAL_BACKEND_FACTORY if IS_REQUESTS else [*get_session().event_hooks["request"]]
+        )
+        return limits, constants.HF_HUB_DISABLE_TELEMETRY, are_progress_bars_disabled()
+
+    before = client()
+    with preserved_process():
+        connect(errors)
+        retry(lambda: 7, 1, lambda _: None, errors)
+        within = client()
+    assert within[0] != before[0]
+    assert within[1:] == (True, True)
+    assert client() == before
 
 
 def test_the_response_behind_an_error():

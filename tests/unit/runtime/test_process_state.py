@@ -1,5 +1,6 @@
 """A process that is the caller's is given back as it was."""
 
+import csv
 import os
 import random
 import weakref
@@ -101,7 +102,9 @@ def test_the_exception_that_the_caller_handles_keeps_its_frames():
 def test_variables_settings_and_the_console_are_restored(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     before = dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))
+    longest = csv.field_size_limit()
     with preserved_process():
+        csv.field_size_limit(2**31 - 1)
         os.environ["ACCELERATE_USE_FSDP"] = "true"
         os.environ["ACCELERATE_USE_CPU"] = "false"
         torch.set_num_threads(2)
@@ -110,3 +113,4 @@ def test_variables_settings_and_the_console_are_restored(monkeypatch):
         console.quiet_libraries()
     assert (dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))) == before
     assert torch.get_float32_matmul_precision() == "highest"
+    assert csv.field_size_limit() == longest
