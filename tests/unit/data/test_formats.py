@@ -18,7 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from finetune.data.columns import ColumnSpec
-from finetune.data.formats import arrow, delimited, json_text, plain_text
+from finetune.data.formats import arrow, delimited, frame, json_text, plain_text
 from finetune.data.formats.delimited import uses_quotes
 from finetune.data.formats.file_row import FileRow, RowProblem
 from finetune.data.formats.registry import FORMATS, open_rows, peek_columns
@@ -505,8 +505,8 @@ def test_a_quote_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: Any)
 
 def test_every_format_is_one_entry() -> None:
     rooms = {format.open.__module__ for format in FORMATS.values()}  # type: ignore[attr-defined]
-    assert rooms == {room.__name__ for room in (arrow, delimited, json_text, plain_text)}
-    assert len(FORMATS) == 8
+    assert rooms == {room.__name__ for room in (arrow, delimited, frame, json_text, plain_text)}
+    assert len(FORMATS) == 9
 
 
 def test_what_was_read_ahead_comes_again() -> None:
