@@ -52,14 +52,18 @@ class RunOutputs:
     """The outputs of a run that is written, and what failed of them.
 
     Attributes:
-        failures: what failed, each with why.
-        recorded: those of them that `results.json` names.
+        recorded: those of its failures that `results.json` names.
     """
 
     def __init__(self, folder: Path, env: RunEnvironment) -> None:
         self.folder, self._env = folder, env
-        self.failures: list[str] = []
+        self._failed: dict[str, list[str]] = {}  # why → the names of what failed
         self.recorded: list[str] = []
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed, and why: a full disk is told once."""
+        return [f"{', '.join(names)} failed: {why}" for why, names in self._failed.items()]
 
     def attempt(self, name: str, call: Callable[[], Any], everywhere: bool = False) -> bool:
         """`call()` on the main process, or on each; whether that went well."""
@@ -73,7 +77,8 @@ class RunOutputs:
 
         why = explain() if everywhere else self._env.on_main(explain)
         if why is not None:
-            self.failures.append(f"{name} failed: {why}")
+            names = self._failed.setdefault(why.replace(f"{self.folder / name}: ", ""), [])
+            names.extend([name] if name not in names else [])
         return why is None
 
     @contextmanager
