@@ -12,7 +12,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.data.column_survey import ColumnSurvey, binary_columns, find_separator
+from finetune.data.column_survey import (
+    ColumnSurvey,
+    binary_columns,
+    find_separator,
+    holds_text_lists,
+)
 from finetune.runtime.errors import InputError, did_you_mean, shorten
 
 # Names of columns, the most telling first.
@@ -48,6 +53,7 @@ class ColumnGuess:
         text_pair: the column of the second text of pairs.
         label: the column of the labels, or several columns of 0 and 1.
         separator: between several labels in a cell.
+        lists: whether the cells of labels are lists that are written as text.
         other_texts, other_labels: columns that could be text, or labels, instead.
         ids: columns with another value in each row, which name it.
         empty: columns with hardly a value.
@@ -61,6 +67,7 @@ class ColumnGuess:
     other_labels: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
+    lists: bool = False
 
 
 def guess_columns(
@@ -113,6 +120,7 @@ def guess_columns(
         tuple(column.name for column in labels if column.name not in used),
         tuple(column.name for column in columns if _is_id(column) and column.name not in used),
         tuple(column.name for column in columns if column.missing > 0.95),
+        lists=isinstance(chosen, str) and holds_text_lists(by_name[chosen]),
     )
 
 
@@ -158,7 +166,11 @@ def _may_be_labels(column: ColumnSurvey, is_named: bool) -> bool:
     """Whether training would take the column's values for labels, and they repeat."""
     if column.overflowed or column.distinct < 2 or column.kind in ("numbers", "mixed", "objects"):
         return False
-    if column.words > LONGEST_LABEL or column.missing > 0.95:
+    if column.missing > 0.95:
+        return False
+    if holds_text_lists(column):
+        return True
+    if column.words > LONGEST_LABEL:
         return False
     if find_separator(column) is not None:
         return True

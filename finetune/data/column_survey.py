@@ -20,6 +20,7 @@ from finetune.data.folders import Documents, read_layout
 from finetune.data.formats.file_row import RowProblem
 from finetune.data.formats.registry import KIND_OF, SUFFIXES, open_rows, peek_columns, suffix_of
 from finetune.data.formats.source import DataSource
+from finetune.data.label_lists import looks_like_list, parse_list
 from finetune.data.sources import assign_roles
 from finetune.runtime.errors import InputError
 
@@ -231,13 +232,31 @@ def binary_columns(columns: Iterable[ColumnSurvey]) -> list[ColumnSurvey]:
     ]
 
 
+def holds_text_lists(column: ColumnSurvey) -> bool:
+    """Whether every cell is a list that is written as text, and items of them repeat.
+
+    Training stops at these without `data.label_lists`.
+    """
+    if set(column.kinds) != {"text"} or column.overflowed:
+        return False
+    cells = {str(cell): count for cell, count in column.counts.items()}
+    if not all(map(looks_like_list, cells)):
+        return False
+    rows_of: Counter[str] = Counter()
+    for cell, count in cells.items():
+        for item in set(map(str, parse_list(cell) or ())):
+            rows_of[item] += count
+    return 1 < len(rows_of) and 2 * len(rows_of) <= rows_of.total()
+
+
 def find_separator(column: ColumnSurvey) -> str | None:
     """What separates several labels in a cell: `;`, `|`, `,` or `/`; None where nothing does.
 
     Where cells hold several labels, there are fewer labels than different cells, and most of what a
-    separator gives comes in more than one of these; 'Arts, Crafts' beside 'Sports' is a name.
+    separator gives comes in more than one of these; 'Arts, Crafts' beside 'Sports' is a name. The
+    commas of lists that are written as text are no separators.
     """
-    if set(column.kinds) != {"text"} or column.overflowed:
+    if set(column.kinds) != {"text"} or column.overflowed or holds_text_lists(column):
         return None
     cells = [str(value) for value in column.counts]
     for mark in (";", "|", ",", "/"):

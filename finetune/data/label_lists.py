@@ -85,11 +85,18 @@ def read_text_lists(
             return [*cells], [], ()
         if like == texts:
             got = f"{cells[rows[0]]!r} at {places.short(rows[0])}"
+            remedy = "to read the labels in them, or false to read each text as one label"
+            if spec.separator is not None:
+                remedy = (
+                    "and data.label_separator=null to read the labels in them, or "
+                    "data.label_lists=false to split each text at its separator"
+                )
             return [], [
                 f"{key}: all labels look like lists that are written as text, such as {got}; set "
-                "data.label_lists=true to read the labels in them, or false to read each text as "
-                "one label"
+                f"data.label_lists=true {remedy}"
             ], ()  # fmt: skip
+        if spec.separator is not None:
+            return [*cells], [], ()
         rule = "read as text (data.label_lists=true reads them as lists)"
         return [*cells], [], (Finding("list as text", "", len(rows), places.take(rows), rule),)
     begun = [

@@ -112,6 +112,7 @@ def _with_columns(data: schema.Data, guess: ColumnGuess) -> schema.Data:
         text_pair=guess.text_pair,
         label=guess.label,
         label_separator=guess.separator,
+        label_lists=guess.lists or None,
     )
 
 
@@ -162,6 +163,9 @@ def _label_lines(
     if guess.separator is not None:
         why = "What separates labels in a cell. Delete it if such a cell is one label."
         yield RecipeLine("data.label_separator", guess.separator, why)
+    if guess.lists:
+        why = "Cells are lists that are written as text. Set it to false if each text is one label."
+        yield RecipeLine("data.label_lists", True, why)
     column = next((one for one in columns if one.name == guess.label), None)
     numbers = sorted(map(int, seen.counts)) if all(map(str.isdecimal, seen.counts)) else []
     are_places = len(numbers) > 1 and numbers == [*range(len(numbers))]

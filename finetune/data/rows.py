@@ -114,10 +114,11 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
     labels = columns[0] if has_one_column else list(zip(*columns, strict=True))
     is_multi_label = spec.separator is not None or not has_one_column
     notes: tuple[Finding, ...] = ()
-    if has_one_column and spec.separator is None:
+    if has_one_column:
         labels, problems, notes = read_text_lists(labels, spec, places)
         if problems:
             return _FoundLabels(None, problems=problems)
+    if has_one_column and spec.separator is None:
         one_hot = read_one_hot(labels, places.short, are_ids)
         if one_hot is not None:
             name = f"'{spec.label}' (data.label): "

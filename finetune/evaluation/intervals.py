@@ -111,10 +111,11 @@ def mcnemar_p(only_one: int, only_other: int) -> float:
 def mean_interval(values: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
     """The interval of the mean of independent draws of 0 or more. (rows,)
 
-    None where they are all the same, which says nothing of how far they spread.
+    None where they are all the same, which says nothing of how far they spread, and where one is
+    infinite, as the loss of a label that the model does not know is.
     """
     rows = len(values)
-    if rows == 0 or values.min() == values.max():
+    if rows == 0 or values.min() == values.max() or not np.isfinite(values).all():
         return None
     if rows < FEW_ROWS:
         spread = values.std(ddof=1) / math.sqrt(rows)

@@ -99,6 +99,18 @@ def test_lists_of_labels():
     assert (found.label, found.separator) == ("emotions", None)
 
 
+@pytest.mark.parametrize("written", [repr, json.dumps, lambda names: str(names).replace(",", "")])
+@pytest.mark.parametrize("name", ["emotions", "column"])
+def test_lists_of_labels_that_are_written_as_text(written, name):
+    """As pandas, JSON and NumPy write them to a csv file; their commas separate no labels."""
+    found = guess(
+        lambda i: {"text": document(i), name: written(["joy", "fear", "so sad", "rage"][i % 3 :])}
+    )
+    assert (found.label, found.separator, found.lists) == (name, None, True)
+    one = guess(lambda i: {"text": document(i), "emotion": written([("joy", "fear")[i % 2]])})
+    assert (one.label, one.separator, one.lists) == ("emotion", None, True)
+
+
 def test_a_column_for_each_label():
     found = guess(
         lambda i: {"comment_text": document(i), "toxic": i % 2, "rude": i % 3 == 0, "spam": "0"}

@@ -115,6 +115,14 @@ def test_empty_lists_are_labels_and_empty_cells_are_none(tmp_path: Path) -> None
     assert prepared(tmp_path, label_separator=";").test.labels is None
 
 
+def test_a_separator_does_not_split_what_looks_like_lists(tmp_path: Path) -> None:
+    write(tmp_path, "train", ["['a', 'b']", "['a']", "[]"] * 20)
+    with pytest.raises(InputError, match="label_lists=true and data.label_separator=null to read"):
+        prepared(tmp_path, label_separator=",")
+    kept = prepared(tmp_path, label_separator=",", label_lists=False)
+    assert "['a'" in kept.labels
+
+
 @given(st.lists(ITEMS, max_size=5))
 def test_lists_of_python_and_json(items: list[Any]) -> None:
     assert parse_list(repr(items)) == items

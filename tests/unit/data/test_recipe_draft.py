@@ -52,6 +52,16 @@ def test_keys_that_differ_from_defaults_and_no_others(tmp_path):
     assert [*lines] == [*active(lines)]
 
 
+def test_lists_that_are_written_as_text(tmp_path):
+    made = [
+        {"text": document(i), "emotions": str(["joy", "fear", "rage"][i % 3 :])} for i in range(90)
+    ]
+    found, lines = draft(tmp_path, made, model="encoder")
+    assert active(lines)["data.label_lists"] is True
+    assert "data.label_separator" not in lines
+    assert found.labels == {"rage": 90, "fear": 60, "joy": 30}
+
+
 def test_few_rows_get_the_settings_for_few_rows(tmp_path):
     _, lines = draft(tmp_path, rows(24))
     assert active(lines)["model.pooled_norm"] == 10

@@ -1,5 +1,7 @@
 """Intervals: against scikit-learn's values, by hand, and by how often they hold the truth."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -224,3 +226,9 @@ def test_a_mean_of_few_rows_is_as_uncertain_as_student_says():
     assert (low, high) == (0.0, pytest.approx(0.2 + 12.706 * 0.1, abs=1e-2))
     assert intervals.mean_interval(np.full(30, 0.2)) is None
     assert intervals.mean_interval(np.array([])) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [3, 40])
+def test_a_mean_that_is_not_finite_has_no_interval(rows):
+    assert intervals.mean_interval(np.array([math.inf, *[0.5] * rows, 0.25])) is None
