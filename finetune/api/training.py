@@ -61,7 +61,7 @@ def train(
         InputError: with every problem that you can fix.
         StoppedError: after Ctrl-C or another signal; it is a KeyboardInterrupt.
     """
-    held, of_data = _data_keys(data)
+    held, of_data = _data_keys(data, is_whole=recipe is None and not overrides)
     of_data |= {
         key: value for key, value in (("text", text), ("label", label)) if value is not None
     }
@@ -79,8 +79,11 @@ def train(
     return run
 
 
-def _data_keys(data: Any) -> "tuple[HeldSource | None, dict[str, Any]]":
+def _data_keys(data: Any, is_whole: bool = False) -> "tuple[HeldSource | None, dict[str, Any]]":
     """The keys of the section data; a table that was passed is held under its name.
+
+    Args:
+        is_whole: whether nothing else can say what is in the section.
 
     Raises:
         InputError: for what is neither a source nor keys.
@@ -103,9 +106,32 @@ def _data_keys(data: Any) -> "tuple[HeldSource | None, dict[str, Any]]":
         held = frames.hold(source, "data: source")
         return held, {**data, "source": held.name}
     if all(value is None or isinstance(value, KEY_VALUES) for value in data.values()):
+        _refuse_columns(data, is_whole)
         return None, dict(data)
     held = frames.hold(data)  # a table for each split
     return held, {"source": held.name}
+
+
+def _refuse_columns(data: Mapping[str, Any], is_whole: bool) -> None:
+    """
+    Raises:
+        InputError: for a dict of columns, as a data frame is made from, which looks like keys.
+    """
+    from finetune.config.schema import Data
+    from finetune.data.frames import KINDS
+
+    lists = [value for value in data.values() if isinstance(value, list | tuple)]
+    are_columns = bool(lists) and len(lists) == len(data)
+    has_repeats = any(len(value) > len({*map(str, value)}) for value in lists)
+    is_none_known = bool(data) and not {*data} & {*Data.model_fields}
+    if "source" in data or not (is_none_known or (are_columns and (is_whole or has_repeats))):
+        return
+    got = ", ".join(f"'{name}'" for name in data)
+    remedy = "; pass a frame of it, such as pandas.DataFrame(data)" if are_columns else ""
+    raise InputError(
+        f"data: expected {KINDS}, a path or Hub id, or a dict of keys of the section data (source, "
+        f"text, label, …), got a dict {'of lists ' * are_columns}with {got}{remedy}"
+    )
 
 
 def _name(source: Any) -> str:

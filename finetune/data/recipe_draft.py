@@ -18,8 +18,10 @@ from finetune.config.recipe_writer import RecipeLine
 from finetune.data.cells import clip
 from finetune.data.column_guess import ColumnGuess, guess_columns
 from finetune.data.column_survey import ColumnSurvey, find_train_tables, survey_columns
+from finetune.data.formats.encodings import likely_encodings, suggest_encodings
 from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.data.row_survey import RowSurvey, survey_rows
+from finetune.data.text_store import is_broken, replace_surrogates
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.wording import count_of
 
@@ -44,12 +46,14 @@ class Wishes:
         source: as `data.source`.
         text, label: columns; empty: to be guessed.
         model: as `model.source`; None: chosen by the script of the texts.
+        encoding: as `data.encoding`; None: UTF-8, or what a text file that is none looks like.
     """
 
     source: str
     text: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     model: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,7 @@ def draft_recipe(wishes: Wishes) -> Draft:
     Raises:
         InputError: where nothing can be guessed, or training could not read the data.
     """
-    data = schema.Data(source=wishes.source)
-    tables = find_train_tables(data)
-    columns = survey_columns(tables) if tables else []
+    data, columns, encoding = _survey(wishes)
     guess = FOLDERS
     if columns:
         try:
@@ -93,6 +95,7 @@ def draft_recipe(wishes: Wishes) -> Draft:
     seen = survey_rows(_with_columns(data, guess))
     lines = [
         RecipeLine("data.source", wishes.source),
+        *encoding,
         *_text_lines(guess, columns),
         *_label_lines(guess, columns, seen),
         *_length_lines(guess, seen),
@@ -104,10 +107,39 @@ def draft_recipe(wishes: Wishes) -> Draft:
                  seen.counts, guess)  # fmt: skip
 
 
+def _survey(wishes: Wishes) -> tuple[schema.Data, list[ColumnSurvey], list[RecipeLine]]:
+    """The columns, in the encoding that they have, and the line of the recipe that sets it.
+
+    Raises:
+        InputError: for names that are not UTF-8, in an encoding that is not recognised.
+    """
+    data = schema.Data(source=wishes.source, encoding=wishes.encoding or "utf-8")
+    tables = find_train_tables(data)
+    columns = survey_columns(tables) if tables else []
+    if wishes.encoding is not None:
+        return data, columns, [RecipeLine("data.encoding", wishes.encoding)]
+    broken = [text for column in columns for text in column.broken]
+    names = [replace_surrogates(one.name) for one in columns if is_broken(one.name)]
+    # Where some text is proper UTF-8, the file is UTF-8 with damage.
+    likely = likely_encodings(broken) if not any(one.beyond_ascii for one in columns) else {}
+    if likely:
+        data = data.model_copy(update={"encoding": next(iter(likely))})
+        columns = survey_columns(find_train_tables(data))
+        why = f"Not UTF-8: {suggest_encodings(broken)}. Check that it reads right."
+        return data, columns, [RecipeLine("data.encoding", data.encoding, why)]
+    if names:
+        raise InputError(
+            f"{wishes.source}: expected names of columns in UTF-8, got {_quoted(names)}; save "
+            "the file as UTF-8, or name its encoding (data.encoding) with --encoding"
+        )
+    return data, columns, []
+
+
 def _with_columns(data: schema.Data, guess: ColumnGuess) -> schema.Data:
     text = guess.text[0] if len(guess.text) == 1 else guess.text
     return schema.Data(
         source=data.source,
+        encoding=data.encoding,
         text=text,
         text_pair=guess.text_pair,
         label=guess.label,

@@ -18,6 +18,7 @@ from typing import Any, Self
 import torch
 
 from finetune.data import frames, local_paths
+from finetune.data.cells import clip
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
@@ -76,9 +77,10 @@ class Classifier:
         return made
 
     def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
-        folder = find_model(source.name)
+        folder = self.source = find_model(source.name)
         named = dataclasses.replace(source, name=folder)
-        loaded = engines.load_model(engines.pick_engine(engine, folder), named, options)
+        self.engine_name = engines.pick_engine(engine, folder)
+        loaded = engines.load_model(self.engine_name, named, options)
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
         self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)
@@ -86,6 +88,10 @@ class Classifier:
         self.labels = self.rules.labels
         self.columns = self.reading.column_spec().text_columns()
         self.identity = self._hash()
+
+    def __repr__(self) -> str:
+        labels = f"{count_of(len(self.labels), 'label')}: {clip(', '.join(self.labels), 60)}"
+        return f"<Classifier {self.source!r} ({labels}; engine {self.engine_name})>"
 
     def __call__(self, documents: Any, probabilities: bool = False) -> list[Prediction]:
         """A prediction for each document, in their order.
@@ -122,7 +128,7 @@ class Classifier:
             check("number", number, row)
             if isinstance(row, Mapping)
             else Record((), (), f"documents: number {number}: {self._expected()}, got {row!r}")
-            for number, row in enumerate(named)
+            for number, row in enumerate(named, start=1)
         ]
         return self._predict_all(rows, probabilities)
 
@@ -212,7 +218,7 @@ def find_model(source: str | os.PathLike[str]) -> str:
     Raises:
         InputError: where it is a path that does not exist, or holds no model.
     """
-    model = local_paths.resolve_model_source(os.fspath(source), "MODEL")
+    model = local_paths.resolve_model_source(os.fspath(source), "MODEL", may_be_run=True)
     inside = Path(model) / "model"
     if (inside / "config.json").is_file() and not (Path(model) / "config.json").is_file():
         return str(inside)

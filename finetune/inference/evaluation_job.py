@@ -137,7 +137,7 @@ def find_run(model: str) -> TrainedRun | None:
     Raises:
         InputError: where its files cannot be read.
     """
-    path = local_paths.resolve_local_path(model, "MODEL")
+    path = local_paths.resolve_local_path(model, "MODEL", may_be_run=True)
     folders = [] if path is None else [path, *[path.absolute().parent] * (path.name == "model")]
     for folder in folders:
         if (folder / FILE).is_file() and (folder / "recipe.yaml").is_file():

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 import torch
@@ -98,14 +99,19 @@ def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
 
 @contextmanager
 def silence_loading() -> Iterator[None]:
-    """Without progress bars and the report on new weights, which `validate_weights` reads."""
+    """Without progress bars, retries of the Hub's client, and the report on new weights, which
+    `validate_weights` reads."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = getLogger("huggingface_hub")
+    of_hub = hub.level
     logging.set_verbosity_error()
+    hub.setLevel(ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub.setLevel(of_hub)
         if bars:
             logging.enable_progress_bar()
 

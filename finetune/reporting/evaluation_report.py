@@ -18,6 +18,7 @@ from finetune.reporting.number_formats import (
     format_metric,
     format_score,
     percent,
+    shown_difference,
     signed,
 )
 from finetune.runtime import atomic_files, console
@@ -89,7 +90,8 @@ def describe_drift(drift: Drift, multi_label: bool) -> Iterator[str]:
 
 def _points(change: Change) -> str:
     low, high = change.interval
-    return f"{signed(100 * change.difference)}, {signed(100 * low)} to {signed(100 * high)}"
+    difference = shown_difference(change.before.share, change.after.share)
+    return f"{difference}, {signed(100 * low)} to {signed(100 * high)}"
 
 
 def explain_calibration(found: Evaluation) -> str:
@@ -156,6 +158,7 @@ def render(found: Evaluation) -> str:
             lengths=figures.lengths(found),
             truncation=narrative.explain_truncation(found),
             signed=signed,
+            shown_difference=shown_difference,
         )
     )
 

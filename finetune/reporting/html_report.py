@@ -10,12 +10,13 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from finetune.reporting import charts, figures, narrative, number_formats
 from finetune.reporting.next_steps import suggest_next_steps
@@ -136,9 +137,15 @@ def template_environment() -> Environment:
         "seconds": number_formats.format_seconds,
         "bytes": number_formats.format_bytes,
         "percent": number_formats.percent,
+        "code": mark_code,
         "thousands": lambda number: f"{number:,}",
     }
     return environment
+
+
+def mark_code(text: str) -> Markup:
+    """A sentence for HTML: escaped, with what is between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def loading_code(results: Results, folder: str = "model") -> str:

@@ -5,12 +5,22 @@ from collections.abc import Sequence
 
 def percent(share: float, digits: int = 1) -> str:
     """`97.4 %`, on one line."""
-    return f"{100 * share:.{digits}f}\u00a0%"
+    return f"{_round(100 * share, digits):.{digits}f}\u00a0%"
 
 
 def signed(points: float) -> str:
     """`+0.5` or `−0.5`."""
-    return f"{points:+.1f}".replace("-", "−")
+    return f"{_round(points, 1):+.1f}".replace("-", "−")
+
+
+def shown_difference(before: float, after: float) -> str:
+    """The difference of two shares in points, as of the percentages that are shown of them."""
+    return signed(_round(100 * after, 1) - _round(100 * before, 1))
+
+
+def _round(value: float, digits: int) -> float:
+    """Halves are rounded alike with either sign, and whatever binary fractions make of them."""
+    return round(round(value, 9), digits) + 0.0  # no -0.0
 
 
 def format_seconds(value: float) -> str:

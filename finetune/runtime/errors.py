@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 REMEDY = "set run.dir to"  # how to choose another place, unless the caller says otherwise
+BEFORE_TRAINING = "before training"  # when a run has taken no step, and there is none to resume
 # Errors of the operating system that a user can fix: no space, no permission, not a folder, …
 FIXABLE = {
     errno.ENOSPC: "the disk is full; free some space or set run.dir to another disk",
@@ -50,10 +51,10 @@ class StoppedError(KeyboardInterrupt):
     @classmethod
     def during(cls, number: int, moment: str) -> "StoppedError":
         """For a signal outside the training loop, where the last checkpoint has all steps."""
-        return cls(
-            f"stopped by {signal.Signals(number).name} {moment}; to go on, run the same with "
-            "run.resume=auto"
-        )
+        remedy = "to go on, run the same with run.resume=auto"
+        if moment == BEFORE_TRAINING:
+            remedy = "run it again"
+        return cls(f"stopped by {signal.Signals(number).name} {moment}; {remedy}")
 
     @property
     def what_stopped(self) -> str:

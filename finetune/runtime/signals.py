@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-from finetune.runtime.errors import StoppedError
+from finetune.runtime.errors import BEFORE_TRAINING, StoppedError
 
 SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
@@ -46,7 +46,7 @@ class SignalListener:
         self._returns_to_caller = returns_to_caller
         self.heard: int | None = None
         self.patient = False
-        self.moment = "before training"
+        self.moment = BEFORE_TRAINING
         self.launcher: int | None = None
         self.over = False
         self._since = 0.0

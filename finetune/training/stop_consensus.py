@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from finetune.config import schema
 from finetune.data.corpus import Corpus
-from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.errors import BEFORE_TRAINING, InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
 
@@ -55,7 +55,7 @@ class StopConsensus:
 
     def __init__(self, accelerator: Accelerator, listener: SignalListener) -> None:
         self._listener = listener
-        listener.moment = "before training"
+        listener.moment = BEFORE_TRAINING
         self._alone = accelerator.num_processes == 1
         # A group of its own, on the CPU: it neither waits for the GPU nor for the gradients.
         self._group = None if self._alone else dist.new_group(backend="gloo")

@@ -59,9 +59,7 @@ def test_a_signal_before_training(here, capfd, monkeypatch, name):
     with monkeypatch.context() as patch:
         patch.setattr(build, "build_classifier", lambda *given, **named: send(name))
         run_here("run.dir=run", code=75)
-    assert capfd.readouterr().err == (
-        f"stopped by {name} before training; to go on, run the same with run.resume=auto\n"
-    )
+    assert capfd.readouterr().err == (f"stopped by {name} before training; run it again\n")
     assert not (here / "run").exists()
 
 

@@ -73,9 +73,9 @@ def working_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def placed(text, run):
+def placed(text, run, recipe="my_recipe"):
     """The text with a run that is there in the place of the one that a page leaves open."""
-    return text.replace("runs/my_recipe/…", f"runs/my_recipe/{run}")
+    return text.replace(f"runs/{recipe}/…", f"runs/{recipe}/{run}")
 
 
 def call(command):
@@ -122,17 +122,17 @@ def assert_prints(quoted, printed):
     )
 
 
-def run_blocks(of, run="A"):
+def run_blocks(of, run="A", recipe="my_recipe"):
     """Run blocks in order; return how many commands that were."""
     many = 0
     for block in of:
         if block.language == "python":
-            exec(compile(placed(block.text, run), str(block), "exec"), {"__name__": "page"})
+            exec(compile(placed(block.text, run, recipe), str(block), "exec"), {"__name__": "page"})
             many += 1
             continue
         printed = ""
         for command in block.commands:
-            code, out = call(placed(command, run))
+            code, out = call(placed(command, run, recipe))
             expected = 2 if any(line.startswith("error: ") for line in block.output) else 0
             assert code == expected, (str(block), command, out)
             printed += out
@@ -162,15 +162,15 @@ def test_the_readme_s_own_documents(working_folder):
     assert Path(resolve_model_source(named)).is_dir()
     own_encoder = recipe.text.replace(named, "encoder")
     assert own_encoder != recipe.text
-    (working_folder / "my_recipe.yaml").write_text(own_encoder + QUICK)
-    own = [block for block in OFFLINE["README.md"] if "my_recipe.yaml" in block.text]
-    assert len(own) == 1
-    assert run_blocks(own) == 3
-    runs = sorted(path.name for path in (working_folder / "runs" / "my_recipe").iterdir())
-    assert len(runs) == 2
-    use = [block for block in OFFLINE["README.md"] if block not in own]
-    assert run_blocks(use, runs[0]) == 3
+    new, own, *use = OFFLINE["README.md"]
+    assert run_blocks([new]) == 1
     assert loader.load("my_documents.yaml").data.label == "label"
+    (working_folder / "my_documents.yaml").write_text(own_encoder + QUICK)
+    assert "finetune train my_documents.yaml" in own.text
+    assert run_blocks([own]) == 3
+    runs = sorted(path.name for path in (working_folder / "runs" / "my_documents").iterdir())
+    assert len(runs) == 2
+    assert run_blocks(use, runs[0], "my_documents") == 2
     assert len((working_folder / "predictions.csv").read_text().splitlines()) == 21
 
 

@@ -559,8 +559,8 @@ def test_in_python(loaded):
     with pytest.raises(InputError) as caught:
         loaded(["the match", None, {"txt": "a"}, ""])
     assert caught.value.problems == (
-        "documents: number 1: expected text, got None, documents: number 2: 'text' is missing, "
-        "documents: number 3: 'text' is empty",
+        "documents: number 2: expected text, got None, documents: number 3: 'text' is missing, "
+        "documents: number 4: 'text' is empty",
     )
 
 

@@ -68,10 +68,22 @@ def _is_no_text(character: str) -> bool:
 
 def suggest_encodings(samples: Sequence[bytes]) -> str | None:
     """The most likely encodings of some texts that are not UTF-8, and how each reads the first."""
+    said = [
+        f"{name}, as which the first reads {clip(text, 38)!r}"
+        for name, text in likely_encodings(samples).items()
+    ]
+    return f"perhaps {' or '.join(said[:2])}" if said else None
+
+
+def likely_encodings(samples: Sequence[bytes]) -> dict[str, str]:
+    """The encodings that some texts which are not UTF-8 may have, the most likely first.
+
+    Returns: name → the first text as it reads it; each reads it otherwise.
+    """
     from charset_normalizer import from_bytes
 
     if not any(samples):
-        return None
+        return {}
     first = samples[0]
     content = b"\n".join(samples)[:SAMPLE]
     content = b"\n".join([content] * (1 + 256 // (len(content) + 1)))  # few bytes tell too little
@@ -83,10 +95,7 @@ def suggest_encodings(samples: Sequence[bytes]) -> str | None:
             readings.setdefault(first.decode(name), name)
         except UnicodeDecodeError:
             continue
-    said = [
-        f"{name}, as which the first reads {clip(repr(text))}" for text, name in readings.items()
-    ]
-    return f"perhaps {' or '.join(said[:2])}" if said else None
+    return {name: text for text, name in readings.items()}
 
 
 def _likelihood(match: Any) -> tuple[float, float, int]:

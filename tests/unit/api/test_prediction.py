@@ -84,7 +84,7 @@ def test_rows_that_are_not_right_are_named(run):
     )
     assert problem(frame, text=["a", "b"]) == "text: the model reads 1 column (text), got 2"
     assert problem(frame["text"]) == (
-        "documents: number 1: expected text, got None, documents: number 2: expected text, got 3"
+        "documents: number 2: expected text, got None, documents: number 3: expected text, got 3"
     )
 
 
@@ -92,6 +92,9 @@ def test_a_classifier_reads_a_frame_row_by_row(run, expected):
     """Iterating over a frame gives its column names, which are no documents."""
     classify = finetune.load(run)
     assert isinstance(classify, Classifier)
+    labels = f"{len(classify.labels)} labels: {', '.join(classify.labels)}"
+    folder = str(Path(run) / "model")
+    assert repr(classify) == f"<Classifier {folder!r} ({labels}; engine torch)>"
     frame = pd.DataFrame({"id": [1, 2, 3], "text": TEXTS})
     for data in (frame, frame["text"], pl.from_pandas(frame), pa.table(frame)):
         assert [one["label"] for one in classify(data)] == expected

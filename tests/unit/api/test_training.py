@@ -340,3 +340,19 @@ print(json.dumps({
     "precisions": [run.results.hardware.precision for run in runs],
 }))
 """
+
+
+def test_a_dict_of_columns_is_no_section():
+    columns = {"text": ["a text", "another"], "label": ["x", "x"]}
+    for given in (columns, {"review": ["a text"], "stars": [3]}):
+        with pytest.raises(finetune.InputError) as told:
+            train(data=given)
+        first, second = given
+        assert str(told.value) == (
+            "data: expected a data frame of pandas or polars, an Arrow table, a datasets.Dataset, "
+            "or a dict of such, one for each split, a path or Hub id, or a dict of keys of the "
+            "section data (source, text, label, …), got a dict of lists with "
+            f"'{first}', '{second}'; pass a frame of it, such as pandas.DataFrame(data)"
+        )
+    keys = {"text": ["title", "body"]}
+    assert training._data_keys(keys) == (None, keys)  # over those of a recipe

@@ -140,3 +140,34 @@ def test_other_encodings_are_told(here, capsys):
 )  # fmt: skip
 def test_the_name_of_a_recipe(source, stem):
     assert new._stem(source) == stem
+
+
+def test_a_file_that_is_not_utf_8(here, capsys):
+    """Its names and labels are read in the encoding that is recognised, or given."""
+    rows = [
+        {
+            "Beschreibung": f"Die Rechnung für {document(i)} äöü",
+            "Priorität": ("hoch", "tief")[i % 2],
+        }
+        for i in range(60)
+    ]
+    write_cells(here / "utf.csv", rows, ",")
+    content = (here / "utf.csv").read_bytes().decode("utf-8").encode("cp1252")
+    (here / "old.csv").write_bytes(content)
+    assert main(["new", "old.csv", "--model", "encoder"]) == 0
+    assert "\udce4" not in capsys.readouterr().out
+    data = loader.load("old.yaml").data
+    assert (data.encoding, data.label, data.text) == ("cp1252", "Priorität", "Beschreibung")
+    assert "# Not UTF-8: perhaps cp1252, as which the first reads '" in (
+        (here / "old.yaml").read_text("utf-8")
+    )
+    words = ["--force", "--encoding"]
+    assert main(["new", "old.csv", *words, "latin-1"]) == 0
+    assert loader.load("old.yaml").data.encoding == "latin-1"
+    assert main(["new", "old.csv", *words, "cp1225"]) == 2
+    (here / "both.csv").write_bytes(content + "über alles,hoch\n".encode())
+    capsys.readouterr()
+    assert main(["new", "both.csv"]) == 2
+    told = capsys.readouterr().err
+    assert "names of columns in UTF-8, got 'Priorit\ufffdt'" in told
+    assert "(data.encoding) with --encoding" in told

@@ -172,3 +172,11 @@ def test_prediction_says_how_many_texts_and_kept_values_are_broken(tmp_path: Pat
 
 def test_nothing_is_suggested_for_what_is_no_text() -> None:
     assert suggest_encodings([]) is None
+
+
+def test_a_quoted_text_that_is_cut_keeps_its_quotes() -> None:
+    said = suggest_encodings(["Die Rechnung Nr. 121 über Straßenarbeiten ist da".encode("cp1252")])
+    assert said is not None
+    assert said.startswith("perhaps cp1252, as which the first reads 'Die Rechnung ")
+    assert "…'" in said
+    assert said.count("'") % 2 == 0

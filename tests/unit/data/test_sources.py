@@ -431,6 +431,14 @@ def test_model_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match=r"^model\.source: expected a folder with a model, got the"
     ):
         resolve_model_source("./file")
+    (tmp_path / "runs" / "sms").mkdir(parents=True)
+    assert resolve_model_source("runs/nope") == "runs/nope"
+    assert resolve_model_source("owner/name", may_be_run=True) == "owner/name"
+    for mistyped in ("runs/sm", "runs/smms", "runs/sms/2026/x"):
+        with pytest.raises(
+            InputError, match=r"no such file or folder(; did you mean runs/sms\?|$)"
+        ):
+            resolve_model_source(mistyped, may_be_run=True)
     with pytest.raises(InputError, match=r"^other: \./encodr: no such file or folder; did you"):
         resolve_model_source("./encodr", "other")
 

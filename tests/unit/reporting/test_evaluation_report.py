@@ -11,6 +11,7 @@ from finetune.reporting.evaluation_report import (
     headline,
     render,
 )
+from finetune.reporting.number_formats import percent, shown_difference, signed
 from finetune.reporting.results_model import FindingSummary
 from tests.unit.reporting.made import made_results
 
@@ -106,3 +107,15 @@ def test_the_json_begins_with_its_schema():
     assert evaluation().as_json()["schema"] == SCHEMA
     with pytest.raises(ValueError, match="extra"):
         evaluation(other=1)
+
+
+def test_differences_are_of_the_shares_that_are_shown():
+    """Of 400 documents, halves of a tenth are shown; both labels change by as much."""
+    for before, after in ((0.86, 0.8875), (0.14, 0.1125), (0.5, 0.50125), (0.0, 0.0)):
+        shown = [percent(share).split("\u00a0")[0] for share in (before, after)]
+        difference = shown_difference(before, after).replace("−", "-")
+        assert float(difference) == pytest.approx(float(shown[1]) - float(shown[0]))
+    assert shown_difference(0.86, 0.8875) == "+2.8"
+    assert shown_difference(0.14, 0.1125) == "−2.8"
+    assert (signed(2.75), signed(-2.75), signed(100 * (0.8875 - 0.86))) == ("+2.8", "−2.8", "+2.8")
+    assert signed(-0.01) == "+0.0"

@@ -167,3 +167,12 @@ def test_runs_of_any_number_of_labels(classes):
     text = html_report.render(made, [])
     assert ('class="heat"' in text) == (classes <= 30)
     assert text.count("<tr") > 2 * classes
+
+
+def test_what_is_between_backticks_is_code():
+    assert html_report.mark_code("Run `finetune compare 'a<b>'`, <i>now</i>.") == (
+        "Run <code>finetune compare &#39;a&lt;b&gt;&#39;</code>, &lt;i&gt;now&lt;/i&gt;."
+    )
+    text = html_report.render(made_results(2, test_noise=0.3), [])
+    assert "<code>finetune suspects" in text
+    assert "`finetune" not in text

@@ -42,7 +42,10 @@ def test_where_a_stopped_run_goes_on():
     )
     assert stopped.what_stopped == "stopped by SIGTERM after step 1,200, with a checkpoint"
     assert str(StoppedError.during(signal.SIGINT, "before training")) == (
-        "stopped by SIGINT before training; to go on, run the same with run.resume=auto"
+        "stopped by SIGINT before training; run it again"
+    )
+    assert str(StoppedError.during(signal.SIGINT, "after the last step")) == (
+        "stopped by SIGINT after the last step; to go on, run the same with run.resume=auto"
     )
     assert not isinstance(stopped, Exception)  # no `except Exception` swallows it
 
