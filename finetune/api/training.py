@@ -127,10 +127,11 @@ def _refuse_columns(data: Mapping[str, Any], is_whole: bool) -> None:
     if "source" in data or not (is_none_known or (are_columns and (is_whole or has_repeats))):
         return
     got = ", ".join(f"'{name}'" for name in data)
+    kind = "a dict of lists" if are_columns else "a dict"
     remedy = "; pass a frame of it, such as pandas.DataFrame(data)" if are_columns else ""
     raise InputError(
         f"data: expected {KINDS}, a path or Hub id, or a dict of keys of the section data (source, "
-        f"text, label, …), got a dict {'of lists ' * are_columns}with {got}{remedy}"
+        f"text, label, …), got {kind} with {got}{remedy}"
     )
 
 
