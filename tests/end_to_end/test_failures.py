@@ -51,7 +51,7 @@ def test_a_disk_that_fills_during_a_checkpoint(here, whole):
     assert_same(whole, folder)
 
 
-@pytest.mark.parametrize("call", ["mkdir", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace"])
 def test_a_disk_that_became_read_only(here, whole, capsys, monkeypatch, call):
     """As a disk with errors does: the run ends with one message, and goes on when it is mended."""
     folder = stopped_at(whole, here / "run", 8)
