@@ -38,6 +38,7 @@ class ComparedPair(Section):
     other: str = Field(description="the second run's folder")
     accuracy: Difference = Field(description="of accuracy")
     f1_macro: Difference = Field(description="of macro-F1")
+    monitor: str = Field(description="the metric that the verdict is about: accuracy or f1_macro")
     only_one_right: int = Field(description="documents that only the first run gets right")
     only_other_right: int = Field(description="documents that only the second run gets right")
     p: float = Field(description="McNemar's exact test")

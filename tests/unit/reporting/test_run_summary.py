@@ -41,8 +41,8 @@ def test_a_comparison_escapes_the_names_of_folders():
     }  # fmt: skip
     gap = {"difference": 0.1, "interval": (-0.1, 0.3)}
     pair = {
-        "one": EVIL, "other": "b", "accuracy": gap, "f1_macro": gap, "only_one_right": 1,
-        "only_other_right": 2, "p": 0.5, "p_holm": 0.5,
+        "one": EVIL, "other": "b", "accuracy": gap, "f1_macro": gap, "monitor": "accuracy",
+        "only_one_right": 1, "only_other_right": 2, "p": 0.5, "p_holm": 0.5,
     }  # fmt: skip
     found = Comparison.of(
         {"rows": 10, "test": "0" * 64, "runs": [run, {**run, "run": "b"}], "pairs": [pair]}
