@@ -20,7 +20,7 @@ test-fast: install
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow" tests/unit
 
 # What touches other libraries most: reading data and recipes, building and training a model,
-# resuming, scoring, publishing to a Hub on this machine. CI does not run it.
+# resuming, scoring, publishing to a Hub on this machine.
 CORE := tests/unit/config tests/unit/data tests/unit/training tests/unit/evaluation \
 	tests/unit/hub tests/unit/modeling/test_build.py tests/unit/test_pipeline.py \
 	tests/end_to_end/test_push.py

@@ -130,7 +130,8 @@ def test_other_encodings_are_told(here, capsys):
     text = "text,label\n" + "".join(f"{document(i)} é,{'ab'[i % 2]}\n" for i in range(60))
     (here / "latin.csv").write_bytes(text.encode("latin-1"))
     assert main(["new", "latin.csv"]) == 0
-    assert "60 rows are not UTF-8" in capsys.readouterr().out.replace("\n", " ")
+    assert "data.encoding  cp1252" in capsys.readouterr().out
+    assert loader.load("latin.yaml").data.encoding == "cp1252"
 
 
 @pytest.mark.parametrize(
