@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from finetune.evaluation import confusion
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +54,8 @@ CASES = {  # classes, exponent of Zipf's law, whether rare classes are learned w
 
 def macro_f1(only: str, splits: int) -> Iterator[tuple[str, float, float]]:
     """Macro-F1 over the labels that a split has, against their true macro-F1."""
+    from finetune.evaluation import confusion  # after the arguments: it takes seconds
+
     for name, (how, rows) in CASES.items():
         if only not in name:
             continue
@@ -73,6 +74,8 @@ def macro_f1(only: str, splits: int) -> Iterator[tuple[str, float, float]]:
 
 def differences(only: str, splits: int) -> Iterator[tuple[str, float, float]]:
     """The paired difference of two models: the second repairs, and breaks, some of the first."""
+    from finetune.evaluation import confusion  # after the arguments: it takes seconds
+
     for name, (how, rows) in CASES.items():
         if only not in name:
             continue

@@ -1,4 +1,4 @@
-"""The head's learning rate of multi-label models: 1, or labels / 8 as single-label heads have it?
+"""The head's learning rate of multi-label models: 1, or labels / 8?
 
     python scripts/studies/multi_label_study.py DATA [section.key=value …]
         [--sets goemotions …] [--scales 1 labels/8 …] [--seeds 1] [--out runs/multi_label_study]

@@ -1,6 +1,6 @@
 """How wide the prior of a temperature should be, where few rows are held out (calibration.py).
 
-    python scripts/studies/temperature_study.py
+    python scripts/studies/temperature_study.py [--draws 40]
 
 Draws logits of classes with normal noise around them, whose probabilities are known, and makes them
 too timid or too confident by a factor. For each number of held-out rows and each width of the prior
@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.evaluation import calibration
-from finetune.evaluation.probabilities import row_losses
-
 # (labels, distance of a label's mean from the others' in standard deviations): accurate to coarse
 TASKS = ((2, 2.5), (2, 1.2), (4, 3.5), (7, 5.0), (10, 2.0), (77, 4.5))
 FACTORS = (0.1, 0.3, 1.0, 3.0)  # what the honest logits are multiplied by
@@ -26,7 +23,7 @@ ROWS = (12, 30, 70, 150)
 # name: (standard deviation of the prior of log T, the largest |log T|)
 WIDTHS = {
     "none": (1e6, float(np.log(20))),
-    **{str(width): (width, calibration.SEARCHED) for width in (2.0, 1.0, 0.7, 0.5, 0.3)},
+    **{str(width): (width, 10.0) for width in (2.0, 1.0, 0.7, 0.5, 0.3)},
 }
 
 
@@ -44,6 +41,9 @@ def log_loss_changes(
     task: tuple[int, float], factor: float, rows: int, draws: int, width: tuple[float, float]
 ) -> list[float]:
     """What a fitted temperature adds to the log loss of other rows, draw by draw, in nats."""
+    from finetune.evaluation import calibration  # scipy: after the arguments
+    from finetune.evaluation.probabilities import row_losses
+
     calibration.PRIOR_SD, calibration.SEARCHED = width
     random = np.random.default_rng(0)
     logits, truth = draw_logits(random, 4000, task, factor)
