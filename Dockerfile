@@ -1,14 +1,14 @@
 # Training in a container; not built where this project is developed.
 #
 #   docker build -t finetune .
-#   docker run --rm -v "$PWD:/work" finetune train --recipe bbc_news
+#   docker run --rm -v "$PWD:/workspace" finetune train --recipe bbc_news
 #
 # The index's own torch for Linux includes CUDA. PyTorch's page on installing names the index of its
 # builds for CPUs, which are some GB smaller: --build-arg TORCH="torch --index-url ADDRESS". For a
 # GPU, take an image with NVIDIA's libraries that has apt, such as their CUDA base of Ubuntu 24.04:
 #
 #   docker build -t finetune:cuda --build-arg BASE=IMAGE .
-#   docker run --rm --gpus all -v "$PWD:/work" finetune:cuda train my_recipe.yaml
+#   docker run --rm --gpus all -v "$PWD:/workspace" finetune:cuda train my_recipe.yaml
 ARG BASE=debian:trixie-slim
 FROM ${BASE}
 
@@ -33,7 +33,7 @@ RUN pip install -c constraints.txt ".[${EXTRAS}]"
 # Runs and caches are written to the mounted folder. Where it is another user's: docker run --user.
 RUN useradd --create-home trainer
 USER trainer
-ENV HF_HOME=/work/.cache/huggingface XDG_CACHE_HOME=/work/.cache
-WORKDIR /work
+ENV HF_HOME=/workspace/.cache/huggingface XDG_CACHE_HOME=/workspace/.cache
+WORKDIR /workspace
 ENTRYPOINT ["finetune"]
 CMD ["doctor"]
