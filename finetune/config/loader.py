@@ -9,7 +9,7 @@ expected and what was found.
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -17,12 +17,12 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from finetune.config.help import format_value
 from finetune.config.key_hints import closest_key
 from finetune.config.problems import describe_errors, take_renamed
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe
+from finetune.config.yaml_files import YAMLLimitError, parse_value, read_yaml
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
 
@@ -95,9 +95,8 @@ def from_tree(
             origin[section] = given.origin_of_settings
     for section in tree:
         if section not in SECTIONS:
-            hint = did_you_mean(str(section), list(SECTIONS), "the sections are")
             from_here = origin.get(str(section), where)
-            problems.append(f"{from_here}: {section}: no such section{hint}")
+            problems.append(f"{from_here}: {section}: no such section{_section_hint(section)}")
     known = {name: value for name, value in tree.items() if name in SECTIONS}
     problems += take_renamed(known, where, origin)
     known.setdefault("data", {})
@@ -149,45 +148,6 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
     )
 
 
-def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
-    """The content of a YAML file, and the problems of keys that are set twice.
-
-    Args:
-        what: what messages call the file, such as "recipe".
-
-    Raises:
-        InputError: if the file does not exist, or is not YAML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near, f"{what} files in that folder") if near else ""
-        raise InputError(f"{path}: no such {what} file{hint}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the {what}: {error.strerror}") from None
-    # YAML 1.2: `3e-4` is a number and `no` a word. Repeated keys are found on the node tree, which
-    # keeps them all with their lines.
-    yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = True
-    try:
-        problems = [f"{path}: {problem}" for problem in _repeated_keys(yaml.compose(text))]
-        tree = yaml.load(text)
-    except MarkedYAMLError as error:
-        line, hint = "", ""
-        if error.problem_mark is not None:
-            line = f"line {error.problem_mark.line + 1}: "
-            hint = "; check the indentation, brackets and quotes of that line"
-        raise InputError(f"{path}: {line}not valid YAML: {error.problem}{hint}") from None
-    except (YAMLError, ValueError) as error:  # a whole number of 5,000 digits is a ValueError
-        raise InputError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    return tree, problems
-
-
 def find_beside(recipe: Recipe, folder: Path) -> Recipe:
     """Relative paths of data and model that are not in the current folder, but in the recipe's.
 
@@ -235,26 +195,21 @@ def read_sections(path: Path) -> tuple[dict[str, Any], list[str]]:
                     f"{path}: {name}: expected a section of keys, got {format_value(section)}"
                 )
             tree[name] = section = {}
+        if name not in SECTIONS:
+            continue  # whatever it holds, `from_tree` names it
         for key in [key for key in section if not isinstance(key, str)]:
             problems.append(f"{path}: {name}: expected words as keys, got {format_value(key)}")
             del section[key]
     return tree, problems
 
 
-def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:
-    if isinstance(node, SequenceNode):
-        for number, item in enumerate(node.value, 1):
-            yield from _repeated_keys(item, f"{prefix}{number}.")
-    if not isinstance(node, MappingNode):
-        return
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        line = key.start_mark.line + 1
-        if name in lines:
-            yield f"{name}: set twice, on lines {lines[name]} and {line}; keep one of them"
-        lines.setdefault(name, line)
-        yield from _repeated_keys(value, f"{name}.")
+def _section_hint(name: object) -> str:
+    """What was probably meant by a section that there is not: a key of one, such as `seed: 5`."""
+    home = closest_key(str(name)) if str(name) not in SECTIONS else None
+    if home is None:
+        return did_you_mean(str(name), list(SECTIONS), "the sections are")
+    section, key = home.split(".")
+    return f"; {key} is a key of the section {section}: write it under {section}:"
 
 
 def _flags_joined(words: Sequence[str]) -> list[str]:
@@ -293,7 +248,11 @@ def _apply(
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
     takes_list = any(tuple in (kind, get_origin(kind)) for k in kinds for kind in (k, *get_args(k)))
     try:
-        value = YAML(typ="safe", pure=True).load(text) if text else None
+        value = parse_value(text) if text else None
+    except YAMLLimitError as error:
+        if str not in kinds:
+            return f"{section}.{key}={text[:20]}…: not a value of a recipe: {error}"
+        value = text
     except (YAMLError, ValueError) as error:
         if (
             takes_list

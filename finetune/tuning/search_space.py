@@ -19,6 +19,7 @@ from finetune.config import help, loader
 from finetune.config.key_hints import closest_key
 from finetune.config.renames import explain_rename
 from finetune.config.schema import SECTIONS, Recipe
+from finetune.config.yaml_files import read_yaml
 from finetune.runtime.errors import InputError, did_you_mean
 
 KINDS = ("log", "uniform", "int", "log_int", "choice")
@@ -99,7 +100,7 @@ def load_space(path: Path, base: Path, words: Sequence[str] = ()) -> tuple[Dimen
     Raises:
         InputError: with every problem of the space.
     """
-    tree, problems = loader.read_yaml(path, "space")
+    tree, problems = read_yaml(path, "space")
     if not isinstance(tree, dict) or not tree:
         found = "nothing" if not tree else help.format_value(tree)
         raise InputError(

@@ -41,7 +41,7 @@ HOMES = {
     "evaluate": {"finetune.evaluation.metrics"},
     "jinja2": {"finetune.reporting.html_report"},
     "huggingface_hub": {"finetune.hub", "finetune.reporting.model_card"},
-    "ruamel": {"finetune.config.loader"},
+    "ruamel": {"finetune.config.loader", "finetune.config.yaml_files"},
 }
 
 
