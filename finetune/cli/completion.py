@@ -5,7 +5,7 @@
     finetune completion fish > ~/.config/fish/completions/finetune.fish
     finetune completion tcsh >> ~/.tcshrc
 
-It takes effect in the next shell. Made with shtab; of the four, bash is the one that is tested.
+It takes effect in the next shell. Made with shtab; bash, zsh and fish are tested, tcsh is not.
 """
 
 import argparse

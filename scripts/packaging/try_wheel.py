@@ -1,9 +1,10 @@
 """Build the wheel, and use it alone: train, predict and report in an environment of its own.
 
-    python scripts/packaging/try_wheel.py [--linked] [section.key=value …]
+    python scripts/packaging/try_wheel.py [--linked | --constraints FILE] [section.key=value …]
 
-All that it needs is installed; with --linked it uses the libraries of this environment instead. The
-working folder is outside any checkout. The words are overrides of the recipe bbc_news.
+All that it needs is installed, in the versions of constraints.txt or of another such file; with
+--linked it uses the libraries of this environment instead. The working folder is outside any
+checkout. The words are overrides of the recipe bbc_news.
 """
 
 import argparse
@@ -26,12 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*", help="such as train.max_steps=3")
-    parser.add_argument(
+    libraries = parser.add_mutually_exclusive_group()
+    libraries.add_argument(
         "--linked", action="store_true", help="use the libraries that are installed here"
     )
+    libraries.add_argument(
+        "--constraints", type=Path, default=ROOT / "constraints.txt", metavar="FILE",
+        help="the versions to install, such as constraints-oldest.txt",
+    )  # fmt: skip
     known = parser.parse_args(arguments)
+    constraints = None if known.linked else known.constraints.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        programs = install(build(Path(folder)), Path(folder) / "environment", known.linked)
+        programs = install(build(Path(folder)), Path(folder) / "environment", constraints)
         work = Path(folder) / "work"
         work.mkdir()
         use(programs / "finetune", work, known.overrides)
@@ -45,19 +52,24 @@ def build(folder: Path) -> Path:
     return wheel
 
 
-def install(wheel: Path, environment: Path, linked: bool) -> Path:
-    """Put the wheel into a new environment; the folder of its programs."""
+def install(wheel: Path, environment: Path, constraints: Path | None) -> Path:
+    """Put the wheel into a new environment; the folder of its programs.
+
+    Without constraints it is linked to the libraries of this environment.
+    """
     venv.create(environment, with_pip=True)
     paths = {"base": str(environment), "platbase": str(environment)}
     programs = Path(sysconfig.get_path("scripts", "venv", paths))
     pip: list[str | Path] = [programs / "python", "-m", "pip", "install", "--quiet"]
-    if linked:
+    if constraints is None:
         # A plain path: the checkout's own link in there is not followed.
         libraries = Path(sysconfig.get_path("purelib", "venv", paths)) / "libraries.pth"
         libraries.write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8", newline="\n")
         call([*pip, "--no-deps", "--ignore-installed", wheel], environment)
     else:
-        call([*pip, "-c", ROOT / "constraints.txt", f"{wheel}[offline]"], environment)
+        # torch first, alone: resolved with the others, pip may fetch several releases of it.
+        call([*pip, "-c", constraints, "torch"], environment)
+        call([*pip, "-c", constraints, f"{wheel}[offline]"], environment)
     return programs
 
 

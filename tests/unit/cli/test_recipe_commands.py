@@ -1,9 +1,11 @@
 """Recipes on the command line, their list, their copies and their schema; shell completion."""
 
 import json
+import os
 import shutil
 import subprocess
 
+import pexpect
 import pytest
 import shtab
 
@@ -178,3 +180,56 @@ def test_bash_registers_the_completion(script):
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "complete -o bashdefault -F _finetune finetune\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("finetune pre", ["predict", "predict-ray"]),
+        ("finetune train bbc", ["bbc_news", "bbc_windows"]),
+        ("finetune train my", ["my documents.csv"]),
+        ("finetune train bbc_news optim.l", ["optim.lr=", "optim.layer_decay="]),
+        ("finetune predict m i --precision f", ["fp16", "fp32"]),
+    ],
+)
+def test_fish_completes(line, expected, tmp_path):
+    fish = installed("fish")
+    (tmp_path / "finetune.fish").write_text(shtab.complete(completion.build_whole_parser(), "fish"))
+    (tmp_path / "my documents.csv").write_text("")
+    done = subprocess.run(
+        [fish, "--no-config", "-c", 'source finetune.fish; complete -C "$argv[1]"', line],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # Each line is a word and, after a tab, what it is.
+    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "filled"),
+    [
+        ("finetune tr", "train "),
+        ("finetune train bbc_n", "bbc_news "),
+        ("finetune predict --precision fp1", "fp16 "),
+    ],
+)
+def test_zsh_completes(line, filled, tmp_path):
+    """A shell on a terminal of its own fills in the one word that fits."""
+    (tmp_path / "_finetune").write_text(shtab.complete(completion.build_whole_parser(), "zsh"))
+    shell = pexpect.spawn(
+        installed("zsh"), ["-f", "-i"], cwd=tmp_path, encoding="utf-8", timeout=30,
+        env={**os.environ, "TERM": "dumb"},
+    )  # fmt: skip
+    shell.sendline("fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -d dump; print RE''ADY")
+    shell.expect_exact("READY")
+    shell.send(f"{line}\t")
+    shell.expect_exact(filled)
+    shell.close(force=True)
+
+
+def installed(shell):
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"{shell} is not installed")
+    return path
