@@ -26,6 +26,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # they come la
     logging,
 )
 
+from finetune.hub.settings import is_on
 from finetune.hub.transport import UNREACHED, describe, limit_waiting
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, shorten
@@ -120,7 +121,8 @@ def connect(errors: HubErrors) -> HfApi:
     _restore_at_end()
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call] # it announces its own waits
-    constants.HF_HUB_DISABLE_TELEMETRY = True  # else it looks for programs to tell the Hub of
+    # Else it looks for programs to tell the Hub of; from Python, it was imported before.
+    constants.HF_HUB_DISABLE_TELEMETRY = is_on(os.environ.get("HF_HUB_DISABLE_TELEMETRY", "1"))
     try:
         token = get_token()
     except Exception as error:  # a login that cannot be renewed, or a service that gives tokens

@@ -7,12 +7,10 @@ loopback alone; it asks nothing of any other address, and `templates/answer.html
 """
 
 import itertools
-import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +20,7 @@ from markupsafe import Markup
 from finetune.inference.classifier import Classifier
 from finetune.inference.records import RecordMaker, RequestedColumns
 from finetune.reporting import html_report
+from finetune.runtime import telemetry
 from finetune.runtime.commands import install
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError
@@ -212,10 +211,9 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
 
 
 def _gradio() -> Any:
-    """The library; its telemetry is turned off before it is imported."""
+    """The library, which may report nothing."""
     require_gradio()
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return import_module("gradio")
+    return telemetry.import_silently("gradio")
 
 
 def _head(classifier: Classifier, name: str) -> str:

@@ -1,6 +1,7 @@
 """A folder that `finetune export` wrote → an engine of ONNX Runtime, on the CPU."""
 
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
 from finetune.modeling import load_errors, pretrained, tokenizer_fit
+from finetune.runtime import telemetry
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import Rows, TokenTable
@@ -50,8 +52,6 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     Raises:
         InputError: where ONNX Runtime cannot read the file.
     """
-    import onnxruntime
-
     file = folder / ONNX
     if not file.is_file():
         raise InputError(
@@ -78,7 +78,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
         threads=threads,
         workers=workers,
         reasons=(
-            f"ONNX Runtime {onnxruntime.__version__}: {file}",
+            f"ONNX Runtime {version('onnxruntime')}: {file}",
             describe_batches(budget, threads, workers),
         ),
         identity=identity,
@@ -86,8 +86,7 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
 
 
 def _open_session(file: Path, threads: int) -> Any:
-    import onnxruntime
-
+    onnxruntime = telemetry.import_silently("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # another number needs the weights again
     options.log_severity_level = 3

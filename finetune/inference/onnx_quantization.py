@@ -16,6 +16,7 @@ import torch
 from finetune.inference import onnx_comparison
 from finetune.inference.engines import ONNX
 from finetune.inference.onnx_comparison import Check, Reference
+from finetune.runtime import telemetry
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import TokenTable
 
@@ -75,22 +76,17 @@ def _explain_int8_loss(best: Check, tried: int, reference: Reference) -> str:
 
 
 def _dynamic(file: Path, out: Path, table: TokenTable) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        file, out, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"]
-    )
+    quantization = telemetry.import_silently("onnxruntime.quantization")
+    quantization.quantize_dynamic(
+        file, out, per_channel=True, weight_type=quantization.QuantType.QInt8,
+        op_types_to_quantize=["MatMul"],
+    )  # fmt: skip
 
 
 def _static(file: Path, out: Path, table: TokenTable) -> None:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    quantization = telemetry.import_silently("onnxruntime.quantization")
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             rows = np.argsort(-table.lengths, kind="stable")[:256]
             self.batches = iter(
@@ -104,9 +100,9 @@ def _static(file: Path, out: Path, table: TokenTable) -> None:
         def get_next(self) -> Any:
             return next(self.batches, None)
 
-    quantize_static(
-        file, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    quantization.quantize_static(
+        file, out, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=["MatMul"],
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from finetune.runtime import console
+from finetune.runtime import console, telemetry
 
 Restore = Callable[[], None]
 # Variables that accelerate sets for itself while it starts.
@@ -53,6 +53,7 @@ def preserved_process() -> Iterator[None]:
             console.keep_console,
             console.keep_library_logging,
             _keep_variables,
+            telemetry.turn_off,
             _keep_longest_cell,
             _keep_random_numbers,
             _keep_torch_settings,

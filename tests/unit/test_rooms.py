@@ -12,7 +12,7 @@ MODULES = {
 }
 TESTS = sorted(
     file
-    for folder in ("unit", "distributed", "end_to_end/distributed")
+    for folder in ("unit", "distributed", "end_to_end/distributed", "security")
     for file in (ROOT / "tests" / folder).rglob("test_*.py")
 )
 
