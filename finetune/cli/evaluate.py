@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune.cli.argument_types import positive
+from finetune.cli.argument_types import add_text_options, positive
 from finetune.cli.exit_codes import run_command
 from finetune.inference.engines import ENGINES, ModelSource
 from finetune.runtime import console
@@ -51,6 +51,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "(default: %(default)s)")  # fmt: skip
     add("--split", help="the split of DATA (default: the only one, or test)")
     add("--config", help="the configuration of a Hub data set")
+    add_text_options(add)
     add("--engine", choices=tuple(ENGINES), help="what computes (default: onnx if MODEL was "
         "exported to it, else torch)")  # fmt: skip
     add("--precision", choices=("auto", "bf16", "fp16", "fp32"), help="the precision of the matrix "
@@ -88,6 +89,8 @@ def evaluate(known: argparse.Namespace) -> int:
                 tuple(known.label),
                 known.label_separator,
                 known.unknown_labels,
+                known.encoding,
+                known.delimiter,
             ),
             engine=known.engine,
             precision=known.precision,

@@ -85,7 +85,13 @@ def read_truth(file: Path, data: Data, splits: "Sequence[Split]") -> dict[str, s
     from finetune.data import read_rows
     from finetune.data.columns import ColumnSpec
 
-    columns = ColumnSpec(data.columns(), data.label, needs_label=True)
+    columns = ColumnSpec(
+        data.columns(),
+        data.label,
+        needs_label=True,
+        encoding=data.encoding,
+        delimiter=data.delimiter,
+    )
     right = read_rows.read_file(file, columns)
     numbers = {right.places.short(i): str(label) for i, label in enumerate(right.labels or ())}
     truth = {}

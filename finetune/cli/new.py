@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune.cli.argument_types import delimiter
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import commands, console
 from finetune.runtime.errors import InputError
@@ -49,8 +50,11 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "several of 0 and 1, one for each label (default: guessed)")  # fmt: skip
     add("--model", metavar="SOURCE", help="the encoder: a Hub id, a folder or package:NAME/path "
         "(default: a small one, chosen by the script of the documents)")  # fmt: skip
-    add("--encoding", metavar="NAME", help="the encoding of text files, such as gb18030 or cp1252 "
-        "(default: utf-8, or guessed where it is not that)")  # fmt: skip
+    add("--encoding", metavar="NAME", help="the encoding of text files, such as "
+        "gb18030 or cp1252 (default: utf-8, or guessed where it is not that)")  # fmt: skip
+    add("--delimiter", type=delimiter, metavar="MARK", help="what separates the cells of csv and "
+        "tsv files, and of a .txt file that is a table: comma, semicolon, tab, pipe or another "
+        "character (default: what the file shows)")  # fmt: skip
     add("--output", type=Path, metavar="FILE",
         help="the recipe to write (default: named for DATA, in this folder)")  # fmt: skip
     add("--force", action="store_true", help="replace an existing recipe")
@@ -79,10 +83,15 @@ def write_new_recipe(known: argparse.Namespace) -> int:
 
     if known.encoding is not None and not is_encoding(known.encoding):
         raise InputError(f"--encoding: expected an encoding such as cp1252, got '{known.encoding}'")
+
     console.quiet_libraries()
-    draft = draft_recipe(
-        Wishes(known.data, tuple(known.text), tuple(known.label), known.model, known.encoding)
-    )
+    columns = tuple(known.text), tuple(known.label)
+    wishes = Wishes(known.data, *columns, known.model, known.encoding, known.delimiter)
+    try:
+        draft = draft_recipe(wishes)
+    except InputError as error:  # a key of a recipe that is not there yet
+        told = [problem.replace("data.delimiter=", "--delimiter ") for problem in error.problems]
+        raise InputError(told) from None
     header = [f"yaml-language-server: $schema={SCHEMA}", *draft.header, ""]
     text = write_recipe(draft.lines, [*header, *_next_steps("finetune", file), ""])
     write_text(file, text, remedy="set --output to")

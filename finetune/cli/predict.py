@@ -19,9 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from finetune.cli.argument_types import positive
+from finetune.cli.argument_types import add_text_options, positive
 from finetune.cli.exit_codes import run_command
-from finetune.config.section import is_encoding
 from finetune.data.formats.registry import FILE_FORMATS
 from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
@@ -87,12 +86,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def _add_text_options(add: Callable[..., object]) -> None:
     """Add the options that say how text is read and written."""
-    add(
-        "--encoding",
-        type=_encoding,
-        default="utf-8",
-        help="the encoding of text files, such as gb18030 or cp1252 (default: %(default)s)",
-    )
+    add_text_options(add)
     add(
         "--spreadsheet-safe",
         action="store_true",
@@ -156,7 +150,13 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
     return JobOptions(
         model=ModelSource(known.model, known.revision, known.trust_remote_code),
         input=InputSpec(
-            known.input, known.split, known.config, known.format, known.txt, known.encoding
+            known.input,
+            known.split,
+            known.config,
+            known.format,
+            known.txt,
+            known.encoding,
+            known.delimiter,
         ),
         output=OutputOptions(
             file=known.output,
@@ -217,9 +217,3 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise StoppedError(
         f"stopped by {signal.Signals(number).name}; to go on, run the same with --resume"
     )
-
-
-def _encoding(word: str) -> str:
-    if not is_encoding(word):
-        raise argparse.ArgumentTypeError(f"expected an encoding such as cp1252, got '{word}'")
-    return word

@@ -5,7 +5,15 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from finetune.config.section import Count, Fraction, Names, Section, conflict, is_encoding
+from finetune.config.section import (
+    Count,
+    Fraction,
+    Names,
+    Section,
+    conflict,
+    is_encoding,
+    parse_delimiter,
+)
 
 # With fewer rows, the 95 % interval of their accuracy is wider than 50 points.
 LEAST_VALIDATION = 10
@@ -146,6 +154,14 @@ class Data(Section):
             "the encoding of text files (csv, tsv, json, jsonl, txt), such as gb18030 or cp1252"
         ),
     )
+    delimiter: str = Field(
+        "auto",
+        description=(
+            "what separates the cells of csv and tsv files: comma, semicolon, tab, pipe or another "
+            "character, which also makes a table of a .txt file; auto: what the file's name says, "
+            "or, where the header then lacks all columns, what its lines show"
+        ),
+    )
     on_undecodable: Literal["replace", "drop", "stop"] = Field(
         "replace",
         description=(
@@ -184,6 +200,15 @@ class Data(Section):
         if not is_encoding(name):
             raise conflict("encoding", f"an encoding such as gb18030 or cp1252, got '{name}'")
         return name
+
+    @field_validator("delimiter")
+    @classmethod
+    def _is_delimiter(cls, word: str) -> str:
+        found = parse_delimiter(word)
+        if found is None:
+            expected = "auto, comma, semicolon, tab, pipe or one other character"
+            raise conflict("delimiter", f"{expected}, got '{word}'")
+        return found
 
     @field_validator("text", "label", mode="before")
     @classmethod

@@ -30,3 +30,14 @@ def is_encoding(name: str) -> bool:
     except (LookupError, ValueError):
         return False
     return True
+
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "auto": "auto"}
+
+
+def parse_delimiter(word: str) -> str | None:
+    """The character that a word means, or auto; None for what can separate no cells."""
+    if word.lower() in DELIMITERS:
+        return DELIMITERS[word.lower()]
+    is_mark = len(word) == 1 and not word.isalnum() and word not in '"\r\n' and word.isascii()
+    return word if is_mark else None

@@ -18,9 +18,10 @@ from finetune.config import schema
 from finetune.data import hub_data_sets, local_paths
 from finetune.data.folders import Documents, read_layout
 from finetune.data.formats.file_row import RowProblem
-from finetune.data.formats.registry import KIND_OF, SUFFIXES, open_rows, peek_columns, suffix_of
+from finetune.data.formats.registry import SUFFIXES, kind_of, open_rows, peek_columns, suffix_of
 from finetune.data.formats.source import DataSource
 from finetune.data.label_lists import looks_like_list, parse_list
+from finetune.data.read_rows import describe_table
 from finetune.data.sources import assign_roles
 from finetune.data.text_store import add_broken_bytes, is_broken
 from finetune.runtime.errors import InputError
@@ -174,7 +175,13 @@ def find_train_tables(data: schema.Data) -> list[DataSource]:
     if unknown:
         raise InputError(unknown)
     return [
-        DataSource(str(file), KIND_OF[suffix_of(file)], path=file, encoding=data.encoding)
+        DataSource(
+            str(file),
+            kind_of(file, data.delimiter),
+            path=file,
+            encoding=data.encoding,
+            delimiter=data.delimiter,
+        )
         for file in files
     ]
 
@@ -192,10 +199,12 @@ def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
     for source in sources:
         names = peek_columns(source)
         if names is None:
-            raise InputError(
-                f"{source.name}: expected rows with named columns, found none; a .txt file carries "
-                "no labels: make a csv file, or a folder with a sub-folder of .txt files per label"
-            )
+            with open_rows(source) as reader:
+                raise InputError(
+                    f"{source.name}: expected rows with named columns, found none; a .txt file "
+                    "carries no labels: make a csv file, or a folder with a sub-folder of .txt "
+                    f"files per label{describe_table(reader)}"
+                )
         require_header(source.name, names)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

@@ -35,6 +35,7 @@ class ColumnSpec:
     store: Store = field(default_factory=Store, compare=False)  # where the texts go
     encoding: str = "utf-8"  # data.encoding
     lists: bool | None = None  # data.label_lists
+    delimiter: str = "auto"  # data.delimiter
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""

@@ -32,6 +32,10 @@ PHRASES = {
         "row is of several lines, each of which would be a row by itself",
         "rows are of several lines, each of which would be a row by itself",
     ),
+    "delimiter": (
+        "row has other delimiters than its file's name says",
+        "rows have other delimiters than their file's name says",
+    ),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
     "unlabelled": ("row without any label", "rows without any label"),

@@ -4,6 +4,7 @@
 is refused, with every such row of it.
 """
 
+import itertools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,13 +13,16 @@ from typing import Any
 
 from finetune.data.columns import Cells, ColumnSpec, require_columns
 from finetune.data.corpus import Finding
+from finetune.data.formats.delimiters import dividing_alike, name_delimiter
 from finetune.data.formats.file_row import RowProblem, RowReader
-from finetune.data.formats.registry import FORMATS, KIND_OF, SUFFIXES, open_rows, suffix_of
+from finetune.data.formats.registry import FORMATS, SUFFIXES, kind_of, open_rows, suffix_of
 from finetune.data.formats.source import DataSource
 from finetune.data.places import Places
 from finetune.data.rows import Rows, build_rows
 from finetune.data.text_store import Store
 from finetune.runtime.errors import InputError, shorten
+
+TABLE_LINES = 20  # of a .txt file, from which it looks like a table
 
 
 def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
@@ -36,7 +40,13 @@ def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
             f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with "
             ".gz"
         )
-    source = DataSource(str(path), KIND_OF[suffix], path, encoding=spec.encoding)
+    source = DataSource(
+        str(path),
+        kind_of(path, spec.delimiter),
+        path,
+        encoding=spec.encoding,
+        delimiter=spec.delimiter,
+    )
     return read_rows(source, name or path.name, spec)
 
 
@@ -143,12 +153,20 @@ def _appender(
     return append
 
 
+def describe_table(reader: RowReader) -> str:
+    """What to add where the lines of a .txt file look like a table; nothing where they do not."""
+    lines = [f"{row.cells}\n" for row in itertools.islice(reader.rows(), TABLE_LINES)]
+    marks = [name_delimiter(mark) for mark in dividing_alike(lines)]
+    options = " or ".join(reader.source.delimiter_option + mark for mark in marks)
+    return f"; its lines look like a table: to read it so, set {options}" if marks else ""
+
+
 def _read_texts(reader: RowReader, name: str, spec: ColumnSpec) -> Rows:
     if spec.needs_label:
         raise InputError(
             f"{reader.source.name}: a .txt file carries no labels, which training needs; expected "
             "a csv, tsv, json, jsonl or parquet file, or a folder with a sub-folder of .txt files "
-            "per label"
+            f"per label{describe_table(reader)}"
         )
     if len(spec.text_columns()) > 1:
         columns = ", ".join(spec.text_columns())

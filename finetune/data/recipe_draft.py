@@ -18,6 +18,7 @@ from finetune.config.recipe_writer import RecipeLine
 from finetune.data.cells import clip
 from finetune.data.column_guess import ColumnGuess, guess_columns
 from finetune.data.column_survey import ColumnSurvey, find_train_tables, survey_columns
+from finetune.data.formats.delimiters import name_delimiter
 from finetune.data.formats.encodings import likely_encodings, suggest_encodings
 from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.data.row_survey import RowSurvey, survey_rows
@@ -47,6 +48,7 @@ class Wishes:
         text, label: columns; empty: to be guessed.
         model: as `model.source`; None: chosen by the script of the texts.
         encoding: as `data.encoding`; None: UTF-8, or what a text file that is none looks like.
+        delimiter: as `data.delimiter`; None: what the file shows.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Wishes:
     label: tuple[str, ...] = ()
     model: str | None = None
     encoding: str | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def draft_recipe(wishes: Wishes) -> Draft:
     lines = [
         RecipeLine("data.source", wishes.source),
         *encoding,
+        *_delimiter_lines(wishes.delimiter),
         *_text_lines(guess, columns),
         *_label_lines(guess, columns, seen),
         *_length_lines(guess, seen),
@@ -113,7 +117,11 @@ def _survey(wishes: Wishes) -> tuple[schema.Data, list[ColumnSurvey], list[Recip
     Raises:
         InputError: for names that are not UTF-8, in an encoding that is not recognised.
     """
-    data = schema.Data(source=wishes.source, encoding=wishes.encoding or "utf-8")
+    data = schema.Data(
+        source=wishes.source,
+        encoding=wishes.encoding or "utf-8",
+        delimiter=wishes.delimiter or "auto",
+    )
     tables = find_train_tables(data)
     columns = survey_columns(tables) if tables else []
     if wishes.encoding is not None:
@@ -135,11 +143,17 @@ def _survey(wishes: Wishes) -> tuple[schema.Data, list[ColumnSurvey], list[Recip
     return data, columns, []
 
 
+def _delimiter_lines(delimiter: str | None) -> Iterator[RecipeLine]:
+    if delimiter is not None:
+        yield RecipeLine("data.delimiter", name_delimiter(delimiter))
+
+
 def _with_columns(data: schema.Data, guess: ColumnGuess) -> schema.Data:
     text = guess.text[0] if len(guess.text) == 1 else guess.text
     return schema.Data(
         source=data.source,
         encoding=data.encoding,
+        delimiter=data.delimiter,
         text=text,
         text_pair=guess.text_pair,
         label=guess.label,

@@ -245,4 +245,5 @@ def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSp
         store,
         data.encoding,
         data.label_lists,
+        data.delimiter,
     )

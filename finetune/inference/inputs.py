@@ -22,11 +22,12 @@ from finetune.data.formats.registry import (
     FORMATS,
     KIND_OF,
     SUFFIXES,
+    kind_of,
     peek_columns,
     stem_of,
     suffix_of,
 )
-from finetune.data.formats.source import DataSource
+from finetune.data.formats.source import AUTO, DataSource
 from finetune.data.hub_data_sets import load_tables
 from finetune.data.local_paths import resolve_local_path
 from finetune.data.shards import missing_shards, shard_of
@@ -48,6 +49,7 @@ class InputSpec:
         txt: whether a .txt file is one document, or a document a line. None: a file that is named
             holds lines, the files of a folder or glob are documents.
         encoding: of files of text, and of standard input.
+        delimiter: between the cells of csv, tsv and .txt files, and of standard input.
     """
 
     source: str
@@ -56,6 +58,7 @@ class InputSpec:
     format: str | None = None
     txt: Txt | None = None
     encoding: str = "utf-8"
+    delimiter: str = AUTO
 
 
 def find_inputs(
@@ -76,7 +79,9 @@ def find_inputs(
                 f"-: a {kind} file is read from its end, which a pipe has last; write it to a file "
                 "first"
             )
-        return [_with_encoding(DataSource("standard input", kind), where)]
+        if kind == "txt" and where.delimiter != AUTO:
+            kind = "csv"
+        return [_as_asked(DataSource("standard input", kind), where)]
     if glob.has_magic(where.source) and not Path(where.source).exists():
         # Not Path.glob, which knows no absolute patterns.
         pattern = str(Path(where.source).expanduser())
@@ -165,7 +170,8 @@ def _from_files(
     """The data files among some, in natural order."""
     txt = where.txt or txt
     if where.format is not None:
-        return [_make_source(path, _kind_of(where.format), txt, where) for path in _sorted(paths)]
+        kind = _kind_of(where.format)
+        return [_make_source(path, kind, txt, where) for path in _sorted(paths)]
     data = [path for path in _sorted(paths) if suffix_of(path)]
     if not data:
         found = shorten([path.name for path in _sorted(paths)], 5) or "no file"
@@ -184,17 +190,23 @@ def _from_files(
                 f"{did_you_mean(where.split, names, 'there are')}"
             )
     _tell_skipped(tell, [path for path in paths if not suffix_of(path)])
-    return [_make_source(path, KIND_OF[suffix_of(path)], txt, where) for path in data]
+    return [_make_source(path, kind_of(path, where.delimiter), txt, where) for path in data]
 
 
 def _make_source(path: Path, kind: str, txt: Txt, where: InputSpec) -> DataSource:
     if kind == "txt" and txt == "documents":
         kind = "document"
-    return _with_encoding(DataSource(str(path), kind, path=path), where)
+    return _as_asked(DataSource(str(path), kind, path=path), where)
 
 
-def _with_encoding(source: DataSource, where: InputSpec) -> DataSource:
-    return replace(source, encoding=where.encoding, encoding_option="--encoding ")
+def _as_asked(source: DataSource, where: InputSpec) -> DataSource:
+    return replace(
+        source,
+        encoding=where.encoding,
+        encoding_option="--encoding ",
+        delimiter=where.delimiter,
+        delimiter_option="--delimiter ",
+    )
 
 
 def _kind_of(word: str) -> str:

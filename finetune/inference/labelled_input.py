@@ -23,6 +23,7 @@ class LabelledInput:
         label: the column of the labels, or several of 0 and 1; empty: as in the model's recipe.
         separator: between several labels in a cell; None: as in the model's recipe.
         on_unknown: what to do with labels that the model does not know.
+        encoding, delimiter: as of `data.encoding` and `data.delimiter`.
     """
 
     source: str
@@ -32,6 +33,8 @@ class LabelledInput:
     label: tuple[str, ...] = ()
     separator: str | None = None
     on_unknown: OnUnknown = "stop"
+    encoding: str = "utf-8"
+    delimiter: str = "auto"
 
 
 def read_labelled(
@@ -45,7 +48,11 @@ def read_labelled(
     Raises:
         InputError: where they cannot be read, or do not fit the model.
     """
-    spec = _column_spec(given, classifier, trained_on)
+    spec = replace(
+        _column_spec(given, classifier, trained_on),
+        encoding=given.encoding,
+        delimiter=given.delimiter,
+    )
     home = schema.Cache().folder()
     data = schema.Data(source=given.source, config=given.config)
     try:
@@ -67,6 +74,10 @@ def _as_options(problem: str) -> str:
         ("data.template", "--text"),
         ("data.text", "--text"),
         ("data.config", "--config"),
+        ("data.encoding=", "--encoding "),
+        ("data.encoding", "--encoding"),
+        ("data.delimiter=", "--delimiter "),
+        ("data.delimiter", "--delimiter"),
     ):
         problem = problem.replace(key, option)
     return problem

@@ -1,42 +1,54 @@
-"""Cells between commas or tabs, with quotes or without.
+"""Cells between commas, tabs or another delimiter, with quotes or without.
 
 A CSV file has quotes: a cell that starts with one ends with one, and those within are doubled. Of
-TSV files some have them and some have none, in which a quote is a letter like any other; which of
-the two a file is, its lines decide (`uses_quotes`). A row whose quotes are wrong never takes the
-rows behind it along: lines of a TSV that quotes make one row, and that are rows without them, are
-neither, but a problem of each.
+files with tabs or pipes some have them and some have none, in which a quote is a letter like any
+other (`quoting.py`). A row whose quotes are wrong never takes the rows behind it along: lines of a
+TSV that quotes make one row, and that are rows without them, are neither, but a problem of each.
 """
 
 import csv
+import itertools
 from array import array
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TextIO, cast
 
+from finetune.data.formats.delimiters import (
+    SEP_LINE,
+    UNQUOTED,
+    WORDS,
+    find_delimiters,
+    is_usual,
+    name_delimiter,
+)
 from finetune.data.formats.file_row import FileRow, ReadNote, RowProblem, RowReader
-from finetune.data.formats.source import DataSource, ReadProgress, decode_stream, open_bytes
+from finetune.data.formats.quoting import (
+    LetterRows,
+    Lines,
+    QuotedRows,
+    split_letters,
+    uses_quotes,
+)
+from finetune.data.formats.source import AUTO, DataSource, ReadProgress, decode_stream, open_bytes
 from finetune.runtime.errors import InputError
 
-# The longest cell the csv module takes: its own limit of 128 KiB is short for a document, and a C
-# long has 32 bits on some systems.
-LONGEST_CELL = 2**31 - 1
-# Characters of a row over several lines; with more, its quote is taken for one that does not end.
-LONGEST_ROW = 2**24
-LOOK_AHEAD = 2**20  # characters of a pipe that decide whether it has quotes
+LOOK_AHEAD = 2**20  # characters that decide on the delimiter, and of a pipe on quotes
 QUOTES = "quoted cells that end with a quote and double the quotes within"
 NO_DOUBT = (
     "lines that are one row or several, and not both (where a quote is text, enclose its cell in "
     "quotes and double it; where a cell has several lines, join them)"
 )
-NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
 class DelimitedReader(RowReader):
-    """The rows below a header."""
+    """The rows below a header.
 
-    delimiter: str
+    Attributes:
+        usual: the delimiter that the file's name says.
+        delimiter: the one that it has.
+    """
+
+    usual: str
 
     def __init__(
         self,
@@ -46,33 +58,64 @@ class DelimitedReader(RowReader):
         stack: ExitStack,
     ) -> None:
         super().__init__(source)
-        self._lines = _Lines(decode_stream(open_bytes(source, progress, stack)))
-        self._rows = _QuotedRows(self._lines, self.delimiter)
+        self._lines = Lines(decode_stream(open_bytes(source, progress, stack)))
+        self.delimiter = self._choose_delimiter(requested)
+        self._rows = QuotedRows(self._lines, self.delimiter)
         header = self._rows.next_row()
         if isinstance(header, csv.Error):
-            if self.delimiter != "\t":
+            if self.delimiter not in UNQUOTED:
                 raise InputError(f"{source.name}: line 1: expected {QUOTES}, got {header}")
-            header = _split_letters(self._lines.taken[0], self.delimiter)
+            header = split_letters(self._lines.taken[0], self.delimiter)
         self.columns = self._header = [cell.strip() for cell in header or [""]]
         self._check_delimiter(requested)
 
+    def _choose_delimiter(self, requested: Sequence[str]) -> str:
+        """What the recipe says, what a line for Excel says, or what the lines show.
+
+        Raises:
+            InputError: where these show two alike.
+        """
+        source, lines = self.source, self._lines
+        lines.look_ahead(0)
+        said = SEP_LINE.fullmatch(lines.waiting[0]) if lines.waiting else None
+        self._has_sep_line = said is not None
+        if said is not None:
+            next(lines)
+            lines.look_ahead(0)
+        if source.delimiter != AUTO:
+            return source.delimiter
+        if said is not None:
+            return said[1]
+        if not lines.waiting or is_usual(lines.waiting[0], self.usual, requested):
+            return self.usual
+        is_whole = lines.look_ahead(LOOK_AHEAD)
+        sample = [*lines.waiting][: None if is_whole else -1] or [lines.waiting[0]]
+        found = find_delimiters(sample, self.usual, requested)
+        if len(found) > 1:
+            marks = " and ".join(name_delimiter(mark, plural=True) for mark in found)
+            options = " or ".join(source.delimiter_option + name_delimiter(mark) for mark in found)
+            raise InputError(
+                f"{source.name}: expected one delimiter, got lines that {marks} divide equally "
+                f"well; set {options}"
+            )
+        return found[0] if found else self.usual
+
     def _check_delimiter(self, requested: Sequence[str]) -> None:
         (first, *others), mark = self._header, self.delimiter
-        other = next((m for m in NAMES if m != mark and m in first), None)
+        other = next((m for m in WORDS if m != mark and m in first), None)
         if not others and other is not None and first not in requested:
-            remedy = f"save it with {NAMES[mark]}"
-            if other in ",\t":
-                remedy = f"name it .{'csv' if other == ',' else 'tsv'}"
             raise InputError(
-                f"{self.source.name}: expected cells separated by {NAMES[mark]}, got "
-                f"{NAMES[other]}; {remedy}"
+                f"{self.source.name}: expected cells separated by "
+                f"{name_delimiter(mark, plural=True)}, got a header with "
+                f"{name_delimiter(other, plural=True)}; if these separate the cells, set "
+                f"{self.source.delimiter_option}{name_delimiter(other)}"
             )
 
     def _read(self) -> Iterator[FileRow]:
         header, number = self._header, 0
-        is_tsv = self.delimiter == "\t"
+        is_tsv = self.delimiter in UNQUOTED
         has_quotes = not is_tsv or self._uses_quotes()
-        rows = self._rows if has_quotes else _LetterRows(self._lines, self.delimiter)
+        rows = self._rows if has_quotes else LetterRows(self._lines, self.delimiter)
         as_text, as_quotes, as_one = array("q"), array("q"), array("q")
         while (row := rows.next_row()) is not None:
             if not row and len(header) > 1:
@@ -92,7 +135,7 @@ class DelimitedReader(RowReader):
             if is_tsv and '"' in taken[0]:
                 (as_quotes if has_quotes and isinstance(row, list) else as_text).append(number)
                 if isinstance(row, csv.Error):
-                    row = _split_letters(taken[0], self.delimiter)
+                    row = split_letters(taken[0], self.delimiter)
             if isinstance(row, csv.Error):
                 cells = RowProblem(QUOTES, str(row))
             elif len(row or [""]) != len(header):
@@ -111,6 +154,11 @@ class DelimitedReader(RowReader):
         ):
             if numbers:
                 self.notes.append(ReadNote(kind, numbers, rule))
+        if number and self.source.delimiter == AUTO and self.delimiter != self.usual:
+            marks = name_delimiter(self.delimiter, plural=True)
+            option = self.source.delimiter_option.strip(" =")
+            rule = f"read with {marks} between cells ({option}: auto)"
+            self.notes.append(ReadNote("delimiter", range(1, number + 1), rule))
 
     def _doubt(self, lines: Sequence[str]) -> list[RowProblem]:
         """The problem of each line that may be a row, or may be a part of one with the others."""
@@ -123,7 +171,7 @@ class DelimitedReader(RowReader):
         """Whether each line has as many cells as the header, if its quotes are letters."""
         count = len(self._header)
         return count > 1 and all(
-            len(_split_letters(line, self.delimiter)) == count for line in lines if line.strip()
+            len(split_letters(line, self.delimiter)) == count for line in lines if line.strip()
         )
 
     def _uses_quotes(self) -> bool:
@@ -134,172 +182,15 @@ class DelimitedReader(RowReader):
                     return True
             with ExitStack() as stack:
                 again = open_bytes(self.source, ReadProgress(), stack)
-                return uses_quotes(decode_stream(again), self.delimiter, is_whole=True)
+                lines = itertools.islice(decode_stream(again), int(self._has_sep_line), None)
+                return uses_quotes(lines, self.delimiter, is_whole=True)
         is_whole = self._lines.look_ahead(LOOK_AHEAD)
         return uses_quotes(list(self._lines.waiting), self.delimiter, is_whole, len(self._header))
 
 
 class CsvReader(DelimitedReader):
-    delimiter = ","
+    usual = ","
 
 
 class TsvReader(DelimitedReader):
-    delimiter = "\t"
-
-
-class _Lines:
-    """Lines one after another, of which some may be taken back.
-
-    Attributes:
-        taken: the lines of the row at hand.
-        count: how many lines there were, with those.
-        waiting: those that come next: taken back, or read ahead.
-    """
-
-    def __init__(self, text: TextIO | Sequence[str]) -> None:
-        self._text = iter(text)
-        self.taken: list[str] = []
-        self.count = 0
-        self.waiting: deque[str] = deque()
-        self._size = 0
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self.waiting.popleft() if self.waiting else next(self._text)
-        self._size = len(line) + (self._size if self.taken else 0)
-        self.taken.append(line)
-        self.count += 1
-        if self._size > LONGEST_ROW and len(self.taken) > 1:
-            raise csv.Error(f"a quote that does not end within {LONGEST_ROW:,} characters")
-        return line
-
-    def take_back(self) -> None:
-        """All lines of the row at hand but the first."""
-        first, *others = self.taken
-        self.waiting.extendleft(reversed(others))
-        self.count -= len(others)
-        self.taken = [first]
-
-    def skip_unquoted(self) -> bool:
-        """Pass the lines without a quote, rows by themselves; whether one with a quote is next."""
-        while self.waiting:
-            if '"' in self.waiting[0]:
-                return True
-            self.waiting.popleft()
-        for line in self._text:
-            if '"' in line:
-                self.waiting.append(line)
-                return True
-        return False
-
-    def look_ahead(self, characters: int) -> bool:
-        """Read so many characters ahead; whether that was all."""
-        size = 0
-        for line in self._text:
-            self.waiting.append(line)
-            size += len(line)
-            if size > characters:
-                return False
-        return True
-
-
-class _QuotedRows:
-    """Rows whose cells may be quoted. A row that csv refuses costs its first line."""
-
-    def __init__(self, lines: _Lines, delimiter: str) -> None:
-        csv.field_size_limit(LONGEST_CELL)
-        self._lines, self._delimiter = lines, delimiter
-        self._reader = self._new_reader()
-
-    def _new_reader(self) -> Any:
-        # strict: a quote in the wrong place is an error, and never swallows the rows after it.
-        return csv.reader(self._lines, delimiter=self._delimiter, strict=True)
-
-    def next_row(self) -> list[str] | csv.Error | None:
-        """The next row's cells, what is wrong with it, or None at the end."""
-        self._lines.taken = []
-        try:
-            return cast("list[str] | None", next(self._reader, None))
-        except csv.Error as error:
-            self._take_back()
-            return error
-
-    def take_apart(self) -> csv.Error:
-        """Give back all lines of the row that was read but its first, which is a row by itself."""
-        self._take_back()
-        return csv.Error("a quote that opens in one row and closes in a later one")
-
-    def _take_back(self) -> None:
-        self._lines.take_back()
-        self._reader = self._new_reader()
-
-
-class _LetterRows:
-    """Rows in which a quote is a letter."""
-
-    def __init__(self, lines: _Lines, delimiter: str) -> None:
-        self._lines, self._delimiter = lines, delimiter
-
-    def next_row(self) -> list[str] | None:
-        self._lines.taken = []
-        line = next(self._lines, None)
-        return None if line is None else _split_letters(line, self._delimiter)
-
-
-def _split_letters(line: str, delimiter: str) -> list[str]:
-    line = line.rstrip("\r\n")
-    return line.split(delimiter) if line else []
-
-
-def uses_quotes(
-    text: TextIO | Sequence[str], delimiter: str, is_whole: bool, cells: int | None = None
-) -> bool:
-    """Whether the lines of a file are better read with quotes than with quotes as letters.
-
-    Every program that quotes at all quotes each cell that holds a quote, and doubles those within.
-    So a quote within a cell that does not start with one, or one that csv refuses, speaks against;
-    doubled quotes, quotes around each of several cells, a delimiter within a cell, or a row over
-    several lines that are not rows by themselves, speak for. Where each line of a row over several
-    lines is a row by itself, quotes would swallow rows: it speaks against unless something speaks
-    for.
-
-    Args:
-        text: from the header on.
-        is_whole: whether that is all of the file.
-        cells: how many a row has; None: as many as the header, which comes first.
-    """
-    lines = _Lines(text)
-    rows = _QuotedRows(lines, delimiter)
-    speak_for = speak_against = swallowing = 0
-    while True:
-        if cells is not None and not lines.skip_unquoted():
-            break
-        if (row := rows.next_row()) is None:
-            break
-        taken = lines.taken
-        if cells is None:
-            first = taken[0] if isinstance(row, csv.Error) else None
-            cells = len(row if first is None else _split_letters(first, delimiter))  # type: ignore[arg-type]
-        if isinstance(row, csv.Error):
-            cut_off = not is_whole and str(row).startswith("unexpected end")
-            speak_against += not cut_off
-            continue
-        raw = _split_letters(taken[0], delimiter)
-        if len(taken) == 1 and len(raw) == len(row):
-            pairs = list(zip(raw, row, strict=True))
-            speak_against += any('"' in cell and not cell.startswith('"') for cell in raw)
-            quoted = [value for cell, value in pairs if cell.startswith('"')]
-            speak_for += any('"' in value for value in quoted) or 1 < len(quoted) == len(row)
-        elif len(row) != cells:
-            speak_against += 1
-        elif len(taken) == 1 or any('"' in cell for cell in row):
-            speak_for += 1
-        else:
-            counts = {len(_split_letters(line, delimiter)) for line in taken if line.strip()}
-            speak_for += counts != {cells}
-            swallowing += counts == {cells}
-    if speak_for or speak_against:
-        return speak_for >= speak_against
-    return not swallowing
+    usual = "\t"

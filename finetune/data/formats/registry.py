@@ -15,7 +15,7 @@ from finetune.data.formats.file_row import RowReader
 from finetune.data.formats.frame import FrameReader
 from finetune.data.formats.json_text import JsonLinesReader, JsonReader
 from finetune.data.formats.plain_text import DocumentReader, LineReader
-from finetune.data.formats.source import DataSource, ReadProgress, explain_read_errors
+from finetune.data.formats.source import AUTO, DataSource, ReadProgress, explain_read_errors
 
 PEEKED_ROWS = 100  # that may lack a column before it is taken for a typo
 
@@ -60,6 +60,16 @@ def suffix_of(path: Path) -> str:
     """`.csv` of `x.csv` and of `x.CSV.gz`; empty where the ending is none of SUFFIXES."""
     name = path.name.lower().removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def kind_of(path: Path, delimiter: str = AUTO) -> str:
+    """The key of FORMATS for a file's ending, which must be known.
+
+    Args:
+        delimiter: one that a person names makes a table of a .txt file.
+    """
+    kind = KIND_OF[suffix_of(path)]
+    return "csv" if kind == "txt" and delimiter != AUTO else kind
 
 
 def stem_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from finetune.data.formats.encodings import (
 )
 from finetune.runtime.errors import InputError
 
+AUTO = "auto"  # a delimiter that the lines of a file decide
 # Beginnings of files that are no text → what to say of them.
 NOT_TEXT = {
     b"PK\x03\x04": "expected text, got a zip archive or a spreadsheet",
@@ -36,6 +37,8 @@ class DataSource:
         kind: a key of `registry.FORMATS`.
         encoding: of a file of text.
         encoding_option: what sets it, for messages.
+        delimiter: between the cells of a file without types; AUTO: what its lines show.
+        delimiter_option: what sets that.
     """
 
     name: str
@@ -44,6 +47,8 @@ class DataSource:
     table: Any = None
     encoding: str = "utf-8"
     encoding_option: str = "data.encoding="
+    delimiter: str = AUTO
+    delimiter_option: str = "data.delimiter="
 
     @property
     def can_reopen(self) -> bool:

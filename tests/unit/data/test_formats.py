@@ -18,9 +18,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from finetune.data.columns import ColumnSpec
-from finetune.data.formats import arrow, delimited, frame, json_text, plain_text
-from finetune.data.formats.delimited import uses_quotes
+from finetune.data.formats import arrow, delimited, frame, json_text, plain_text, quoting
 from finetune.data.formats.file_row import FileRow, RowProblem
+from finetune.data.formats.quoting import uses_quotes
 from finetune.data.formats.registry import FORMATS, open_rows, peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress, rejoin
 from finetune.data.read_rows import read_documents, read_rows
@@ -496,7 +496,7 @@ def test_problems_of_rows_are_told_by_training_and_cost_prediction_a_row(tmp_pat
 
 
 def test_a_quote_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(delimited, "LONGEST_ROW", 20)
+    monkeypatch.setattr(quoting, "LONGEST_ROW", 20)
     source = write_source(tmp_path, "csv", b'text,label\n"a,x\nb,y\nccccccccc,x\nd,y\n')
     found = read_prediction(source)
     assert [record.texts for record in found] == [(), ("b",), ("ccccccccc",), ("d",)]

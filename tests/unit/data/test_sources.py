@@ -277,10 +277,10 @@ def test_offline_hub(tmp_path: Path) -> None:
          "no column 'text' (data.text) (columns: 'I like it', '1'); the first line must name the "
          "columns\n{path}: no column 'label' (data.label) (columns: 'I like it', '1'); the first "
          "line must name the columns"),
-        ("a.csv", b"text;label\na;b\n", "expected cells separated by commas, got semicolons; "
-         "save it with commas"),
-        ("a.csv", b"text\tlabel\na\tb\n", "expected cells separated by commas, got tabs; name it "
-         ".tsv"),
+        ("a.csv", b"text;label\na;b;c\n", "expected cells separated by commas, got a header with "
+         "semicolons; if these separate the cells, set data.delimiter=semicolon"),
+        ("a.csv", b"text\tlabel\na\n", "expected cells separated by commas, got a header with "
+         "tabs; if these separate the cells, set data.delimiter=tab"),
         ("a.csv", b"text,text,label\n", "2 columns are called 'text' (data.text)"),
         ("a.csv", b"text,label\na,b\nc\n\nd,e,f\n", "expected 2 cells in each row, as in the "
          "header, got 1 at row 2, 3 at row 3"),
