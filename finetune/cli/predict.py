@@ -75,8 +75,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--split", help="the split of a data set, or the file of that name in a folder")
     add("--config", help="the configuration of a Hub data set")
     add("--format", choices=FILE_FORMATS, help="the format of standard input, and of files whose "
-        "name does not say it. Without it, standard input that begins with { is read as JSON "
-        "Lines, with [{ as a JSON array, and anything else as one document a line")  # fmt: skip
+        "name does not say it. Without it, standard input is JSON Lines, JSON, or one document a "
+        "line, as its beginning says")  # fmt: skip
     add("--txt", choices=("lines", "documents"), help="what a .txt file holds: a document a line "
         "(default for a single file), or one document (default in a folder or glob)")  # fmt: skip
     _add_text_options(add)

@@ -7,9 +7,7 @@
 """
 
 import glob
-import re
 import stat
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from finetune.data.formats.source import AUTO, DataSource
 from finetune.data.hub_data_sets import load_tables
 from finetune.data.local_paths import resolve_local_path
 from finetune.data.shards import missing_shards, shard_of
+from finetune.inference import standard_input
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError, did_you_mean, shorten
 from finetune.runtime.wording import count_of
@@ -73,15 +72,15 @@ def find_inputs(
         InputError: where nothing of the kind is there, or shards of a folder are missing.
     """
     if where.source == "-":
-        kind = _kind_of(where.format) if where.format else _guess_kind_of_pipe()
-        if not FORMATS[kind].streams:
+        kind = _kind_of(where.format) if where.format else None
+        if kind is not None and not FORMATS[kind].streams:
             raise InputError(
                 f"-: a {kind} file is read from its end, which a pipe has last; write it to a file "
                 "first"
             )
-        if kind == "txt" and where.delimiter != AUTO:
+        if kind in (None, "txt") and where.delimiter != AUTO:
             kind = "csv"
-        return [_as_asked(DataSource("standard input", kind), where)]
+        return [_as_asked(standard_input.open_standard_input(kind, where.encoding), where)]
     if glob.has_magic(where.source) and not Path(where.source).exists():
         # Not Path.glob, which knows no absolute patterns.
         pattern = str(Path(where.source).expanduser())
@@ -124,6 +123,7 @@ def check_inputs(sources: Sequence[DataSource], requested: RequestedColumns) -> 
     problems: list[str] = []
     for source in sources:
         try:
+            standard_input.check_header(source, requested.texts)
             columns = peek_columns(source, requested.all_columns())
         except InputError as error:
             problems += error.problems
@@ -212,14 +212,6 @@ def _as_asked(source: DataSource, where: InputSpec) -> DataSource:
 def _kind_of(word: str) -> str:
     """The key of `FORMATS` that --format means: "ndjson" is "jsonl"."""
     return word if word in FORMATS else KIND_OF[f".{word}"]
-
-
-def _guess_kind_of_pipe() -> str:
-    """Whether standard input begins like JSON; else its lines are documents."""
-    head = sys.stdin.buffer.peek(1)[:99] if hasattr(sys.stdin.buffer, "peek") else b""
-    if re.match(rb"\s*\[\s*\{", head):
-        return "json"
-    return "jsonl" if head.startswith(b"{") else "txt"
 
 
 def _split_of(path: Path) -> str:

@@ -26,6 +26,7 @@ from finetune.runtime.atomic_files import (
     replace_folder,
 )
 from finetune.runtime.errors import InputError, explain_write_errors, shorten
+from finetune.training.checkpoint_model import check_plain, parse_json
 
 FOLDER = "checkpoints"
 TENSORS, PLAIN, BEST, SUMS = "state.safetensors", "state.json", "best", "SHA256SUMS"
@@ -46,7 +47,7 @@ def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Pa
 
     def fill(aside: Path) -> None:
         save_file(tensors, aside / TENSORS)
-        text = json.dumps({"format": FORMAT} | plain)
+        text = json.dumps({"format": FORMAT, "tensors": sorted(tensors)} | plain)
         (aside / PLAIN).write_text(text, encoding="utf-8", newline="\n")
         if (run / "model").is_dir():
             link_folder(run / "model", aside / BEST)
@@ -75,8 +76,8 @@ def verify_checkpoint(folder: Path) -> Plain:
 
     Raises:
         InputError: where a file is missing, or is not as it was written; where another version of
-            this program wrote it. Files that it does not list, as desktops leave them behind, do
-            not matter.
+            this program wrote it; where a plain value is missing or has another type. Files that
+            it does not list, as desktops leave them behind, do not matter.
     """
     wrong = []
     for name, recorded in sorted(_recorded_sums(folder).items()):
@@ -95,6 +96,7 @@ def verify_checkpoint(folder: Path) -> Plain:
             f"checkpoint {folder}: expected format {FORMAT}, found {plain.get('format')}: another "
             "version of this program wrote it; go on with that version, or start a new run"
         )
+    check_plain(plain, f"checkpoint {folder}: {PLAIN}")
     return plain
 
 
@@ -131,8 +133,8 @@ class CheckpointReader:
 
 def read_plain(folder: Path) -> Plain:
     """The plain values alone, of a checkpoint that is known to be whole."""
-    plain: Plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
-    return plain
+    text = (folder / PLAIN).read_text(encoding="utf-8", errors="replace")
+    return parse_json(text, f"checkpoint {folder}: {PLAIN}")
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from finetune.modeling.saved_model import Tensors
 from finetune.training.checkpoint import Plain
+from finetune.training.state_check import check_state, check_tensors
 from finetune.training.train_log import TrainLog
 
 WEIGHTS = "model/"  # what the names of weights begin with among a state's tensors
@@ -82,13 +83,19 @@ def restore(
         trained: as of `capture`.
 
     Raises:
-        KeyError: where the state lacks one of them.
+        InputError: where a tensor is missing, unknown, or not of the shape and type of what it
+            replaces; nothing is put back then.
     """
     tensors = spread(accelerator, tensors)
     [plain] = broadcast_object_list([plain])
-    for name, value in _changed(model, accelerator, trained):
-        place(tensors[f"{WEIGHTS}{name}"], value)
-    for name, parameter in _parameters(model, accelerator).items():
+    weights = {f"{WEIGHTS}{name}": value for name, value in _changed(model, accelerator, trained)}
+    parameters = _parameters(model, accelerator)
+    check_state(
+        tensors, weights, parameters, optimizer, len(plain["processes"]), plain.get("tensors")
+    )
+    for name, value in weights.items():
+        place(tensors[name], value)
+    for name, parameter in parameters.items():
         start = f"optimizer/{name}/"
         kept = {key.removeprefix(start): key for key in tensors if key.startswith(start)}
         memory = optimizer.state[parameter]
@@ -145,11 +152,13 @@ def load_weights(
 
     Raises:
         KeyError: where they are others than the model's.
+        InputError: where one has another shape or type.
     """
     weights, own = spread(accelerator, weights), _bare(model, accelerator).state_dict()
     differ = weights.keys() - own.keys() if partly else weights.keys() ^ own.keys()
     if differ:
         raise KeyError(*sorted(differ))
+    check_tensors(weights, own, "the weights")
     for name, value in weights.items():
         place(value, own[name])
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,11 +22,35 @@ from finetune.data.formats.encodings import (
 from finetune.runtime.errors import InputError
 
 AUTO = "auto"  # a delimiter that the lines of a file decide
-# Beginnings of files that are no text → what to say of them.
+# Beginnings of files that are no text → what they are, and what to do.
+_UNPACK = "unpack it first, or pack it with gzip"
+_EXPORT = "export it as csv or jsonl first"
 NOT_TEXT = {
-    b"PK\x03\x04": "expected text, got a zip archive or a spreadsheet",
-    b"PAR1": "expected text, got a Parquet file; call it .parquet",
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or export it as csv, first"),
+    b"PK\x05\x06": ("an empty zip archive", "unpack it first"),
+    b"PAR1": ("a Parquet file", "call it .parquet"),
+    b"ARROW1": ("an Arrow file", _EXPORT),
+    b"FEA1": ("a Feather file", _EXPORT),
+    b"\xff\xff\xff\xff": ("an Arrow stream", _EXPORT),
+    b"Obj\x01": ("an Avro file", _EXPORT),
+    b"SQLite format 3\0": ("an SQLite database", _EXPORT),
+    b"\x89HDF\r\n": ("an HDF5 file", _EXPORT),
+    b"\x93NUMPY": ("a NumPy file", _EXPORT),
+    b"\xd0\xcf\x11\xe0": ("an old Office file", _EXPORT),
+    b"%PDF-": ("a PDF file", "extract its text first"),
+    b"\x28\xb5\x2f\xfd": ("a Zstandard archive", _UNPACK),
+    b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
+    b"\x04\x22\x4d\x18": ("an LZ4 archive", _UNPACK),
+    b"\x1f\x9d": ("a compress archive (.Z)", _UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
+    b"Rar!\x1a\x07": ("a rar archive", _UNPACK),
+    b"\xff\x06\0\0sNaPpY": ("a Snappy archive", _UNPACK),
+    b"\x89PNG\r\n": ("an image", "name a file of text"),
+    b"\xff\xd8\xff": ("an image", "name a file of text"),
 }
+# Beginnings that are letters, with what else tells them from text.
+BZIP2 = re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)")
+TAR = re.compile(rb".{257}ustar(\0|  \0)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,8 @@ class DataSource:
         encoding_option: what sets it, for messages.
         delimiter: between the cells of a file without types; AUTO: what its lines show.
         delimiter_option: what sets that.
+        stream: the bytes of standard input, where some were read ahead.
+        is_recognised: whether nobody named its format, which its beginning was taken to say.
     """
 
     name: str
@@ -49,6 +76,8 @@ class DataSource:
     encoding_option: str = "data.encoding="
     delimiter: str = AUTO
     delimiter_option: str = "data.delimiter="
+    stream: BinaryIO | None = None
+    is_recognised: bool = False
 
     @property
     def can_reopen(self) -> bool:
@@ -100,7 +129,7 @@ def open_bytes(
         InputError: for a source of many rows that is empty, or is not text in its encoding.
     """
     if source.path is None:
-        raw = cast(Any, sys.stdin.buffer)  # with what was peeked at already
+        raw = cast(Any, source.stream or sys.stdin.buffer)
     else:
         raw = cast(Any, stack.enter_context(source.path.open("rb")))
         if source.path.is_file():
@@ -122,9 +151,8 @@ def _check_beginning(source: DataSource, head: bytes) -> None:
     """
     if head in (b"", BOM):
         raise InputError(f"{source.name}: the file is empty")
-    for beginning, problem in NOT_TEXT.items():
-        if head.startswith(beginning):
-            raise InputError(f"{source.name}: {problem}")
+    if (found := describe_binary(head)) is not None:
+        raise InputError(f"{source.name}: expected text, got {found}")
     option, wide = source.encoding_option, find_wide_encoding(head)
     if is_utf_8(source.encoding) and wide is not None:
         has_mark = any(map(head.startswith, WIDE_BOMS))
@@ -137,6 +165,18 @@ def _check_beginning(source: DataSource, head: bytes) -> None:
             f"{source.name}: expected {source.encoding} ({option}{source.encoding}), got UTF-8; "
             f"set {option}utf-8"
         )
+
+
+def describe_binary(head: bytes) -> str | None:
+    """What bytes that begin like a file of no text are, and what to do; None for all others."""
+    if BZIP2.match(head):
+        return f"a bzip2 archive; {_UNPACK}"
+    if TAR.match(head):
+        return "a tar archive; unpack it first"
+    for beginning, (what, remedy) in NOT_TEXT.items():
+        if head.startswith(beginning):
+            return f"{what}; {remedy}"
+    return None
 
 
 def is_gzip(head: bytes) -> bool:

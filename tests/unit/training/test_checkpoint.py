@@ -8,13 +8,14 @@ import torch
 from finetune.runtime.errors import InputError
 from finetune.training import checkpoint
 from finetune.training.checkpoint import CheckpointReader
+from tests.support.checkpoint_values import plain_values
 from tests.support.runs import checkpoints
 
 TENSORS = {"model/weight": torch.arange(6.0).reshape(2, 3)}
 
 
 def written(run, step=4):
-    return checkpoint.write_checkpoint(run, step, TENSORS, {"state": {"waited": 1}})
+    return checkpoint.write_checkpoint(run, step, TENSORS, plain_values(waited=1))
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -22,7 +23,7 @@ def test_what_is_written_is_read(tmp_path):
     assert checkpoint.step_of(point) == 4
     tensors = CheckpointReader().read_tensors(point)
     assert torch.equal(tensors["model/weight"], TENSORS["model/weight"])
-    assert CheckpointReader().read(point)["state"] == {"waited": 1}
+    assert CheckpointReader().read(point)["state"]["waited"] == 1
     (point / ".DS_Store").write_text("left by a desktop")
     checkpoint.verify_checkpoint(point)
 

@@ -11,6 +11,7 @@ from finetune.runtime.folder_lock import FolderLock
 from finetune.training import checkpoint
 from finetune.training.checkpoint import CheckpointReader
 from finetune.training.resume import locate_start
+from tests.support.checkpoint_values import plain_values
 
 NOW = datetime(2026, 11, 29)
 
@@ -28,7 +29,7 @@ def stopped(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text("data: {source: rows.csv}\n")
     for step in (4, 8):
-        checkpoint.write_checkpoint(folder, step, {"model/w": torch.zeros(2)}, {})
+        checkpoint.write_checkpoint(folder, step, {"model/w": torch.zeros(2)}, plain_values())
     return folder
 
 
