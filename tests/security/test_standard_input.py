@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.data.formats.registry import open_rows
+from finetune.inference import standard_input
 from finetune.inference.inputs import InputSpec, check_inputs, find_inputs
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError
@@ -49,6 +50,11 @@ def read(monkeypatch, content, most=10**9, **options):
     check_inputs([source], RequestedColumns(("text",)))
     with open_rows(source, ["text"]) as reader:
         return source.kind, [row.cells for row in reader.rows()]
+
+
+def test_its_name_in_messages(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(LINES), encoding="utf-8"))
+    assert standard_input.open_standard_input(None, "utf-8").name == standard_input.NAME
 
 
 ROWS = [{"text": "one"}, {"text": "two"}]
