@@ -23,7 +23,15 @@ from finetune.runtime import console
 from finetune.runtime.errors import ProblemList
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
-from finetune.training import losses, lr_finder, messages, prepared_data, resume, trackers
+from finetune.training import (
+    dry_recipe,
+    losses,
+    lr_finder,
+    messages,
+    prepared_data,
+    resume,
+    trackers,
+)
 from finetune.training.assembly import assemble
 from finetune.training.loop import fit
 from finetune.training.prepared_data import DataCache, PreparedData
@@ -83,7 +91,8 @@ def run(
 
 
 def dry_run(recipe: Recipe, listener: SignalListener) -> None:
-    """Show what `run` would do: data, plan, learning rates. Loads no weights, writes nothing.
+    """Show what `run` would do: data, plan, learning rates. Loads no weights, writes nothing, and
+    runs no code from elsewhere, even where the recipe may.
 
     Raises:
         InputError, StoppedError: as `run` does.
@@ -101,8 +110,10 @@ def dry_run(recipe: Recipe, listener: SignalListener) -> None:
     if first:
         console.print_line(first)
     recipe, start = locate_start(recipe, env)
-    data = prepare_data(recipe, env)
-    console_report.print_dry_run(data.recipe, data.tokens.tables["train"], start)
+    with dry_recipe.explain_what_is_left_out(recipe):
+        data = prepare_data(dry_recipe.without_effects(recipe), env)
+    shown = dry_recipe.restore(data.recipe, recipe)
+    console_report.print_dry_run(shown, data.tokens.tables["train"], start)
 
 
 def run_trial(

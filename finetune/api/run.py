@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune.config import loader
 from finetune.config.python_recipe import Recipe
+from finetune.config.trust import without_grants
 from finetune.reporting import run_summary
 from finetune.reporting.results_model import FILE, Results, read_results
 from finetune.reporting.run_summary import EmbeddedPage
@@ -77,9 +79,13 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Every setting of the run: training it again gives the same numbers."""
+        """Every setting of the run: training it again gives the same numbers.
+
+        It publishes nothing and trusts no code from elsewhere, until that is said again:
+        `finetune.train(run.recipe, {"publish.repo_id": "owner/name"})`.
+        """
         self._refuse_seeds("recipe")
-        return Recipe.load(self.folder / "recipe.yaml")
+        return Recipe.of(without_grants(loader.load_saved(self.folder)))
 
     @cached_property
     def classifier(self) -> "Classifier":

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
-from finetune.cli.recipe_argument import parse_recipe, recipe_parser
-from finetune.config import loader
+from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.schema import Data
-from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
@@ -58,7 +56,7 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     from finetune.evaluation import label_errors
 
     label_errors.require_cleanlab()
-    recipe = loader.load(find_recipe(known.recipe), overrides)
+    recipe, _ = load_recipe(known, overrides)
     console.quiet_libraries()
     corpus = prepare.prepare_corpus(
         sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data

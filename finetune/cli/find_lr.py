@@ -12,9 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
-from finetune.cli.recipe_argument import parse_recipe, recipe_parser
-from finetune.config import loader
-from finetune.config.shipped_recipes import find_recipe
+from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.signals import SignalListener
@@ -46,7 +44,7 @@ def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: Signa
         StoppedError: after a signal.
     """
     listener.moment = "in the range test"
-    recipe = loader.load(find_recipe(known.recipe), [*overrides, "run.resume=null"])
+    recipe, _ = load_recipe(known, [*overrides, "run.resume=null"])
     if not known.page.parent.is_dir():
         raise InputError(f"--page: expected a file in a folder that exists, got {known.page}")
     from finetune import pipeline  # after a typo in the recipe had its chance

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
-from finetune.cli.recipe_argument import parse_recipe, recipe_parser
-from finetune.config import loader
+from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.schema import Recipe
-from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
@@ -46,7 +44,7 @@ def inspect_data(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     """
     if known.json is not None and known.json.is_dir():
         raise InputError(f"--json: expected a file, found the folder {known.json}")
-    recipe = loader.load(find_recipe(known.recipe), overrides)
+    recipe, _ = load_recipe(known, overrides)
     from finetune.data import checks
     from finetune.reporting import console_report
     from finetune.runtime.atomic_files import write_json

@@ -8,18 +8,21 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.config import help
+from finetune.config import help, loader, schema, trust
+from finetune.config.shipped_recipes import find_recipe
+from finetune.config.trust import PUBLISH, TRUST
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
 
 def recipe_parser(
-    prog: str | None, description: str | None, usage: str, epilog: str = ""
+    prog: str | None, description: str | None, usage: str, epilog: str = "", publishes: bool = False
 ) -> argparse.ArgumentParser:
     """A parser with the recipe, and the help on the keys of recipes.
 
     Args:
         usage: the command's options, as they stand after the recipe in the usage.
+        publishes: whether the command publishes, where a recipe says so and the user does.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -36,6 +39,19 @@ def recipe_parser(
         help="a YAML file, or the name of a shipped recipe, such as bbc_news",
     )
     parser.add_argument("--recipe", dest="named", metavar="NAME", help="the same as RECIPE")
+    parser.add_argument(
+        TRUST,
+        action="store_true",
+        help="run the Python code that comes with the model, and that of metrics where the recipe "
+        "says score.trust_remote_code: true; a recipe file cannot decide it by itself",
+    )
+    if publishes:
+        parser.add_argument(
+            PUBLISH,
+            action="store_true",
+            help="publish the model where the recipe's publish.repo_id says; a recipe file cannot "
+            "decide it by itself",
+        )
     parser.add_argument(
         "-h",
         "--help",
@@ -61,6 +77,23 @@ def parse_recipe(
     if known.recipe is None:
         parser.error("a recipe is missing: a YAML file, or the name of a shipped recipe")
     return known, words
+
+
+def load_recipe(known: argparse.Namespace, words: Sequence[str]) -> tuple[schema.Recipe, list[str]]:
+    """The recipe of a command line; and all its words, with those that its options stand for.
+
+    Raises:
+        InputError: with every problem; for what a file cannot decide by itself.
+    """
+    path = find_recipe(known.recipe)
+    options = {TRUST} if known.trust else set()
+    if getattr(known, "publish", False):
+        options.add(PUBLISH)
+    granted = trust.grant(loader.read_sections(path)[0], path, options)
+    if not hasattr(known, "publish"):  # a command that publishes nothing
+        granted.append("publish.repo_id=null")
+    whole = [*granted, *words]
+    return loader.load(path, whole), whole
 
 
 class _Help(argparse.Action):

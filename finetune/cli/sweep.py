@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
-from finetune.cli.recipe_argument import parse_recipe, recipe_parser
-from finetune.config import loader
+from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.shipped_recipes import find_recipe
 from finetune.runtime import console
 from finetune.runtime.commands import command, install
@@ -122,8 +121,8 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
         if value is not None and value <= 0:
             raise InputError(f"--{name}: expected a number above 0, got {value:g}")
     recipe = find_recipe(known.recipe)
-    dimensions = search_space.load_space(known.space, recipe, overrides)
-    base = loader.load(recipe, overrides)
+    base, words = load_recipe(known, overrides)
+    dimensions = search_space.load_space(known.space, recipe, words)
     if base.run.folds is not None:
         raise InputError(
             f"run.folds: expected none in a sweep, got {base.run.folds}: its trials are compared "
@@ -136,7 +135,7 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
     trials = known.trials or (None if known.minutes else 30)
     folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
     return Sweep(
-        search_space.BaseRecipe(recipe, tuple(overrides), base), dimensions, folder,
+        search_space.BaseRecipe(recipe, tuple(words), base), dimensions, folder,
         known.storage, trials, known.minutes, known.pruner, known.seed,
     )  # fmt: skip
 

@@ -10,9 +10,8 @@ import argparse
 from collections.abc import Sequence
 
 from finetune.cli.exit_codes import run_command
-from finetune.cli.recipe_argument import parse_recipe, recipe_parser
-from finetune.config import help, loader
-from finetune.config.shipped_recipes import find_recipe
+from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
+from finetune.config import help
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
@@ -36,6 +35,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         __doc__,
         "[--dry-run] [--quiet] [--json]",
         epilog=help.list_keys(),
+        publishes=True,
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and stop")
     parser.add_argument(
@@ -53,7 +53,7 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     """
     if known.json and known.dry_run:
         raise InputError("--json: a dry run has no results; leave one of the two out")
-    recipe = loader.load(find_recipe(known.recipe), overrides)
+    recipe, _ = load_recipe(known, overrides)
     from finetune import pipeline  # after a typo in the recipe had its chance
 
     if known.dry_run:

@@ -9,7 +9,7 @@ expected and what was found.
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -22,6 +22,7 @@ from finetune.config.help import format_value
 from finetune.config.key_hints import closest_key
 from finetune.config.problems import describe_errors, take_renamed
 from finetune.config.schema import DEFAULT_LR, SECTIONS, Recipe
+from finetune.config.trust import PUBLISH, TRUST, find_unallowed
 from finetune.config.yaml_files import YAMLLimitError, parse_value, read_yaml
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
@@ -35,20 +36,32 @@ def load(
     words: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     origin_of_settings: str = "",
+    allowed: Collection[str] = (),
 ) -> Recipe:
     """Read a recipe file, apply `section.key=value` words, and resolve what defaults leave open.
 
     Args:
         settings: `section.key` → value, applied last.
         origin_of_settings: how messages name where they come from.
+        allowed: the options of `config.trust` that were given, for what a file cannot decide.
 
     Raises:
         InputError: with every problem of the file, of the words and of the settings.
     """
     tree, problems = read_sections(Path(path))
     given = Given(words, "command line", settings or {}, origin_of_settings)
+    problems += find_unallowed(tree, Path(path), given.keys(), allowed)
     recipe = from_tree(tree, given, str(path), Path(path).stem, problems)
     return find_beside(recipe, Path(path).parent)
+
+
+def load_saved(folder: Path) -> Recipe:
+    """The recipe of a run's folder, as what was run; nothing in it is allowed, nor done, by that.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    return load(folder / "recipe.yaml", allowed=(TRUST, PUBLISH))
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,11 @@ class Given:
     origin_of_words: str = "command line"
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin_of_settings: str = ""
+
+    def keys(self) -> set[str]:
+        """`section.key` of all that is set."""
+        words = (word.lstrip("-").partition("=")[0] for word in _flags_joined(self.words))
+        return {*words, *self.settings}
 
 
 def from_tree(

@@ -17,7 +17,13 @@ class Model(Section):
     revision: str | None = Field(
         None, description="the branch, tag or commit of a model on the Hub"
     )
-    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    trust_remote_code: bool = Field(
+        False,
+        description=(
+            "run Python code that comes with the model; in a recipe file it needs --trust on the "
+            "command line as well, as a file cannot decide it by itself"
+        ),
+    )
     head: Literal["linear", "native"] = Field(
         "linear",
         description=(

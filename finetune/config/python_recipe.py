@@ -14,6 +14,7 @@ from finetune.config.key_hints import closest_key
 from finetune.config.loader import Given
 from finetune.config.schema import SECTIONS
 from finetune.config.shipped_recipes import find_recipe
+from finetune.config.trust import find_unallowed
 from finetune.runtime.errors import InputError, did_you_mean
 
 Overrides = str | Sequence[str] | Mapping[str, Any]
@@ -38,7 +39,8 @@ class Recipe(schema.Recipe):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Overrides = ()) -> Self:
-        """Read a recipe file.
+        """Read a recipe file. What it cannot decide by itself (publishing, code from elsewhere)
+        counts where an override says it too.
 
         Args:
             overrides: as of `finetune.train`.
@@ -100,6 +102,7 @@ def compose(
         )
     path = find_recipe(os.fspath(base))
     tree, of_file = loader.read_sections(path)
+    of_file += find_unallowed(tree, path, given.keys(), allowed=(), options=False)
     recipe = loader.from_tree(tree, given, str(path), path.stem, [*of_file, *problems])
     return loader.find_beside(recipe, path.parent)
 

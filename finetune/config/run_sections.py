@@ -72,7 +72,10 @@ class Score(Section):
     )
     trust_remote_code: bool = Field(
         False,
-        description=("let evaluate.load run the code of metrics that this package does not have"),
+        description=(
+            "let evaluate.load run the code of metrics that this package does not have; in a "
+            "recipe file it needs --trust on the command line as well"
+        ),
     )
 
     @model_validator(mode="after")
@@ -208,8 +211,9 @@ class Publish(Section):
     repo_id: str | None = Field(
         None,
         description=(
-            "push the model folder to this repository after scoring; the token comes from "
-            "HF_TOKEN or `hf auth login`"
+            "push the model folder to this repository after scoring; in a recipe file it needs "
+            "--publish on the command line as well, as a file cannot decide it by itself. The "
+            "token comes from HF_TOKEN or `hf auth login`"
         ),
         pattern=r"^[\w.-]+/[\w.-]+$",
         examples=["OWNER/NAME"],

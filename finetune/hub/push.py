@@ -26,6 +26,7 @@ from finetune.hub import model_files
 from finetune.hub.client import HubErrors, Sleep
 from finetune.hub.model_files import Files
 from finetune.hub.repository import COMMIT_MESSAGE, Change, Repository, check_repo_id, compare_files
+from finetune.hub.settings import mask_credentials
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, shorten
 
@@ -60,7 +61,8 @@ class Pushed:
 def check_access(settings: schema.Publish, sleep: Sleep = time.sleep) -> None:
     """Check, before hours of training, that `push` will be allowed.
 
-    Creates the repository, and the branch, where there is none: the Hub has no other way to ask.
+    Says where it publishes, and only then creates the repository, and the branch, where there is
+    none: the Hub has no other way to ask.
     Then asks how a file would be uploaded, as every push does, since for the client any repository
     that can be read is a success. Nothing is uploaded.
 
@@ -75,7 +77,14 @@ def check_access(settings: schema.Publish, sleep: Sleep = time.sleep) -> None:
         key="publish.repo_id: ",
     )
     check_repo_id(settings.repo_id, errors.key)
-    Repository(settings, errors, sleep, CHECK_TRIES).ensure_writable()
+    repository = Repository(settings, errors, sleep, CHECK_TRIES)
+    console.print_line(  # before anything is there, or is public
+        f"Publishes to {mask_credentials(repository.api.endpoint)}/{settings.repo_id} after "
+        f"scoring; where it does not exist, it is created now, "
+        f"{'private' if settings.private else 'public'}",
+        even_if_quiet=True,
+    )
+    repository.ensure_writable()
 
 
 def push(

@@ -141,7 +141,7 @@ def find_run(model: str) -> TrainedRun | None:
     folders = [] if path is None else [path, *[path.absolute().parent] * (path.name == "model")]
     for folder in folders:
         if (folder / FILE).is_file() and (folder / "recipe.yaml").is_file():
-            return TrainedRun(folder, read_results(folder), loader.load(folder / "recipe.yaml"))
+            return TrainedRun(folder, read_results(folder), loader.load_saved(folder))
     return None
 
 
@@ -169,9 +169,9 @@ def evaluate_rows(
     table = classifier.reading.encode(found.split.texts, found.split.seconds, classifier.tokenizer)
     logits = classifier.engine.logits(table)
     seconds = time.perf_counter() - began
-    scores = _score(found, logits, classifier, _load_metrics(classifier, run))
+    scores = _score(found, logits, classifier, _load_metrics(classifier, run, options))
     analysed = analysis.analyse_rows(
-        found.split, table, scores, found.labels, _load_metrics(classifier, run),
+        found.split, table, scores, found.labels, _load_metrics(classifier, run, options),
         _choices(classifier, run),
     )  # fmt: skip
     digest = split_hash(found.split)
@@ -211,14 +211,27 @@ def _load(options: EvaluationOptions, run: TrainedRun | None) -> Classifier:
     return Classifier.with_options(options.model, options.engine, compute)
 
 
-def _load_metrics(classifier: Classifier, run: TrainedRun | None) -> "Sequence[Metric]":
-    """Those of the run, or the default ones."""
+def _load_metrics(
+    classifier: Classifier, run: TrainedRun | None, options: EvaluationOptions
+) -> "Sequence[Metric]":
+    """Those of the run, or the default ones.
+
+    Raises:
+        InputError: for one whose code the run was allowed to load, and this command is not.
+    """
     multi_label, score = classifier.rules.multi_label, schema.Score()
     if run is not None:
         score = run.recipe.score
     elif multi_label:
         score = schema.Score(metrics=schema.MULTI_LABEL_METRICS, monitor="f1_macro")
-    return load_metrics(score.metrics, score.monitor, score.trust_remote_code, multi_label)
+    trusted = score.trust_remote_code and options.model.trust_remote_code
+    try:
+        return load_metrics(score.metrics, score.monitor, trusted, multi_label)
+    except InputError as error:
+        raise InputError(
+            problem.replace("score.trust_remote_code=true allows", "--trust-remote-code allows")
+            for problem in error.problems
+        ) from None
 
 
 def _score(

@@ -10,6 +10,8 @@ from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError, shorten
 
+ALLOW_CODE = "which does not run unasked; read it, then set model.trust_remote_code=true"
+
 
 def check_model_folder(source: str, key: str) -> None:
     """
@@ -63,10 +65,7 @@ def _explain(error: Exception, source: str, key: str) -> str:
     # By name: only hub/ imports the Hub's client.
     names = {type(cause).__name__ for cause in _causes(error)}
     if "trust_remote_code" in str(error):
-        return (
-            f"{key}: '{source}' comes with its own Python code, which does not run unasked; read "
-            "it, then set model.trust_remote_code=true"
-        )
+        return f"{key}: '{source}' comes with its own Python code, {ALLOW_CODE}"
     if isinstance(error, SafetensorError):
         return (
             f"{key}: expected weights in model.safetensors, found a damaged file in '{source}' "

@@ -29,7 +29,7 @@ MOST_LABELS = 60  # that are listed one by one
 
 def write_card(results: Results, recipe: Recipe, source: str, folder: Path) -> None:
     """Put the card into the model folder of a run's folder."""
-    saved = loader.to_yaml(_without_paths(loader.load(folder / "recipe.yaml")), whole=False)
+    saved = loader.to_yaml(_without_paths(loader.load_saved(folder)), whole=False)
     text = build_card(results, recipe, source, saved)
     atomic_files.write_text(folder / "model" / "README.md", text)
 

@@ -137,7 +137,7 @@ def with_recorded_rates(recipe: schema.Recipe, start: Start) -> schema.Recipe:
 
 
 def _read_recipe(folder: Path) -> dict[str, Any]:
-    return loader.load(folder / "recipe.yaml").model_dump(mode="json")
+    return loader.load_saved(folder).model_dump(mode="json")
 
 
 def _with_rates(recipe: schema.Recipe, then: Mapping[str, Any]) -> schema.Recipe:

@@ -19,6 +19,7 @@ from finetune.config import help, loader
 from finetune.config.key_hints import closest_key
 from finetune.config.renames import explain_rename
 from finetune.config.schema import SECTIONS, Recipe
+from finetune.config.trust import GUARDED
 from finetune.config.yaml_files import read_yaml
 from finetune.runtime.errors import InputError, did_you_mean
 
@@ -30,6 +31,7 @@ FIXED = {
     **dict.fromkeys(("run", "publish", "checkpoint", "cache"), "it decides nothing that is scored"),
     "run.seed": "it decides by luck alone, and several seeds train the winner (--seeds)",
     **dict.fromkeys(("score.monitor", "score.metrics"), "trials are compared by it"),
+    **dict.fromkeys(GUARDED, "a file cannot decide it"),
     **dict.fromkeys(
         (
             *("data.source", "data.config", "data.revision", "data.train", "data.validation"),

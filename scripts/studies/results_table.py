@@ -62,7 +62,7 @@ def row(run: Path) -> str:
     from finetune.reporting.results_model import read_results
 
     results = read_results(run)
-    choices = loader.load(run / "recipe.yaml")
+    choices = loader.load_saved(run)
     corpus = prepare.prepare_corpus(sources.load_rows(choices.data), choices.data)
     if corpus_hash(corpus) != results.hashes.data:
         raise InputError(f"{run}: the documents of {choices.data.source} are not those of the run")

@@ -190,7 +190,7 @@ def _arm(words: Sequence[str]) -> str:
 
 
 def _rate(folder: Path) -> float | None:
-    rate = loader.load(folder / "recipe.yaml").optim.lr
+    rate = loader.load_saved(folder).optim.lr
     return rate if isinstance(rate, float) else None
 
 
