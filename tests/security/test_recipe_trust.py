@@ -108,8 +108,12 @@ def test_what_a_dry_run_leaves_out_is_shown_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE)
     recipe = loader.load(
         tmp_path / "r.yaml",
-        ["score.trust_remote_code=true", "model.trust_remote_code=true", "score.metrics=[x, loss]"]
-        + ["score.monitor=loss"],
+        [
+            "score.trust_remote_code=true",
+            "model.trust_remote_code=true",
+            "score.metrics=[x]",
+            "score.monitor=loss",
+        ],
     )
     harmless = dry_recipe.without_effects(recipe)
     assert not harmless.model.trust_remote_code
