@@ -8,9 +8,11 @@ Prints a table and a line for each pair, and writes a page. Runs whose test rows
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_all, check_run
 from finetune.runtime.console import print_json, print_line, print_wrapped
 from finetune.runtime.errors import InputError
 
@@ -44,6 +46,7 @@ def compare_runs(runs: Sequence[Path], page: Path, as_json: bool) -> int:
     Raises:
         InputError: for fewer than two runs, or runs of other test rows.
     """
+    check_all(*(partial(check_run, run) for run in runs))
     from finetune.reporting import compare
     from finetune.runtime.atomic_files import write_text
 

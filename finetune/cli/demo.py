@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_model
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -41,6 +42,7 @@ def serve(known: argparse.Namespace) -> int:
     Raises:
         InputError: without Gradio, or for a model that cannot be loaded.
     """
+    check_model(known.model)
     from finetune.inference import demo
     from finetune.inference.classifier import Classifier
     from finetune.runtime.console import quiet_libraries

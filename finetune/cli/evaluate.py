@@ -15,10 +15,12 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from finetune.cli.argument_types import add_text_options, positive
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_all, check_model, is_local
 from finetune.inference.engines import ENGINES, ModelSource
 from finetune.runtime import console
 
@@ -71,6 +73,7 @@ def evaluate(known: argparse.Namespace) -> int:
     Raises:
         InputError: for what the user can fix.
     """
+    check_all(partial(check_model, known.model), partial(is_local, known.data, "DATA"))
     from finetune.inference import evaluation_job
     from finetune.inference.labelled_input import LabelledInput
     from finetune.reporting import evaluation_report

@@ -3,22 +3,26 @@
     finetune suspects RECIPE [section.key=value …] --output suspects.csv
 
 Checks train and validation; test is left alone. The most suspicious rows come first, with what the
-label might be instead. The encoder stays as it came: a logistic regression on its frozen states
-scores each row without having seen it, and cleanlab ranks them (extra `suspects`). The file is csv,
-or JSON Lines where its name does not end in .csv. --truth FILE, the same rows with right labels,
-tells how many of the wrong ones were found.
+label might be instead; rows of labels that have too few rows to be checked come last. The encoder
+stays as it came: a logistic regression on its frozen states scores each row without having seen it,
+and cleanlab ranks them (extra `suspects`). The file is csv, or JSON Lines where its name does not
+end in .csv. --truth FILE, the same rows with right labels, tells how many of the wrong ones were
+found.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_recipe
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.schema import Data
 from finetune.runtime import console
-from finetune.runtime.errors import InputError
+from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.wording import count_of
 
 if TYPE_CHECKING:
     from finetune.data.corpus import Split
@@ -52,11 +56,12 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     Raises:
         InputError: without cleanlab, or for a problem in the recipe or its data.
     """
+    recipe, _ = load_recipe(known, overrides)
+    check_recipe(recipe)
     from finetune.data import prepare, sources
     from finetune.evaluation import label_errors
 
     label_errors.require_cleanlab()
-    recipe, _ = load_recipe(known, overrides)
     console.quiet_libraries()
     corpus = prepare.prepare_corpus(
         sources.load_rows(recipe.data, recipe.cache.folder()), recipe.data
@@ -65,12 +70,14 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     truth = {} if known.truth is None else read_truth(known.truth, recipe.data, splits)
     found = label_errors.find_suspects(recipe, corpus, splits)
     label_errors.write_suspects(found, known.output)
-    likely = sum(one.likely_wrong for one in found)
+    checked = [one for one in found if one.score is not None]
+    likely = sum(bool(one.likely_wrong) for one in checked)
     console.print_line(
-        f"{len(found):,} rows checked, {likely:,} of them likely wrong: {known.output}"
+        f"{len(checked):,} rows checked, {likely:,} of them likely wrong: {known.output}"
     )
+    print_unchecked(found[len(checked) :])
     if truth:
-        print_precision(found, truth, likely)
+        print_precision(checked, truth, likely)
     return 0
 
 
@@ -100,6 +107,20 @@ def read_truth(file: Path, data: Data, splits: "Sequence[Split]") -> dict[str, s
                 raise InputError(f"--truth: {file} has no {within}, as {place} is")
             truth[place] = numbers[within]
     return truth
+
+
+def print_unchecked(found: "Sequence[Suspect]") -> None:
+    """The labels that have too few rows to be checked; nothing where there is none."""
+    from finetune.evaluation.label_errors import FOLDS
+
+    if found:
+        counts = Counter(one.label for one in found)
+        listed = shorten([f"{label} ({count})" for label, count in counts.items()], 10)
+        console.print_wrapped(
+            f"{count_of(len(found), 'row')} not checked, and last in the file: their labels have "
+            f"fewer rows than the {FOLDS} folds of the check: {listed}",
+            mark="",
+        )
 
 
 def print_precision(found: "Sequence[Suspect]", truth: dict[str, str], likely: int) -> None:

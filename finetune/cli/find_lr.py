@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_recipe
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, StoppedError
@@ -47,6 +48,7 @@ def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: Signa
     recipe, _ = load_recipe(known, [*overrides, "run.resume=null"])
     if not known.page.parent.is_dir():
         raise InputError(f"--page: expected a file in a folder that exists, got {known.page}")
+    check_recipe(recipe)
     from finetune import pipeline  # after a typo in the recipe had its chance
     from finetune.reporting import html_report
 

@@ -90,8 +90,7 @@ def write_new_recipe(known: argparse.Namespace) -> int:
     try:
         draft = draft_recipe(wishes)
     except InputError as error:  # a key of a recipe that is not there yet
-        told = [problem.replace("data.delimiter=", "--delimiter ") for problem in error.problems]
-        raise InputError(told) from None
+        raise InputError(_as_arguments(problem) for problem in error.problems) from None
     header = [f"yaml-language-server: $schema={SCHEMA}", *draft.header, ""]
     text = write_recipe(draft.lines, [*header, *_next_steps("finetune", file), ""])
     write_text(file, text, remedy="set --output to")
@@ -101,6 +100,15 @@ def write_new_recipe(known: argparse.Namespace) -> int:
     loader.load(file)  # a recipe that cannot be read would be a bug: better known now
     print_draft(draft, file)
     return 0
+
+
+def _as_arguments(problem: str) -> str:
+    """A message about keys of a recipe, with what this command has in their place."""
+    named = "none is called train; name one of them"
+    if problem.startswith("data.train: ") and problem.endswith(named):
+        problem = problem.removeprefix("data.train: ").removesuffix("name one of them")
+        return f"DATA: {problem}give the file that has the labels, or call it train"
+    return problem.replace("data.delimiter=", "--delimiter ")
 
 
 def _stem(source: str) -> str:

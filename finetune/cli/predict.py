@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from finetune.cli.argument_types import add_text_options, positive
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_model, is_local
 from finetune.data.formats.registry import FILE_FORMATS
 from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
-from finetune.runtime.errors import StoppedError
+from finetune.runtime.errors import ProblemList, StoppedError
 
 if TYPE_CHECKING:
     from finetune.inference.batch_job import JobSummary
@@ -128,10 +129,12 @@ def predict(known: argparse.Namespace) -> int:
         InputError: for what the user can fix.
         StoppedError: after a signal.
     """
+    options = _job_options(known)
+    _check_paths(options)
     from finetune.inference import batch_job
 
     with stop_on_signals():
-        summary = batch_job.run_job(_job_options(known))
+        summary = batch_job.run_job(options)
     if summary is None:
         console.print_line(
             f"{known.output} is complete: nothing to resume, whatever its model and input were; "
@@ -141,6 +144,28 @@ def predict(known: argparse.Namespace) -> int:
     elif console.CONSOLE.is_main:
         print_summary(summary, known)
     return 0
+
+
+def _check_paths(options: "JobOptions") -> None:
+    """Look at the files and folders that are named, before anything that takes seconds to load.
+
+    Raises:
+        InputError: with all that is wrong with them.
+    """
+    from finetune.inference.inputs import find_inputs
+    from finetune.inference.outputs import check_output_file
+
+    problems, found = ProblemList(), []
+    for file in (options.output.file, options.output.errors):
+        with problems.collect():
+            check_output_file(file)
+    with problems.collect():
+        check_model(options.model.name)
+    with problems.collect():
+        if is_local(options.input.source, "INPUT"):
+            found = find_inputs(options.input)
+    problems += options.output.find_lost_files(found)
+    problems.raise_if_any()
 
 
 def _job_options(known: argparse.Namespace) -> "JobOptions":

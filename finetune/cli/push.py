@@ -62,6 +62,9 @@ def push(known: argparse.Namespace) -> int:
         InputError: for what the user can fix in the folder, the name or the access rights.
     """
     from finetune.config import schema
+    from finetune.hub import model_files
+
+    model_files.find_model_folder(known.run)
     from finetune.hub import push as push_module
 
     publish = schema.Publish.model_construct(

@@ -7,9 +7,11 @@ Useful after an update of this package; the numbers stay those of the run.
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_all, check_run
 from finetune.runtime.console import print_line
 
 
@@ -32,6 +34,7 @@ def write_reports(runs: Sequence[Path]) -> int:
     Raises:
         InputError: for a folder that holds no finished run.
     """
+    check_all(*(partial(check_run, run) for run in runs))
     from finetune.reporting import html_report, results_model
 
     for run in runs:

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.path_checks import check_recipe
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config import help
 from finetune.runtime import console
@@ -54,6 +55,7 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     if known.json and known.dry_run:
         raise InputError("--json: a dry run has no results; leave one of the two out")
     recipe, _ = load_recipe(known, overrides)
+    check_recipe(recipe)
     from finetune import pipeline  # after a typo in the recipe had its chance
 
     if known.dry_run:

@@ -8,10 +8,19 @@ values that repeat, documents are text of many words.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finetune.data.column_names import (
+    DOCUMENTS,
+    HEADINGS,
+    LABELS,
+    NO_LABELS,
+    PAIRS,
+    is_attribute,
+    likely,
+    plain,
+)
 from finetune.data.column_survey import (
     ColumnSurvey,
     binary_columns,
@@ -20,27 +29,6 @@ from finetune.data.column_survey import (
 )
 from finetune.runtime.errors import InputError, did_you_mean, shorten
 
-# Names of columns, the most telling first.
-LABELS = (
-    "label", "labels", "label_text", "label_name", "category", "categories", "class", "classes",
-    "target", "intent", "topic", "topics", "sentiment", "emotion", "emotions", "tag", "tags",
-    "genre", "queue", "department", "stars", "rating", "score", "type", "kind", "group", "y",
-)  # fmt: skip
-DOCUMENTS = (
-    "text", "document", "body", "content", "message", "article", "review", "sentence", "comment",
-    "description", "tweet", "post", "utterance", "question", "query", "abstract", "news", "email",
-    "complaint", "transcript", "paragraph", "title", "subject", "headline", "summary", "answer",
-)  # fmt: skip
-HEADINGS = ("title", "subject", "headline", "heading")
-PAIRS = (
-    ("premise", "hypothesis"), ("text", "text_pair"), ("question", "sentence"),
-    ("question", "passage"), ("question", "context"), ("question", "answer"),
-    ("query", "document"), ("query", "passage"), ("claim", "evidence"),
-)  # fmt: skip
-NO_LABELS = re.compile(
-    r"(.*[_ ])?(id|ids|uuid|guid|index|idx|date|time|timestamp|year|month|day|hour|split|fold|"
-    r"lang|language|country|source|url|link|author|user|name|length|count|version)"
-)
 LONGEST_LABEL = 8  # words of a label, on average
 
 
@@ -88,7 +76,7 @@ def guess_columns(
     chosen: str | tuple[str, ...] | None = None
     if label:
         chosen = label[0] if len(label) == 1 else tuple(label)
-    elif len(flags) > 2 and not any(_rank(one.name, LABELS) < len(LABELS) for one in labels):
+    elif len(flags) > 2 and not any(likely(one.name, LABELS) for one in labels):
         chosen = tuple(flags)
     elif labels:
         chosen = labels[0].name
@@ -134,27 +122,16 @@ def _require_known(names: Sequence[str], columns: dict[str, ColumnSurvey]) -> No
         raise InputError(problems)
 
 
-def _rank(name: str, names: Sequence[str]) -> float:
-    """The place of a column's name among those that tell what it is; later where it only has one.
-
-    `len(names)` where nothing tells.
-    """
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().strip()
-    if words in names:
-        return names.index(words)
-    parts = [part for part in re.split(r"[^a-z0-9]+|(?<=[a-z])(?=\d)", words) if part in names]
-    return min(len(names) - 1, len(names) / 2 + names.index(parts[-1])) if parts else len(names)
-
-
 def _rank_labels(columns: Sequence[ColumnSurvey]) -> list[ColumnSurvey]:
     """The columns that may hold labels, the likeliest first."""
     scored = []
     for place, column in enumerate(columns):
-        share_known = 1 - _rank(column.name, LABELS) / len(LABELS)  # 0: the name does not tell
+        share_known = likely(column.name, LABELS)  # 0: the name does not tell
         if not _may_be_labels(column, is_named=share_known > 0):
             continue
         score = 4 * share_known + (2 if share_known else 0)
-        score -= 3 * (NO_LABELS.fullmatch(column.name.lower().strip()) is not None)
+        score -= 3 * _names_a_row(column)
+        score -= is_attribute(column.name) and not share_known
         score += min(2.0, math.log10(column.filled / max(1, column.distinct)))
         score += (column.kind in ("text", "lists")) - column.missing
         score -= 2 * max(0.0, column.words - 3) / LONGEST_LABEL
@@ -182,8 +159,10 @@ def _rank_documents(columns: Sequence[ColumnSurvey]) -> list[ColumnSurvey]:
     """The columns that may hold documents, the likeliest first."""
     scored = []
     for place, column in enumerate(columns):
-        share_known = 1 - _rank(column.name, DOCUMENTS) / len(DOCUMENTS)
-        may_be = column.is_text and column.missing <= 0.95 and not _is_id(column)
+        share_known = likely(column.name, DOCUMENTS)
+        # A column of single words may be called text: names, search terms, hashtags.
+        is_id = _is_id(column) and (share_known == 0 or _names_a_row(column))
+        may_be = column.is_text and column.missing <= 0.95 and not is_id
         if not may_be or (column.words < 1.5 and share_known == 0):
             continue
         score = 2 * share_known + math.log2(1 + column.words) - 2 * column.missing
@@ -198,7 +177,7 @@ def _with_heading(documents: Sequence[ColumnSurvey]) -> tuple[str, ...]:
         return ()
     body = documents[0]
     for heading in documents[1:]:
-        if heading.name.lower().strip() in HEADINGS and heading.words < body.words:
+        if plain(heading.name) in HEADINGS and heading.words < body.words:
             return heading.name, body.name
     return (body.name,)
 
@@ -212,10 +191,15 @@ def _find_pair(names: Sequence[str]) -> tuple[str, str | None]:
     for name in names:
         for end, other in (("1", "2"), ("a", "b")):
             stem = name.lower().removesuffix(end)
-            sure = stem.endswith("_") or stem.rstrip("_ ") in DOCUMENTS
+            sure = stem.endswith("_") or stem.rstrip("_ ") in DOCUMENTS.english
             if name.lower().endswith(end) and stem and sure and stem + other in by_lower:
                 return name, by_lower[stem + other]
     return "", None
+
+
+def _names_a_row(column: ColumnSurvey) -> bool:
+    """Whether the name is that of an id, a date or another column that no label is in."""
+    return NO_LABELS.fullmatch(plain(column.name)) is not None
 
 
 def _is_id(column: ColumnSurvey) -> bool:

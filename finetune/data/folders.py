@@ -35,10 +35,12 @@ ROLE_LIKE = re.compile(rf"({'|'.join(ROLE_NAMES)})(?![a-z]).*", re.IGNORECASE)
 UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 # Files beside the splits that describe them; not those in a label's folder.
 BESIDE = re.compile(
-    r"(readme|licen[sc]e|citation)(\.(txt|md|rst|cff|bib|json))?|dataset_infos?\.json",
+    r"(readme|licen[sc]e|citation)(\.(txt|md|rst|cff|bib|json))?|dataset_infos?\.json"
+    r"|(.+\.)?schema\.json",
     re.IGNORECASE,
 )
-METADATA = re.compile(r"dataset_infos?\.json", re.IGNORECASE)  # of which nobody expects documents
+# Of which nobody expects documents.
+METADATA = re.compile(r"dataset_infos?\.json|(.+\.)?schema\.json", re.IGNORECASE)
 # What systems and tools leave beside data. No label is called so.
 SYSTEM = ("__MACOSX", "__pycache__")
 MOST_COUNTED = 10_000  # entries of a folder that is not read

@@ -45,14 +45,14 @@ TEXT = 1000  # characters of a text that are written
 
 @dataclass(frozen=True)
 class Suspect:
-    """A row whose label may be wrong."""
+    """A row whose label may be wrong; None where its label has too few rows to be checked."""
 
-    rank: int
+    rank: int | None
     row: str  # its place: "train.csv: row 12"
     label: str
-    suggested: str
-    score: float  # of the given label, 0 to 1: the lower, the more likely it is wrong
-    likely_wrong: bool  # what confident learning counts among the wrong ones
+    suggested: str | None
+    score: float | None  # of the label, 0 to 1: the lower, the more likely it is wrong
+    likely_wrong: bool | None  # what confident learning counts among the wrong ones
     text: str
 
 
@@ -70,10 +70,10 @@ def require_cleanlab() -> None:
 
 
 def find_suspects(recipe: schema.Recipe, corpus: Corpus, splits: Sequence[Split]) -> list[Suspect]:
-    """All rows of some splits, the most suspicious first, by a recipe's encoder.
+    """All rows of some splits by a recipe's encoder, as `rank_suspects` has them.
 
     Raises:
-        InputError: where the encoder cannot be had, or a label has too few rows.
+        InputError: where the encoder cannot be had, or fewer than two labels can be checked.
     """
     vectors = np.concatenate(pooled_states(recipe, corpus, splits))
     return rank_suspects(splits, vectors, corpus.labels, recipe.run.seed)
@@ -155,10 +155,16 @@ def out_of_sample_probabilities(
 def rank_suspects(
     splits: Sequence[Split], vectors: NDArray[np.float32], names: Sequence[str], seed: int
 ) -> list[Suspect]:
-    """All rows of some splits, the most suspicious first.
+    """All rows of some splits, the most suspicious first; last those that cannot be checked.
+
+    A row cannot be where its label has fewer rows than there are folds: of some fold's label, the
+    others would know nothing.
 
     Args:
         vectors: as of `head_inputs`, of the splits' rows one after the other.
+
+    Raises:
+        InputError: where fewer than two labels can be checked.
     """
     from cleanlab import filter as issues
     from cleanlab import multilabel_classification as multilabel
@@ -166,17 +172,18 @@ def rank_suspects(
 
     labels = np.concatenate([split.labels for split in splits if split.labels is not None])
     multi_label = labels.ndim == 2
-    # A class with fewer rows than folds has no out-of-sample probabilities.
     counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(names))
-    if not multi_label and (counts[counts > 0] < FOLDS).any():
-        few = [name for name, count in zip(names, counts, strict=True) if 0 < count < FOLDS]
+    # The labels that are checked: cleanlab knows none that does not occur.
+    there = np.flatnonzero(counts >= (1 if multi_label else FOLDS))
+    if len(there) < 2:
         raise InputError(
-            f"expected at least {FOLDS} rows of each label, as many as folds, got fewer of "
-            f"{', '.join(few)}; leave these rows out"
+            f"expected two labels or more with at least {FOLDS} rows each, as many as folds, got "
+            f"{len(there)}"
         )
-    there = np.flatnonzero(counts)  # the labels that occur, as cleanlab knows no others
-    ids = labels[:, there] if multi_label else np.searchsorted(there, labels)
-    probabilities = out_of_sample_probabilities(vectors, ids, seed)
+    is_checked = np.ones(len(labels), bool) if multi_label else np.isin(labels, there)
+    checked, unchecked = np.flatnonzero(is_checked), np.flatnonzero(~is_checked)
+    ids = labels[:, there] if multi_label else np.searchsorted(there, labels[checked])
+    probabilities = out_of_sample_probabilities(vectors[checked], ids, seed)
     if multi_label:
         sets = [np.flatnonzero(row).tolist() for row in ids]
         scores = multilabel.get_label_quality_scores(sets, probabilities)
@@ -189,18 +196,23 @@ def rank_suspects(
     places = [split.places.place(i) for split in splits for i in range(len(split))]
     texts = [text for split in splits for text in split.whole()]
     here = [names[int(c)] for c in there]
-    return [
+    ranked = [
         Suspect(
             rank=n,
-            row=places[i],
+            row=places[checked[i]],
             label=", ".join(label_names_of(ids[i], here)),
             suggested=", ".join(label_names_of(better[i], here)),
             score=round(float(scores[i]), 6),
             likely_wrong=bool(wrong[i]),
-            text=texts[i][:TEXT],
+            text=texts[checked[i]][:TEXT],
         )
         for n, i in enumerate(np.argsort(scores, kind="stable").tolist(), 1)
     ]
+    rest = [
+        Suspect(None, places[i], names[int(labels[i])], None, None, None, texts[i][:TEXT])
+        for i in unchecked.tolist()
+    ]
+    return ranked + rest
 
 
 def write_suspects(suspects: Sequence[Suspect], file: Path) -> None:

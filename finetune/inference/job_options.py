@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
-from finetune.inference.classifier import Classifier
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.inputs import InputSpec
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from finetune.inference.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ColumnOptions:
         pairs = [word.rpartition("=")[::2] for word in self.keep]
         return ("id", *(name or column for name, column in pairs))
 
-    def request(self, classifier: Classifier, items: Sequence[DataSource]) -> RequestedColumns:
+    def request(self, classifier: "Classifier", items: Sequence[DataSource]) -> RequestedColumns:
         """The columns to read of these inputs for this model."""
         row_id = self.id
         if row_id is None and all(item.kind == "document" for item in items):
@@ -47,7 +50,7 @@ class ColumnOptions:
             keep=tuple(word.rpartition("=")[2] for word in self.keep),
         )
 
-    def check(self, classifier: Classifier) -> None:
+    def check(self, classifier: "Classifier") -> None:
         """Refuse names that the output has already, and columns that this model does not read.
 
         Raises:
@@ -118,18 +121,3 @@ class JobOptions:
     columns: ColumnOptions = field(default_factory=ColumnOptions)
     engine: str | None = None
     compute: EngineOptions = field(default_factory=EngineOptions)
-
-
-def check_output_file(file: Path | None) -> None:
-    """Refuse a file that cannot be written.
-
-    Raises:
-        InputError: naming it.
-    """
-    if file is None:
-        return
-    outputs.find_ending(file)
-    if not file.parent.is_dir():
-        raise InputError(f"{file}: the folder {file.parent} does not exist; create it first")
-    if file.is_dir():
-        raise InputError(f"{file}: expected a file, found a folder")

@@ -61,6 +61,21 @@ def find_ending(file: Path) -> str:
     return found
 
 
+def check_output_file(file: Path | None) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises:
+        InputError: naming it.
+    """
+    if file is None:
+        return
+    find_ending(file)
+    if not file.parent.is_dir():
+        raise InputError(f"{file}: the folder {file.parent} does not exist; create it first")
+    if file.is_dir():
+        raise InputError(f"{file}: expected a file, found a folder")
+
+
 def write_rows(rows: Iterator[Row], file: Path, columns: Columns) -> None:
     """Write the rows aside, and put the whole file in place.
 

@@ -115,6 +115,26 @@ def test_an_existing_recipe_is_kept_unless_forced(here, capsys):
     assert main(["new", "tickets.jsonl", "--output", "my.txt"]) == 2
 
 
+def test_a_folder_with_its_recipe_and_schema_beside_the_file(here, capsys, monkeypatch):
+    """What this command writes is no split, so that it can be given the folder again."""
+    box = here / "box"
+    box.mkdir()
+    monkeypatch.chdir(box)
+    write_lines(box / "tickets.jsonl", [tickets(i) for i in range(60)])
+    assert main(["new", ".", "--quiet", "--model", "../encoder"]) == 0
+    assert main(["new", ".", "--force"]) == 0
+    data = loader.load("recipe.yaml").data
+    assert (data.source, data.label) == (".", "queue")
+    assert main(["inspect", "recipe.yaml"]) == 0
+    assert "not read" not in capsys.readouterr().out
+    write_lines(box / "other.jsonl", [tickets(i) for i in range(60)])
+    assert main(["new", ".", "--force"]) == 2
+    assert capsys.readouterr().err == (
+        "error: DATA: the source has the splits other, tickets, and none is called train; give the "
+        "file that has the labels, or call it train\n"
+    )
+
+
 def test_a_file_without_labels_says_what_is_in_it(here, capsys):
     write_lines(here / "texts.jsonl", [{"text": document(i)} for i in range(60)])
     assert main(["new", "texts.jsonl"]) == 2

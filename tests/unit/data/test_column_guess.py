@@ -65,6 +65,54 @@ def test_content_tells_where_names_do_not():
 
 
 @pytest.mark.parametrize(
+    ("text", "label", "attribute"),
+    [
+        ("Nachricht", "Kategorie", "Priorität"),
+        ("Anfragetext", "Hauptkategorie", "Dringlichkeit"),
+        ("contenu", "Catégorie", "statut"),
+        ("mensaje", "Categoría", "prioridad"),
+        ("testo", "categoria", "stato"),
+        ("Текст сообщения", "Категория", "Приоритет"),
+        ("正文", "类别", "优先级"),
+        ("本文", "カテゴリー", "優先度"),
+        ("내용", "분류", "우선순위"),
+        ("body", "Team", "priority"),
+        ("body", "Produkt", "Ticket-Status"),
+    ],
+)
+@pytest.mark.parametrize("label_last", [True, False])
+def test_the_label_is_no_attribute_in_any_place_and_language(text, label, attribute, label_last):
+    columns = (attribute, label) if label_last else (label, attribute)
+    found = guess(
+        lambda i: {
+            text: document(i),
+            **{name: "abcde"[i % (5 if name == label else 3)] for name in columns},
+        }
+    )
+    assert (found.text, found.label, found.other_labels) == ((text,), label, (attribute,))
+    alone = guess(lambda i: {text: document(i), attribute: "abc"[i % 3]})
+    assert alone.label == attribute
+
+
+def test_a_heading_and_its_text_in_other_languages():
+    found = guess(lambda i: {"Betreff": document(i, 3), "Nachricht": document(i), "Klasse": i % 2})
+    assert (found.text, found.label) == (("Betreff", "Nachricht"), "Klasse")
+
+
+@pytest.mark.parametrize("name", ["text", "Text", "query", "search_query", "tweet_text"])
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_text_of_a_single_word(name, repeats):
+    found = guess(lambda i: {name: f"word{i // (1 + repeats)}", "label": "ab"[i % 2]})
+    assert (found.text, found.label, found.ids) == ((name,), "label", ())
+
+
+@pytest.mark.parametrize("name", ["text_id", "message_id", "code"])
+def test_single_words_that_name_a_row_are_no_text(name):
+    with pytest.raises(InputError, match="expected a column with text of several words"):
+        guess(lambda i: {name: f"k{i}", "label": "ab"[i % 2]})
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [("sentence1", "sentence2"), ("premise", "hypothesis"), ("text_a", "text_b"),
      ("Question", "Sentence"), ("text", "text_pair"), ("question1", "question2")],

@@ -66,11 +66,24 @@ def test_a_label_with_fewer_rows_than_folds():
     vectors, _, labels = clouds()
     labels[labels == 1] = 0
     labels[:3] = 1
+    found = label_errors.rank_suspects([split(labels)], vectors, NAMES, seed=0)
+    *ranked, one, two, three = found
+    assert [each.row for each in (one, two, three)] == [f"train.csv: row {i}" for i in (1, 2, 3)]
+    assert (one.label, one.rank, one.score, one.likely_wrong, one.suggested) == ("b", *[None] * 4)
+    rest = label_errors.rank_suspects([split(labels[3:])], vectors[3:], NAMES, seed=0)
+    assert [(one.label, one.score) for one in ranked] == [(one.label, one.score) for one in rest]
+    assert {one.suggested for one in ranked} == {"a", "c"}
+
+
+@pytest.mark.parametrize("rare", [[0, 1], [0, 1, 2]])
+def test_fewer_than_two_labels_that_can_be_checked(rare):
+    vectors, _, labels = clouds()
+    labels[:] = 2
+    labels[: len(rare)] = rare
     with pytest.raises(InputError) as caught:
         label_errors.rank_suspects([split(labels)], vectors, NAMES, seed=0)
     assert caught.value.problems == (
-        "expected at least 5 rows of each label, as many as folds, got fewer of b; leave these "
-        "rows out",
+        "expected two labels or more with at least 5 rows each, as many as folds, got 1",
     )
 
 
@@ -109,5 +122,23 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     ]  # fmt: skip
     assert call("--output", "out.jsonl") == 0
     assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["rank"] == 1
+    with (tmp_path / "data" / "train.jsonl").open("a") as file:
+        file.writelines(json.dumps({"text": f"{word} rare", "label": "r"}) + "\n"
+                        for word in WORDS[:4])  # fmt: skip
+    (tmp_path / "data" / "test.jsonl").write_text("".join(
+        json.dumps({"text": f"{WORDS[i]} new", "label": label}) + "\n"
+        for i, label in enumerate("xyz")))  # fmt: skip
+    capsys.readouterr()
+    assert call("data.validation=none", "--output", "out.csv") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("90 rows checked, ")
+    assert said.endswith(
+        "4 rows not checked, and last in the file: their labels have fewer rows than the\n5 folds "
+        "of the check: r (4)\n"
+    )
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["rank"], row["label"], row["score"]) for row in rows[-4:]] == [("", "r", "")] * 4
+    assert [row["rank"] for row in rows[:-4]] == [str(rank) for rank in range(1, 91)]
     assert call("--output", "out.csv", "data.label=nothing") == 2
     assert "error: " in capsys.readouterr().err

@@ -7,8 +7,9 @@ import pytest
 
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
-from finetune.inference.job_options import ColumnOptions, OutputOptions, check_output_file
+from finetune.inference.job_options import ColumnOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
+from finetune.inference.outputs import check_output_file
 from finetune.inference.records import Record
 from finetune.runtime.errors import InputError
 

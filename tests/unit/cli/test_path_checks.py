@@ -1,0 +1,76 @@
+"""A path that does not exist is told in a moment: before torch, transformers or pyarrow load."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from finetune.cli import path_checks
+from finetune.runtime.errors import InputError
+from tests.support.processes import ROOT
+
+WORDS = {
+    "evaluate": ["./none", "none.csv"],
+    "predict": ["./none", "none.csv", "--output", "none/out.csv"],
+    "demo": ["./none"],
+    "compare": ["none-a", "none-b"],
+    "report": ["none-a", "none-b"],
+    "push": ["none-a", "you/model"],
+    "train": ["r.yaml"],
+    "find-lr": ["r.yaml"],
+    "suspects": ["r.yaml", "--output", "out.csv"],
+}
+DATA, MODEL = "none.csv: no such file or folder", "./none: no such file or folder"
+FOLDER = "no such folder; expected"
+SAID = {
+    "evaluate": [f"MODEL: {MODEL}", f"DATA: {DATA}"],
+    "predict": ["none/out.csv: the folder none does not exist", f"MODEL: {MODEL}", f"INPUT: {DATA}"],
+    "demo": [f"MODEL: {MODEL}"],
+    "compare": [f"none-a: {FOLDER}", f"none-b: {FOLDER}"],
+    "report": [f"none-a: {FOLDER}", f"none-b: {FOLDER}"],
+    "push": [f"none-a: {FOLDER}"],
+    **dict.fromkeys(["train", "find-lr", "suspects"], [f"data.source: {DATA}", "model.source: ./n"]),
+}
+# Runs each command in one process, and says what it has loaded by then.
+PROGRAM = """
+import json, sys
+from finetune.cli.main import main
+for name, words in json.loads(sys.argv[1]).items():
+    print("##", name, file=sys.stderr)
+    code = main([name, *words])
+    heavy = {"torch", "transformers", "pyarrow", "sklearn", "accelerate"} & {*sys.modules}
+    print("code", code, sorted(heavy), file=sys.stderr)
+"""
+
+
+def test_paths_that_do_not_exist_are_told_before_anything_loads(tmp_path):
+    (tmp_path / "r.yaml").write_text("data: {source: none.csv}\nmodel: {source: ./none}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(WORDS)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parts = done.stderr.split("## ")[1:]
+    assert [part.split("\n")[0] for part in parts] == [*WORDS]
+    for part in parts:
+        name, *lines, code = part.rstrip().split("\n")
+        assert code == "code 2 []", name
+        assert len(lines) == len(SAID[name]), lines
+        for line, said in zip(lines, SAID[name], strict=True):
+            assert line.startswith(f"error: {said}"), name
+
+
+def test_what_is_no_path_is_left_to_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path_checks.check_model("owner/model")
+    assert not path_checks.is_local("owner/data", "DATA")
+    assert not path_checks.is_local("-", "INPUT")
+    assert path_checks.is_local("*.csv", "INPUT")
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    assert path_checks.is_local("a.csv", "INPUT")
+    with pytest.raises(InputError, match="did you mean a.csv"):
+        path_checks.is_local("aa.csv", "INPUT")
