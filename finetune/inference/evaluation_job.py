@@ -31,7 +31,7 @@ from finetune.inference import labelled_input
 from finetune.inference.classifier import Classifier
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.labelled_input import LabelledInput
-from finetune.reporting import compare, evaluation_report
+from finetune.reporting import compare, evaluation_report, predictions
 from finetune.reporting import results as results_module
 from finetune.reporting.evaluation_model import EvaluatedData, EvaluatedModel, Evaluation
 from finetune.reporting.results_model import FILE, Machine, Results, read_results
@@ -93,7 +93,7 @@ class EvaluatedRows:
         found = self.evaluation
 
         def fill(aside: Path) -> None:
-            results_module.write_predictions(
+            predictions.write_predictions(
                 aside / PREDICTIONS,
                 self.split,
                 found.data.labels,

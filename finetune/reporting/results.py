@@ -1,8 +1,7 @@
-"""A finished run → the sections of its `results.json`, and `predictions/*.jsonl`."""
+"""A finished run → the sections of its `results.json`."""
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
-from finetune.data.corpus import SHOWN, Corpus, Finding, Split, class_counts, label_names_of
+from finetune.data.corpus import SHOWN, Corpus, Finding, Split, class_counts
 from finetune.data.language import guess_language
 from finetune.evaluation.analysis_model import Analysis
-from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.reporting.results_model import (
     FILE,
     BackOff,
@@ -34,7 +31,7 @@ from finetune.reporting.results_model import (
     StageSummary,
     TrainSection,
 )
-from finetune.runtime.atomic_files import write_json, write_text
+from finetune.runtime.atomic_files import write_json
 from finetune.runtime.cost_meter import CostMeter
 from finetune.runtime.environment import library_versions, machine
 from finetune.tokenization.document_format import DocumentFormat
@@ -220,44 +217,3 @@ def write_results(results: Results, folder: Path) -> None:
         InputError: where it cannot be written.
     """
     write_json(folder / FILE, results.as_json())
-
-
-def write_predictions(
-    file: Path,
-    split: Split,
-    labels: Sequence[str],
-    logits: NDArray[np.float32],
-    multi_label: bool = False,
-    thresholds: NDArray[np.float64] | None = None,
-) -> None:
-    """Write a line for each row: where it came from, its label, the prediction, all probabilities.
-
-    Where a row may have several labels, its label and the prediction are lists.
-
-    Args:
-        logits: (rows, classes)
-    """
-    predictions = predict_labels(logits, multi_label, thresholds)
-    write_text(file, _prediction_lines(split, labels, predictions, logits))
-
-
-def _prediction_lines(
-    split: Split,
-    labels: Sequence[str],
-    predictions: NDArray[Any],
-    logits: NDArray[np.float32],
-) -> Iterator[str]:
-    for i, predicted in enumerate(predictions):
-        line: dict[str, Any] = {"row": split.places.place(i)}
-        if split.labels is not None:
-            line["label"] = _label_names(split.labels[i], labels)
-        line["predicted"] = _label_names(predicted, labels)
-        [probabilities] = to_probabilities(logits[i : i + 1], predictions.ndim == 2)
-        line["probabilities"] = [round(float(one), 6) for one in probabilities]
-        yield json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _label_names(classes: Any, labels: Sequence[str]) -> str | list[str]:
-    """A row's label by name; of a multi-label row, the list of all of them."""
-    names = label_names_of(classes, labels)
-    return names if np.ndim(classes) else names[0]

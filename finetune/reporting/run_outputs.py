@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from finetune.evaluation.analysis import analyse
 from finetune.evaluation.outcome import Outcome
-from finetune.reporting import html_report, model_card
+from finetune.reporting import html_report, model_card, predictions
 from finetune.reporting import results as results_module
 from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results
 from finetune.runtime.atomic_files import write_json
@@ -192,7 +192,7 @@ def write_run_folder(
     """
     folder = session.folder
     outputs.attempt(FILE, lambda: _write_numbers(results, [UNFINISHED], folder))
-    outputs.attempt("predictions/test.jsonl", lambda: _write_predictions(session, outcome))
+    outputs.attempt(predictions.FILE, lambda: _write_predictions(session, outcome))
     has_card = outputs.attempt(
         "model/README.md",
         lambda: model_card.write_card(results, session.recipe, session.data.tokens.source, folder),
@@ -221,8 +221,8 @@ def _write_numbers(results: Results, failures: list[str], folder: Path) -> None:
 
 def _write_predictions(session: Session, outcome: Outcome) -> None:
     corpus = session.data.corpus
-    results_module.write_predictions(
-        session.folder / "predictions" / "test.jsonl",
+    predictions.write_predictions(
+        session.folder / predictions.FILE,
         corpus.test,
         corpus.labels,
         outcome.test.logits,

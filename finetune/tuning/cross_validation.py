@@ -8,7 +8,6 @@ document counts once. That is the score of models that learned from (k - 1) / k 
 if anything a little too low for the one that is kept (Stone 1974; Kohavi 1995).
 """
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from finetune.config.schema import Recipe
 from finetune.data import prepare, sources
 from finetune.data.corpus import Corpus
+from finetune.reporting.predictions import FILE, read_predictions
 from finetune.reporting.results_model import read_results
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
@@ -112,11 +112,8 @@ def held_out_logits(folders: Sequence[Path], corpus: Corpus) -> NDArray[np.float
     _check_same_rows(folders, corpus)
     by_place: dict[str, list[float]] = {}
     for folder in folders:
-        # Not by splitlines(), which breaks at U+2028 in a label or a file's name.
-        with (folder / "predictions" / "test.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                by_place[row["row"]] = row["probabilities"]
+        for row in read_predictions(folder / FILE, corpus.labels):
+            by_place[row.row] = row.probabilities
     places = [corpus.test.places.place(i) for i in range(len(corpus.test))]
     probabilities = np.array([by_place[place] for place in places])
     probabilities = np.clip(probabilities, SMALLEST, 1 - SMALLEST)

@@ -12,6 +12,7 @@ from finetune.reporting import (
     html_report,
     model_card,
     run_outputs,
+    predictions,
     seeds_report,
 )
 from finetune.reporting import results as results_module
@@ -25,8 +26,8 @@ LAST = 36
 OUTPUTS = ("results.json", "predictions/test.jsonl", "model/README.md", "report.html")
 # What fails → the functions that it is made by, and the file that is then missing.
 FAILURES = {
-    "predictions": (results_module, "write_predictions", "predictions/test.jsonl"),
-    "a row of predictions": (results_module, "_prediction_lines", "predictions/test.jsonl"),
+    "predictions": (predictions, "write_predictions", "predictions/test.jsonl"),
+    "a row of predictions": (predictions, "_lines", "predictions/test.jsonl"),
     "the card": (model_card, "write_card", "model/README.md"),
     "the card's numbers": (model_card, "_limitations", "model/README.md"),
     "the report": (html_report, "write_report", "report.html"),

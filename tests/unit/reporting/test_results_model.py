@@ -69,27 +69,6 @@ def test_every_key_has_a_meaning():
     assert len(meanings) == len(table) - 2
 
 
-def test_predictions_are_a_line_for_each_row(tmp_path):
-    import numpy as np
-
-    from tests.unit.reporting.made import made_corpus
-
-    corpus, _ = made_corpus(("a", "b"))
-    logits = np.tile(np.log(np.float32([[0.75, 0.25]])), (6, 1))
-    file = tmp_path / "test.jsonl"
-    results.write_predictions(file, corpus.test, corpus.labels, logits)
-    first, second, *_ = [json.loads(line) for line in file.read_text().splitlines()]
-    assert (first["label"], first["predicted"]) == ("a", "a")
-    assert (second["label"], second["predicted"]) == ("b", "a")
-    assert first["probabilities"] == [0.75, 0.25]
-    several = corpus.test.__class__(
-        "test", corpus.test.texts, np.tile([1, 0], (6, 1)), corpus.test.places, "x"
-    )
-    results.write_predictions(file, several, corpus.labels, np.full((6, 2), 1.0, np.float32), True)
-    line = json.loads(file.read_text().splitlines()[0])
-    assert (line["label"], line["predicted"]) == (["a"], ["a", "b"])
-
-
 @pytest.mark.parametrize("freeze", ["encoder", 3])
 def test_a_stage_may_freeze_a_number_of_layers(freeze):
     stage = StageSummary(freeze=freeze, lr=0.1, steps=4, first_step=1, epochs=1.0)

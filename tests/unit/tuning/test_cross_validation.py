@@ -55,7 +55,10 @@ def finished(tmp_path, monkeypatch):
     for number, rows in held_out.items():
         file = tmp_path / f"fold-{number}" / "predictions" / "test.jsonl"
         file.parent.mkdir(parents=True)
-        lines = [{"row": row, "probabilities": values} for row, values in rows.items()]
+        lines = [
+            {"row": row, "predicted": "b", "probabilities": {"b": b, "a": a}}  # in any order
+            for row, (a, b) in rows.items()
+        ]
         file.write_text(
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"
         )
@@ -73,7 +76,9 @@ def corpus(multi_label=False, hashes=("hash of fold-1", "hash of fold-2")):
     class Test(list):
         places = SimpleNamespace(place=lambda i: names[i])
 
-    return SimpleNamespace(test=Test(names), multi_label=multi_label, fold_hashes=hashes)
+    return SimpleNamespace(
+        labels=("a", "b"), test=Test(names), multi_label=multi_label, fold_hashes=hashes
+    )
 
 
 def test_held_out_logits_come_in_the_order_of_the_rows(finished):
