@@ -1,6 +1,7 @@
 """Compare runs on the same test rows: which is better, by how much, and how sure that is.
 
-    python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
+    python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html]
+    python scripts/compare.py runs/ [--page leaderboard.html] [--csv runs.csv]
 
 The same as `finetune compare`: finetune/cli/compare.py; --help lists its options.
 """

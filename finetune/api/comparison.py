@@ -25,4 +25,4 @@ def compare(*runs: str | os.PathLike[str]) -> Comparison:
     if len(runs) < 2:
         raise InputError(f"finetune.compare: expected two runs or more, got {len(runs)}")
     folders = [Path(run) for run in runs]
-    return Comparison.of(comparing.compare_runs([comparing.read_run(one) for one in folders]))
+    return comparing.compare_runs([comparing.read_run(one) for one in folders])

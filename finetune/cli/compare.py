@@ -1,25 +1,27 @@
-"""Compare runs on the same test rows: which is better, by how much, and how sure that is.
+"""Compare runs on the same test rows, or rank all runs of a folder.
 
-    finetune compare runs/bbc_news/A runs/bbc_news/B [--page comparison.html] [--json]
+    finetune compare runs/bbc_news/A runs/bbc_news/B [--page comparison.html]
+    finetune compare runs/ [--page leaderboard.html] [--csv runs.csv]
 
-Prints a table and a line for each pair, and writes a page. Runs whose test rows differ are refused.
+Of two runs or more: which is better, what differs between their recipes, which labels changed and
+which documents. Runs whose test rows differ are refused. Of a folder with runs in it: a leaderboard
+by validation, with the test scores beside it. Nothing is written but what an option names.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_all, check_run
-from finetune.runtime.console import print_json, print_line, print_wrapped
+from finetune.runtime.console import print_json, print_line
 from finetune.runtime.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
-    return run_command(lambda: compare_runs(known.runs, known.page, known.json))
+    return run_command(lambda: compare(known))
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -27,40 +29,77 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, two or more")
-    parser.add_argument(
-        "--page",
-        type=Path,
-        default=Path("comparison.html"),
-        help="the HTML page to write (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the numbers as JSON, and nothing else"
-    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold runs")
+    add("--all", action="store_true", help="rank the runs, also where each is named by itself")
+    add("--page", type=Path, metavar="FILE", help="the HTML page to write")
+    add("--csv", type=Path, metavar="FILE", help="the csv file of the leaderboard to write")
+    add("--json", action="store_true", help="print the numbers as JSON, and nothing else")
     return parser
 
 
-def compare_runs(runs: Sequence[Path], page: Path, as_json: bool) -> int:
-    """Compare the runs, write the page, and print the verdicts.
+def compare(known: argparse.Namespace) -> int:
+    """Compare the runs, or rank those of the folders.
+
+    Raises:
+        InputError: for what the user can fix.
+    """
+    runs: list[Path] = known.runs
+    check_all(*(partial(check_run, run) for run in runs))
+    from finetune.reporting.leaderboard import is_run
+
+    if known.all or any(run.is_dir() and not is_run(run) for run in runs):
+        return rank_runs(runs, known.page, known.csv, known.json)
+    if known.csv is not None:
+        raise InputError(
+            "--csv: it is the leaderboard's; name a folder that holds runs, or add --all"
+        )
+    return compare_runs(runs, known.page, known.json)
+
+
+def compare_runs(runs: Sequence[Path], page: Path | None, as_json: bool) -> int:
+    """Compare the runs, write the page, and print what differs.
 
     Raises:
         InputError: for fewer than two runs, or runs of other test rows.
     """
-    check_all(*(partial(check_run, run) for run in runs))
-    from finetune.reporting import compare
+    from finetune.reporting import compare, comparison_page, comparison_text
     from finetune.runtime.atomic_files import write_text
 
     if len(runs) < 2:
-        raise InputError(f"expected two run folders or more, got {runs[0]} alone")
+        raise InputError(
+            f"expected two run folders or more, or a folder that holds runs, got {runs[0]} alone"
+        )
     found = compare.compare_runs([compare.read_run(run) for run in runs])
-    write_text(page, compare.as_page(found))
+    if page is not None:
+        write_text(page, comparison_page.render_comparison(found))
     if as_json:
-        print_json(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found.model_dump_json(indent=2))
         return 0
-    print_line(f"{found['rows']:,} test documents\n")
-    print_line(compare.as_text(found))
-    print_line()
-    for pair in found["pairs"]:
-        print_wrapped(compare.describe_pair(pair), mark="")
-    print_line(f"\nReport: {page}")
+    print_line(comparison_text.describe_comparison(found))
+    print_line(f"\nReport: {page}" if page else "\n--page FILE writes all of it as a page")
+    return 0
+
+
+def rank_runs(folders: Sequence[Path], page: Path | None, csv: Path | None, as_json: bool) -> int:
+    """Rank the runs of some folders, write page and csv file, and print the leaderboard.
+
+    Raises:
+        InputError: where there is no run in them.
+    """
+    from finetune.reporting import leaderboard, leaderboard_page, leaderboard_text
+    from finetune.runtime.atomic_files import write_text
+
+    board = leaderboard.rank_runs(folders)
+    if page is not None:
+        write_text(page, leaderboard_page.render_leaderboard(board, page))
+    if csv is not None:
+        write_text(csv, leaderboard_text.as_csv(board))
+    if as_json:
+        print_json(board.model_dump_json(indent=2))
+        return 0
+    print_line(leaderboard_text.describe_leaderboard(board))
+    written = [str(file) for file in (page, csv) if file is not None]
+    print_line(f"\nWritten to {', '.join(written)}" if written else "\n--page, --csv and --json "
+               "have all of it")  # fmt: skip
     return 0

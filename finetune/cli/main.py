@@ -47,7 +47,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Results": {
         "evaluate": Command("evaluate", "score a model on new labelled documents: what changed?"),
         "report": Command("report", "write the report of finished runs again"),
-        "compare": Command("compare", "compare runs document by document on the same test rows"),
+        "compare": Command(
+            "compare", "compare runs document by document, or rank all runs of a folder"
+        ),
     },
     "A trained model": {
         "predict": Command("predict", "predict a label for each document of a file or a stream"),

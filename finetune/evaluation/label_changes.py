@@ -127,7 +127,8 @@ def f1_p(cells: NDArray[np.int64]) -> float:
         first = 2 * (both_right + hits) / (true + both_right + hits + both_wrong + misses)
         hits, misses = right - hits, wrong - misses
         second = 2 * (both_right + hits) / (true + both_right + hits + both_wrong + misses)
-        return np.abs(first - second)
+        apart: Floats = np.abs(first - second)
+        return apart
 
     observed = gap(np.array([cells[6]]), np.array([cells[2]]))[0] - 1e-12
     misses, of_misses = _exchanges(wrong)

@@ -6,10 +6,10 @@
 Rows that are hard for both runs do not show a difference, so runs are compared row by row. The
 interval of a difference is that of `confusion.paired_difference`. The p-value is McNemar's exact
 test (1947): of the rows that only one of two runs gets right, is each one's share beyond chance?
-With more than two runs, p-values are corrected by Holm (1979), as more pairs differ by chance.
+With more than two runs, p-values are corrected by Holm (1979), as more pairs differ by chance; and
+so are those of labels (`label_changes.py`), for all labels of all pairs.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,17 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune.evaluation import confusion, intervals, probabilities
-from finetune.reporting import charts, html_report
-from finetune.reporting.baseline_comparison import name_metric
-from finetune.reporting.number_formats import format_seconds, percent, signed
+from finetune.evaluation.label_changes import LabelChange, compare_labels
+from finetune.reporting.comparison_model import (
+    ChangedDocument,
+    ComparedLabel,
+    ComparedPair,
+    ComparedRun,
+    Comparison,
+    Difference,
+)
+from finetune.reporting.predictions import FILE, Prediction, read_predictions
 from finetune.reporting.results_model import Results, read_results
-from finetune.runtime.console import format_table
+from finetune.reporting.run_differences import (
+    differing_identity,
+    differing_settings,
+    read_settings,
+)
 from finetune.runtime.errors import InputError
-
-METRICS = ("accuracy", "f1_macro")
-SIGNIFICANT = 0.05  # a p-value below it
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,19 @@ class Run:
         results: its `results.json`.
         labels, predictions: true and predicted class ids (rows,); multi-label: 0 and 1 (rows,
             classes).
+        certainty: the probability of the true label (multi-label: of the right decisions, on
+            average). (rows,)
     """
 
     name: str
     results: Results
     labels: confusion.Labels
     predictions: confusion.Labels
+    certainty: NDArray[np.float64]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        return probabilities.is_correct(self.labels, self.predictions)
 
 
 def read_run(folder: Path) -> Run:
@@ -56,21 +72,50 @@ def read_run(folder: Path) -> Run:
     results = read_results(folder)
     if not results.test.labelled:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
-    ids = {name: i for i, name in enumerate(results.data.labels)}
-    text = (folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.split("\n") if line]
-    labels, predictions = (
-        _class_ids([line[key] for line in lines], ids) for key in ("label", "predicted")
+    names = results.data.labels
+    ids = {name: i for i, name in enumerate(names)}
+    file = folder / FILE
+    # Of each row a few numbers are kept, not its line.
+    given: list[Any] = []
+    predicted: list[Any] = []
+    certainty: list[float] = []
+    for number, line in enumerate(read_predictions(file, names), 1):
+        try:
+            given.append(_class_ids(line.label, ids))
+            predicted.append(_class_ids(line.predicted, ids))
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{file}: line {number}: expected labels of the run, found {error}"
+            ) from None
+        certainty.append(_certainty(given[-1], line.probabilities))
+    classes = len(names)
+    return Run(
+        str(folder),
+        results,
+        _as_array(given, classes, results.data.multi_label),
+        _as_array(predicted, classes, results.data.multi_label),
+        np.array(certainty),
     )
-    return Run(str(folder), results, labels, predictions)
 
 
-def _class_ids(names: Sequence[str | list[str]], ids: Mapping[str, int]) -> confusion.Labels:
-    if not any(isinstance(name, list) for name in names):
-        return np.array([ids[str(name)] for name in names], dtype=np.int64)
-    sets = np.zeros((len(names), len(ids)), dtype=np.int64)
-    for row, of_row in zip(sets, names, strict=True):
-        row[[ids[name] for name in of_row]] = 1
+def _class_ids(names: str | list[str] | None, ids: Mapping[str, int]) -> int | list[int]:
+    return [ids[name] for name in names] if isinstance(names, list) else ids[names]  # type: ignore[index]
+
+
+def _certainty(label: int | list[int], chances: Sequence[float]) -> float:
+    if isinstance(label, int):
+        return chances[label]
+    has = {*label}
+    right = sum(chance if i in has else 1 - chance for i, chance in enumerate(chances))
+    return right / len(chances)
+
+
+def _as_array(ids: list[Any], classes: int, multi_label: bool) -> confusion.Labels:
+    if not multi_label:
+        return np.array(ids, dtype=np.int64)
+    sets = np.zeros((len(ids), classes), dtype=np.int64)
+    for row, of_row in zip(sets, ids, strict=True):
+        row[of_row] = 1
     return sets
 
 
@@ -98,139 +143,159 @@ def _test_rows(run: Run) -> str:
     return f"{len(run.labels):,} rows of {results.data.source}, hash {results.hashes.test[:12]}"
 
 
-def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Scores of each run, and each pair's differences.
+def compare_runs(runs: Sequence[Run]) -> Comparison:
+    """What differs between runs, the scores of each, and each pair's differences.
 
     Raises:
-        InputError: where the test rows are not the same.
+        InputError: where the test rows are not the same, or a recipe cannot be read.
     """
     check_comparable(runs)
-    classes = len(runs[0].results.data.labels)
-    pairs = [_pair(one, other, classes) for one, other in combinations(runs, 2)]
-    corrected = intervals.correct_p_values([pair["p"] for pair in pairs])
-    for pair, value in zip(pairs, corrected, strict=True):
-        pair["p_holm"] = value
-    return {
-        "rows": len(runs[0].labels),
-        "test": runs[0].results.hashes.test,
-        "runs": [_scores(run, classes) for run in runs],
-        "pairs": pairs,
-    }
+    names = runs[0].results.data.labels
+    results = [run.results for run in runs]
+    recipes = [read_settings(Path(run.name)) for run in runs]
+    couples = [*combinations(runs, 2)]
+    ps = [intervals.mcnemar_p(*_only_right(*couple)[::-1]) for couple in couples]
+    changes = [
+        compare_labels(one.labels, one.predictions, other.predictions, len(names))
+        for one, other in couples
+    ]
+    of_labels = iter(
+        intervals.correct_p_values([change.p for found in changes for change in found])
+    )
+    corrected = intervals.correct_p_values(ps)
+    pairs = [
+        _pair(*couple, (p, p_holm), [_label(change, next(of_labels), names) for change in found])
+        for couple, p, p_holm, found in zip(couples, ps, corrected, changes, strict=True)
+    ]
+    return Comparison(
+        rows=len(runs[0].labels),
+        test=runs[0].results.hashes.test,
+        runs=[_scores(run, len(names)) for run in runs],
+        settings=differing_settings(recipes),
+        identity=differing_identity(results, recipes),
+        pairs=pairs,
+    )
 
 
-def _scores(run: Run, classes: int) -> dict[str, Any]:
+def _scores(run: Run, classes: int) -> ComparedRun:
     table = confusion.Confusion.from_labels(run.labels, run.predictions, classes)
     accuracy, results = table.observed("accuracy"), run.results
-    return {
-        "run": run.name,
-        "recipe": results.recipe,
-        "model": results.model.source,
-        "accuracy": accuracy,
-        "accuracy_interval": intervals.wilson_interval(accuracy, len(run.labels)),
-        "f1_macro": table.observed("f1_macro"),
-        "f1_macro_interval": table.interval("f1_macro"),
-        "ece": results.calibration.on("test").after.ece,
-        "loss": results.test.loss,
-        "seconds": results.train.seconds,
-    }
+    return ComparedRun(
+        run=run.name,
+        recipe=results.recipe,
+        model=results.model.source,
+        accuracy=accuracy,
+        accuracy_interval=intervals.wilson_interval(accuracy, len(run.labels)),
+        f1_macro=table.observed("f1_macro"),
+        f1_macro_interval=table.interval("f1_macro"),
+        ece=results.calibration.on("test").after.ece,
+        loss=results.test.loss,
+        seconds=results.train.seconds,
+    )
 
 
-def _pair(one: Run, other: Run, classes: int) -> dict[str, Any]:
-    ones, others = (probabilities.is_correct(one.labels, run.predictions) for run in (one, other))
-    only_one, only_other = int((ones & ~others).sum()), int((others & ~ones).sum())
-    return {
-        "one": one.name,
-        "other": other.name,
-        **{
-            name: confusion.paired_difference(
+def _pair(
+    one: Run, other: Run, p: tuple[float, float], labels: Sequence[ComparedLabel]
+) -> ComparedPair:
+    """
+    Args:
+        p: of McNemar's test, and corrected.
+        labels: in the order of the label space.
+    """
+    only_one, only_other = _only_right(one, other)
+    classes = len(one.results.data.labels)
+    gaps = {
+        name: Difference.model_validate(
+            confusion.paired_difference(
                 name, one.labels, other.predictions, one.predictions, classes
             )
-            for name in METRICS
-        },
-        "monitor": _shared_monitor(one, other),
-        "only_one_right": only_one,
-        "only_other_right": only_other,
-        "p": intervals.mcnemar_p(only_other, only_one),
+        )
+        for name in ("accuracy", "f1_macro")
     }
+    both_right = int((one.correct & other.correct).sum())
+    worsened, improved = _changed_documents(one, other)
+    ordered = sorted(labels, key=lambda label: -abs(label.f1.difference))
+    return ComparedPair(
+        one=one.name,
+        other=other.name,
+        **gaps,
+        monitor=_shared_monitor(one, other),
+        both_right=both_right,
+        both_wrong=len(one.labels) - both_right - only_one - only_other,
+        only_one_right=only_one,
+        only_other_right=only_other,
+        p=p[0],
+        p_holm=p[1],
+        gained=[label.label for label in ordered if label.changed and label.f1.difference > 0],
+        lost=[label.label for label in ordered if label.changed and label.f1.difference < 0],
+        labels=ordered,
+        worsened=worsened,
+        improved=improved,
+    )
+
+
+def _only_right(one: Run, other: Run) -> tuple[int, int]:
+    """The rows that only the first, and that only the second, gets right."""
+    ones, others = one.correct, other.correct
+    return int((ones & ~others).sum()), int((others & ~ones).sum())
+
+
+def _label(change: LabelChange, p_holm: float, names: Sequence[str]) -> ComparedLabel:
+    gaps = {
+        name: Difference(difference=values[1] - values[0], interval=interval)
+        for name, values, interval in (
+            ("f1", change.f1, change.f1_interval),
+            ("recall", change.recall, change.recall_interval),
+        )
+    }
+    return ComparedLabel(
+        label=names[change.label],
+        support=change.support,
+        f1_one=change.f1[0],
+        f1_other=change.f1[1],
+        recall_one=change.recall[0],
+        recall_other=change.recall[1],
+        p=change.p,
+        p_holm=p_holm,
+        **gaps,
+    )
+
+
+def _changed_documents(one: Run, other: Run) -> tuple[list[ChangedDocument], list[ChangedDocument]]:
+    """Those that only the first, and that only the second, gets right: the largest change first.
+
+    Both files are read again, so that no text is held but theirs.
+    """
+    change = other.certainty - one.certainty
+    only_one = np.flatnonzero(one.correct & ~other.correct)
+    only_other = np.flatnonzero(other.correct & ~one.correct)
+    wanted = {*only_one.tolist(), *only_other.tolist()}
+    ones, others = (_lines(run, wanted) for run in (one, other))
+
+    def document(i: int) -> ChangedDocument:
+        first, second = ones[i], others[i]
+        return ChangedDocument(
+            row=first.row,
+            id=first.id if first.id is not None else second.id,
+            text=first.text or second.text,
+            label=first.label or [],
+            one=first.predicted,
+            other=second.predicted,
+            probability_one=float(one.certainty[i]),
+            probability_other=float(other.certainty[i]),
+        )
+
+    falls = only_one[np.argsort(change[only_one], kind="stable")]
+    rises = only_other[np.argsort(-change[only_other], kind="stable")]
+    return [document(i) for i in falls.tolist()], [document(i) for i in rises.tolist()]
+
+
+def _lines(run: Run, rows: set[int]) -> dict[int, Prediction]:
+    lines = enumerate(read_predictions(Path(run.name) / FILE, run.results.data.labels))
+    return {i: line for i, line in lines if i in rows}
 
 
 def _shared_monitor(one: Run, other: Run) -> str:
     """The metric that picked both models, where they are compared by it; else accuracy."""
     names = {run.results.monitor for run in (one, other)}
     return "f1_macro" if names == {"f1_macro"} else "accuracy"
-
-
-def describe_pair(pair: Mapping[str, Any]) -> str:
-    """Which of two runs is better, in a sentence."""
-    metric = pair["monitor"]
-    gap = pair[metric]
-    low, high = (signed(100 * end) for end in gap["interval"])
-    differs = gap["interval"][0] > 0 or gap["interval"][1] < 0
-    better, worse = pair["one"], pair["other"]
-    if gap["difference"] > 0:
-        better, worse = worse, better
-    certainty = f"95 % interval {low} to {high}"
-    if metric == "accuracy":
-        differs = pair["p_holm"] < SIGNIFICANT
-        certainty += f", p = {pair['p_holm']:.2g}"
-    if differs:
-        conclusion = f"{better} is better than {worse}"
-    else:
-        conclusion = f"No clear difference between {pair['other']} and {pair['one']}"
-    return (
-        f"{conclusion}: {signed(100 * gap['difference'])} points of {name_metric(metric)} for "
-        f"{pair['other']} ({certainty})."
-    )
-
-
-def as_text(comparison: Mapping[str, Any]) -> str:
-    """The comparison as a table of at most 80 columns, and a line for each pair."""
-    names = _short([run["run"] for run in comparison["runs"]])
-    rows = [("", "accuracy", "95 % interval", "f1_macro", "ECE", "trained")]
-    for name, run in zip(names, comparison["runs"], strict=True):
-        low, high = run["accuracy_interval"]
-        rows.append(
-            (
-                name,
-                f"{run['accuracy']:.4f}",
-                f"{low:.4f} to {high:.4f}",
-                f"{run['f1_macro']:.4f}",
-                f"{run['ece']:.3f}",
-                format_seconds(run["seconds"]),
-            )
-        )
-    return format_table(rows, indent=0)
-
-
-def _short(names: Sequence[str], most: int = 26) -> list[str]:
-    """Names without their common start, and at most so long: their ends tell them apart."""
-    parts = [Path(name).parts for name in names]
-    while len({part[0] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
-        parts = [part[1:] for part in parts]
-    joined = ["/".join(part) for part in parts]
-    return [name if len(name) <= most else "…" + name[1 - most :] for name in joined]
-
-
-def as_page(comparison: Mapping[str, Any]) -> str:
-    """The comparison as one self-contained page."""
-    names = _short([run["run"] for run in comparison["runs"]], 44)
-    rows = [
-        charts.Row(
-            name, run["accuracy"], run["accuracy_interval"], "main", percent(run["accuracy"])
-        )
-        for name, run in zip(names, comparison["runs"], strict=True)
-    ]
-    description = "; ".join(f"{row.name} {row.note}" for row in rows)
-    return (
-        html_report.template_environment()
-        .get_template("compare.html")
-        .render(
-            comparison=comparison,
-            names=dict(zip((run["run"] for run in comparison["runs"]), names, strict=True)),
-            overview=charts.whiskers(
-                "Accuracy of each run", description, rows, "accuracy", "{:.0%}"
-            ),
-            verdicts=[describe_pair(pair) for pair in comparison["pairs"]],
-            signed=signed,
-        )
-    )

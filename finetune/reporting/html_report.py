@@ -10,10 +10,12 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -141,6 +143,14 @@ def template_environment() -> Environment:
         "thousands": lambda number: f"{number:,}",
     }
     return environment
+
+
+def relative_link(file: Path, start: Path = Path()) -> str:
+    """The file from a folder, as pages and notebooks open links; from another drive its address."""
+    try:
+        return quote(Path(os.path.relpath(file, start)).as_posix())
+    except ValueError:
+        return file.absolute().as_uri()
 
 
 def mark_code(text: str) -> Markup:

@@ -1,6 +1,7 @@
 """Numbers → text as a person reads it: shares, scores, seconds, bytes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -57,3 +58,12 @@ def format_interval(ends: Sequence[float] | None, digits: int = 4) -> str:
 
 def count_documents(count: int) -> str:
     return f"{count:,} document{'s' * (count != 1)}"
+
+
+def short_names(folders: Sequence[str], most: int) -> list[str]:
+    """Folders without their common start, and at most so long: their ends tell them apart."""
+    parts = [Path(folder).parts or (folder,) for folder in folders]
+    while len({part[0] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
+        parts = [part[1:] for part in parts]
+    joined = ["/".join(part) for part in parts]
+    return [name if len(name) <= most else "…" + name[1 - most :] for name in joined]

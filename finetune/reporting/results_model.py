@@ -127,6 +127,9 @@ class Hashes(Section):
     """SHA-256 of what decides a run and of what came out, to compare two runs at a glance."""
 
     data: str = Field(description="labels, texts and classes of all splits")
+    validation: str | None = Field(
+        None, description="texts and classes of validation; null in results of earlier versions"
+    )
     test: str = Field(description="texts and classes of test")
     tokens: str = Field(description="token ids of all splits")
     recipe: str = Field(description="every setting that decides a number")

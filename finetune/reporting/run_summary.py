@@ -4,14 +4,12 @@ All text from data is escaped: by jinja2 in the templates, by `html.escape` in a
 """
 
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from finetune.reporting import narrative
 from finetune.reporting.console_report import score_line
-from finetune.reporting.html_report import template_environment
+from finetune.reporting.html_report import relative_link, template_environment
 from finetune.reporting.number_formats import format_interval, format_score
 from finetune.reporting.results_model import Results
 from finetune.reporting.seeds_report import SeedsSummary
@@ -100,14 +98,6 @@ def _summary(
             columns=columns,
             rows=rows,
             sentences=sentences,
-            report=_link(report) if report.is_file() else "",
+            report=relative_link(report) if report.is_file() else "",
         )
     )
-
-
-def _link(file: Path) -> str:
-    """The file from here, as notebooks open links; elsewhere its own address."""
-    try:
-        return quote(Path(os.path.relpath(file)).as_posix())
-    except ValueError:  # on another drive
-        return file.absolute().as_uri()

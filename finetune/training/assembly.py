@@ -57,6 +57,7 @@ def assemble(data: PreparedData, start: Start, env: RunEnvironment) -> Assembled
     classifier, frozen = builder.build(stage)
     hashes = {
         "data": corpus_hash(corpus),
+        "validation": split_hash(corpus.validation),
         "test": split_hash(corpus.test),
         "tokens": run_identity.tokens_hash(tokens.tables),
         "first_weights": build.initial_weights_hash(

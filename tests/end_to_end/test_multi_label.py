@@ -27,7 +27,7 @@ from finetune.evaluation import (
     probabilities,
     thresholds,
 )
-from finetune.reporting import baseline_comparison, compare
+from finetune.reporting import baseline_comparison, compare, comparison_text
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.results_model import Results, read_results
 from finetune.runtime.errors import InputError
@@ -424,8 +424,8 @@ def test_a_run_goes_on_and_seeds_and_runs_are_compared(work):
     assert seeds["main"] == "f1_micro"
     one, other = (compare.read_run(work / "seeds" / f"seed-{seed}") for seed in (0, 1))
     found = compare.compare_runs([one, other])
-    assert found["runs"][0]["accuracy"] == results(work / "seeds/seed-0")["test"]["accuracy"]
-    assert compare.as_text(found)
+    assert found.runs[0].accuracy == results(work / "seeds/seed-0")["test"]["accuracy"]
+    assert comparison_text.describe_comparison(found)
 
 
 def test_a_model_of_several_labels_that_gives_all_the_same_is_lost(work, capsys):

@@ -11,8 +11,8 @@ from finetune.reporting import (
     figures,
     html_report,
     model_card,
-    run_outputs,
     predictions,
+    run_outputs,
     seeds_report,
 )
 from finetune.reporting import results as results_module

@@ -152,7 +152,9 @@ def test_predictions_are_the_scored_ones(work, one):
     assert answers[0]["row"] == "test.jsonl: line 1"
     right = sum(answer["label"] == answer["predicted"] for answer in answers)
     assert right / 17 == pytest.approx(results["test"]["accuracy"])
-    assert all(sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5) for answer in answers)
+    assert all(
+        sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5) for answer in answers
+    )
 
 
 def test_the_saved_model_gives_the_predictions(work, one):

@@ -144,9 +144,10 @@ def _print_evaluation(monkeypatch, folder):
 
 
 def _print_comparison(monkeypatch, folder):
-    for name, made in (("read_run", None), ("compare_runs", LABELS), ("as_page", "")):
+    found = SimpleNamespace(model_dump_json=lambda indent: json.dumps(LABELS, ensure_ascii=False))
+    for name, made in (("read_run", None), ("compare_runs", found)):
         monkeypatch.setattr(compare_report, name, lambda *_, made=made: made)
-    compare.compare_runs([folder, folder], folder / "page.html", as_json=True)
+    compare.compare_runs([folder, folder], None, as_json=True)
 
 
 def _print_predictions(monkeypatch, folder):
@@ -247,7 +248,11 @@ def test_choices_are_those_of_the_tables(command, words, capsys):
 @pytest.mark.parametrize(
     ("name", "words", "problem"),
     [
-        ("compare", ["one"], "expected two run folders or more, got one alone"),
+        (
+            "compare",
+            ["one"],
+            "expected two run folders or more, or a folder that holds runs, got one alone",
+        ),
         ("report", ["none"], "none: expected the folder of a finished run"),
         ("find_lr", ["none.yaml"], "none.yaml: no such recipe file"),
         ("inspect", ["none.yaml"], "none.yaml: no such recipe file"),

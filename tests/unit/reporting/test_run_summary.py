@@ -1,6 +1,6 @@
 """A run in a few lines, safe to show whatever the data holds."""
 
-from finetune.reporting import run_summary
+from finetune.reporting import comparison_page, run_summary
 from finetune.reporting.comparison_model import Comparison
 from finetune.reporting.run_summary import EmbeddedPage
 from finetune.reporting.seeds_report import SeedsSummary, Spread
@@ -42,12 +42,18 @@ def test_a_comparison_escapes_the_names_of_folders():
     gap = {"difference": 0.1, "interval": (-0.1, 0.3)}
     pair = {
         "one": EVIL, "other": "b", "accuracy": gap, "f1_macro": gap, "monitor": "accuracy",
-        "only_one_right": 1, "only_other_right": 2, "p": 0.5, "p_holm": 0.5,
+        "only_one_right": 1, "only_other_right": 2, "p": 0.5, "p_holm": 0.5, "both_right": 5,
+        "both_wrong": 2, "gained": [], "lost": [EVIL], "labels": [], "worsened": [],
+        "improved": [],
     }  # fmt: skip
-    found = Comparison.of(
-        {"rows": 10, "test": "0" * 64, "runs": [run, {**run, "run": "b"}], "pairs": [pair]}
-    )
+    found = Comparison(
+        rows=10, test="0" * 64, runs=[run, {**run, "run": "b"}], pairs=[pair], identity=[],
+        settings=[{"key": "run.name", "values": [EVIL, "b"]}],
+    )  # fmt: skip
     assert found.runs[0].loss is None
     assert "<script>" not in found._repr_html_()
     assert found.verdicts[0].startswith("No clear difference between b and ")
     assert EVIL in str(found)
+    page = comparison_page.render_comparison(found)
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert") >= 4
