@@ -21,6 +21,12 @@ from finetune.reporting.run_outputs import (
 )
 from finetune.runtime import console
 from finetune.runtime.errors import ProblemList
+from finetune.runtime.memory_errors import (
+    LOWER_BATCH,
+    LOWER_DATA,
+    LOWER_MODEL,
+    explain_memory_errors,
+)
 from finetune.runtime.signals import SignalListener
 from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
 from finetune.training import (
@@ -68,12 +74,16 @@ def run(
     env.on_main(before or (lambda: None))
     recipe, start = locate_start(recipe, env)
     env.on_main(lambda: publish.check_access(recipe))  # before hours of training
-    data = prepare_data(recipe, env, data_cache, folds=recipe.run.folds if out_of_fold else None)
+    folds = recipe.run.folds if out_of_fold else None
+    with explain_memory_errors("preparing the data", LOWER_DATA):
+        data = prepare_data(recipe, env, data_cache, folds=folds)
     held_out = env.on_main(lambda: cross_validation.held_out_logits(out_of_fold, data.corpus))
-    session = Session.open(data, start, env)  # encoder, head, optimizer; or a checkpoint's
+    with explain_memory_errors("building the model", LOWER_MODEL):
+        session = Session.open(data, start, env)  # encoder, head, optimizer; or a checkpoint's
     if session.is_finished:
         return session.folder
-    train(session)  # validation picks the model
+    with explain_memory_errors("training", LOWER_BATCH):
+        train(session)  # validation picks the model
     outcome, results = conclude(session, held_out)  # calibrate; then score test, once
     outputs = RunOutputs(session.folder, env)  # a failure of one loses none of the others
     has_card = write_run_folder(session, results, outcome, outputs)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from finetune.runtime import console, errors, streams
 from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
+from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 from finetune.runtime.signals import SignalListener
 
 
@@ -75,6 +76,8 @@ def _ending(
     error: BaseException, interrupted: str, remedy: str
 ) -> tuple[int, *tuple[str, ...]] | None:
     """Exit code and lines for an exception; None for an unexpected one in a single process."""
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        error = describe_memory_error(error)
     if isinstance(error, OSError):
         error = errors.from_os_error(error) or error
     if isinstance(error, InputError):

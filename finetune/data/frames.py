@@ -21,6 +21,7 @@ from finetune.data.formats.frame import FrameTable
 from finetune.data.formats.source import DataSource
 from finetune.data.local_paths import HELD
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 
 KINDS = (
     "a data frame of pandas or polars, an Arrow table, a datasets.Dataset, or a dict of such, one "
@@ -176,7 +177,8 @@ def _as_frame(data: Any) -> FrameTable | None:
 
     try:
         table = data if isinstance(data, pa.Table) else pa.table(data)
-    except (pa.ArrowException, TypeError, ValueError):  # an array, or a stream of no rows
+    except (pa.ArrowException, TypeError, ValueError) as error:  # an array, or a stream of no rows
+        reraise_memory_error(error)
         return None
     columns = [_own(_without_views(column)) for column in table.columns]
     return FrameTable(tuple(table.column_names), tuple(columns), table.num_rows)
@@ -229,7 +231,8 @@ def _from_pandas(column: Any) -> Any:
             # Whole numbers with gaps are floats to pandas alone.
             with _or_as_it_is(pa.ArrowInvalid):
                 found = found.cast(pa.int64())
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        reraise_memory_error(error)
         return _python_cells(column)
     return found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
 

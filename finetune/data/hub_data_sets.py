@@ -18,6 +18,7 @@ from finetune.data.read_rows import read_rows
 from finetune.data.rows import Rows
 from finetune.runtime.console import quiet_datasets
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 
 
 def load_tables(source: str, config: str | None) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def saved_tables(folder: Path) -> dict[str, Any]:
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # whatever a broken copy makes Arrow or json raise
+        reraise_memory_error(error)
         raise InputError(
             f"{folder}: not a whole folder of datasets' save_to_disk ({_first_line(error)})"
         ) from None
@@ -70,6 +72,7 @@ def hub_tables(data: schema.Data) -> dict[str, Any]:
     try:
         loaded = datasets.load_dataset(data.source, data.config, revision=data.revision)
     except Exception as error:  # of many libraries and of none: network, cache, builder, Arrow
+        reraise_memory_error(error)
         raise InputError(_hub_problem(data, error)) from None
     return _by_split(loaded)
 

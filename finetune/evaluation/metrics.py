@@ -21,6 +21,7 @@ from sklearn import metrics as sk
 
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.runtime.errors import InputError, did_you_mean
+from finetune.runtime.memory_errors import reraise_memory_error
 
 # How a metric's 95 % interval is computed (`confusion.metric_intervals`); None: it has none.
 IntervalMethod = Literal["share", "confusion", "loss"] | None
@@ -218,6 +219,7 @@ def load_metrics(
             try:
                 loaded.append(LoadedMetric(name, multi_label))
             except Exception as error:
+                reraise_memory_error(error)
                 # evaluate raises anything here: no such name, no network, a broken script
                 absent = isinstance(error, (FileNotFoundError, ConnectionError))
                 why = "no such metric, or no network" if absent else str(error).splitlines()[0]
@@ -245,6 +247,7 @@ def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = F
         try:
             measure([metric], logits, labels)
         except Exception as error:
+            reraise_memory_error(error)
             hint = did_you_mean(metric.key, [*METRICS], "the metrics that need no network are")
             problems.append(
                 f"score.metrics: '{metric.key}' cannot score {classes} classes"

@@ -16,7 +16,7 @@ CODE_KEYS = ("auto_map", "custom_pipelines")  # keys under which transformers lo
 MODEL_FILES = re.compile(
     r"""
     README\.md
-    | config\.json
+    | config\.json | identity\.json
     | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
     | (modeling|configuration|tokenization)_\w+\.py
     | tokenizer(_config)?\.json | tokenizer\.model

@@ -27,6 +27,7 @@ from finetune.hub.client import HubErrors, Sleep
 from finetune.hub.model_files import Files
 from finetune.hub.repository import COMMIT_MESSAGE, Change, Repository, check_repo_id, compare_files
 from finetune.hub.settings import mask_credentials
+from finetune.modeling import model_identity
 from finetune.runtime import console
 from finetune.runtime.errors import InputError, shorten
 
@@ -214,6 +215,7 @@ def _prepare(
     check_repo_id(settings.repo_id, "REPO_ID: ")
     folder = model_files.find_model_folder(run)
     files = model_files.collect_files(folder, settings.repo_id)
+    model_identity.check_files(folder)
     errors = HubErrors(
         settings.repo_id,
         f"the model is safe in {folder.resolve()}; push it again with: " + command(run, settings),

@@ -31,9 +31,11 @@ from finetune.inference.shards import ShardStore
 from finetune.runtime import console
 from finetune.runtime.distributed import run_on_main, run_on_main_first
 from finetune.runtime.errors import InputError, ProblemList
+from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
 from finetune.tokenization.token_table import TokenTable
 
+LOWER = "lower --window or --tokens, or end other programs; finished chunks are kept for --resume"
 MAX_LABELS = 8  # that are printed
 
 
@@ -89,7 +91,8 @@ def run_job(options: JobOptions) -> JobSummary | None:
     try:
         resumed = run_on_main(accelerator, lambda: store.begin(identity, options.output.resume))
         job = BatchJob(items, columns, output, classifier, store, accelerator, resumed)
-        return job.execute()
+        with explain_memory_errors("reading and predicting", LOWER):
+            return job.execute()
     finally:
         if accelerator.is_main_process:
             store.drop_if_empty()  # after a refusal: there is nothing to resume

@@ -26,10 +26,12 @@ from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.records import Record, RecordMaker, RequestedColumns, read_records
 from finetune.modeling import pretrained
 from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 
+LOWER = "choose a smaller model, or end other programs"
 CHUNK_ROWS = 4096  # documents that are sorted by length and classified together
 
 Prediction = dict[str, Any]
@@ -80,12 +82,20 @@ class Classifier:
         folder = self.source = find_model(source.name)
         named = dataclasses.replace(source, name=folder)
         self.engine_name = engines.pick_engine(engine, folder)
-        loaded = engines.load_model(self.engine_name, named, options)
+        with explain_memory_errors("loading the model", LOWER):
+            loaded = engines.load_model(self.engine_name, named, options)
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
         self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)
-        self.engine = loaded.build()
+        with explain_memory_errors("loading the model", LOWER):
+            self.engine = loaded.build()
         self.labels = self.rules.labels
+        if self.engine.classes != len(self.labels):
+            raise InputError(
+                f"{folder}: config.json names {count_of(len(self.labels), 'label')}, and the "
+                f"model computes {count_of(self.engine.classes, 'logit')} for each document; copy "
+                "the whole model folder again"
+            )
         self.columns = self.reading.column_spec().text_columns()
         self.identity = self._hash()
 

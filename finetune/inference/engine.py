@@ -15,10 +15,12 @@ from torch import Tensor
 
 from finetune.compute import micro_batches
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
 from finetune.tokenization.token_table import Rows, TokenTable
 
 Logits = NDArray[np.float32]
+LOWER = "lower --tokens (tokens= in Python) or --threads, or end other programs"
 MAX_WORKERS = 8  # more would wait for each other's Python
 
 
@@ -54,8 +56,12 @@ class Engine:
         Raises:
             InputError: where not even one row fits.
         """
+        with explain_memory_errors("predicting", LOWER):
+            return self._logits(table)
+
+    def _logits(self, table: TokenTable) -> Logits:
         if table.first is not None:
-            return table.pool_windows(self.logits(table.by_piece()))
+            return table.pool_windows(self._logits(table.by_piece()))
         table = self.prepare(table)
         workers, budget = min(self.workers, len(table)), self.budget
         if workers > 1:

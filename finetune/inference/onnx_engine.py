@@ -12,10 +12,11 @@ from transformers import AutoConfig
 from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
-from finetune.modeling import load_errors, pretrained, tokenizer_fit
+from finetune.modeling import load_errors, model_identity, pretrained, tokenizer_fit
 from finetune.runtime import telemetry
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 from finetune.tokenization.token_table import Rows, TokenTable
 
 BATCH_TOKENS = 512
@@ -41,6 +42,7 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
         tokenizer = tokenizer_fit.read_tokenizer(
             str(folder), source.name, pretrained.encoder_config(config), **local
         )
+    model_identity.check_identity(source.name, source.name, config, tokenizer, tell=True)
     return LoadedModel(
         config, tokenizer, lambda: onnx_engine(folder, options.threads, options.tokens)
     )
@@ -99,5 +101,6 @@ def _open_session(file: Path, threads: int) -> Any:
             disabled_optimizers=["SkipLayerNormFusion"],
         )
     except Exception as error:  # of the runtime's own kinds
+        reraise_memory_error(error)
         why = str(error).partition("\n")[0]
         raise InputError(f"{file}: ONNX Runtime cannot read it ({why}); export it again") from None

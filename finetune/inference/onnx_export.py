@@ -24,7 +24,7 @@ from finetune.inference.engines import ONNX
 from finetune.inference.onnx_comparison import Check, Reference
 from finetune.inference.onnx_quantization import quantize, silence_exporter
 from finetune.inference.records import Record
-from finetune.modeling import saved_model
+from finetune.modeling import model_identity, saved_model
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.tokenization.token_table import TokenTable
 
@@ -119,7 +119,8 @@ def to_onnx(source: str, table: TokenTable, file: Path) -> None:
 
 
 def _save_config(source: str, folder: Path) -> None:
-    """Write the config and the tokenizer."""
+    """Write the config, the tokenizer, and the identity of both and of the graph."""
     model, tokenizer = saved_model.load_classifier(source)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    model_identity.write_identity(folder, tokenizer, model.config)

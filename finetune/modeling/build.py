@@ -25,6 +25,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from finetune.config.schema import Model
 from finetune.modeling import head as head_module
 from finetune.modeling.freezing import freeze, freeze_unreached
+from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
@@ -68,6 +69,7 @@ def build_classifier(
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
     """
     config = read_config(source, options)
+    check_identity(source, "model.source", config, None, revision=options.revision)
     if options.dropout is not None:
         _set_config_dropout(encoder_config(config), options.dropout)
     build_with_head = HEADS[options.head]

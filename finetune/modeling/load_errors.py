@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.memory_errors import reraise_memory_error
 
 ALLOW_CODE = "which does not run unasked; read it, then set model.trust_remote_code=true"
 
@@ -58,6 +59,7 @@ def explain_load_errors(source: str, key: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # of many libraries: Rust's, the Hub client's, config checks, …
+        reraise_memory_error(error)
         raise InputError(_explain(error, source, key)) from error
 
 

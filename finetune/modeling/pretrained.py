@@ -24,6 +24,7 @@ from finetune.modeling.load_errors import (
     explain_load_errors,
     first_line,
 )
+from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
@@ -57,9 +58,15 @@ def load_tokenizer(source: str, options: Model) -> PreTrainedTokenizerBase:
     Raises:
         InputError: where there is none, or one that does not fit the encoder.
     """
-    config = load_config(source, options)
+    config = read_config(source, options)
     with silence_loading():
-        return read_tokenizer(source, "model.source", config, **hub_arguments(options))
+        tokenizer = read_tokenizer(
+            source, "model.source", encoder_config(config), **hub_arguments(options)
+        )
+    check_identity(
+        source, "model.source", config, tokenizer, weights=False, revision=options.revision
+    )
+    return tokenizer
 
 
 def max_positions(config: PretrainedConfig) -> int | None:

@@ -16,7 +16,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from finetune.modeling import model_identity
 from finetune.modeling.load_errors import check_model_folder
+from finetune.modeling.model_identity import check_identity
 from finetune.modeling.pretrained import (
     encoder_config,
     load_pretrained,
@@ -67,6 +69,7 @@ def rewrite_weights(folder: Path, weights: Tensors) -> bool:
                 now |= {name: weights[name].contiguous() for name in names & weights.keys()}
                 (aside / file).unlink()
                 save_file(now, aside / file, metadata={"format": "pt"})
+        model_identity.update_weights(aside)
 
     replace_folder(folder, fill)
     return True
@@ -85,6 +88,8 @@ def save_classifier(
 ) -> None:
     """Write weights (safetensors), config, tokenizer and, for the linear head, its code.
 
+    Last comes the identity of tokenizer and weights, which whoever loads the folder compares.
+
     Args:
         weights: the model's by name, where the model itself holds only a shard of them.
     """
@@ -92,6 +97,7 @@ def save_classifier(
         model.save_pretrained(folder, state_dict=weights)
         tokenizer.save_pretrained(folder)
     _rename_tokenizer_class(folder / "tokenizer_config.json")
+    model_identity.write_identity(folder, tokenizer, model.config)
 
 
 def _rename_tokenizer_class(file: Path) -> None:
@@ -115,7 +121,8 @@ def load_classifier(
 
     Raises:
         InputError: where the folder is not a whole model folder, or the Hub has no such model;
-            where the tokenizer does not fit the weights.
+            where the tokenizer does not fit the weights; where tokenizer, labels or weights are
+            not those that were saved.
     """
     key = source = str(source)
     check_model_folder(source, key)
@@ -131,6 +138,7 @@ def load_classifier(
         validate_weights(model, info, "", source, key)
         set_attention(model, attention, asked=False)
         tokenizer = read_tokenizer(source, key, encoder_config(model.config), **hub)
+    check_identity(source, key, model.config, tokenizer, tell=True, revision=revision)
     align_padding(model, tokenizer)
     return model, tokenizer
 

@@ -25,6 +25,7 @@ from transformers import (
 from finetune.modeling.load_errors import explain_load_errors, first_line
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.memory_errors import reraise_memory_error
 
 # Encoders whose position ids start behind `pad_token_id`, so that their table has rows which no
 # text reaches (their `create_position_ids_from_input_ids`).
@@ -141,6 +142,7 @@ def _find_problems(
             for one in encoded["input_ids"][0]
         }
     except Exception as error:  # of tokenizers, in Rust
+        reraise_memory_error(error)
         yield (
             f"the tokenizer in '{source}' cannot encode a word that it does not know "
             f"({first_line(error)}); set unk_token in its tokenizer.json to a token that it has"

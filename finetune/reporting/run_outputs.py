@@ -25,6 +25,7 @@ from finetune.reporting import results as results_module
 from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.errors import InputError, ProblemList, from_os_error
+from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 from finetune.training import lr_finder, run_folder
 from finetune.training.finalize import finalize
 from finetune.training.run_environment import RunEnvironment
@@ -110,6 +111,8 @@ def describe_failure(error: Exception) -> str:
     """An error in one line; one that nobody expected with the place where it arose."""
     if isinstance(error, OSError):
         error = from_os_error(error) or error
+    if is_out_of_memory(error):
+        error = describe_memory_error(error)
     if isinstance(error, InputError):
         return "; ".join(error.problems)
     last = traceback.extract_tb(error.__traceback__)[-1]

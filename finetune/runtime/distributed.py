@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from torch.nn.parallel import DistributedDataParallel
 
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -30,12 +31,19 @@ LOST = (
 def run_on_main(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
     """`call()` on the main process; what it returns, or refuses, on all."""
     said: list[Result | tuple[str, ...] | None] = [None, None]  # result, problems
+    failure: Exception | None = None
     if accelerator.is_main_process:
         try:
             said[0] = call()
         except InputError as error:
             said[1] = error.problems
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure, said[1] = error, describe_memory_error(error).problems
     result, problems = broadcast_object_list(said)
+    if failure is not None:
+        raise failure  # whoever called knows what to lower
     if problems is not None:
         raise InputError(problems)
     return result  # type: ignore[no-any-return]

@@ -113,7 +113,7 @@ def explain_write_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
         # safetensors and tokenizers raise errors of their own: `… (os error 28)`.
         rust = re.search(r"\(os error (\d+)\)", str(error))
         code = int(rust[1]) if rust is not None else getattr(error, "errno", None)
-        if code is None:
+        if code in (None, errno.ENOMEM):  # memory is none of the disk's
             raise
         why = FIXABLE.get(code, f"{os.strerror(code)}; {REMEDY} another folder")
         why = why.replace(REMEDY, remedy)

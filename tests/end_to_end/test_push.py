@@ -294,6 +294,7 @@ def test_exactly_the_model_goes_up(
     assert set(expected) - {"special_tokens_map.json"} == {
         "README.md",
         "config.json",
+        "identity.json",
         "model.safetensors",
         "modeling_document_classifier.py",
         "tokenizer.json",

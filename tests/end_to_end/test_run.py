@@ -27,6 +27,7 @@ FILES = {
     "report.html",
     "model/README.md",
     "model/config.json",
+    "model/identity.json",
     "model/model.safetensors",
     "model/modeling_document_classifier.py",
     "model/tokenizer.json",
@@ -37,6 +38,7 @@ FILES = {
     for step in (6, 12)
     for name in (
         "SHA256SUMS", "state.json", "state.safetensors", "best/config.json",
+        "best/identity.json",
         "best/model.safetensors", "best/modeling_document_classifier.py", "best/tokenizer.json",
         "best/tokenizer_config.json",
     )

@@ -12,6 +12,7 @@ from finetune.data.cells import arrow_values
 from finetune.data.formats.file_row import FileRow, RowReader
 from finetune.data.formats.source import DataSource, ReadProgress, is_gzip
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 
 BATCH_ROWS = 256  # rows that are in memory as Python's own
 
@@ -118,5 +119,6 @@ def _explain_arrow_errors(source: DataSource) -> Iterator[None]:
     try:
         yield
     except pa.ArrowException as error:
+        reraise_memory_error(error)
         first = str(error).partition("\n")[0]
         raise InputError(f"{source.name}: not a Parquet file that can be read ({first})") from None

@@ -20,6 +20,7 @@ from finetune.data.formats.encodings import (
     to_utf_8,
 )
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 
 AUTO = "auto"  # a delimiter that the lines of a file decide
 # Beginnings of files that are no text → what they are, and what to do.
@@ -109,6 +110,7 @@ def explain_read_errors(source: DataSource) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{source.name}: not a whole gzip file ({error})") from None
     except OSError as error:
+        reraise_memory_error(error)
         raise InputError(f"{source.name}: cannot read: {error.strerror or error}") from None
 
 

@@ -1,0 +1,253 @@
+"""What a model folder must hold to predict as it was trained to, in its `identity.json`.
+
+    write_identity(folder, tokenizer, model.config)
+    check_identity(source, "runs/…/model", config, tokenizer)
+
+A tokenizer of another model, or one with another normalizer, gives ids that are all valid and all
+wrong: every document gets the same label, and nothing fails. So the folder keeps a hash of what its
+tokenizer makes of fixed texts, the SHA-256 of each file of weights, and the number of labels.
+
+Whoever loads a model compares them. The hash of the tokenizer is of its behaviour and vocabulary,
+not of its files, which each release of transformers writes in another way.
+"""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finetune.runtime.console import print_wrapped
+from finetune.runtime.errors import InputError, shorten
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+FILE = "identity.json"
+FORMAT = 1
+OURS = "document"  # the key of config.json that every model of this package has
+WEIGHTS = ("*.safetensors", "*.onnx", "*.onnx.data")
+REMEDY = "copy the whole model folder again; if it was changed on purpose, delete its identity.json"
+# Texts that tell tokenizers apart: scripts, case, accents, digits, blanks, signs, broken words.
+PROBES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "THE QUICK Brown fOX; it's \"quoted\" (isn't it?) - well… 3.14, 1,000,000 & 50%!",
+    "naïve café Ångström Straße œuvre ﬁne İstanbul ŠĐĆŽ",
+    "Cafe\u0301 e\u0301\u0302 \u00a0non-breaking\u00a0 zero\u200bwidth \ufeffmark soft\u00adhyphen",
+    "Съешь ещё этих мягких французских булок, да выпей же чаю",
+    "敏捷的棕色狐狸跳过懒狗。日本語のテキストと한국어 문장입니다",
+    "نص عربي مع تَشْكِيل و עברית בלי ניקוד",
+    "हिन्दी में एक वाक्य ภาษาไทยไม่มีช่องว่าง Ελληνικά γλώσσα",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 🤷🏽 \U0001f9ff \ue000 \U00020bb7 ①½²㎏",
+    "  leading and trailing  \t tabs\nnew\n\nlines\r\n  ",
+    "def f(x): return {'a': [1, 2], \"b\": x ** 2}  # https://example.org/a?b=c#d <tag attr='v'/>",
+    "pneumonoultramicroscopicsilicovolcanoconiosis Donaudampfschifffahrtsgesellschaftskapitän",
+    "supercalifragilistic" * 12,
+    "[CLS] [SEP] [MASK] [PAD] [UNK] <s> </s> <pad> <mask> <unk> <|endoftext|> ▁ ## Ġ @@",
+    "0123456789 1999-12-31T23:59:59Z +49 (0)30 123-45 €1.234,56 −7 × 8 ÷ 9 ≈ ∞",
+    "",
+    "a",
+)
+PAIRS = ((PROBES[0], PROBES[4]), (PROBES[5], ""), ("one", "two three"))
+
+
+class Identity(BaseModel):
+    """What `identity.json` holds.
+
+    Attributes:
+        tokenizer: `tokenizer_hash`.
+        weights: name of each file → its SHA-256.
+        labels: the number of logits.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    format: Annotated[int, Field(ge=1)] = FORMAT
+    tokenizer: str
+    weights: dict[str, str]
+    labels: Annotated[int, Field(ge=1)]
+
+
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """SHA-256 of a tokenizer's vocabulary and of what it makes of the probes.
+
+    Nothing is truncated, so that the longest text it may have does not matter.
+    """
+
+    def ids(*texts: str) -> list[int]:
+        encoded: Any = tokenizer(*texts, truncation=False, padding=False, verbose=False)
+        return [int(one) for one in encoded["input_ids"]]
+
+    behaviour = [
+        tokenizer.pad_token_id,
+        [ids(probe) for probe in PROBES],
+        [ids(first, second) for first, second in PAIRS],
+    ]
+    vocabulary = sorted((int(one), token) for token, one in tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps([behaviour, vocabulary]).encode()).hexdigest()
+
+
+def write_identity(
+    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig"
+) -> None:
+    """Write it into a model folder, all of whose other files are written."""
+    labels = len(config.id2label or {})
+    identity = Identity(
+        tokenizer=tokenizer_hash(tokenizer), weights=_hash_weights(folder), labels=labels
+    )
+    _write(folder, identity)
+
+
+def update_weights(folder: Path) -> None:
+    """Note the weights as they are now, where the folder has an identity."""
+    identity = read_identity(str(folder))
+    if identity is not None:
+        _write(folder, identity.model_copy(update={"weights": _hash_weights(folder)}))
+
+
+def read_identity(source: str, **hub: Any) -> Identity | None:
+    """The identity of a folder or Hub id; None where it has none.
+
+    Args:
+        hub: `revision` and the like, of `from_pretrained`.
+
+    Raises:
+        InputError: where the file cannot be read.
+    """
+    file = _find_file(source, FILE, **hub)
+    if file is None:
+        return None
+    try:
+        return Identity.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{source}/{FILE}: cannot be read ({_first(error)}); {REMEDY}") from None
+
+
+def check_identity(
+    source: str,
+    key: str,
+    config: "PretrainedConfig",
+    tokenizer: "PreTrainedTokenizerBase | None",
+    *,
+    weights: bool = True,
+    tell: bool = False,
+    **hub: Any,
+) -> None:
+    """Compare a model with what it was when it was saved. Models from elsewhere pass.
+
+    Args:
+        key: what the messages begin with.
+        config: the model's own, not its encoder's.
+        tokenizer: None: it is not compared.
+        weights: whether to compare them, which reads their files once.
+        tell: say so where the model was saved by an older release, and cannot be compared.
+        hub: as of `read_identity`.
+
+    Raises:
+        InputError: with all that differs.
+    """
+    is_ours = getattr(config, OURS, None) is not None
+    if not (is_ours or Path(source).is_dir()):
+        return  # the Hub is asked for no file that it cannot have
+    identity = read_identity(source, **hub)
+    if identity is None:
+        if tell and is_ours:
+            print_wrapped(
+                f"{source} has no {FILE}, as an older release saved it: whether its tokenizer and "
+                "weights are those that it was trained with is not checked",
+                mark="  ! ",
+            )
+        return
+    problems = []
+    if tokenizer is not None and tokenizer_hash(tokenizer) != identity.tokenizer:
+        problems.append(
+            f"the tokenizer in '{source}' is not the one that the model was trained with: it "
+            "makes other tokens of the same texts"
+        )
+    if config.num_labels != identity.labels:
+        problems.append(
+            f"config.json in '{source}' names {config.num_labels} labels, and the model was "
+            f"trained on {identity.labels}"
+        )
+    if weights and (wrong := _compare_weights(source, identity, **hub)):
+        problems.append(f"the weights in '{source}' are not as they were saved: {shorten(wrong)}")
+    if problems:
+        raise InputError(f"{key}: {problem}; {REMEDY}" for problem in problems)
+
+
+def check_files(folder: Path) -> None:
+    """Compare the weights alone, before a folder is published. No model library is needed.
+
+    Raises:
+        InputError: where they are not as they were saved.
+    """
+    identity = read_identity(str(folder))
+    if identity is not None and (wrong := _compare_weights(str(folder), identity)):
+        raise InputError(
+            f"{folder}: the weights are not as they were saved: {shorten(wrong)}; {REMEDY}"
+        )
+
+
+def _compare_weights(source: str, identity: Identity, **hub: Any) -> list[str]:
+    wrong = []
+    for name, recorded in identity.weights.items():
+        file = _find_file(source, name, **hub | {"local_files_only": True})
+        if file is None:
+            wrong.append(f"{name} is missing")
+        elif _hash_file(file) != recorded:
+            wrong.append(f"{name} differs")
+    if Path(source).is_dir():
+        there = {file.name for file in _weight_files(Path(source))}
+        wrong += [f"{name} was added" for name in sorted(there - identity.weights.keys())]
+    return wrong
+
+
+def _find_file(source: str, name: str, **hub: Any) -> Path | None:
+    if Path(source).is_dir():
+        file = Path(source) / name
+        return file if Path(name).name == name and file.is_file() else None
+    from transformers.utils.hub import cached_file
+
+    kept = {key: hub[key] for key in ("revision", "local_files_only") if key in hub}
+    found = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **kept,
+    )
+    return None if found is None else Path(found)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for pattern in WEIGHTS for file in folder.glob(pattern))
+
+
+def _hash_weights(folder: Path) -> dict[str, str]:
+    return {file.name: _hash_file(file) for file in _weight_files(folder)}
+
+
+def _hash_file(file: Path) -> str:
+    state = file.stat()
+    return _hash_version(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(64)  # an export loads the same model several times
+def _hash_version(file: Path, size: int, changed: int, inode: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(folder: Path, identity: Identity) -> None:
+    text = identity.model_dump_json(indent=2) + "\n"
+    (folder / FILE).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _first(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
+    return str(error)
