@@ -63,7 +63,7 @@ def show_recipes(name: str | None, copy: Path | None) -> int:
     atomic_files.write_text(file, recipe, "set --copy to")
     use = f"train it with: {command('train', file)}"
     if name in shipped_recipes.launch_configs():
-        use = f"start several processes with: accelerate launch --config_file {file}"
+        use = f"give it to the launcher: accelerate launch --config_file {file}"
     console.print_line(f"Written to {file}; {use}")
     return 0
 
@@ -84,6 +84,6 @@ def print_list() -> None:
         f"\n{command('train', 'NAME')} trains one, {command('recipes', 'NAME')} prints it.\n"
         "Online: documents or encoder come from the Hub, or from a path that the recipe names; its "
         "header\nsays how to run it on local copies. "
-        f"{', '.join(shipped_recipes.launch_configs())} is for accelerate launch: it\n"
-        "shards a model over processes."
+        f"{' and '.join(shipped_recipes.launch_configs())} are for accelerate\n"
+        "launch: the first shards a model over processes, the second starts one without a notice."
     )

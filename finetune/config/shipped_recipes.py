@@ -56,7 +56,8 @@ def recipe_files() -> dict[str, Path]:
 
 def launch_configs() -> dict[str, Path]:
     """The shipped configurations of `accelerate launch`, by name."""
-    return {"accelerate/fsdp2": folder() / "accelerate" / "fsdp2.yaml"}
+    files = sorted((folder() / "accelerate").glob("*.yaml"))
+    return {f"accelerate/{file.stem}": file for file in files}
 
 
 def accelerate_config() -> Path:

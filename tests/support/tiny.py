@@ -40,6 +40,7 @@ ROBERTA = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": 
 SPECIAL = {
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
+    "mpnet": {**ROBERTA, "unk": "[UNK]"},
     "deberta-v2": {key: BERT[key] for key in ("pad", "cls", "sep", "unk", "mask")},
     "modernbert": {key: BERT[key] for key in ("unk", "cls", "sep", "pad", "mask")},
 }
@@ -70,7 +71,7 @@ def tiny_tokenizer(architecture: str = "bert") -> PreTrainedTokenizerBase:
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
-    takes_types = architecture in ("bert", "electra", "deberta-v2")
+    takes_types = architecture in ("albert", "bert", "electra", "deberta-v2")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=POSITIONS,
@@ -93,6 +94,10 @@ def _config(architecture: str, tokenizer: PreTrainedTokenizerBase):
         case "distilbert":
             more = {"hidden_dim": 2 * HIDDEN}
             del sizes["intermediate_size"]
+        case "albert":
+            more = {"embedding_size": HIDDEN // 2}
+        case "mpnet":  # positions as RoBERTa has them
+            more = {"max_position_embeddings": POSITIONS + tokenizer.pad_token_id + 1}
         case "roberta" | "xlm-roberta":
             # Positions are counted from the padding id on: two rows of the table are never used.
             more = {
