@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from finetune.compute.packing import plan_packing
+from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estimate_training
 from finetune.config.schema import Recipe, for_multi_label
 from finetune.evaluation.metrics import check_metrics, load_metrics
 from finetune.hub import publish
 from finetune.modeling import freezing, pretrained
-from finetune.reporting import console_report, html_report, seeds_report
+from finetune.reporting import console_report, dry_run_report, html_report, seeds_report
 from finetune.reporting.run_outputs import (
     IncompleteError,
     RunOutputs,
@@ -44,6 +45,7 @@ from finetune.training.prepared_data import DataCache, PreparedData
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_folder import Start
 from finetune.training.session import Session
+from finetune.training.stages import plan_stages
 from finetune.training.stop_consensus import validate_stopping
 from finetune.training.train_log import DivergedError
 from finetune.training.validator import ScoreCallback
@@ -123,7 +125,20 @@ def dry_run(recipe: Recipe, listener: SignalListener) -> None:
     with dry_recipe.explain_what_is_left_out(recipe):
         data = prepare_data(dry_recipe.without_effects(recipe), env)
     shown = dry_recipe.restore(data.recipe, recipe)
-    console_report.print_dry_run(shown, data.tokens.tables["train"], start)
+    estimate = env.on_main(lambda: estimate_time(data, env.accelerator.num_processes))
+    dry_run_report.print_dry_run(shown, data, start, estimate)
+
+
+def estimate_time(data: PreparedData, processes: int) -> TimeEstimate | None:
+    """How long training would take, from a short pass through an encoder of the same shape."""
+    table = data.tokens.tables["train"]
+    parts = [
+        PlannedTraining(stage.recipe.model.freeze, (stage.end - stage.begin) * batch)
+        for stage in plan_stages(data.recipe, len(table))
+        if (batch := min(stage.recipe.train.batch_size, stage.rows))
+    ]
+    config = pretrained.encoder_config(data.tokens.config)
+    return estimate_training(config, parts, table, data.plan, processes)
 
 
 def run_trial(

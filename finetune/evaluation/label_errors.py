@@ -166,10 +166,6 @@ def rank_suspects(
     Raises:
         InputError: where fewer than two labels can be checked.
     """
-    from cleanlab import filter as issues
-    from cleanlab import multilabel_classification as multilabel
-    from cleanlab import rank as quality
-
     labels = np.concatenate([split.labels for split in splits if split.labels is not None])
     multi_label = labels.ndim == 2
     counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(names))
@@ -184,15 +180,7 @@ def rank_suspects(
     checked, unchecked = np.flatnonzero(is_checked), np.flatnonzero(~is_checked)
     ids = labels[:, there] if multi_label else np.searchsorted(there, labels[checked])
     probabilities = out_of_sample_probabilities(vectors[checked], ids, seed)
-    if multi_label:
-        sets = [np.flatnonzero(row).tolist() for row in ids]
-        scores = multilabel.get_label_quality_scores(sets, probabilities)
-        wrong = multilabel.filter.find_label_issues(sets, probabilities)
-        better = (probabilities >= 0.5).astype(np.int64)
-    else:
-        scores = quality.get_label_quality_scores(ids, probabilities, method="normalized_margin")
-        wrong = issues.find_label_issues(ids, probabilities, n_jobs=1)
-        better = probabilities.argmax(axis=1)
+    scores, wrong, better = _judge_labels(ids, probabilities)
     places = [split.places.place(i) for split in splits for i in range(len(split))]
     texts = [text for split in splits for text in split.whole()]
     here = [names[int(c)] for c in there]
@@ -213,6 +201,22 @@ def rank_suspects(
         for i in unchecked.tolist()
     ]
     return ranked + rest
+
+
+def _judge_labels(ids: NDArray[Any], probabilities: Any) -> tuple[Any, Any, Any]:
+    """How good each row's label is, whether it is likely wrong, and what may be right instead."""
+    from cleanlab import filter as issues
+    from cleanlab import multilabel_classification as multilabel
+    from cleanlab import rank as quality
+
+    if ids.ndim == 2:
+        sets = [np.flatnonzero(row).tolist() for row in ids]
+        scores = multilabel.get_label_quality_scores(sets, probabilities)
+        wrong = multilabel.filter.find_label_issues(sets, probabilities)
+        return scores, wrong, (probabilities >= 0.5).astype(np.int64)
+    scores = quality.get_label_quality_scores(ids, probabilities, method="normalized_margin")
+    wrong = issues.find_label_issues(ids, probabilities, n_jobs=1)
+    return scores, wrong, probabilities.argmax(axis=1)
 
 
 def write_suspects(suspects: Sequence[Suspect], file: Path) -> None:

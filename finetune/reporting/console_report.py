@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from finetune.compute.hardware_plan import Hardware
-from finetune.config import loader
 from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
 from finetune.reporting import narrative
@@ -19,7 +18,6 @@ from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling, schedule, stages
 from finetune.training.messages import format_rate
-from finetune.training.run_folder import Start
 
 MOST_CLASSES = 12  # that are listed one by one
 
@@ -161,34 +159,6 @@ def _describe_stage(stage: stages.Stage) -> str:
     if stage.count == 1:
         return text
     return f"stage {stage.number}: {text}, {stage.recipe.model.describe_freezing()}"
-
-
-def print_dry_run(recipe: Recipe, train: TokenTable, start: Start) -> None:
-    """The learning rate by step, the resolved recipe, and where a resumed run would start."""
-    per_epoch = sampling.steps_per_epoch(len(train), recipe.train.batch_size)
-    planned = stages.plan_stages(recipe, len(train))
-    rows = [["stage", "step", "epoch", "lr"]]
-    print_line("\nLearning rate")
-    for stage in planned:
-        steps = stage.end - stage.begin
-        if stage.recipe.optim.lr == "auto":
-            of_stage = f" of stage {stage.number}" if len(planned) > 1 else ""
-            print_line(f"  a range test on train rows finds it before the first step{of_stage}")
-            continue
-        for step in sorted({0, *(round(i * (steps - 1) / 10) for i in range(11))}):
-            done = stage.begin + step + 1
-            rate = schedule.learning_rate(step, steps, per_epoch, stage.recipe.optim)
-            rows.append([f"{stage.number}", f"{done:,}", f"{done / per_epoch:.2f}", f"{rate:.3e}"])
-    if len(rows) > 1:
-        print_line(format_table(row[len(planned) == 1 :] for row in rows))
-    print_line(f"\nThe recipe, resolved\n\n{loader.to_yaml(recipe)}")
-    if start.finished:
-        print_wrapped(
-            f"The run in {start.folder} is finished: to train longer, raise train.epochs.", mark=""
-        )
-    elif start.point is not None:
-        print_wrapped(f"It would resume from {start.point}, if this recipe wrote that.", mark="")
-    print_line("A dry run: no weights were loaded, nothing was written.")
 
 
 FILES = (

@@ -435,7 +435,7 @@ def test_dry_run_writes_nothing_and_loads_no_weights(work):
     for part in ("41", "12 steps of 8 documents", "Learning rate", "max_length: 32", "A dry run"):
         assert part in done.stdout
     (work / "copy.yaml").write_text(
-        done.stdout.split("The recipe, resolved")[1].split("A dry run")[0]
+        done.stdout.split("differs from the defaults")[1].split("A dry run")[0]
     )
     assert loader.load(work / "copy.yaml").run.name == "tiny"
 

@@ -98,7 +98,8 @@ def test_a_configuration_of_the_launcher_is_copied_too(tmp_path, monkeypatch, ca
     text = (tmp_path / "fsdp2.yaml").read_text(encoding="utf-8")
     assert text == shipped_recipes.accelerate_config().read_text(encoding="utf-8")
     assert capsys.readouterr().out == (
-        "Written to fsdp2.yaml; give it to the launcher: accelerate launch --config_file fsdp2.yaml\n"
+        "Written to fsdp2.yaml; give it to the launcher: accelerate launch --config_file "
+        "fsdp2.yaml\n"
     )
     assert recipes.main(["accelerate/one_process", "--copy"]) == 0
     assert "distributed_type: " in (tmp_path / "one_process.yaml").read_text(encoding="utf-8")
