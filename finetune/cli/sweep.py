@@ -130,10 +130,11 @@ def read_options(known: argparse.Namespace, overrides: Sequence[str]) -> "Sweep"
             "to the run of best.yaml (run.folds=5), which scores every document"
         )
     _require_optuna()
+    from finetune.training.runs_home import runs_home
     from finetune.tuning.study import Sweep
 
     trials = known.trials or (None if known.minutes else 30)
-    folder = known.dir or Path("runs") / str(base.run.name) / "sweep"
+    folder = known.dir or runs_home(base.run) / "sweep"
     return Sweep(
         search_space.BaseRecipe(recipe, tuple(words), base), dimensions, folder,
         known.storage, trials, known.minutes, known.pruner, known.seed,

@@ -14,6 +14,7 @@ from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
 from finetune.training import checkpoint
+from finetune.training.runs_home import runs_home
 
 # What a run writes: `run.overwrite` removes these and nothing else.
 OWN_FILES = (
@@ -75,7 +76,7 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
         InputError: where the folder holds something that the run may not replace.
     """
     if run.dir is None:
-        return Path("runs") / (run.name or "run") / started.strftime("%Y-%m-%d_%H-%M-%S")
+        return runs_home(run) / started.strftime("%Y-%m-%d_%H-%M-%S")
     try:
         folder = Path(run.dir).expanduser()
     except RuntimeError:

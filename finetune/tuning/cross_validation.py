@@ -23,6 +23,7 @@ from finetune.reporting.results_model import read_results
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.training.run_folder import has_results
+from finetune.training.runs_home import runs_home
 
 SMALLEST = 1e-6  # probability, as predictions are written with six digits
 
@@ -40,7 +41,7 @@ def fold_recipes(recipe: Recipe) -> list[Recipe]:
             "run.resume: expected auto with run.folds, and run.dir, the folder that holds fold-1, "
             f"got {run.resume}"
         )
-    home = Path("runs") / (run.name or "run") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    home = runs_home(run) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     base = home if run.dir is None else Path(run.dir)
 
     def fold(number: int) -> Recipe:

@@ -14,6 +14,7 @@ from pathlib import Path
 from finetune.config.schema import Recipe
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
+from finetune.training.runs_home import runs_home
 
 
 def seed_recipes(recipe: Recipe) -> list[Recipe]:
@@ -40,7 +41,7 @@ def seed_recipes(recipe: Recipe) -> list[Recipe]:
             f"seed-{run.seeds[0]}, got {run.resume}; or resume one seed's folder, without "
             "run.seeds"
         )
-    home = Path("runs") / (run.name or "run") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    home = runs_home(run) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     base = home if run.dir is None else Path(run.dir)
     return [
         recipe.model_copy(
