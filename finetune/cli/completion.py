@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.config import shipped_recipes
 from finetune.config.schema import SECTIONS
@@ -37,9 +38,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=__doc__)
     parser.add_argument("shell", choices=SHELLS, help="the shell that is to complete")
     return parser
 
@@ -60,7 +59,7 @@ def build_whole_parser() -> argparse.ArgumentParser:
     """
     from finetune.cli.main import COMMANDS  # which imports this module only when it is called
 
-    whole = argparse.ArgumentParser(prog="finetune", description="Fine-tune a classifier.")
+    whole = CommandParser(prog="finetune", description="Fine-tune a classifier.")
     whole.add_argument("--version", action="version", version="")
     commands = whole.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():

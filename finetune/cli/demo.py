@@ -11,6 +11,7 @@ server asks anything of another.
 import argparse
 from collections.abc import Sequence
 
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_model
 
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
     parser.add_argument(
         "--port", type=int, help="the port to serve at (default: the first free one from 7860 on)"

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from finetune.cli.argument_types import add_text_options, positive
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_all, check_model, is_local
 from finetune.inference.engines import ENGINES, ModelSource
@@ -33,9 +34,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=__doc__)
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run folder, a model folder or a Hub id")
     add("data", metavar="DATA", help="a file, a folder or a Hub data set with labelled documents")

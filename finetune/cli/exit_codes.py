@@ -16,6 +16,7 @@ from finetune.runtime.console import Verbosity
 from finetune.runtime.errors import InputError, StoppedError
 from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 from finetune.runtime.signals import SignalListener
+from finetune.runtime.visible_text import visible_line
 
 
 def run_command(
@@ -69,7 +70,7 @@ def finish(code: int, *lines: str) -> int:
 
 def error_lines(error: InputError) -> list[str]:
     """Each problem as the line that is printed of it."""
-    return [f"error: {problem}" for problem in error.problems]
+    return [f"error: {visible_line(problem)}" for problem in error.problems]
 
 
 def _ending(

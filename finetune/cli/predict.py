@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from finetune.cli.argument_types import add_text_options, positive
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_model, is_local
 from finetune.data.formats.registry import FILE_FORMATS
@@ -43,10 +44,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Exit codes: 0 done; 2 something that you can fix; 75 stopped by a signal, go on\n"
         "with --resume.",
     )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from finetune.cli.command_parser import CommandParser
 from finetune.config import help, loader, schema, trust
 from finetune.config.shipped_recipes import find_recipe
 from finetune.config.trust import PUBLISH, TRUST
@@ -24,12 +25,11 @@ def recipe_parser(
         usage: the command's options, as they stand after the recipe in the usage.
         publishes: whether the command publishes, where a recipe says so and the user does.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description=description,
         usage=f"%(prog)s RECIPE [section.key=value …] {usage}".rstrip(),
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser.add_argument(

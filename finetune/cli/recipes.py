@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.config import shipped_recipes
 from finetune.runtime import atomic_files, console
@@ -25,9 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=__doc__)
     parser.add_argument("name", metavar="NAME", nargs="?", help="the recipe to print or copy")
     parser.add_argument(
         "--copy",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_all, check_run
 from finetune.runtime.console import print_line
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(prog=prog, description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     return parser
 

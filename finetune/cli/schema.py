@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 
@@ -25,9 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    return argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return CommandParser(prog=prog, description=__doc__)
 
 
 def print_schema() -> int:

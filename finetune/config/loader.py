@@ -26,6 +26,7 @@ from finetune.config.trust import PUBLISH, TRUST, find_unallowed
 from finetune.config.yaml_files import YAMLLimitError, parse_value, read_yaml
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError, did_you_mean
+from finetune.runtime.visible_text import UNSAFE
 
 OF_A_RUN = ("results.json", "metrics.jsonl", "preflight.json", "checkpoints")
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".gz"}
@@ -136,15 +137,17 @@ def to_yaml(recipe: Recipe, whole: bool = True) -> str:
     }:  # unset, they may mean others
         tree.setdefault("score", {})[key] = recipe.score.model_dump(mode="json")[key]
     text = _dump(tree, unicode=True)
-    # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces.
-    return text if YAML(typ="safe", pure=True).load(text) == tree else _dump(tree, unicode=False)
+    # Some characters, such as U+0085, are line breaks to YAML 1.1 and come back as spaces. Others
+    # turn the direction of a line. YAML's escapes show them all.
+    is_safe = not UNSAFE.search(text) and YAML(typ="safe", pure=True).load(text) == tree
+    return text if is_safe else _dump(tree, unicode=False)
 
 
 def _dump(tree: dict[str, Any], unicode: bool) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.allow_unicode = unicode
-    yaml.width = 100
+    yaml.width = 100 if unicode else 2**30  # an escaped text may get a space where it is folded
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     out = io.StringIO()
     yaml.dump(tree, out)

@@ -85,8 +85,9 @@ def _dynamic(file: Path, out: Path, table: TokenTable) -> None:
 
 def _static(file: Path, out: Path, table: TokenTable) -> None:
     quantization = telemetry.import_silently("onnxruntime.quantization")
+    base: Any = quantization.CalibrationDataReader
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(base):  # type: ignore[misc]
         def __init__(self) -> None:
             rows = np.argsort(-table.lengths, kind="stable")[:256]
             self.batches = iter(

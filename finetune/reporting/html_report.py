@@ -26,6 +26,7 @@ from finetune.reporting.number_formats import format_metric
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
 from finetune.runtime import atomic_files
+from finetune.runtime.visible_text import visible
 
 PAGES = Path(__file__).parent / "templates"
 
@@ -124,6 +125,7 @@ def template_environment() -> Environment:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=False,
+        finalize=_show_controls,
     )
     script = (PAGES / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -151,6 +153,11 @@ def relative_link(file: Path, start: Path = Path()) -> str:
         return quote(Path(os.path.relpath(file, start)).as_posix())
     except ValueError:
         return file.absolute().as_uri()
+
+
+def _show_controls(value: object) -> object:
+    """What a template inserts, without what would turn the direction of the page's text."""
+    return type(value)(visible(value)) if isinstance(value, str) else value
 
 
 def mark_code(text: str) -> Markup:

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from finetune.config import loader
 from finetune.config.schema import Recipe
 from finetune.reporting import baseline_comparison, html_report, narrative
+from finetune.reporting.markdown import block, code, escape
 from finetune.reporting.number_formats import (
     format_interval,
     format_score,
@@ -22,6 +23,7 @@ from finetune.reporting.number_formats import (
 )
 from finetune.reporting.results_model import Results
 from finetune.runtime import atomic_files
+from finetune.runtime.visible_text import visible, visible_line
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LABELS = 60  # that are listed one by one
@@ -42,7 +44,7 @@ def build_card(results: Results, recipe: Recipe, source: str, saved: str) -> str
         source: the encoder's folder or Hub id: its own card has them where the recipe does not.
         saved: what the recipe as it ran changes of the defaults, as YAML.
     """
-    head = metadata(results, recipe, source).to_yaml()
+    head = _on_one_line(metadata(results, recipe, source)).to_yaml()
     body = "\n".join(
         [
             *_introduction(results, recipe),
@@ -61,7 +63,7 @@ def build_card(results: Results, recipe: Recipe, source: str, saved: str) -> str
             *_reproduction(results, saved),
         ]
     )
-    return f"---\n{head}\n---\n\n{body}"
+    return visible(f"---\n{head}\n---\n\n{body}")
 
 
 def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
@@ -101,18 +103,17 @@ def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
 
 
 def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
-    encoder = _without_path(recipe.model.source)
+    encoder = code(_without_path(recipe.model.source))
     interval = results.scores.intervals[narrative.main_metric(results)]
     certainty = "" if interval is None else f" (95 % interval {format_interval(interval)})"
-    yield f"# {_escape(recipe.run.name or 'document classifier')}\n"
+    yield f"# {escape(recipe.run.name or 'document classifier')}\n"
     yield (
-        f"A document classifier with {len(results.data.labels):,} labels: `{encoder}` with a "
+        f"A document classifier with {len(results.data.labels):,} labels: {encoder} with a "
         f"linear head, fine-tuned on {results.data.splits['train'].rows:,} documents. "
         f"{narrative.headline(results)}{certainty}.\n"
     )
-    yield (
-        f"```python\n{html_report.loading_code(results, recipe.publish.repo_id or 'model')}\n```\n"
-    )
+    loading = html_report.loading_code(results, recipe.publish.repo_id or "model")
+    yield f"{block(loading, 'python')}\n"
     if results.model.custom_code:
         yield (
             "`trust_remote_code=True` runs the one modelling file that comes with the weights, "
@@ -125,7 +126,7 @@ def _intended_use(results: Results) -> Iterator[str]:
     yield "## Intended use\n"
     if len(labels) <= MOST_LABELS:
         number = "one or several" if results.data.multi_label else "one"
-        yield f"To give documents {number} of these labels: {', '.join(map(_escape, labels))}.\n"
+        yield f"To give documents {number} of these labels: {', '.join(map(escape, labels))}.\n"
     predicts = "It predicts one of them for every document, whatever it is about."
     if results.abstention is not None and results.abstention.saved:
         predicts = (
@@ -140,7 +141,7 @@ def _intended_use(results: Results) -> Iterator[str]:
     yield (
         f"{predicts} It was tested on documents of the kind that it was trained on, and on no "
         "others. Test it on your own documents, and have a person check predictions that matter. "
-        f"{narrative.explain_reading(results)}\n"
+        f"{_explain_reading(results)}\n"
     )
 
 
@@ -152,7 +153,7 @@ def _scores(results: Results) -> Iterator[str]:
         yield "| | validation | 95 % interval |\n|---|---|---|"
         for name in validation.intervals:
             value = format_score(validation.metric(name))
-            yield f"| {_escape(name)} | {value} | {format_interval(validation.intervals[name])} |"
+            yield f"| {escape(name)} | {value} | {format_interval(validation.intervals[name])} |"
         yield ""
         return
     scored = f"On {test.rows:,} test documents, scored once."
@@ -167,14 +168,14 @@ def _scores(results: Results) -> Iterator[str]:
         "the same train documents.\n"
     )
     columns = ["test", "95 % interval", *["validation"] * results.is_tuned, "TF-IDF"]
-    columns.append(f"always '{_escape(baselines.majority.label or '')}'")
+    columns.append(f"always '{escape(baselines.majority.label or '')}'")
     yield f"| | {' | '.join(columns)} |"
     yield "|---" * (len(columns) + 1) + "|"
     for name in test.intervals:
         cells = [format_score(test.metric(name)), format_interval(test.intervals[name])]
         cells += [format_score(validation.metric(name)) for _ in range(results.is_tuned)]
         cells += [format_score(one.metric(name)) for one in (baselines.tfidf, baselines.majority)]
-        yield f"| {_escape(name)} | {' | '.join(cells)} |"
+        yield f"| {escape(name)} | {' | '.join(cells)} |"
     verdict = baseline_comparison.summarize_comparison(results)
     yield f"\n{verdict} {narrative.explain_macro(results)}".rstrip() + "\n"
 
@@ -187,7 +188,7 @@ def _label_scores(results: Results) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for one in results.classes:
         yield (
-            f"| {_escape(one.label)} | {one.support:,} | {format_score(one.precision, 3)} | "
+            f"| {escape(one.label)} | {one.support:,} | {format_score(one.precision, 3)} | "
             f"{format_score(one.recall, 3)} | {format_score(one.f1, 3)} | "
             f"{format_interval(one.f1_interval if one.support else None, 3)} |"
         )
@@ -196,12 +197,12 @@ def _label_scores(results: Results) -> Iterator[str]:
 
 def _limitations(results: Results) -> Iterator[str]:
     if never := narrative.explain_never_predicted(results, MOST_LABELS):
-        yield f"- {_escape(never)}"
+        yield f"- {escape(never)}"
     worst = narrative.weakest_label(results.classes)
     if worst is not None and worst.f1 is not None and worst.f1 < 1:
-        yield f"- Weakest label: {_escape(worst.label)}, with an F1 of {worst.f1:.3f}."
+        yield f"- Weakest label: {escape(worst.label)}, with an F1 of {worst.f1:.3f}."
     for pair in results.confused_pairs[:3]:
-        label, predicted = _escape(pair.label), _escape(pair.predicted)
+        label, predicted = escape(pair.label), escape(pair.predicted)
         share = f"{percent(pair.share)} of its documents ({pair.rows:,})"
         if results.data.multi_label:
             yield f"- {label} is missed, and {predicted} wrongly predicted, in {share}."
@@ -215,7 +216,7 @@ def _limitations(results: Results) -> Iterator[str]:
 
 
 def _training_data(results: Results) -> Iterator[str]:
-    yield f"`{_without_path(results.data.source)}`\n"
+    yield f"{code(_without_path(results.data.source))}\n"
     yield "| split | documents | median tokens | longest |\n|---|---|---|---|"
     for name, split in results.data.splits.items():
         yield f"| {name} | {split.rows:,} | {split.median:,} | {split.longest:,} |"
@@ -232,7 +233,7 @@ def _training(results: Results, recipe: Recipe) -> Iterator[str]:
         )
     yield (
         f"{train.steps:,} steps over {documents:,} documents, {train.rows:,} rows in all, in "
-        f"{format_seconds(train.seconds)}, on {_escape(hardware.name)} in {hardware.precision}. "
+        f"{format_seconds(train.seconds)}, on {escape(hardware.name)} in {hardware.precision}. "
         f"{kept}.\n"
     )
     for number, stage in enumerate(train.stages, 1):
@@ -246,7 +247,7 @@ def _reproduction(results: Results, saved: str) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     yield "## How to reproduce\n"
     yield "This recipe, with defaults for everything else:\n"
-    yield f"```yaml\n{saved.rstrip()}\n```\n"
+    yield f"{block(saved.rstrip(), 'yaml')}\n"
     yield "```console\n$ finetune train recipe.yaml\n```\n"
     yield (
         f"With {versions}, and on the machine that it was trained on, it gives the same weights "
@@ -256,10 +257,23 @@ def _reproduction(results: Results, saved: str) -> Iterator[str]:
     )
 
 
-def _escape(text: str) -> str:
-    """A text from data, so that Markdown and HTML take it for text, on one line."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return " ".join(re.sub(r"([\\`*_|\[\]#])", r"\\\1", escaped).split())
+def _explain_reading(results: Results) -> str:
+    """The sentences of the report, whose template is the recipe's."""
+    text, template = narrative.explain_reading(results), results.data.reading.template
+    return text if template is None else text.replace(template, escape(template))
+
+
+def _on_one_line(data: ModelCardData) -> ModelCardData:
+    """The metadata without line ends and control characters in any of its texts."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {of(key): of(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [of(inner) for inner in value]
+        return visible_line(value) if isinstance(value, str) else value
+
+    return ModelCardData(**of(data.to_dict()))  # type: ignore[no-untyped-call]
 
 
 def _without_paths(recipe: Recipe) -> Recipe:

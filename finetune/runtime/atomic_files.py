@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.runtime.errors import REMEDY, explain_write_errors
+from finetune.runtime.visible_text import visible_json
 
 ON_WINDOWS = os.name == "nt"
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between the tries of a rename there
@@ -22,7 +23,8 @@ PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between the tries of a rename the
 def append_json_line(file: Path, line: Mapping[str, Any]) -> None:
     """Add a line to a .jsonl file."""
     with explain_write_errors(file), file.open("a", encoding="utf-8", newline="\n") as out:
-        out.write(json.dumps(finite_json(line), allow_nan=False, ensure_ascii=False) + "\n")
+        text = json.dumps(finite_json(line), allow_nan=False, ensure_ascii=False)
+        out.write(visible_json(text) + "\n")
 
 
 def synced_size(file: Path) -> int:
@@ -50,7 +52,9 @@ def write_json(file: Path, value: Mapping[str, Any] | Sequence[Any], remedy: str
     Sequences that make their items when asked (places of rows) are written as lists.
     """
     written = json.JSONEncoder(indent=2, allow_nan=False, ensure_ascii=False, default=list)
-    write_text(file, itertools.chain(written.iterencode(finite_json(value)), "\n"), remedy)
+    # Each piece is a whole string, or what stands between two.
+    pieces = map(visible_json, written.iterencode(finite_json(value)))
+    write_text(file, itertools.chain(pieces, "\n"), remedy)
 
 
 def finite_json(value: Any) -> Any:

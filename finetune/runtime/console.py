@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from finetune.runtime import streams
+from finetune.runtime.visible_text import visible_line
 
 
 class Verbosity(IntEnum):
@@ -159,7 +160,7 @@ def keep_library_logging() -> Callable[[], None]:
 
 def format_table(rows: Iterable[Sequence[str]], indent: int = 2, left: int = 1) -> str:
     """Columns lined up: the first `left` of them to the left, the others to the right."""
-    cells = [[*row] for row in rows]
+    cells = [[visible_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
         "  ".join(

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from finetune.runtime.visible_text import mask_credentials
+
 REMEDY = "set run.dir to"  # how to choose another place, unless the caller says otherwise
 BEFORE_TRAINING = "before training"  # when a run has taken no step, and there is none to resume
 # Errors of the operating system that a user can fix: no space, no permission, not a folder, …
@@ -31,7 +33,8 @@ class InputError(Exception):
     """One or more problems that the user can fix, each a sentence of its own."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        given = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(map(mask_credentials, given))
         super().__init__("\n".join(self.problems))
 
 

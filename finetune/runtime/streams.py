@@ -3,6 +3,9 @@
 A terminal of Windows may have 256 characters, one over ssh only ASCII, and the reader of a pipe may
 have gone, as behind `| head`. No run ends, and nothing that it was to do is left out, because of
 what it prints. Where a full disk, say, loses what is printed, the command says so at its end.
+
+All that a command prints comes through here: its lines, and the errors, warnings and logs of
+libraries. So it is here that control characters are shown instead of sent, and credentials masked.
 """
 
 import atexit
@@ -10,10 +13,16 @@ import codecs
 import errno
 import io
 import json
+import logging
 import os
 import sys
+import threading
+import traceback
+import warnings
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
+
+from finetune.runtime.visible_text import mask_credentials, visible, visible_json
 
 ERRORS = "finetune.readable"
 # The reader has gone; Windows has no word of its own for it.
@@ -34,6 +43,10 @@ def prepare_streams() -> None:
             stream.reconfigure(errors=ERRORS)
     atexit.unregister(flush_streams)
     atexit.register(flush_streams)
+    sys.excepthook = print_traceback
+    threading.excepthook = _print_thread_traceback
+    warnings.formatwarning = _format_warning
+    logging.setLogRecordFactory(VisibleRecord)
 
 
 def flush_streams() -> None:
@@ -64,19 +77,44 @@ def write_line(text: str, stream: IO[str] | None) -> None:
 
 
 def readable(text: str, stream: IO[str]) -> str:
-    """The text with the stream's own characters only."""
+    """The text with the stream's own characters only, none of which the terminal obeys."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, ERRORS).decode(encoding)
+    return visible(mask_credentials(text)).encode(encoding, ERRORS).decode(encoding)
 
 
 def readable_json(text: str, stream: IO[str] | None) -> str:
     """JSON with the stream's own characters only; what it says stays the same."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
+    text = visible_json(text)
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         return "".join(map(_escape, text))
     return text
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """An error that nobody expected, as Python prints it. Its message may quote data."""
+    write_line("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"), sys.stderr)
+
+
+def _print_thread_traceback(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        print_traceback(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    line: str | None = None,
+) -> str:  # fmt: skip
+    return visible(mask_credentials(f"{filename}:{lineno}: {category.__name__}: {message}\n"))
+
+
+class VisibleRecord(logging.LogRecord):
+    """What a library logs."""
+
+    def getMessage(self) -> str:  # noqa: N802 # logging's own name
+        return visible(mask_credentials(super().getMessage()))
 
 
 _FAILURES: list[str] = []  # the process's, as its standard output is; the first one is kept

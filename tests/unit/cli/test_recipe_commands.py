@@ -45,7 +45,7 @@ def test_misuse_is_told(words, problem, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*words)
     assert caught.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"finetune train: error: {problem}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {problem}"
 
 
 @pytest.mark.parametrize("name", TAKE_RECIPES)

@@ -1,0 +1,357 @@
+"""Text from data is shown, and commands nothing: neither a terminal, nor Markdown, nor a page."""
+
+import contextlib
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub import ModelCard
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from finetune import run as training
+from finetune.cli import command_parser, exit_codes, main
+from finetune.config import loader
+from finetune.hub import client
+from finetune.reporting import html_report, markdown, model_card
+from finetune.runtime import atomic_files, console, streams
+from finetune.runtime.errors import InputError
+from finetune.runtime.visible_text import UNSAFE, visible, visible_json, visible_line
+from tests.support.browser import Browser, chromium
+from tests.support.processes import ENVIRONMENT, ROOT
+from tests.unit.reporting.made import changed, made_results
+
+# Clears the screen, sets the title, colours; C1's own CSI; an override; a line of its own; markup.
+EVIL = (
+    "x\x1b[2J\x1b]0;owned\x07\x9b31m\x08\x7f\u202egnp\u2066"
+    "|`code`|**b**|[l](http://e.vil)|![i](http://e.vil/i)|<img src=x onerror=planted=1>"
+    "|&lt;|~~s~~|$x$|#1|@all|https://e.vil|www.e.vil|:smile:|\\|\U000e0041"
+)
+ANY = st.text(st.characters(exclude_categories=()))  # halves of pairs too
+# Of what Markdown makes markup of; text of all characters would rarely have any.
+MARKUP = st.text(st.sampled_from("ab1.)- +=#*_`|[]()<>&!~$@:/\\\n\t\x1b\u202e"))
+
+
+@given(ANY)
+@example(EVIL)
+def test_visible_text_sends_nothing_and_loses_nothing(text):
+    shown = visible(text)
+    assert not UNSAFE.search(shown)
+    assert visible(shown) == shown
+    assert not re.search(r"[\n\t]", visible_line(text))
+    if "\\" not in text:
+        kept = re.sub("[^\x00-\x7f]", lambda m: m[0].encode("unicode_escape").decode(), shown)
+        assert kept.encode().decode("unicode_escape") == text
+
+
+@given(ANY)
+@example(EVIL)
+def test_visible_json_says_the_same(text):
+    written = visible_json(json.dumps({text: text}, ensure_ascii=False))
+    assert not UNSAFE.search(written)
+    assert json.loads(written) == {text: text}
+
+
+def test_ordinary_text_stays_as_it_is():
+    text = "Zürich, Ελλάδα, שלום, مرحبا, می\u200cخواهم, 京都, 👩\u200d👧, −1 °C …\n\tx"
+    assert visible(text) == text
+
+
+@given(ANY)
+@example(EVIL)
+def test_whatever_is_printed_is_visible(text):
+    stream = io.StringIO()
+    streams.write_line(text, stream)
+    assert not UNSAFE.search(stream.getvalue())
+
+
+@given(ANY)
+@example(EVIL)
+def test_a_cell_of_a_table_stays_on_its_line(text):
+    table = console.format_table([["label", "rows"], [text, "3"]])
+    assert len(table.split("\n")) == 2
+    assert not UNSAFE.search(table)
+
+
+def test_a_problem_is_one_line(capsys):
+    def fail():
+        raise InputError(f"'a{EVIL}\nerror: forged'")
+
+    assert exit_codes.run_command(fail) == 2
+    said = capsys.readouterr().err
+    assert not UNSAFE.search(said)
+    assert len(said.splitlines()) == 1
+
+
+COMMANDS = [
+    ("train", EVIL),
+    ("train", "tiny.yaml", f"optim.lr={EVIL}"),
+    ("train", "tiny.yaml", f"{EVIL}=1"),
+    ("train", "tiny.yaml", "--resume" + EVIL),
+    ("train", "tiny.yaml", f"data.source={EVIL}"),
+    ("train", "--help", EVIL),
+    ("inspect", EVIL),
+    ("new", EVIL),
+    ("predict", EVIL, EVIL),
+    ("predict", "run", "in.csv", f"--{EVIL}"),
+    ("predict", "run", "in.csv", "--batch-tokens", EVIL),
+    ("report", EVIL),
+    ("compare", EVIL, EVIL),
+    ("recipes", EVIL),
+    ("demo", EVIL, "--port", EVIL),
+    ("push", EVIL, EVIL),
+    ("completion", EVIL),
+    (EVIL,),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: f"{words[0][:8]}-{len(words)}")
+def test_what_commands_say_of_their_words(words, here, capsys):
+    with contextlib.suppress(SystemExit):
+        assert main.main(words) == 2
+    said = "".join(capsys.readouterr())
+    assert len(said) > 20
+    assert not UNSAFE.search(said)
+
+
+def test_every_command_has_the_same_parser():
+    """Of argparse's own, none would show what it quotes; and no error begins otherwise."""
+    files = [*(ROOT / "finetune").rglob("*.py")]
+    assert len(files) > 100
+    own = [file.name for file in files if "argparse.ArgumentParser(" in file.read_text("utf-8")]
+    assert own == []
+
+
+def test_errors_of_the_command_line_are_like_all_others(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_parser.CommandParser(prog="finetune x").parse_args(["--colour"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "usage: finetune x [-h]\nerror: unrecognized arguments: --colour\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise ValueError(EVIL)",
+        "import warnings; warnings.warn(EVIL)",
+        "import logging; logging.getLogger('x').error('%s', EVIL)",
+        "import threading; t = threading.Thread(target=lambda: int(EVIL)); t.start(); t.join()",
+        "from transformers.utils import logging; logging.get_logger('transformers').error(EVIL)",
+    ],
+)
+def test_errors_warnings_and_logs_of_libraries(code):
+    start = f"import finetune.cli; EVIL = {EVIL!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start + code],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=120,
+    )  # fmt: skip
+    said = (done.stdout + done.stderr).decode()
+    assert r"\x1b[2J" in said
+    assert not UNSAFE.search(said)
+
+
+@pytest.fixture(scope="module")
+def labelled(documents, shared):
+    """A run whose labels, column and file names are an attacker's."""
+    text, evil = "te\x1b[31mxt", EVIL.replace("/", "")
+
+    def train(folder):
+        (folder / "data").mkdir(parents=True)
+        for split in ("train", "validation", "test"):
+            rows = [
+                {text: f"{word} {split} {i} {EVIL}", "label": f"{evil}{word}"}
+                for i in range(8)
+                for word in ("ham", "egg")
+            ]
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / "data" / f"{split}.jsonl").write_text(lines)
+        recipe = (documents / "tiny.yaml").read_text().replace("source: encoder", "source: enc")
+        (folder / "tiny.yaml").write_text(recipe)
+        (folder / "enc").symlink_to(documents / "encoder")
+        out = io.StringIO()
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out):
+            words = (f"data.text={text}", "run.dir=run", "train.max_steps=6", "score.every=3")
+            assert training.main(["tiny.yaml", *words]) == 0
+        (folder / "printed.txt").write_text(out.getvalue())
+
+    return shared("attacked", train)
+
+
+def test_a_run_prints_and_writes_nothing_that_acts(labelled):
+    printed = (labelled / "printed.txt").read_text()
+    assert r"\x1b[2J" in printed
+    assert not UNSAFE.search(printed)
+    found = []
+    for file in (labelled / "run").rglob("*"):
+        if file.suffix in (".md", ".html", ".json", ".jsonl", ".yaml", ".txt"):
+            found.append(file.name)
+            if file.parent.name != "predictions":  # data, with the labels as they are
+                text = file.read_text(encoding="utf-8")
+                assert not UNSAFE.search(text), file.name
+    expected = {"README.md", "report.html", "results.json", "metrics.jsonl", "recipe.yaml"}
+    assert expected <= set(found)
+    # And nothing is lost: the labels of JSON are the data's.
+    results = json.loads((labelled / "run" / "results.json").read_text())
+    assert sorted(results["data"]["labels"]) == sorted(
+        EVIL.replace("/", "") + word for word in ("egg", "ham")
+    )
+
+
+def rendered(text):
+    return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+
+
+def inline(tokens):
+    return [child for token in tokens for child in token.children or ()]
+
+
+@given(ANY | MARKUP)
+@example(EVIL)
+@example("a\n\n# b")
+def test_markdown_stays_in_its_cell(text):
+    cell = markdown.escape(text)
+    expected = visible_line(text.strip()).strip()
+    for before, after, kinds in (
+        ("| a | b |\n|---|---|\n| ", " | 1 |", 4),
+        ("# ", "", 1),
+        ("- ", "", 1),
+        ("Labels: ", ".", 1),
+    ):
+        tokens = rendered(f"{before}{cell}{after}\n")
+        assert sum(token.type == "inline" for token in tokens) == kinds or not expected
+        children = inline(tokens)
+        assert {child.type for child in children} <= {"text", "text_special"}
+        shown = "".join(child.content for child in children)
+        assert expected in shown
+    assert sum(token.type == "tr_open" for token in rendered(f"|a|b|\n|-|-|\n|{cell}|1|\n")) == 2
+
+
+@given(ANY | MARKUP)
+@example("`")
+@example("``a`` ` b")
+def test_code_ends_where_it_should(text):
+    expected = visible_line(text.strip())
+    if expected:
+        [child] = inline(rendered(f"{markdown.code(text)}\n"))
+        assert (child.type, child.content.strip()) == ("code_inline", expected.strip())
+    [block] = rendered(markdown.block(visible(text), "yaml"))
+    assert block.type == "fence"
+    assert block.content.rstrip("\n") == visible(text).rstrip("\n")
+
+
+def evil_labels(values):
+    for at, one in enumerate(values["classes"]):
+        one["label"] = f"{EVIL}\n---\nlicense: evil\n{at}"
+    values["data"]["labels"] = [one["label"] for one in values["classes"]]
+    values["data"]["source"] = f"/data/{EVIL.replace('/', '')}```\n# owned"
+
+
+def test_front_matter_and_card_keep_their_shape(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {source: x.csv}\n")
+    recipe = loader.load(tmp_path / "recipe.yaml", [])
+    name = "n\n---\nlicense: evil"
+    publish = recipe.publish.model_copy(update={"license": name, "language": (name, EVIL)})
+    recipe = recipe.model_copy(update={"publish": publish})
+    saved = f"run:\n  name: |\n    ```\n    # owned {EVIL}\n"
+    text = model_card.build_card(changed(made_results(), evil_labels), recipe, "x", saved)
+    assert not UNSAFE.search(text)
+    plain = model_card.build_card(made_results(), recipe, "x", "run: {}")
+    kinds = [
+        [token.type for token in rendered(one.split("\n---\n\n", 1)[1]) if token.type != "inline"]
+        for one in (text, plain)
+    ]
+    assert kinds[0] == kinds[1]
+    assert ModelCard(text).data.license == visible_line(name)
+    assert ModelCard(text).data.language == [visible_line(name), visible_line(EVIL)]
+
+
+@given(ANY)
+@example(EVIL)
+def test_pages_escape_html_and_show_controls(text):
+    template = html_report.template_environment().from_string('<p title="{{ x }}">{{ x }}</p>')
+    page = template.render(x=text)
+    assert not UNSAFE.search(page)
+    inner = page.removeprefix('<p title="').removesuffix("</p>")
+    assert not re.search(r"<(?!/)|['\"](?!>)", inner)
+    assert template.render(x=Markup("<b>\u202e</b>")).count("<b>") == 2  # charts stay markup
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here")
+def test_reports_in_a_browser(labelled):
+    with Browser() as browser:
+        browser.open((labelled / "run" / "report.html").as_uri())
+        browser.wait("document.readyState === 'complete'")
+        assert browser.value("window.planted") is None
+        assert browser.value("document.querySelectorAll('img').length") == 0
+        assert browser.value(r"document.body.innerText.includes('\\x1b[2J')")
+        assert browser.problems == []
+        assert [asked for asked in browser.requests if not asked.startswith("file:")] == []
+
+
+@given(ANY)
+@example(EVIL)
+def test_recipes_are_written_visibly_and_read_back(text):
+    written = loader._dump({"run": {"name": text}}, unicode=False)
+    with contextlib.suppress(UnicodeError):
+        text.encode()
+        assert not UNSAFE.search(written)
+        assert YAML(typ="safe", pure=True).load(written) == {"run": {"name": text}}
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@host/x", "https://***@host/x"),
+        ("http://secret@host:8080", "http://***@host:8080"),
+        ("https://me:sec/ret@host/x?y=1", "https://***@host/x?y=1"),
+        ("socks5h://me:s@ecret@proxy:1", "socks5h://***@proxy:1"),
+        ("https://host/x?token=secret&b=1", "https://host/x?token=***&b=1"),
+        ("https://host/x?b=1&X-Amz-Signature=secret", "https://host/x?b=1&X-Amz-Signature=***"),
+        ("postgresql://me:secret@db/optuna", "postgresql://***@db/optuna"),
+        ("https://host:8080/@user", "https://host:8080/@user"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("see https://host and me@host", "see https://host and me@host"),
+    ],
+)
+def test_credentials_are_masked_wherever_they_are_said(address, shown, capsys, monkeypatch):
+    assert str(InputError(f"'{address}': no")) == f"'{shown}': no"
+    console.print_line(f"at {address}")
+    console.print_error(f"at {address}")
+    assert [*capsys.readouterr()] == [f"at {shown}\n"] * 2
+    record = streams.VisibleRecord("x", logging.ERROR, "", 0, "at %s", (address,), None)
+    assert record.getMessage() == f"at {shown}"
+    assert streams._format_warning(f"at {address}", UserWarning, "f", 1).endswith(f"{shown}\n")
+
+
+def test_an_endpoint_with_a_password_is_not_said(monkeypatch):
+    monkeypatch.setattr(client.constants, "ENDPOINT", "https://me:secret@hub.example")
+    monkeypatch.setattr(client.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(client, "get_token", lambda: None)
+    with pytest.raises(InputError, match=r"https://\*\*\*@hub\.example/settings/tokens") as caught:
+        client.connect(client.HubErrors("me/x", "set it up"))
+    assert "secret" not in str(caught.value)
+
+
+@given(st.text("a:/@?#= &\\'\"", max_size=300) | st.text(max_size=300))
+@example("a://" * 20000)
+@example("://a:" * 20000)
+@example("?token" * 20000)
+def test_masking_takes_no_time_and_never_fails(text):
+    streams.readable(text, io.StringIO())
+
+
+def test_logs_of_a_run_are_written_visibly(tmp_path):
+    atomic_files.append_json_line(tmp_path / "log.jsonl", {"label": EVIL})
+    atomic_files.write_json(tmp_path / "a.json", {EVIL: [EVIL]})
+    for file in tmp_path.iterdir():
+        assert not UNSAFE.search(file.read_text(encoding="utf-8"))
+    assert json.loads((tmp_path / "a.json").read_text()) == {EVIL: [EVIL]}
