@@ -9,7 +9,7 @@ from finetune.compute.packing import plan_packing
 from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estimate_training
 from finetune.config.schema import Recipe, for_multi_label
 from finetune.evaluation.metrics import check_metrics, load_metrics
-from finetune.hub import publish
+from finetune.hub import delivery, publish
 from finetune.modeling import freezing, pretrained
 from finetune.reporting import console_report, dry_run_report, html_report, seeds_report
 from finetune.reporting.run_outputs import (
@@ -17,7 +17,7 @@ from finetune.reporting.run_outputs import (
     RunOutputs,
     conclude,
     describe_failure,
-    record_failures,
+    reopen_results,
     write_run_folder,
 )
 from finetune.runtime import console
@@ -37,9 +37,9 @@ from finetune.training import (
     messages,
     prepared_data,
     resume,
-    trackers,
 )
 from finetune.training.assembly import assemble
+from finetune.training.folder_mark import mark_finished
 from finetune.training.loop import fit
 from finetune.training.prepared_data import DataCache, PreparedData
 from finetune.training.run_environment import RunEnvironment
@@ -82,23 +82,17 @@ def run(
     held_out = env.on_main(lambda: cross_validation.held_out_logits(out_of_fold, data.corpus))
     with explain_memory_errors("building the model", LOWER_MODEL):
         session = Session.open(data, start, env)  # encoder, head, optimizer; or a checkpoint's
-    if session.is_finished:
+    if session.is_complete:
         return session.folder
-    with explain_memory_errors("training", LOWER_BATCH):
-        train(session)  # validation picks the model
-    outcome, results = conclude(session, held_out)  # calibrate; then score test, once
     outputs = RunOutputs(session.folder, env)  # a failure of one loses none of the others
-    has_card = write_run_folder(session, results, outcome, outputs)
-    outputs.attempt("the summary", lambda: console_report.print_results(results, session.folder))
-    log = partial(trackers.log_results, env.accelerator, recipe, session.folder)
-    outputs.attempt(
-        "logging to the trackers", lambda: log(outcome.test.values, results.train.steps)
-    )
-    outputs.attempt("closing the trackers", session.close, everywhere=True)
-    record_failures(results, outputs)
-    with outputs.reported():
-        if has_card:  # last: a failure here loses nothing
-            env.on_main(lambda: publish.push_model(recipe, session.folder))
+    if session.is_finished:  # a kill came between its results and its end
+        results = reopen_results(session)
+    else:
+        with explain_memory_errors("training", LOWER_BATCH):
+            train(session)  # validation picks the model
+        outcome, results = conclude(session, held_out)  # calibrate; then score test, once
+        write_run_folder(session, results, outcome, outputs)
+    delivery.deliver(session, results, outputs)  # trackers, Hub; then it is finished
     return session.folder
 
 
@@ -157,9 +151,9 @@ def run_trial(
     recipe, start = locate_start(recipe, env)
     data = prepare_data(recipe, env, data_cache, purpose="trial")
     session = Session.open(data, start, env, on_score)
-    if not session.is_finished:
-        train(session)
-        session.close()
+    train(session)
+    session.close()
+    env.on_main(lambda: mark_finished(session.folder))  # its checkpoint goes with the trial's end
 
 
 def range_test(recipe: Recipe, listener: SignalListener) -> lr_finder.LrRangeTest:
@@ -183,10 +177,11 @@ def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
     Raises:
         InputError, StoppedError: as `run` does.
     """
-    cache, failed = DataCache(), ProblemList()
+    cache, failed, check_home = DataCache(), ProblemList(), partial(seeds.check_home, recipe)
     with failed.collect():
         folders = seeds.run_seeds(
-            recipe, lambda one: _go_on_after(lambda: run(one, listener, cache), failed)
+            recipe,
+            lambda one: _go_on_after(lambda: run(one, listener, cache, before=check_home), failed),
         )
         home = folders[0].parent
         try:

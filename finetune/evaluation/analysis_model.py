@@ -51,6 +51,11 @@ class MetricValues(Section):
             return self.loss
         return (self.model_extra or {})[name]  # type: ignore[no-any-return]
 
+    def values(self) -> dict[str, float]:
+        """Each metric and the loss by name, where they are numbers."""
+        every = {"loss": self.loss, "loss_se": self.loss_se} | (self.model_extra or {})
+        return {name: value for name, value in every.items() if value is not None}
+
     def has(self, name: str) -> bool:
         return name == "loss" or name in (self.model_extra or {})
 

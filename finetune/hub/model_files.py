@@ -8,24 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from finetune.modeling.file_names import is_model_file
 from finetune.runtime.errors import InputError, shorten
 
-# What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
-# folder itself; weights only as safetensors, which run no code when they are read.
 CODE_KEYS = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
-MODEL_FILES = re.compile(
-    r"""
-    README\.md
-    | config\.json | identity\.json
-    | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
-    | (modeling|configuration|tokenization)_\w+\.py
-    | tokenizer(_config)?\.json | tokenizer\.model
-    | special_tokens_map\.json | added_tokens\.json | chat_template\.jinja
-    | vocab\.(json|txt|bpe) | merges\.txt | bpe\.codes | dict\.txt
-    | (spiece|spm|sentencepiece(\.bpe)?)\.model
-    """,
-    re.VERBOSE,
-)
 BINARY = (".safetensors", ".model")  # not searched for secrets
 # By the marks that their makers gave them, so that no word of a tokenizer is taken for one.
 SECRETS = {
@@ -84,11 +70,6 @@ def list_other_files(folder: Path) -> list[str]:
         for file in sorted(folder.iterdir())
         if not (file.is_file() and is_model_file(file.name))
     ]
-
-
-def is_model_file(name: str) -> bool:
-    """Whether a file of this name belongs to a model."""
-    return MODEL_FILES.fullmatch(name) is not None
 
 
 def read_content(file: Path | bytes) -> bytes:

@@ -15,6 +15,7 @@ from finetune.config import schema
 from finetune.hub import model_files
 from finetune.hub.client import Answer, HubErrors, Sleep, connect, retry
 from finetune.hub.model_files import Files
+from finetune.modeling.file_names import is_model_file
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
 
@@ -108,7 +109,7 @@ def compare_files(files: Files, there: dict[str, RepoFile]) -> list[Change]:
         *(
             Change(name, remote.size, "removed")
             for name, remote in there.items()
-            if model_files.is_model_file(name) and name not in files and name != "README.md"
+            if is_model_file(name) and name not in files and name != "README.md"
         ),
     ]
 

@@ -22,11 +22,11 @@ from finetune.evaluation.analysis import analyse
 from finetune.evaluation.outcome import Outcome
 from finetune.reporting import html_report, model_card, predictions
 from finetune.reporting import results as results_module
-from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results
+from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results, read_results
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.errors import InputError, ProblemList, from_os_error
 from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
-from finetune.training import lr_finder, run_folder
+from finetune.training import folder_mark, lr_finder, run_folder
 from finetune.training.finalize import finalize
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_identity import recipe_hash
@@ -54,12 +54,14 @@ class RunOutputs:
 
     Attributes:
         recorded: those of its failures that `results.json` names.
+        has_card: whether the model folder is whole, with its card.
     """
 
     def __init__(self, folder: Path, env: RunEnvironment) -> None:
         self.folder, self._env = folder, env
         self._failed: dict[str, list[str]] = {}  # why → the names of what failed
         self.recorded: list[str] = []
+        self.has_card = True
 
     @property
     def failures(self) -> list[str]:
@@ -185,18 +187,32 @@ def build_results(session: Session, outcome: Outcome) -> Results:
     )
 
 
+def reopen_results(session: Session) -> Results:
+    """The results of a run that was ended before its last outputs, whose trackers go on.
+
+    Raises:
+        InputError: where `results.json` cannot be read, or a tracker does not start.
+    """
+    folder = session.folder
+
+    def read() -> tuple[Results, str]:
+        mark = folder_mark.read_mark(folder)
+        assert mark is not None, "without a mark, a run with results is complete"
+        return read_results(folder), mark.id
+
+    results, run_id = session.env.on_main(read)
+    session.open_trackers(run_id, results.train.steps)
+    return results
+
+
 def write_run_folder(
     session: Session, results: Results, outcome: Outcome, outputs: RunOutputs
-) -> bool:
-    """Write results.json, predictions, the model card and the report.
-
-    Returns:
-        Whether the model folder is whole: with its card.
-    """
+) -> None:
+    """Write results.json, predictions, the model card and the report."""
     folder = session.folder
     outputs.attempt(FILE, lambda: _write_numbers(results, [UNFINISHED], folder))
     outputs.attempt(predictions.FILE, lambda: _write_predictions(session, outcome))
-    has_card = outputs.attempt(
+    outputs.has_card = outputs.attempt(
         "model/README.md",
         lambda: model_card.write_card(results, session.recipe, session.data.tokens.source, folder),
     )
@@ -204,7 +220,6 @@ def write_run_folder(
     failures = [*outputs.failures]
     outputs.attempt(FILE, lambda: _write_numbers(results, failures, folder))
     outputs.recorded = [*outputs.failures]
-    return has_card
 
 
 def record_failures(results: Results, outputs: RunOutputs) -> None:

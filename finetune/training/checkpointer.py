@@ -55,11 +55,10 @@ class Checkpointer:
         is_old = settings.minutes is not None and age > 60 * settings.minutes
         signal, due = self.stopping.agreed(is_old and self.env.accelerator.is_main_process, last)
         if settings.every != "never":
-            # That of the last step shows that a run is finished, and serves one made longer.
-            due |= last or (
-                scored if settings.every == "evaluation" else step % int(settings.every) == 0
-            )
-        return signal, due or signal != 0
+            due |= scored if settings.every == "evaluation" else step % int(settings.every) == 0
+        # From that of the last step, the outputs are made anew where one is missing. It also serves
+        # a run that is made longer.
+        return signal, due or last or signal != 0
 
     def save(self, parts: StageParts, log: TrainLog) -> None:
         """Write a checkpoint of the steps done. All processes call this.

@@ -8,7 +8,6 @@ from accelerate import Accelerator
 
 from finetune.runtime.atomic_files import append_json_line, synced_size, truncate_file
 from finetune.runtime.distributed import run_on_main
-from finetune.training import trackers
 
 
 class EventLog:
@@ -43,7 +42,3 @@ class EventLog:
     def truncate(self, size: int) -> bool:
         """Cut off what came after a checkpoint; False where the log is shorter than it was."""
         return truncate_file(self.file, size)
-
-    def close(self) -> None:
-        """Close the trackers."""
-        trackers.finish(self._accelerator)

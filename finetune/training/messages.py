@@ -62,6 +62,12 @@ def print_notes(notes: Sequence[str]) -> None:
         print_wrapped(note, mark="  ! ")
 
 
+def print_completed(folder: Path) -> None:
+    """That only what comes after the results is left to do."""
+    print_line()
+    print_wrapped(f"The run in {folder} is trained and scored; completing it", mark="")
+
+
 def print_finished(folder: Path) -> None:
     """That there is nothing left to do."""
     print_wrapped(

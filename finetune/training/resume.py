@@ -63,6 +63,10 @@ def locate_start(
     finished = newest == [p.name for p in points[:1]]
     # What a finished run lacks is made from its last checkpoint, where there is one.
     finished &= run_folder.has_results(folder, whole=len(points) > 0)
+    # Without a checkpoint, outputs that are missing cannot be made any more.
+    complete = finished and (
+        run_folder.is_complete(folder) or not run_folder.has_results(folder, whole=True)
+    )
     damages: list[str] = []
     for point in points:
         try:
@@ -71,9 +75,9 @@ def locate_start(
             damages += error.problems
             continue
         notes = tuple(f"{damage}; the one before is used" for damage in damages)
-        return Start(folder, point, finished=finished, notes=notes)
-    if finished and run.resume == "auto":
-        return Start(folder, finished=True, notes=tuple(damages))
+        return Start(folder, point, finished=finished, complete=complete, notes=notes)
+    if finished and (run.resume == "auto" or not complete):
+        return Start(folder, finished=True, complete=complete, notes=tuple(damages))
     if damages:  # they may be repaired, and hours of work are beside them: nothing is removed
         raise InputError(damages)
     if run.resume != "auto":
@@ -84,19 +88,23 @@ def locate_start(
 
 
 def _unfinished(run: schema.Run) -> Path | None:
-    """The newest run of the recipe's name that has a checkpoint, no results, and no process."""
+    """The newest run of the recipe's name with a checkpoint or results, something left to do, and
+    no process."""
     home = Path("runs") / (run.name or "run")
     folders = home.iterdir() if home.is_dir() else ()
     open_ones = [
         folder
         for folder in folders
-        if checkpoint.list_checkpoints(folder)
-        and not run_folder.has_results(folder, whole=True)
+        if (checkpoint.list_checkpoints(folder) or run_folder.has_results(folder, whole=True))
+        and not run_folder.is_complete(folder)
         and folder_lock.is_unlocked(folder)
     ]
-    return max(
-        open_ones, key=lambda folder: (folder / checkpoint.FOLDER).stat().st_mtime, default=None
-    )
+
+    def changed(folder: Path) -> float:
+        points = folder / checkpoint.FOLDER
+        return (points if points.is_dir() else folder).stat().st_mtime
+
+    return max(open_ones, key=changed, default=None)
 
 
 def _named(path: Path) -> tuple[Path, list[Path]]:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,28 +12,15 @@ from finetune.data.local_paths import HELD
 from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
-from finetune.training import checkpoint
+from finetune.training import checkpoint, folder_mark, run_removal
+from finetune.training.run_removal import LEFTOVERS
 from finetune.training.runs_home import runs_home
 
-# What a run writes: `run.overwrite` removes these and nothing else.
-OWN_FILES = (
-    "recipe.yaml",
-    "metrics.jsonl",
-    "lr_range.json",
-    "results.json",
-    "report.html",
-    "model",
-    "predictions",
-    "trackers",
-    checkpoint.FOLDER,
-)
 # Heads a recipe that no file can run again.
 OF_A_FRAME = (
     "# data.source names a data frame of a Python process: pass it again, as\n"
     '# finetune.train("recipe.yaml", data=frame), or set data.source to a file of its rows.\n'
 )
-# What a run that was killed may leave of them: half of one, written aside.
-LEFTOVERS = tuple(f".{name}.{end}" for name in OWN_FILES for end in ("new", "old"))
 
 
 @dataclass(frozen=True)
@@ -45,7 +31,8 @@ class Start:
         folder: the run's.
         point: the checkpoint to go on from; None to start at step 0.
         replaces: whether the folder holds a run that was stopped with nothing to go on from.
-        finished: whether the folder holds results.
+        finished: whether the folder holds all that this run computes.
+        complete: whether nothing is left to do there, such as publishing.
         notes: what a person should know of the choice.
     """
 
@@ -53,6 +40,7 @@ class Start:
     point: Path | None = None
     replaces: bool = False
     finished: bool = False
+    complete: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -67,6 +55,15 @@ def has_results(folder: Path, whole: bool = False) -> bool:
     except (OSError, ValueError):
         return False
     return "incomplete" not in results and not (whole and results.get("failures"))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether nothing is left to do in the folder of a run, as its mark says.
+
+    A run of a version that wrote no mark is complete with its results, as it was then.
+    """
+    mark = folder_mark.read_mark(folder)
+    return has_results(folder, whole=True) and (mark is None or mark.finished is not None)
 
 
 def choose_folder(run: schema.Run, started: datetime) -> Path:
@@ -89,7 +86,9 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
         )
     names = {child.name for child in folder.iterdir()} if folder == existing else set()
     there = sorted(names - set(LEFTOVERS))
-    if there and not run.overwrite:
+    if there and run.overwrite:
+        run_removal.refuse_unless_removable(folder)
+    elif there:
         raise InputError(
             f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
             "choose another folder, or set run.overwrite=true to replace the run in it"
@@ -100,8 +99,8 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
 def claim_folder(start: Start, run: schema.Run, resolved: schema.Recipe, lock: FolderLock) -> Path:
     """Create the run's folder, lock it, and save the recipe in it. Returns the folder.
 
-    With `run.overwrite`, what an earlier run wrote there is removed; without it, nothing ever is:
-    of two runs that chose one name at the same time, the later gets a name of its own.
+    With `run.overwrite`, the earlier run there is removed; without it, nothing ever is: of two runs
+    that chose one name at the same time, the later gets a name of its own.
 
     Raises:
         InputError: where it cannot be written, or is another process's, or where the run reads
@@ -120,10 +119,21 @@ def claim_folder(start: Start, run: schema.Run, resolved: schema.Recipe, lock: F
             choose_folder(run, datetime.now())  # somebody may have come first
         if start.point is None:
             # The rates of a run that was stopped early stay as it found them; so do its tests.
-            _remove_earlier_run(folder, resolved, spare={"lr_range.json"} if start.replaces else ())
+            _refuse_to_remove_sources(folder, resolved)
+            run_removal.remove_run(folder, spare={"lr_range.json"} if start.replaces else ())
         checkpoint.remove_leftovers(folder)
+    _mark(folder, start)
     write_recipe(folder, resolved)
     return folder
+
+
+def _mark(folder: Path, start: Start) -> None:
+    """Have the folder say that it is this run's, under a new id or that of the run that goes on."""
+    if start.point is None:
+        folder_mark.write_mark(folder, "run")
+    elif folder_mark.read_mark(folder) is None:  # a version that wrote no mark began it
+        state = checkpoint.read_plain(start.point).get("state", {})
+        folder_mark.write_mark(folder, "run", state.get("run_id"))
 
 
 def write_recipe(folder: Path, resolved: schema.Recipe) -> None:
@@ -134,6 +144,7 @@ def write_recipe(folder: Path, resolved: schema.Recipe) -> None:
 
 def reopen_folder(folder: Path) -> None:
     """Remove what holds for a finished run only, from the folder of one that goes on."""
+    folder_mark.mark_unfinished(folder)
     with explain_write_errors(folder):
         for name in ("results.json", "report.html"):
             (folder / name).unlink(missing_ok=True)
@@ -149,18 +160,17 @@ def _create_new(folder: Path) -> bool:
     return True
 
 
-def _remove_earlier_run(folder: Path, resolved: schema.Recipe, spare: Collection[str] = ()) -> None:
-    own = [folder / name for name in (*OWN_FILES, *LEFTOVERS) if name not in spare]
+def _refuse_to_remove_sources(folder: Path, resolved: schema.Recipe) -> None:
+    """Check that what would be removed is nothing that the run reads.
+
+    Raises:
+        InputError: where it is.
+    """
+    place = folder.resolve()
     for key, source in (("data", resolved.data.source), ("model", resolved.model.source)):
         read = Path(source).resolve()
-        for old in own:
-            if old.exists() and old.resolve() in (read, *read.parents):
-                raise InputError(
-                    f"run.overwrite: {old} would be removed, and {key}.source reads it; choose "
-                    "another run.dir"
-                )
-    for old in own:
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
+        if read.exists() and (place == read or place in read.parents):
+            raise InputError(
+                f"run.overwrite: {folder} would be replaced, and {key}.source reads what is in it; "
+                "choose another run.dir"
+            )

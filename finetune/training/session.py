@@ -18,6 +18,7 @@ from finetune.runtime.distributed import fix_ddp_buckets
 from finetune.runtime.errors import StoppedError
 from finetune.training import (
     checkpoint,
+    folder_mark,
     lr_finder,
     messages,
     run_folder,
@@ -48,7 +49,9 @@ class Session:
         recipe: with the learning rates that range tests have found.
         stages, stage: of the run, and the one under way.
         parts: what the stage trains with.
-        is_finished: whether the folder holds this run, done: then nothing else is to be used.
+        is_finished: whether the folder holds this run, trained and scored: then nothing is to be
+            used but the folder and the trackers.
+        is_complete: whether nothing is left to do there.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Session:
         self.stages, self.stage, self.builder = model.stages, model.stage, model.builder
         self.hashes, self.identity = model.hashes, model.identity
         self.is_finished = model.parts is None
+        self.is_complete = self.is_finished and model.start.complete
         if model.parts is None:
             return
         self.parts: StageParts = model.parts
@@ -89,24 +93,38 @@ class Session:
                 the checkpoint is damaged, or belongs to another recipe, data or model.
         """
         session = cls(assemble(data, start, env), env, on_score)
-        if session.is_finished:
+        if session.is_complete:
             messages.print_finished(session.folder)
+            return session
+        if session.is_finished:
+            messages.print_completed(session.folder)
             return session
         if start.point is not None:
             notes = session.restore(start.point)
             steps = session.stages[-1].end
             messages.print_resumed(start.point, session.log.steps, steps, notes)
         session.find_rate()
-        run_id, done = session.state.run_id, session.log.steps
-        trackers.start(env.accelerator, session.recipe, session.folder / "trackers", run_id, done)
+        session.open_trackers(session.state.run_id, session.log.steps)
         return session
+
+    def open_trackers(self, run_id: str, step: int) -> None:
+        """Begin with the trackers, or go on with what they have of this run up to a step.
+
+        Raises:
+            InputError: where one does not start.
+        """
+        folder, accelerator = self.folder / "trackers", self.env.accelerator
+        accelerator.project_configuration.logging_dir = str(folder)
+        trackers.start(accelerator, self.recipe, folder, run_id, step)
 
     def _claim_folder(self, start: Start) -> None:
         env, resolved = self.env, self.resolved_recipe
         self.folder = env.on_main(
             lambda: run_folder.claim_folder(start, self.recipe.run, resolved, env.lock)
         )
-        env.accelerator.project_configuration.logging_dir = str(self.folder / "trackers")
+        mark = env.on_main(lambda: folder_mark.read_mark(self.folder))
+        if mark is not None:
+            self.state.run_id = mark.id
         env.on_main(
             lambda: write_json(
                 self.folder / "preflight.json", checks.describe_corpus(self.data.corpus)
@@ -293,4 +311,4 @@ class Session:
 
     def close(self) -> None:
         """Close the trackers: the run is over."""
-        self.events.close()
+        trackers.finish(self.env.accelerator)

@@ -14,7 +14,10 @@ from pathlib import Path
 from finetune.config.schema import Recipe
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
+from finetune.training import folder_mark
 from finetune.training.runs_home import runs_home
+
+FILE = "seeds.json"
 
 
 def seed_recipes(recipe: Recipe) -> list[Recipe]:
@@ -53,6 +56,25 @@ def seed_recipes(recipe: Recipe) -> list[Recipe]:
         )
         for seed in run.seeds
     ]
+
+
+def check_home(recipe: Recipe) -> None:
+    """Refuse a folder whose report the one of all seeds would replace.
+
+    Raises:
+        InputError: where it is a run's own, or somebody else's.
+    """
+    home = Path(str(seed_recipes(recipe)[0].run.dir)).parent
+    mark = folder_mark.read_mark(home)
+    if mark is not None:
+        raise InputError(
+            f"run.dir: {home} is the folder of a {mark.kind}; choose another for run.seeds"
+        )
+    if (home / "report.html").exists() and not (home / FILE).is_file():
+        raise InputError(
+            f"run.dir: {home} has a report.html that no run of several seeds wrote; choose another "
+            "folder"
+        )
 
 
 def run_seeds(recipe: Recipe, run: Callable[[Recipe], Path]) -> list[Path]:

@@ -18,8 +18,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from finetune.evaluation.metrics import LOWER_IS_BETTER
-from finetune.runtime.errors import InputError, explain_write_errors
+from finetune.runtime.errors import InputError, explain_write_errors, shorten
 from finetune.runtime.folder_lock import FolderLock
+from finetune.training import folder_mark
 from finetune.tuning.search_space import BaseRecipe, Dimension
 
 STARTUP_TRIALS = 5  # complete trials before the first is compared with them
@@ -116,6 +117,7 @@ def open_study(sweep: Sweep) -> optuna.Study:
     url = sweep.storage or f"sqlite:///{sweep.folder / 'study.db'}"
     try:
         with FolderLock().take(sweep.folder, wait=True):
+            _mark_folder(sweep.folder)
             waits = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
             storage = optuna.storages.RDBStorage(url, engine_kwargs=waits)
             others = {*optuna.get_all_study_names(storage)} - {sweep.name}
@@ -141,6 +143,24 @@ def open_study(sweep: Sweep) -> optuna.Study:
             "--storage, another run.name)"
         )
     return study
+
+
+def _mark_folder(folder: Path) -> None:
+    """Have a folder say that it is a sweep's. One from before sweeps had a mark has its study.
+
+    Raises:
+        InputError: where it holds something else, of which a sweep might replace a part.
+    """
+    mark = folder_mark.read_mark(folder)
+    if mark is not None and mark.kind == "sweep":
+        return
+    there = sorted(path.name for path in folder.iterdir() if path.name != "trials")
+    if mark is not None or (there and "study.db" not in there):
+        raise InputError(
+            f"--dir: {folder} holds something that is no sweep ({shorten(there)}); choose another "
+            "folder"
+        )
+    folder_mark.write_mark(folder, "sweep")
 
 
 def _create(sweep: Sweep, storage: optuna.storages.BaseStorage) -> optuna.Study:

@@ -34,6 +34,7 @@ from finetune.runtime.errors import InputError, StoppedError, explain_write_erro
 from finetune.runtime.folder_lock import FolderLock
 from finetune.runtime.signals import SignalListener
 from finetune.runtime.wording import count_of
+from finetune.training import run_removal
 from finetune.training.prepared_data import DataCache
 from finetune.tuning.study import Sweep, Values, claim_orphan, lock_file, open_study
 from finetune.tuning.trial import RunTrial, TrialRun, trial_folder
@@ -84,6 +85,9 @@ def _claim_trial(study: optuna.Study, sweep: Sweep, lock: FolderLock) -> optuna.
                 return optuna.Trial(study, known._trial_id)
         if sweep.trials is not None and len(trials) >= sweep.trials:
             return None
+        left = trial_folder(sweep, len(trials))  # of a study whose database is gone
+        if left.is_dir() and any(left.iterdir()):
+            run_removal.refuse_unless_removable(left, "--dir", "another --dir")
         trial = study.ask()
         trial.set_user_attr("at", platform.node())
         with explain_write_errors(sweep.folder):

@@ -727,15 +727,24 @@ def test_a_link_to_nowhere(refuses: Refuses, target: str) -> None:
 
 def test_overwriting_what_is_read(refuses: Refuses) -> None:
     """`run.overwrite` would remove the model that the run is to start from."""
-    Path("encoder").rename("model")
+    mark = '{"format": 1, "kind": "run", "id": "1", "finished": null}'
+    write({"out/run.json": mark})
+    Path("encoder").rename("out/model")
+    refuses(
+        ["run.overwrite=true", "model.source=out/model"],
+        "run.overwrite: out would be replaced, and model.source reads what is in it; choose "
+        "another run.dir",
+    )
+    Path("out/model").rename("model")
     refuses(
         ["run.dir=.", "run.overwrite=true", "model.source=model"],
-        "run.overwrite: model would be removed, and model.source reads it; choose another run.dir",
+        "run.overwrite: . is the working directory; choose another run.dir",
     )
 
 
 def test_an_earlier_run_outlives_a_bad_recipe(refuses: Refuses) -> None:
-    write({"out/recipe.yaml": "x", "out/model/config.json": "{}", "out/results.json": "{}"})
+    mark = '{"format": 1, "kind": "run", "id": "1", "finished": null}'
+    write({"out/recipe.yaml": "x", "out/model/config.json": "{}", "out/run.json": mark})
     refuses(
         ["run.overwrite=true", "data.text=body"],
         "data/train.csv: no column 'body' (data.text) (columns: 'text', 'label')",
@@ -764,7 +773,7 @@ def disk(here: Path) -> Iterator[Callable[[int], None]]:
 
 CARD = "model/README.md"  # comes after the model that it describes
 ORDER = (
-    "recipe.yaml", "preflight.json", "metrics.jsonl", "model", "checkpoints",
+    "run.json", "recipe.yaml", "preflight.json", "metrics.jsonl", "model", "checkpoints",
     "results.json", "predictions/test.jsonl", CARD, "report.html",
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from tests.support.runs import finish, run_here, start
 from tests.support.tiny import WORDS, tiny_encoder
 
 FILES = {
+    "run.json",
     "recipe.yaml",
     "metrics.jsonl",
     "preflight.json",
@@ -452,8 +453,10 @@ def test_a_run_folder_is_replaced_only_when_told(work, one):
     said = refused(work, "run.dir=taken")
     assert said.startswith("error: run.dir: taken is not empty (checkpoints, metrics.jsonl")
     (work / "taken" / "notes.txt").write_text("mine")
+    said = refused(work, "run.dir=taken", "run.overwrite=true")
+    assert said.startswith("error: run.overwrite: taken holds 1 file that no run wrote (notes.txt)")
+    (work / "taken" / "notes.txt").unlink()
     run(work, "run.overwrite=true", "train.epochs=1", name="taken")
-    assert (work / "taken" / "notes.txt").read_text() == "mine"
     steps = [
         line["step"] for line in lines(work / "taken" / "metrics.jsonl") if line["kind"] == "train"
     ]

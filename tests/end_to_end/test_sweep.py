@@ -75,7 +75,7 @@ def test_killed_and_taken_up_again_it_gives_the_same_study(here, asked, pruner, 
     assert pruner == "median" or "pruned" in states
     assert states.count("complete") > 3
     kept = {path.name for path in (here / "whole/trials/0000").iterdir()}
-    assert kept == {"recipe.yaml", "metrics.jsonl", "preflight.json"}
+    assert kept == {"run.json", "recipe.yaml", "metrics.jsonl", "preflight.json"}
     # Killed in the middle of a trial, then stopped in the middle of another, then left alone.
     with pytest.MonkeyPatch.context() as patch:
         stop_in(patch, 40, died)

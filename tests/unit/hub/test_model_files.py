@@ -17,19 +17,6 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("README.md", True), ("model-00001-of-00012.safetensors", True), ("merges.txt", True),
-        ("modeling_document_classifier.py", True), ("sentencepiece.bpe.model", True),
-        ("pytorch_model.bin", False), (".env", False), ("config.json.bak", False),
-        ("notes.txt", False), ("optimizer.safetensors", False), ("setup.py", False),
-    ],
-)  # fmt: skip
-def test_the_allow_list(name, expected):
-    assert model_files.is_model_file(name) is expected
-
-
 def test_a_run_folder_s_model(folder, tmp_path):
     assert model_files.find_model_folder(folder) == folder
     (tmp_path / "recipe.yaml").touch()

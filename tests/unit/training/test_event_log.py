@@ -21,4 +21,3 @@ def test_lines_are_added_and_cut(tmp_path):
     assert events.truncate(size)
     assert len(events.file.read_text().splitlines()) == 1
     assert not events.truncate(size + 1)
-    events.close()

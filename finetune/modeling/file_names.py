@@ -1,0 +1,24 @@
+"""The names of the files of a saved model."""
+
+import re
+
+# What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
+# folder itself; weights only as safetensors, which run no code when they are read.
+MODEL_FILES = re.compile(
+    r"""
+    README\.md
+    | config\.json | identity\.json
+    | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
+    | (modeling|configuration|tokenization)_\w+\.py
+    | tokenizer(_config)?\.json | tokenizer\.model
+    | special_tokens_map\.json | added_tokens\.json | chat_template\.jinja
+    | vocab\.(json|txt|bpe) | merges\.txt | bpe\.codes | dict\.txt
+    | (spiece|spm|sentencepiece(\.bpe)?)\.model
+    """,
+    re.VERBOSE,
+)
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a file of this name belongs to a model."""
+    return MODEL_FILES.fullmatch(name) is not None

@@ -1,0 +1,185 @@
+"""What `run.overwrite` removes: the files that a run wrote, from a folder that is a run's.
+
+    refuse_unless_removable(folder)    # the folder is a run's, and holds nothing else
+    remove_run(folder)                 # its files, one by one
+
+A file is removed by its name and place only where a run writes one there. Anything else is somebody
+else's: it is named, and the run does not start.
+"""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from finetune.config import loader
+from finetune.modeling.file_names import is_model_file
+from finetune.runtime.errors import InputError, explain_write_errors, shorten
+from finetune.training import checkpoint, folder_mark
+
+# What a run writes into its folder.
+OWN_FILES = (
+    folder_mark.FILE,
+    "recipe.yaml",
+    "preflight.json",
+    "metrics.jsonl",
+    "lr_range.json",
+    "results.json",
+    "report.html",
+    "model",
+    "predictions",
+    "trackers",
+    checkpoint.FOLDER,
+)
+PREDICTIONS = "test.jsonl"
+NAMED = 10  # files of others that a message lists
+# What a run that was killed may leave: half of a file or folder, written aside.
+ENDS = (".new", ".old")
+DESKTOP = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers leave in any folder
+LEFTOVERS = tuple(f".{name}{end}" for name in OWN_FILES for end in ENDS)
+
+
+def refuse_unless_removable(
+    folder: Path, key: str = "run.overwrite", another: str = "another run.dir"
+) -> None:
+    """Refuse to replace what is no run, or holds more than a run.
+
+    Args:
+        key: the setting that asks for it, for the message.
+        another: how to choose another folder.
+
+    Raises:
+        InputError: with what is there, and what to do.
+    """
+    problem = _describe_danger(folder)
+    if problem is None and not _is_run(folder):
+        there = shorten(sorted(path.name for path in folder.iterdir()), NAMED)
+        problem = f"{folder} is not a run's folder: it has no {folder_mark.FILE} ({there})"
+    if problem is not None:
+        raise InputError(f"{key}: {problem}; choose {another}")
+    others = list_foreign_files(folder)
+    if others:
+        many = len(others) > 1
+        raise InputError(
+            f"{key}: {folder} holds {len(others):,} file{'s' * many} that no run wrote "
+            f"({shorten(others, NAMED)}); move {'them' if many else 'it'} elsewhere, or choose "
+            f"{another}"
+        )
+
+
+def list_foreign_files(folder: Path) -> list[str]:
+    """What a run's folder holds that no run wrote, as paths in it. A link is never a run's."""
+    own = {*_own_files(folder)}
+    found = []
+    for path in _walk(folder):
+        inner = path.relative_to(folder).as_posix()
+        if path.is_symlink() or (
+            not path.is_dir() and path not in own and path.name not in DESKTOP
+        ):
+            found.append(inner)
+        elif path.is_dir() and not any(path.iterdir()) and not _is_own_name(path, folder):
+            found.append(f"{inner}/")  # empty, but somebody made it
+    return sorted(found)
+
+
+def remove_run(folder: Path, spare: Collection[str] = ()) -> None:
+    """Remove the files that a run wrote, and the folders that are empty then.
+
+    The mark and the recipe stay until they are replaced, so that a kill on the way leaves a folder
+    that is known as a run's, and no recipe is ever lost.
+    """
+    folder_mark.mark_unfinished(folder)
+    kept = {folder / name for name in (folder_mark.FILE, "recipe.yaml", *spare)}
+    own = [path for path in _own_files(folder) if path not in kept]
+    with explain_write_errors(folder):
+        # results.json first: what is left may never look like a run with all its outputs.
+        for path in sorted(own, key=lambda path: path.name != "results.json"):
+            path.unlink(missing_ok=True)
+        inner = [path for path in _walk(folder) if path.is_dir() and not path.is_symlink()]
+        for path in sorted(inner, key=lambda path: len(path.parts), reverse=True):
+            if _is_own_name(path, folder) and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _describe_danger(folder: Path) -> str | None:
+    """Why a folder is never replaced, whatever is in it."""
+    if folder.is_symlink():
+        return f"{folder} is a symbolic link to {folder.resolve()}, and no run's own folder"
+    place = folder.resolve()
+    for name, path in (("the working directory", Path.cwd()), ("your home", Path.home())):
+        if place == path.resolve():
+            return f"{folder} is {name}"
+        if place in path.resolve().parents:
+            return f"{folder} holds {name}"
+    if any((folder / name).exists() for name in (".git", ".hg", ".svn")):
+        return f"{folder} is a checkout of a repository"
+    return None
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run wrote a folder; before runs had a mark, they wrote these two files first."""
+    mark = folder_mark.read_mark(folder)
+    if mark is not None:
+        return mark.kind == "run"
+    if not (folder / "preflight.json").is_file():
+        return False
+    try:
+        loader.load(folder / "recipe.yaml")
+    except InputError:
+        return False
+    return True
+
+
+def _own_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder that a run writes there, by their places; no links."""
+    for path in _walk(folder):
+        if not path.is_symlink() and not path.is_dir() and _is_own_place(path, folder):
+            yield path
+
+
+def _is_own_place(file: Path, folder: Path) -> bool:
+    """Whether a run writes a file of this name in this place."""
+    top, *inner = file.relative_to(folder).parts
+    top = _without_leftover(top)
+    if not inner:
+        return top in OWN_FILES
+    match top, *inner:
+        case ["trackers", *_]:
+            return True  # each tracker has names of its own
+        case ["predictions", name]:
+            return _without_leftover(name) == PREDICTIONS
+        case ["model", name]:
+            return is_model_file(_without_leftover(name))
+        case [checkpoint.FOLDER, point, *rest] if checkpoint.NAME.fullmatch(
+            _without_leftover(point)
+        ):
+            if len(rest) == 1:
+                return rest[0] in (checkpoint.TENSORS, checkpoint.PLAIN, checkpoint.SUMS)
+            return len(rest) == 2 and rest[0] == checkpoint.BEST and is_model_file(rest[1])
+    return False
+
+
+def _is_own_name(path: Path, folder: Path) -> bool:
+    """Whether a run makes a folder of this name in this place."""
+    top, *inner = path.relative_to(folder).parts
+    top = _without_leftover(top)
+    if not inner:
+        return top in ("model", "predictions", "trackers", checkpoint.FOLDER)
+    if top == "trackers":
+        return True
+    if top != checkpoint.FOLDER or not checkpoint.NAME.fullmatch(_without_leftover(inner[0])):
+        return False
+    return inner[1:] in ([], [checkpoint.BEST])
+
+
+def _without_leftover(name: str) -> str:
+    """The name of what was written aside or moved aside under this one: `.model.new` → `model`."""
+    for end in ENDS:
+        if name.startswith(".") and name.endswith(end):
+            return name[1 : -len(end)]
+    return name
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder; links to folders are not followed."""
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root) / name for name in (*folders, *files))
