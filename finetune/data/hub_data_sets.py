@@ -4,6 +4,7 @@ The only module that calls `datasets`' loaders, and only where the source needs 
 takes a second.
 """
 
+import inspect
 import os
 import re
 from collections.abc import Callable
@@ -70,11 +71,21 @@ def hub_tables(data: schema.Data) -> dict[str, Any]:
 
     quiet_datasets()
     try:
-        loaded = datasets.load_dataset(data.source, data.config, revision=data.revision)
+        loaded = datasets.load_dataset(
+            data.source, data.config, revision=data.revision, **_without_scripts()
+        )
     except Exception as error:  # of many libraries and of none: network, cache, builder, Arrow
         reraise_memory_error(error)
         raise InputError(_hub_problem(data, error)) from None
     return _by_split(loaded)
+
+
+def _without_scripts() -> dict[str, Any]:
+    """Run no loading script, and do not ask on stdin: `datasets` 3 would. Later ones have none."""
+    import datasets
+
+    known = inspect.signature(datasets.load_dataset).parameters
+    return {"trust_remote_code": False} if "trust_remote_code" in known else {}
 
 
 def _by_split(loaded: Any) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def _hub_problem(data: schema.Data, error: Exception) -> str:
             f"that it shows you; check the spelling, log in with `hf auth login` where it is "
             f"private or gated, {local}"
         )
-    if "scripts are no longer supported" in text:
+    if "scripts are no longer supported" in text or "trust_remote_code" in text:
         return (
             f"{what} is a data set with a loading script, which `datasets` no longer runs; set "
             "data.revision=refs/convert/parquet, or data.source=PATH to a local copy"

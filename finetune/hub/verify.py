@@ -92,6 +92,7 @@ def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarr
             "CUDA_VISIBLE_DEVICES": "",  # as here
             "OMP_NUM_THREADS": str(torch.get_num_threads()),  # another number adds otherwise
         },
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="replace",

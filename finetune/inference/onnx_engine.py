@@ -12,7 +12,14 @@ from transformers import AutoConfig
 from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
-from finetune.modeling import load_errors, model_identity, pretrained, tokenizer_fit
+from finetune.modeling import (
+    load_errors,
+    model_identity,
+    pretrained,
+    source_checks,
+    tokenizer_fit,
+)
+from finetune.modeling.load_errors import first_line
 from finetune.runtime import telemetry
 from finetune.runtime.commands import command
 from finetune.runtime.errors import InputError
@@ -33,14 +40,15 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
         raise InputError(
             f"{folder}: expected a folder that finetune export wrote, with config.json"
         )
-    local: dict[str, Any] = {
-        "local_files_only": True,
-        "trust_remote_code": source.trust_remote_code,
-    }
+    source_checks.check_links(folder, source.name)
     with pretrained.silence_loading(), load_errors.explain_load_errors(source.name, source.name):
-        config = AutoConfig.from_pretrained(folder, **local)
+        source_checks.check_config(str(folder), source.name, classifier=True)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=source.trust_remote_code)
         tokenizer = tokenizer_fit.read_tokenizer(
-            str(folder), source.name, pretrained.encoder_config(config), **local
+            str(folder),
+            source.name,
+            pretrained.encoder_config(config),
+            trust_remote_code=source.trust_remote_code,
         )
     model_identity.check_identity(source.name, source.name, config, tokenizer, tell=True)
     return LoadedModel(
@@ -67,15 +75,27 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
         inputs = table.batch(rows, torch.device("cpu"))
         arrays = {name: value.numpy() for name, value in inputs.items() if name in names}
-        logits = torch.from_numpy(session.run(["logits"], arrays)[0])
+        try:
+            logits = torch.from_numpy(session.run(["logits"], arrays)[0])
+        except Exception as error:  # of the runtime's own kinds: an id that a table lacks, say
+            if "alloc" in str(error):  # which is no fault of the file
+                raise
+            raise InputError(
+                f"{file}: ONNX Runtime cannot compute it ({first_line(error)}); export it again"
+            ) from None
         return table.pooled(logits.float(), rows)
 
+    classes = next(
+        (one.shape[-1] for one in session.get_outputs() if one.name == "logits" and one.shape), None
+    )
+    if not isinstance(classes, int):
+        raise InputError(f"{file}: expected the output logits (rows, classes); export it again")
     with file.open("rb") as stream:
         identity = hashlib.file_digest(stream, "sha256").hexdigest()
     budget = tokens or BATCH_TOKENS
     return Engine(
         run=run,
-        classes=int(session.get_outputs()[0].shape[-1]),
+        classes=classes,
         budget=budget,
         threads=threads,
         workers=workers,

@@ -96,7 +96,8 @@ class DocumentClassifier(PreTrainedModel):
 
     def __init__(self, config: DocumentClassifierConfig) -> None:
         super().__init__(config)
-        self.encoder = AutoModel.from_config(config.encoder)
+        # Whoever trusts this file's code has not read code that the encoder's config may name.
+        self.encoder = AutoModel.from_config(config.encoder, trust_remote_code=False)
         if getattr(self.encoder, "pooler", None) is not None:
             # Its output is not used, and weights without a gradient stop DDP. Not None: some
             # encoders call it unasked.

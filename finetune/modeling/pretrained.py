@@ -3,6 +3,8 @@
 # transformers says it is typed, but much of it is not.
 # mypy: disable-error-code="no-untyped-call"
 
+import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from logging import ERROR, getLogger
@@ -15,23 +17,22 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    dynamic_module_utils,
 )
 from transformers.utils import logging
 
 from finetune.config.schema import Model
-from finetune.modeling.load_errors import (
-    check_model_folder,
-    explain_load_errors,
-    first_line,
-)
+from finetune.modeling.load_errors import explain_load_errors, first_line
 from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
 )
+from finetune.modeling.source_checks import Shapes, check_source
 from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING, read_tokenizer
 from finetune.runtime.errors import InputError, shorten
 
+SPARE_WEIGHTS = 10_000_000  # 40 MB: a new head, a pooler; a tiny model may describe so much more
 # Whoever loads a model imports this module, so that the Auto classes and `pipeline` know a
 # `DocumentClassifier` folder, and need no `trust_remote_code` for it.
 AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfig, exist_ok=True)
@@ -84,16 +85,50 @@ def max_positions(config: PretrainedConfig) -> int | None:
 
 
 def read_config(source: str, options: Model) -> PretrainedConfig:
-    check_model_folder(source, "model.source")
-    with silence_loading(), explain_load_errors(source, "model.source"):
-        config = AutoConfig.from_pretrained(source, **hub_arguments(options))
+    config = read_checked_config(source, "model.source", **hub_arguments(options))
     encoder = encoder_config(config)
     if encoder.is_encoder_decoder or getattr(encoder, "vocab_size", None) is None:
         raise InputError(
             f"model.source: expected a text encoder such as BERT, found '{encoder.model_type}' in "
             f"'{source}'; name another model"
         )
-    return config  # type: ignore[no-any-return]
+    return config
+
+
+def read_checked_config(
+    source: str,
+    key: str,
+    *,
+    trust_remote_code: bool,
+    revision: str | None = None,
+    classifier: bool = False,
+) -> PretrainedConfig:
+    """A model's config, once its files make sense.
+
+    Args:
+        classifier: whether its labels will be used.
+
+    Raises:
+        InputError: where there is none, with every problem of it otherwise.
+    """
+    with silence_loading(), explain_load_errors(source, key):
+        check_source(source, key, revision, classifier)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code
+        )
+    forget_implementations(config)
+    return config
+
+
+def forget_implementations(config: PretrainedConfig) -> None:
+    """Have no config choose how attention and experts are computed: the recipe does, or torch."""
+    for value in (config, *vars(config).values()):
+        if isinstance(value, PretrainedConfig):
+            for name in ("_attn_implementation_internal", "_experts_implementation_internal"):
+                if getattr(value, name, None) is not None:
+                    setattr(value, name, None)
+            if value is not config:
+                forget_implementations(value)
 
 
 def hub_arguments(options: Model) -> dict[str, Any]:
@@ -107,16 +142,24 @@ def encoder_config(config: PretrainedConfig) -> PretrainedConfig:
 @contextmanager
 def silence_loading() -> Iterator[None]:
     """Without progress bars, retries of the Hub's client, and the report on new weights, which
-    `validate_weights` reads."""
+    `validate_weights` reads; and without a question on stdin.
+
+    Where code comes with a model, and no caller said whether to trust it, transformers asks, and
+    takes what is on stdin for the answer: the documents. With no time to wait it refuses. Every
+    load here says it, but some classes load others within them, and do not.
+    """
+    seconds = dynamic_module_utils.TIME_OUT_REMOTE_CODE
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     hub = getLogger("huggingface_hub")
     of_hub = hub.level
     logging.set_verbosity_error()
     hub.setLevel(ERROR)
     logging.disable_progress_bar()
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     try:
         yield
     finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = seconds
         logging.set_verbosity(verbosity)
         hub.setLevel(of_hub)
         if bars:
@@ -124,21 +167,70 @@ def silence_loading() -> Iterator[None]:
 
 
 def load_pretrained(
-    auto: Any, source: str, key: str, attention: str, **more: Any
+    auto: Any,
+    source: str,
+    key: str,
+    attention: str,
+    *,
+    config: PretrainedConfig,
+    trust_remote_code: bool,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model with fp32 weights from safetensors (never a pickle), and the loading report."""
+    """The model with fp32 weights from safetensors (never a pickle), and the loading report.
+
+    Args:
+        auto: the class that loads it.
+        config: as `read_checked_config` gave it.
+
+    Raises:
+        InputError: where it cannot be loaded; where the config describes far more than the weights.
+    """
     with explain_load_errors(source, key):
+        shapes = check_source(source, key, revision, weights=True)
+        if not trust_remote_code:  # else its own code says what is built
+            check_allocation(auto, config, shapes, source, key)
         model, info = auto.from_pretrained(
             source,
+            config=config,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
             # sdpa is the default, and falls back to eager where the architecture has none.
             attn_implementation="eager" if attention == "eager" else None,
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # `validate_weights` reports it better
             output_loading_info=True,
-            **more,
         )
     return model, info
+
+
+def check_allocation(
+    auto: Any, config: PretrainedConfig, shapes: Shapes, source: str, key: str
+) -> None:
+    """Compare what a config describes with the weights, before memory is taken for it.
+
+    Args:
+        auto: the class that will be loaded; it is built without memory here.
+
+    Raises:
+        InputError: where the model would have more than twice the weights that are there.
+    """
+    there = sum(math.prod(shape) for shape in shapes.values())
+    if not there:
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        whole = copy.deepcopy(config)
+        model = (
+            auto(whole)
+            if auto is DocumentClassifier
+            else auto.from_config(whole, trust_remote_code=False)
+        )
+    described = sum(parameter.numel() for parameter in model.parameters())
+    if described > 2 * there + SPARE_WEIGHTS:
+        raise InputError(
+            f"{key}: expected the weights that config.json describes, {described:,} numbers, found "
+            f"{there:,} in '{source}'; get the model again, or fix its config.json"
+        )
 
 
 def validate_weights(

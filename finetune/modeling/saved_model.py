@@ -17,11 +17,11 @@ from transformers import (
 )
 
 from finetune.modeling import model_identity
-from finetune.modeling.load_errors import check_model_folder
 from finetune.modeling.model_identity import check_identity
 from finetune.modeling.pretrained import (
     encoder_config,
     load_pretrained,
+    read_checked_config,
     set_attention,
     silence_loading,
     validate_weights,
@@ -125,15 +125,11 @@ def load_classifier(
             not those that were saved.
     """
     key = source = str(source)
-    check_model_folder(source, key)
-    hub: dict[str, Any] = {
-        "local_files_only": Path(source).is_dir(),
-        "trust_remote_code": trust_remote_code,
-        "revision": revision,
-    }
+    hub: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    config = read_checked_config(source, key, classifier=True, **hub)
     with silence_loading():
         model, info = load_pretrained(
-            AutoModelForSequenceClassification, source, key, attention, **hub
+            AutoModelForSequenceClassification, source, key, attention, config=config, **hub
         )
         validate_weights(model, info, "", source, key)
         set_attention(model, attention, asked=False)

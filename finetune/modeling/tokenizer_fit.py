@@ -60,14 +60,19 @@ SENTENCEPIECE_FILES = (
 
 
 def read_tokenizer(
-    source: str, key: str, config: PretrainedConfig, **more: Any
+    source: str,
+    key: str,
+    config: PretrainedConfig,
+    *,
+    trust_remote_code: bool,
+    revision: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a model's folder or Hub id, which fits the encoder.
 
     Args:
         key: what the messages begin with: the recipe's key, or the folder.
         config: the encoder's.
-        more: of `from_pretrained`.
+        trust_remote_code: run code that comes with it.
 
     Raises:
         InputError: where there is none; where it cannot pad, or cannot encode some word; where it
@@ -81,7 +86,9 @@ def read_tokenizer(
     _check_sentencepiece(source, key)
     with explain_load_errors(source, key):
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **more)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                source, revision=revision, trust_remote_code=trust_remote_code
+            )
         except (ImportError, ValueError) as error:
             # Where there is no file, transformers 4 asks for libraries that might read one.
             of_nothing = isinstance(error, ImportError) and _lacks_vocabulary(Path(source))
@@ -147,6 +154,7 @@ def _find_problems(
             f"the tokenizer in '{source}' cannot encode a word that it does not know "
             f"({first_line(error)}); set unk_token in its tokenizer.json to a token that it has"
         )
+    yield from _find_type_problems(tokenizer, config, source)
     rows = getattr(config, "vocab_size", None)
     if rows is not None and max(ids.values()) >= rows:
         beyond = sorted((one, token) for token, one in ids.items() if one >= rows)
@@ -169,6 +177,32 @@ def _find_problems(
             f"tokenizer's '{tokenizer.pad_token}', found {counted_from} in '{source}': a "
             f"'{config.model_type}' encoder counts positions from there; make the two the same"
         )
+
+
+def _find_type_problems(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, source: str
+) -> Iterator[str]:
+    """Token types, of single texts and pairs, that the encoder has no embedding for."""
+    types = getattr(config, "type_vocab_size", None)
+    if (
+        not isinstance(types, int)
+        or types <= 1
+        or "token_type_ids" not in (tokenizer.model_input_names)
+    ):
+        return  # no table, or one of a single row, for which no types are given
+    for texts in (("a",), ("a", "a")):
+        try:
+            encoded: Any = tokenizer(*texts, verbose=False)
+        except Exception:  # of tokenizers, in Rust; for words, it is told above
+            continue
+        highest = max(encoded.get("token_type_ids") or [0])
+        if highest >= types:
+            yield (
+                f"expected token types below {types}, the rows of their table (type_vocab_size in "
+                f"config.json), found {highest} in the tokenizer of '{source}'; copy the tokenizer "
+                "files that belong to these weights there"
+            )
+            return
 
 
 def _check_sentencepiece(source: str, key: str) -> None:

@@ -10,7 +10,7 @@ or windows, and the same thresholds of a prediction.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from finetune.config import schema
+from finetune.config.data_section import columns_in
 from finetune.data.columns import ColumnSpec
 from finetune.runtime.errors import InputError
 from finetune.tokenization import encoding, token_table
@@ -86,7 +87,7 @@ class DocumentFormat:
             longest = min(tokenizer.model_max_length, limit)
             return cls(max_length=longest if longest < UNSET else 512)
         try:
-            return TypeAdapter(cls).validate_python(kept)
+            found = TypeAdapter(cls).validate_python(kept)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, (KEY, *first["loc"])))
@@ -94,6 +95,46 @@ class DocumentFormat:
                 f"{where}/config.json: {place}: {first['msg'].lower()}, got {first['input']!r}; "
                 "copy the model folder again"
             ) from None
+        problems = [*found._find_problems()]
+        if problems:
+            raise InputError(
+                f"{where}/config.json: {KEY}.{problem}; copy the model folder again"
+                for problem in problems
+            )
+        return found
+
+    def _find_problems(self) -> Iterator[str]:
+        """What no recipe writes, each as `key: expected …, found …`."""
+        names = self.text if self.text_pair is None else (*self.text, self.text_pair)
+        if not self.text or not all(names) or len(set(names)) < len(names):
+            yield f"text: expected one column or more, each once, found {list(names)}"
+        if self.template is not None:
+            try:
+                columns = columns_in(self.template)
+            except ValueError as error:
+                yield f"template: expected columns as {{title}}, found {self.template!r} ({error})"
+            else:
+                if set(columns) != set(self.text):
+                    yield (
+                        f"template: expected just the columns {list(self.text)}, found "
+                        f"{list(columns)}"
+                    )
+        if not 1 <= self.max_length < UNSET:
+            yield f"max_length: expected a number of tokens, found {self.max_length:,}"
+        elif not 0 <= self.stride < self.max_length:
+            yield (
+                f"stride: expected 0 or more, and less than max_length, {self.max_length:,}, found "
+                f"{self.stride:,}"
+            )
+        if self.max_windows is not None and not 1 <= self.max_windows < UNSET:
+            yield f"max_windows: expected null, or 1 or more, found {self.max_windows:,}"
+        for key, values in (
+            ("thresholds", self.thresholds or ()),
+            ("abstain_below", () if self.abstain_below is None else (self.abstain_below,)),
+        ):
+            wrong = [value for value in values if not 0 <= value <= 1]  # NaN is neither
+            if wrong:
+                yield f"{key}: expected probabilities from 0 to 1, found {wrong[0]}"
 
     def note(self, config: PretrainedConfig) -> None:
         """Write it into a model's config, which is saved with the weights."""

@@ -182,7 +182,9 @@ def setfit(folder: Path) -> Numbers:
 
     texts, labels = rows_of(folder, "train")
     test, truth = rows_of(folder, "test")
-    model = setfit.SetFitModel.from_pretrained(about(folder)["encoder"], labels=sorted({*labels}))
+    model = setfit.SetFitModel.from_pretrained(
+        about(folder)["encoder"], labels=sorted({*labels}), trust_remote_code=False
+    )
     trainer = setfit.Trainer(
         model=model,
         args=setfit.TrainingArguments(output_dir=str(folder / "setfit"), report_to="none"),

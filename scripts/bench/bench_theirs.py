@@ -30,9 +30,9 @@ def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Num
 
     choices, corpus, source = loaded(known, words)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     net = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=len(corpus.labels), dtype=torch.float32
+        source, num_labels=len(corpus.labels), dtype=torch.float32, trust_remote_code=False
     )
     limit = pretrained.max_positions(net.config)
     length = encoding.resolve_max_length(choices.data.max_length, limit)
