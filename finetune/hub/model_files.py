@@ -8,19 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from finetune.hub.secret_scan import find_secrets
 from finetune.modeling.file_names import is_model_file
+from finetune.modeling.source_checks import check_links, leads_out, list_weight_files, read_header
 from finetune.runtime.errors import InputError, shorten
 
 CODE_KEYS = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
-BINARY = (".safetensors", ".model")  # not searched for secrets
-# By the marks that their makers gave them, so that no word of a tokenizer is taken for one.
-SECRETS = {
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}\b",
-    "an AWS key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{60,})\b",
-    "an API key": r"\bsk-[A-Za-z0-9_-]{32,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-}
 
 Files = Mapping[str, Path | bytes]  # name → its path, or its bytes
 
@@ -40,6 +33,11 @@ def find_model_folder(run: Path) -> Path:
             f"{run}: this run is not finished: it has no results.json; resume it with "
             f"run.resume={run}, then push"
         )
+    if leads_out(run / "model"):
+        raise InputError(
+            f"{run}: expected the model folder of the run, found a link that leads out of it; push "
+            f"the folder itself, {(run / 'model').resolve()}, if it is the one that you mean"
+        )
     return run / "model"
 
 
@@ -47,8 +45,11 @@ def collect_files(folder: Path, repo_id: str) -> Files:
     """The files of a model folder that go up, by name. The card's example loads `repo_id`.
 
     Raises:
-        InputError: where that would be no model.
+        InputError: where that would be no model; for links to files elsewhere; for weights that are
+            none, whatever they are called.
     """
+    if folder.is_dir():
+        check_links(folder, str(folder))
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     files: dict[str, Path | bytes] = {
         file.name: file for file in there if file.is_file() and is_model_file(file.name)
@@ -58,6 +59,10 @@ def collect_files(folder: Path, repo_id: str) -> Files:
             f"{folder}: not a model folder: expected config.json and model.safetensors, found "
             f"{shorten([file.name for file in there]) or 'nothing'}"
         )
+    list_weight_files(str(folder), str(folder))  # also those that an index names
+    for name in files:
+        if name.endswith(".safetensors"):
+            read_header(folder / name, str(folder), str(folder))
     if "README.md" in files:
         files["README.md"] = _with_repo_id(read_content(files["README.md"]), repo_id)
     return files
@@ -96,7 +101,7 @@ def find_foreign_code(folder: Path) -> list[str]:
             continue
         try:
             value = json.loads(file.read_text("utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # loading it reports the error
         for name in _named_code(value):
             if "--" in name:
@@ -126,19 +131,12 @@ def refuse_secrets(folder: Path, files: Files, token: str) -> None:
     Raises:
         InputError: for all files that hold a secret; it names the lines and quotes none of them.
     """
-    problems = []
-    for name, file in files.items():
-        if name.endswith(BINARY):
-            continue
-        for number, line in enumerate(
-            read_content(file).decode("utf-8", "replace").splitlines(), 1
-        ):
-            kind = _secret_in(line, token)
-            if kind is not None:
-                problems.append(
-                    f"{folder / name}: line {number} holds what looks like {kind}; nothing was "
-                    "pushed. Remove it (and revoke it), then push again"
-                )
+    problems = [
+        f"{folder / name}: {place} holds what looks like {kind}; nothing was pushed. Remove it "
+        "(and revoke it), then push again"
+        for name, file in files.items()
+        for place, kind in find_secrets(file, token)
+    ]
     if problems:
         raise InputError(problems)
 
@@ -147,9 +145,3 @@ def _with_repo_id(card: bytes, repo_id: str) -> bytes:
     """The card, with its example loading the model from `repo_id`, wherever it loaded it from."""
     example = rb'(pipeline\("text-classification", model=)"[^"]*"'
     return re.sub(example, rb'\1"%b"' % repo_id.encode(), card, count=1)
-
-
-def _secret_in(line: str, token: str) -> str | None:
-    if len(token) >= 20 and token in line:
-        return "your token"
-    return next((kind for kind, sign in SECRETS.items() if re.search(sign, line)), None)

@@ -25,6 +25,7 @@ from finetune.inference.decision import DecisionRules
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.records import Record, RecordMaker, RequestedColumns, read_records
 from finetune.modeling import pretrained
+from finetune.modeling.source_checks import leads_out
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
@@ -231,6 +232,11 @@ def find_model(source: str | os.PathLike[str]) -> str:
     model = local_paths.resolve_model_source(os.fspath(source), "MODEL", may_be_run=True)
     inside = Path(model) / "model"
     if (inside / "config.json").is_file() and not (Path(model) / "config.json").is_file():
+        if leads_out(inside):
+            raise InputError(
+                f"MODEL: expected the model folder of the run in {model}, found a link that leads "
+                f"out of it; name {inside.resolve()} itself, if you trust it"
+            )
         return str(inside)
     if (Path(model) / "recipe.yaml").is_file() and not inside.exists():
         raise InputError(

@@ -26,10 +26,7 @@ Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 # Keys whose numbers are of modules, and of rows or columns of weights, whatever the architecture.
 OF_MODULES = re.compile(r"n_layers?|num_\w*(layers|experts|blocks|groups)|(n|num)_blocks|layers")
-OF_WEIGHTS = re.compile(
-    r"hidden_size|d_model|n_embd|vocab_size|type_vocab_size|embedding_size|d_embed|num_labels"
-    r"|(num_attention|n)_heads?|num_key_value_heads|intermediate_size|d_ff|ffn_dim|d_inner|n_inner"
-)
+OF_WEIGHTS = re.compile(r"num_labels|dim|d_\w+|n_(embd|inner|heads?)|\w+_(size|dim|heads)")
 POSITION_TABLE = re.compile(r"(^|\.)(position_embeddings|embed_positions|wpe)\.weight")
 INFINITE = {"time_step_limit"}  # keys of published configs that are infinite and mean it
 IMPLEMENTATIONS = re.compile(r"_?\w+_implementation(_internal)?")

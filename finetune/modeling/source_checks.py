@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers.utils import cached_file
 
 from finetune.modeling.config_checks import find_config_problems, find_size_problems
 from finetune.modeling.load_errors import check_model_folder, first_line
@@ -109,6 +108,8 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
     folder = Path(source)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
+    from transformers.utils import cached_file  # takes seconds, and a push needs none of it
+
     try:
         found = cached_file(
             source,
@@ -217,13 +218,25 @@ def read_shapes(source: str, key: str, revision: str | None = None) -> Shapes:
     """
     shapes: Shapes = {}
     for file in list_weight_files(source, key, revision):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 # it is no mapping
-                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
-        except (SafetensorError, OSError) as error:
-            raise InputError(describe_no_safetensors(file, source, key, error)) from None
+        shapes |= read_header(file, source, key)
     return shapes
+
+
+def read_header(file: Path, source: str, key: str) -> Shapes:
+    """Name → shape of each weight in a file.
+
+    Args:
+        source: the model that it belongs to.
+
+    Raises:
+        InputError: where it is not of the safetensors format.
+    """
+    try:
+        with safe_open(file, framework="np") as tensors:
+            names = tensors.keys()
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(describe_no_safetensors(file, source, key, error)) from None
 
 
 def describe_no_safetensors(file: Path, source: str, key: str, error: Exception) -> str:

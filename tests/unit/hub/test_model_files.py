@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from finetune.hub import model_files
 from finetune.runtime.errors import InputError
+
+WEIGHTS = safetensors.numpy.save({"weight": np.zeros(2, np.float32)})
 
 
 @pytest.fixture
@@ -13,7 +17,7 @@ def folder(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
     return folder
 
 
@@ -36,7 +40,7 @@ def test_files_go_up_and_others_are_listed(folder):
     assert list(files) == ["README.md", "config.json", "model.safetensors"]
     assert files["README.md"] == b'x = pipeline("text-classification", model="ann/model", k=1)'
     assert model_files.size_of(files["config.json"]) == 2
-    assert model_files.read_content(files["model.safetensors"]) == b"weights"
+    assert model_files.read_content(files["model.safetensors"]) == WEIGHTS
     assert model_files.list_other_files(folder) == [".env", "inner"]
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"not a model folder"):
