@@ -172,9 +172,8 @@ def _find_fields(tree: Mapping[str, Any], model: type[_Config], prefix: str = ""
 
 def _at(path: tuple[int | str, ...]) -> str:
     """Where in a key's value; pydantic also names the kinds that it tried."""
-    return "".join(
-        f".{part}" for part in path if not re.search(r"[\[(]|^(int|str|float|bool)$", str(part))
-    )
+    kinds = re.compile(r".*[\[(-].*|int|str|float|bool")
+    return "".join(f".{part}" for part in path if not kinds.fullmatch(str(part)))
 
 
 def _find_label_problems(tree: Mapping[str, Any]) -> Iterator[str]:
