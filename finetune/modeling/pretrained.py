@@ -220,11 +220,10 @@ def check_allocation(
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         whole = copy.deepcopy(config)
-        model = (
-            auto(whole)
-            if auto is DocumentClassifier
-            else auto.from_config(whole, trust_remote_code=False)
-        )
+        if isinstance(whole, DocumentClassifierConfig):
+            model: PreTrainedModel = DocumentClassifier(whole)
+        else:
+            model = auto.from_config(whole, trust_remote_code=False)
     described = sum(parameter.numel() for parameter in model.parameters())
     if described > 2 * there + SPARE_WEIGHTS:
         raise InputError(

@@ -108,7 +108,7 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
     folder = Path(source)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
-    from transformers.utils import cached_file  # takes seconds, and a push needs none of it
+    from transformers.utils.hub import cached_file  # takes seconds, and a push needs none of it
 
     try:
         found = cached_file(
