@@ -99,6 +99,10 @@ def read_documents(
         try:
             with open_rows(DataSource(str(path), "document", path, encoding=encoding)) as reader:
                 for row in reader.rows():
+                    if isinstance(row.cells, RowProblem):
+                        problems.append(
+                            f"{path}: expected {row.cells.expected}, got {row.cells.got}"
+                        )
                     cells["text"].append(row.cells)
         except InputError as error:
             problems += error.problems
@@ -176,8 +180,14 @@ def _read_texts(reader: RowReader, name: str, spec: ColumnSpec) -> Rows:
         )
     (column,) = spec.text
     cells = spec.empty_columns([column])
-    count = 0
+    count, problems = 0, []
     for row in reader.rows():
-        cells[column].append(row.cells)
         count += 1
+        if isinstance(row.cells, RowProblem):
+            where = f"{reader.source.name}: {row.unit} {row.number}"
+            problems.append(f"{where}: expected {row.cells.expected}, got {row.cells.got}")
+        else:
+            cells[column].append(row.cells)
+    if problems:
+        raise InputError(problems)
     return build_rows(reader.source.name, Places(name, range(1, count + 1), "line"), cells, spec)

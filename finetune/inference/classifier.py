@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from finetune.data import frames, local_paths
@@ -34,6 +35,10 @@ from finetune.tokenization.token_table import TokenTable
 
 LOWER = "choose a smaller model, or end other programs"
 CHUNK_ROWS = 4096  # documents that are sorted by length and classified together
+
+NOT_FINITE = (
+    "the model's logits for this document are not finite; try --precision fp32, or another model"
+)
 
 Prediction = dict[str, Any]
 
@@ -115,7 +120,8 @@ class Classifier:
 
         Returns:
             `label` (None where the model abstains) and `score`; of a multi-label model `labels`
-            and `scores`.
+            and `scores`. Where the model's logits are not finite, these are None, and `error` says
+            so.
 
         Raises:
             InputError: naming each document that is no text.
@@ -187,14 +193,20 @@ class Classifier:
     def predict(
         self, rows: Sequence[Record], table: TokenTable, probabilities: bool = False
     ) -> Iterator[Prediction]:
-        """The prediction for each row, or its `error`.
+        """The prediction for each row, or its `error`: what is wrong with it, or with its logits.
 
         Args:
             table: what `encode` made of the rows.
         """
         predictions: Iterator[Prediction] = iter(())
         if len(table):
-            predictions = self.rules.decide(self.engine.logits(table), probabilities)
+            logits = self.engine.logits(table)
+            is_finite: Any = np.isfinite(logits).all(axis=1)
+            decided = self.rules.decide(np.where(is_finite[:, None], logits, 0), probabilities)
+            predictions = (
+                one if finite else dict.fromkeys(self.rules.fields) | {"error": NOT_FINITE}
+                for one, finite in zip(decided, is_finite, strict=True)
+            )
         empty = dict.fromkeys(self.rules.fields)
         for row in rows:
             yield next(predictions) if row.error is None else empty | {"error": row.error}

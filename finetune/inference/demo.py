@@ -87,6 +87,8 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         raise InputError(row.error)
     table = classifier.encode([row])
     (prediction,) = classifier.predict([row], table, probabilities=True)
+    if "error" in prediction:
+        raise InputError(prediction["error"])
     probabilities: dict[str, float] = prediction["probabilities"]
     predicted = prediction["labels"] if rules.multi_label else [prediction["label"]]
     return Inspection(

@@ -169,6 +169,7 @@ def evaluate_rows(
     table = classifier.reading.encode(found.split.texts, found.split.seconds, classifier.tokenizer)
     logits = classifier.engine.logits(table)
     seconds = time.perf_counter() - began
+    _check_finite(logits, found.split.places)
     scores = _score(found, logits, classifier, _load_metrics(classifier, run, options))
     analysed = analysis.analyse_rows(
         found.split, table, scores, found.labels, _load_metrics(classifier, run, options),
@@ -232,6 +233,20 @@ def _load_metrics(
             problem.replace("score.trust_remote_code=true allows", "--trust-remote-code allows")
             for problem in error.problems
         ) from None
+
+
+def _check_finite(logits: NDArray[np.float32], places: Sequence[str]) -> None:
+    """
+    Raises:
+        InputError: naming the rows without a finite logit, which no metric can count.
+    """
+    rows = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(rows):
+        listed = shorten([places[int(row)] for row in rows[:6]])
+        raise InputError(
+            f"the model's logits are not finite for {len(rows):,} of {len(logits):,} documents "
+            f"({listed}); try --precision fp32, or another model"
+        )
 
 
 def _score(

@@ -176,7 +176,8 @@ class RecordMaker:
     def refuse(self, unit: str, number: int, problem: RowProblem) -> Record:
         """Of a row that could not be read."""
         error = f"expected {problem.expected}, got {problem.got}"
-        return Record((), self._no_values, f"{self.name}: {unit} {number}: {error}")
+        place = f"{self.name}: {unit} {number}" if unit else self.name
+        return Record((), self._no_values, f"{place}: {error}")
 
     def _describe_problem(self, text: object) -> str | None:
         if text is MISSING:

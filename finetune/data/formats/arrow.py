@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from finetune.data.cells import arrow_values
-from finetune.data.formats.file_row import FileRow, RowReader
+from finetune.data.formats import bounded
+from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
 from finetune.data.formats.source import DataSource, ReadProgress, is_gzip
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import reraise_memory_error
@@ -80,8 +81,23 @@ class ParquetReader(RowReader):
     def _read(self) -> Iterator[FileRow]:
         names = _present(self._requested, self.columns or ())
         with _explain_arrow_errors(self.source):
-            batches = self._file.iter_batches(BATCH_ROWS, columns=names)
+            batches = self._file.iter_batches(self._batch_rows(names), columns=names)
             yield from _read_batches(batches, names, self._progress)
+
+    def _batch_rows(self, names: Sequence[str]) -> int:
+        """The rows of a batch: fewer where the file says that they are long."""
+        metadata = self._file.metadata
+        longest = 1
+        for group in range(metadata.num_row_groups):
+            of_group = metadata.row_group(group)
+            parts = [of_group.column(i) for i in range(of_group.num_columns)]
+            size = sum(
+                part.total_uncompressed_size
+                for part in parts
+                if part.path_in_schema.partition(".")[0] in names
+            )
+            longest = max(longest, size // max(1, of_group.num_rows))
+        return max(1, min(BATCH_ROWS, bounded.LONGEST_LINE // longest))
 
     def label_names(self, column: str) -> tuple[str, ...] | None:
         """The ClassLabel names that `datasets` writes into the schema of its Parquet files."""
@@ -101,11 +117,33 @@ def _read_batches(
 ) -> Iterator[FileRow]:
     number = 0
     for batch in batches:
-        columns = [arrow_values(batch.column(name)) for name in names]
+        columns = [_read_column(batch.column(name), name) for name in names]
         for cells in zip(*columns, strict=True):
             number += 1
-            yield FileRow("row", number, dict(zip(names, cells, strict=True)))
+            problem = next((cell for cell in cells if isinstance(cell, RowProblem)), None)
+            yield FileRow("row", number, problem or dict(zip(names, cells, strict=True)))
         progress.done = number
+
+
+def _read_column(column: Any, name: str) -> list[Any]:
+    """An Arrow column as Python values; a `RowProblem` for each cell that is none of Python's."""
+    import pyarrow as pa
+
+    try:
+        values = arrow_values(column)
+    except (ValueError, OverflowError, TypeError, pa.ArrowException) as error:
+        reraise_memory_error(error)
+        if len(column) == 1:
+            why = str(error).partition("\n")[0]
+            return [RowProblem(f"a value that can be read in '{name}'", f"one that cannot ({why})")]
+        return [
+            value for i in range(len(column)) for value in _read_column(column.slice(i, 1), name)
+        ]
+    most = bounded.LONGEST_LINE
+    return [
+        bounded.too_long("cell") if isinstance(value, str) and len(value) > most else value
+        for value in values
+    ]
 
 
 def _present(requested: Sequence[str], columns: Sequence[str]) -> list[str]:

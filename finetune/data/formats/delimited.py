@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from finetune.data.formats.bounded import Overlong, bounded_text, too_long
 from finetune.data.formats.delimiters import (
     SEP_LINE,
     UNQUOTED,
@@ -58,12 +59,12 @@ class DelimitedReader(RowReader):
         stack: ExitStack,
     ) -> None:
         super().__init__(source)
-        self._lines = Lines(decode_stream(open_bytes(source, progress, stack)))
+        self._lines = Lines(bounded_text(decode_stream(open_bytes(source, progress, stack))))
         self.delimiter = self._choose_delimiter(requested)
         self._rows = QuotedRows(self._lines, self.delimiter)
         header = self._rows.next_row()
         if isinstance(header, csv.Error):
-            if self.delimiter not in UNQUOTED:
+            if self.delimiter not in UNQUOTED or isinstance(self._lines.taken[0], Overlong):
                 raise InputError(f"{source.name}: line 1: expected {QUOTES}, got {header}")
             header = split_letters(self._lines.taken[0], self.delimiter)
         self.columns = self._header = [cell.strip() for cell in header or [""]]
@@ -132,6 +133,9 @@ class DelimitedReader(RowReader):
                 else:  # no row may vanish
                     row = self._rows.take_apart()
             cells: dict[str, str] | RowProblem
+            if isinstance(taken[0], Overlong):
+                yield FileRow("row", number, too_long())
+                continue
             if is_tsv and '"' in taken[0]:
                 (as_quotes if has_quotes and isinstance(row, list) else as_text).append(number)
                 if isinstance(row, csv.Error):
@@ -182,7 +186,9 @@ class DelimitedReader(RowReader):
                     return True
             with ExitStack() as stack:
                 again = open_bytes(self.source, ReadProgress(), stack)
-                lines = itertools.islice(decode_stream(again), int(self._has_sep_line), None)
+                lines = itertools.islice(
+                    bounded_text(decode_stream(again)), int(self._has_sep_line), None
+                )
                 return uses_quotes(lines, self.delimiter, is_whole=True)
         is_whole = self._lines.look_ahead(LOOK_AHEAD)
         return uses_quotes(list(self._lines.waiting), self.delimiter, is_whole, len(self._header))

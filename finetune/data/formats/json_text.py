@@ -4,28 +4,25 @@ Objects are decoded one after another, so that an array may be larger than memor
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from finetune.data.cells import clip, describe_value
+from finetune.data.formats import bounded
 from finetune.data.formats.encodings import BOM
 from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
+from finetune.data.formats.json_scanner import Scanner
 from finetune.data.formats.source import (
     DataSource,
     ReadProgress,
     decode,
-    decode_stream,
     open_bytes,
     rejoin,
 )
 from finetune.runtime.errors import InputError
 
-BLANKS = re.compile(r"[ \t\r\n]*")
-BLOCK = 2**16  # characters
 LONGEST_LINE = 2**24  # bytes that are read ahead to tell JSON Lines from an object around an array
-LONGEST_TOKEN = 16  # characters of a word or number of JSON that may end with what was read
 EXPECTED = "an array of objects, or an object with one such array"
 
 
@@ -64,7 +61,7 @@ class JsonReader(RowReader):
         if is_lines:
             yield from read_lines(stream)
             return
-        scanner = _Scanner(self.source.name, stream)
+        scanner = Scanner(self.source.name, stream)
         match scanner.next_character():
             case "[":
                 scanner.skip_character()
@@ -72,7 +69,7 @@ class JsonReader(RowReader):
             case "{":
                 yield from _read_wrapped(scanner)
             case _:
-                got = describe_value(scanner.read_value())
+                got = describe_value(scanner.read_or_skip_value())
                 raise InputError(f"{self.source.name}: expected {EXPECTED}, got {got}")
         if scanner.next_character():
             line, _ = scanner.place()
@@ -84,7 +81,10 @@ class JsonReader(RowReader):
 
 def read_lines(stream: BinaryIO) -> Iterator[FileRow]:
     """The object of each line that is not blank."""
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(bounded.bounded_lines(stream), start=1):
+        if line is None:
+            yield FileRow("line", number, bounded.too_long())
+            continue
         if number == 1:
             line = line.removeprefix(BOM)
         line = line.strip()
@@ -133,15 +133,15 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bool]:
     return rejoin(head, stream), not wraps
 
 
-def _read_array(scanner: "_Scanner") -> Iterator[FileRow]:
+def _read_array(scanner: "Scanner") -> Iterator[FileRow]:
     for number, value in enumerate(scanner.read_items(), start=1):
         cells = value
-        if not isinstance(value, dict):
+        if not isinstance(value, (dict, RowProblem)):
             cells = RowProblem("an object in each row", describe_value(value))
         yield FileRow("row", number, cells)
 
 
-def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
+def _read_wrapped(scanner: "Scanner") -> Iterator[FileRow]:
     """The rows of the one array of objects that an object holds; its other values are skipped."""
     keys: list[str] = []
     values = empty_lists = 0
@@ -150,13 +150,13 @@ def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
     while more:
         if scanner.next_character() != '"':
             raise scanner.problem("Expecting property name enclosed in double quotes")
-        key = scanner.read_value()
+        key = scanner.read_key()
         if scanner.next_character() != ":":
             raise scanner.problem("Expecting ':' delimiter")
         scanner.skip_character()
         values += 1
         if scanner.next_character() != "[":
-            scanner.read_value()
+            scanner.read_or_skip_value()
         else:
             scanner.skip_character()
             empty_lists += scanner.next_character() == "]"
@@ -178,93 +178,6 @@ def _read_wrapped(scanner: "_Scanner") -> Iterator[FileRow]:
     scanner.skip_character()
     if not keys and not values == empty_lists == 1:
         raise InputError(f"{scanner.name}: expected {EXPECTED}, got an object without")
-
-
-class _Scanner:
-    """Values of JSON in a stream, of which what was read and not used yet is held."""
-
-    def __init__(self, name: str, stream: BinaryIO) -> None:
-        self.name = name
-        self._text = decode_stream(stream)
-        self._decoder = json.JSONDecoder()
-        self._held, self._at, self._at_end = "", 0, False
-        self._line, self._column = 1, 0  # of the first character that is held
-
-    def next_character(self) -> str:
-        """The next character that is not blank, which stays next; empty at the end."""
-        while True:
-            self._at = cast(Any, BLANKS.match(self._held, self._at)).end()
-            if self._at < len(self._held):
-                return self._held[self._at]
-            if self._at_end:
-                return ""
-            self._read_more()
-
-    def skip_character(self) -> None:
-        self._at += 1
-
-    def read_value(self) -> Any:
-        """The value that begins here.
-
-        Raises:
-            InputError: where none does: what follows cannot be told apart any more.
-        """
-        self.next_character()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._held, self._at)
-            except json.JSONDecodeError as error:
-                cut_off = error.pos >= len(self._held) - LONGEST_TOKEN
-                if self._at_end or not (cut_off or error.msg.startswith("Unterminated string")):
-                    raise self._problem(error.msg, error.pos) from None
-            except RecursionError as error:
-                raise self._problem(str(error), self._at) from None
-            else:
-                if end < len(self._held) or self._at_end:  # else a number may go on
-                    self._at = end
-                    return value
-            self._read_more()
-
-    def read_items(self) -> Iterator[Any]:
-        """Those of an array whose bracket was skipped, and its closing bracket."""
-        more = self.next_character() != "]"
-        while more:
-            yield self.read_value()
-            more = self.next_character() == ","
-            if more:
-                self.skip_character()
-            elif self.next_character() != "]":
-                raise self.problem("Expecting ',' delimiter")
-        self.skip_character()
-
-    def problem(self, why: str) -> InputError:
-        """That the JSON is not valid here."""
-        return self._problem(why, self._at)
-
-    def place(self) -> tuple[int, int]:
-        """Line and column, each from 1."""
-        return self._place(self._at)
-
-    def rest(self) -> str:
-        """What was read and not used yet."""
-        return self._held[self._at :]
-
-    def _problem(self, why: str, at: int) -> InputError:
-        line, column = self._place(at)
-        return InputError(f"{self.name}: line {line}: not valid JSON ({why} at column {column})")
-
-    def _place(self, at: int) -> tuple[int, int]:
-        before = self._held[:at]
-        lines = before.count("\n")
-        if not lines:
-            return self._line, self._column + at + 1
-        return self._line + lines, at - before.rindex("\n")
-
-    def _read_more(self) -> None:
-        line, column = self._place(self._at)
-        self._line, self._column = line, column - 1
-        read = self._text.read(max(BLOCK, len(self._held) - self._at))
-        self._held, self._at, self._at_end = self._held[self._at :] + read, 0, not read
 
 
 def _describe_error(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+from finetune.data.formats import bounded
 from finetune.data.formats.encodings import BOM, find_wide_encoding, is_utf_8
 from finetune.data.formats.file_row import FileRow, RowReader
 from finetune.data.formats.source import DataSource, ReadProgress, decode, open_bytes
@@ -22,7 +23,10 @@ class LineReader(RowReader):
         self._stream = open_bytes(source, progress, stack)
 
     def _read(self) -> Iterator[FileRow]:
-        for number, line in enumerate(self._stream, start=1):
+        for number, line in enumerate(bounded.bounded_lines(self._stream), start=1):
+            if line is None:
+                yield FileRow("line", number, bounded.too_long())
+                continue
             if number == 1:
                 line = line.removeprefix(BOM)
             text = decode(line.removesuffix(b"\n").removesuffix(b"\r"))
@@ -43,7 +47,10 @@ class DocumentReader(RowReader):
         self._stream = open_bytes(source, progress, stack, is_one_row=True)
 
     def _read(self) -> Iterator[FileRow]:
-        content = self._stream.read()
+        content = self._stream.read(bounded.LONGEST_LINE + 1)
+        if len(content) > bounded.LONGEST_LINE:
+            yield FileRow("", 1, bounded.too_long("document"))
+            return
         if is_utf_8(self.source.encoding) and find_wide_encoding(content) is not None:
             # Its zero bytes would pass for UTF-8. As none is text, the document counts as damaged.
             content = content.replace(b"\0", b"\xff")

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, cast
 
+from finetune.data.formats.bounded import Overlong
+
 # The longest cell the csv module takes: its own limit of 128 KiB is short for a document, and a C
 # long has 32 bits on some systems.
 LONGEST_CELL = 2**31 - 1
@@ -40,6 +42,8 @@ class Lines:
         self._size = len(line) + (self._size if self.taken else 0)
         self.taken.append(line)
         self.count += 1
+        if isinstance(line, Overlong):
+            raise csv.Error("a line that is too long")
         if self._size > LONGEST_ROW and len(self.taken) > 1:
             raise csv.Error(f"a quote that does not end within {LONGEST_ROW:,} characters")
         return line
@@ -111,9 +115,12 @@ class LetterRows:
     def __init__(self, lines: Lines, delimiter: str) -> None:
         self._lines, self._delimiter = lines, delimiter
 
-    def next_row(self) -> list[str] | None:
+    def next_row(self) -> list[str] | csv.Error | None:
         self._lines.taken = []
-        line = next(self._lines, None)
+        try:
+            line = next(self._lines, None)
+        except csv.Error as error:
+            return error
         return None if line is None else split_letters(line, self._delimiter)
 
 
@@ -148,6 +155,8 @@ def uses_quotes(
         if (row := rows.next_row()) is None:
             break
         taken = lines.taken
+        if isinstance(taken[0], Overlong):
+            continue
         if cells is None:
             first = taken[0] if isinstance(row, csv.Error) else None
             cells = len(row if first is None else split_letters(first, delimiter))  # type: ignore[arg-type]

@@ -18,7 +18,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from finetune.data.columns import ColumnSpec
-from finetune.data.formats import arrow, delimited, frame, json_text, plain_text, quoting
+from finetune.data.formats import (
+    arrow,
+    delimited,
+    frame,
+    json_scanner,
+    json_text,
+    plain_text,
+    quoting,
+)
 from finetune.data.formats.file_row import FileRow, RowProblem
 from finetune.data.formats.quoting import uses_quotes
 from finetune.data.formats.registry import FORMATS, open_rows, peek_columns
@@ -126,7 +134,7 @@ def test_training_and_prediction_read_what_was_written(
     # As bytes that are not UTF-8 are read: those that make up a character are that character.
     written = [to_bytes(text).decode("utf-8", "surrogateescape") for text in texts]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_text, "BLOCK", block)  # wherever a block of the file may end
+        patch.setattr(json_scanner, "BLOCK", block)  # wherever a block of the file may end
         raw = [row.cells for row in read_all(source)]
         rows, records = read_training(source), read_prediction(source)
     assert [cells["text"] for cells in raw] == written  # type: ignore[index,call-overload]
