@@ -7,6 +7,7 @@ loopback alone; it asks nothing of any other address, and `templates/answer.html
 """
 
 import itertools
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,17 +19,20 @@ import numpy as np
 from markupsafe import Markup
 
 from finetune.inference.classifier import Classifier
+from finetune.inference.demo_guard import DemoGuard
 from finetune.inference.records import RecordMaker, RequestedColumns
 from finetune.reporting import html_report
 from finetune.runtime import telemetry
 from finetune.runtime.commands import install
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError
+from finetune.runtime.visible_text import visible
 from finetune.tokenization.token_table import Ids, TokenTable
 
 LOOPBACK = "127.0.0.1"
 MAX_SHOWN = 20  # classes, and windows
 CHARACTERS = 500_000  # that a box takes: some hundred pages
+WAITING = 16  # texts that wait for the one that is classified
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,14 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         texts: one for each of the classifier's columns.
 
     Raises:
-        InputError: where one of them is empty.
+        InputError: where one of them is empty or too long.
     """
+    for column, text in zip(classifier.columns, texts, strict=True):
+        if len(text) > CHARACTERS:  # the box asks for it, and nobody has to use the box
+            raise InputError(
+                f"this page: '{column}' has {len(text):,} characters; expected at most "
+                f"{CHARACTERS:,}; give a shorter text"
+            )
     rules, columns = classifier.rules, classifier.columns
     cells = dict(zip(columns, texts, strict=True))
     row = RecordMaker(
@@ -162,6 +172,8 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
     if port is not None and not 0 < port < 2**16:
         raise InputError(f"--port: expected a number from 1 to 65535, got {port}")
     gr = _gradio()
+    from starlette.middleware import Middleware
+
     lock = threading.Lock()  # an engine serves one at a time
 
     def classify(*texts: str) -> str:
@@ -169,7 +181,7 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
             with lock:
                 return as_html(inspect_texts(classifier, texts))
         except InputError as error:
-            return Markup("<p>{}</p>").format(error)
+            return Markup("<p>{}</p>").format(visible(str(error)))
 
     with gr.Blocks(title=name, analytics_enabled=False) as blocks:
         gr.HTML(_head(classifier, name), js_on_load=None)
@@ -189,6 +201,9 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
     theme = gr.themes.Base(primary_hue="teal", font=font, font_mono=mono).set(
         button_primary_background_fill="*primary_700", color_accent="*primary_600"
     )
+    blocks.queue(api_open=False, max_size=WAITING)
+    # A character takes four bytes at most, and JSON around the texts little.
+    guard = Middleware(DemoGuard, most_bytes=4 * CHARACTERS * len(boxes) + 2**16)
     try:
         blocks.launch(
             server_name=LOOPBACK,
@@ -203,6 +218,10 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
             mcp_server=False,
             ssr_mode=False,
             pwa=False,
+            app_kwargs={"middleware": [guard]},
+            blocked_paths=[os.path.sep],  # nor what GRADIO_ALLOWED_PATHS names
+            strict_cors=True,
+            max_file_size=1,
             theme=theme,
             css=(html_report.PAGES / "demo.css").read_text(encoding="utf-8"),
         )
