@@ -5,7 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-oldest lint docs install clean
+.PHONY: quickstart test test-fast test-oldest lint audit docs install clean
 
 quickstart: install
 	$(BIN)/accelerate launch finetune/run.py recipes/bbc_news.yaml
@@ -34,6 +34,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Known vulnerabilities of the pinned releases. Not a part of lint: it asks the advisories of PyPI, which
+# a build without a network, or with a mirror of packages alone, cannot reach. Its tools have an
+# environment of their own.
+audit:
+	test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
 # The pages of docs/ that the code decides are written anew, then all of them become site/.
 docs: install
 	$(BIN)/python scripts/docs/make_pages.py
@@ -56,4 +64,4 @@ install: .venv/installed
 	touch .venv-oldest/installed
 
 clean:
-	rm -rf .venv .venv-oldest build site *.egg-info
+	rm -rf .venv .venv-audit .venv-oldest build site *.egg-info

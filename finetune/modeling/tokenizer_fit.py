@@ -193,7 +193,7 @@ def _find_type_problems(
     for texts in (("a",), ("a", "a")):
         try:
             encoded: Any = tokenizer(*texts, verbose=False)
-        except Exception:  # of tokenizers, in Rust; for words, it is told above
+        except Exception:  # noqa: S112 # of tokenizers, in Rust; for words, it is told above
             continue
         highest = max(encoded.get("token_type_ids") or [0])
         if highest >= types:

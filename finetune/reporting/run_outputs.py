@@ -273,5 +273,5 @@ def _write_partial_results(session: Session, outcome: Outcome | None, why: str) 
     for write in writes:
         try:
             write()
-        except Exception:  # the failure before this one is what will be reported
+        except Exception:  # noqa: S112 # the failure before this one is what will be reported
             continue
