@@ -45,6 +45,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "the order of those that the model was trained on (default: these)")  # fmt: skip
     add("--label", nargs="+", default=[], metavar="COLUMN", help="the column of the labels, or "
         "several of 0 and 1 (default: that of the run's recipe, or label)")  # fmt: skip
+    add("--id", metavar="COLUMN", help="the column that identifies documents (default: data.id of "
+        "the model's recipe, where the data has it)")  # fmt: skip
     add("--label-separator", metavar="TEXT", help="what separates several labels in a cell "
         "(default: that of the run's recipe)")  # fmt: skip
     add("--unknown-labels", choices=("stop", "drop", "wrong"), default="stop", help="documents "
@@ -93,6 +95,7 @@ def evaluate(known: argparse.Namespace) -> int:
                 known.unknown_labels,
                 known.encoding,
                 known.delimiter,
+                known.id,
             ),
             engine=known.engine,
             precision=known.precision,

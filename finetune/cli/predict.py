@@ -62,8 +62,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--errors", type=Path, help="the file for rows that cannot be read (default: the output)")
     add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents "
         "(default: the one that the model was trained on, or text)")  # fmt: skip
-    add("--id", metavar="COLUMN", help="the column that names a row (default: its number in the "
-        "whole input, from 1 as in messages; the path of a text file in a folder)")  # fmt: skip
+    add("--id", metavar="COLUMN", help="the column that names a row (default: data.id of the "
+        "model's recipe where every input has it; else its number in the whole input, from 1 as in "
+        "messages; the path of a text file in a folder)")  # fmt: skip
     add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
         help="columns to copy to the output, under a name of your own")  # fmt: skip
     add("--probabilities", action="store_true", help="also write each label's probability")

@@ -65,6 +65,13 @@ class Data(Section):
     text_pair: str | None = Field(
         None, description="for pairs of texts: the column of the second text"
     )
+    id: str | None = Field(
+        None,
+        description=(
+            "the column that identifies documents: predictions, the report's errors and suspects "
+            "name each document by it; it decides nothing"
+        ),
+    )
     label: str | Names = Field(
         "label",
         description=(
@@ -287,6 +294,10 @@ class Data(Section):
         for column in labels:
             if column in self.columns():
                 raise conflict("label", f"another column than data.text, got '{column}' for both")
+        if self.id is not None and self.id in (*self.columns(), self.text_pair, *labels):
+            raise conflict(
+                "id", f"another column than those of text and label, got '{self.id}' again"
+            )
         if not isinstance(self.label, str):
             if len(set(labels)) < len(labels) or len(labels) < 2:
                 raise conflict("label", f"two columns or more, each once, got {list(labels)}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune.data.cells import clip
+from finetune.data.identifiers import IdColumn
 from finetune.data.text_store import Column, Store
 from finetune.runtime.errors import InputError, closest_match, shorten
 
@@ -36,14 +37,17 @@ class ColumnSpec:
     encoding: str = "utf-8"  # data.encoding
     lists: bool | None = None  # data.label_lists
     delimiter: str = "auto"  # data.delimiter
+    id: str | None = None  # data.id
+    needs_id: bool = True  # whether the column must be there
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""
-        return {
-            name: Column(self.store) if name in self.text_columns() else LabelColumn()
-            for name in self.all_columns()
-            if name in present
-        }
+        return {name: self._empty_column(name) for name in self.all_columns() if name in present}
+
+    def _empty_column(self, name: str) -> "Column | LabelColumn | IdColumn":
+        if name in self.text_columns():
+            return Column(self.store)
+        return IdColumn(self.store) if name == self.id else LabelColumn()
 
     def text_columns(self) -> tuple[str, ...]:
         """The columns that hold text."""
@@ -54,8 +58,9 @@ class ColumnSpec:
         return (self.label,) if isinstance(self.label, str) else self.label
 
     def all_columns(self) -> tuple[str, ...]:
-        """Those of texts, then those of labels."""
-        return (*self.text_columns(), *self.label_columns())
+        """Those of texts, then those of labels, then the one of identifiers."""
+        ids = () if self.id is None else (self.id,)
+        return (*self.text_columns(), *self.label_columns(), *ids)
 
     def required(self) -> list[tuple[str, str]]:
         """Each column that there must be, after the key of the recipe which asks for it."""
@@ -65,6 +70,8 @@ class ColumnSpec:
             required.append(("data.text_pair", self.second))
         if self.needs_label:
             required += [("data.label", column) for column in self.label_columns()]
+        if self.id is not None and self.needs_id:
+            required.append(("data.id", self.id))
         return required
 
     def join_texts(self, cells: Sequence[str | None]) -> str | None:
@@ -86,7 +93,7 @@ class ColumnSpec:
         )
 
 
-Cells = dict[str, Column | LabelColumn]
+Cells = dict[str, Column | LabelColumn | IdColumn]
 
 
 def require_columns(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from finetune.data.identifiers import Ids
 from finetune.data.places import Places
 from finetune.data.text_store import Pairs, Texts
 
@@ -110,6 +111,15 @@ PHRASES = {
         "split of the source is not used, and cannot be read",
         "splits of the source are not used, and cannot be read",
     ),
+    "no id": ("row has no identifier", "rows have no identifier"),
+    "repeated id": (
+        "row has the identifier of an earlier one",
+        "rows have the identifier of an earlier one",
+    ),
+    "shared id": (
+        "row has an identifier that is also in",
+        "rows have an identifier that is also in",
+    ),
     "limited": ("row left out", "rows left out"),
 }
 
@@ -126,6 +136,7 @@ class Split:
     places: Places
     origin: str  # "test.jsonl.gz", "split off from train.jsonl.gz: 10 %, stratified, seed 0"
     seconds: Sequence[str] | None = None  # (rows,) the second text of each pair
+    ids: Ids | None = None  # (rows,) of data.id
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -137,13 +148,16 @@ class Split:
             texts=Texts.of(self.texts).take(rows),
             seconds=None if self.seconds is None else Texts.of(self.seconds).take(rows),
             labels=None if self.labels is None else self.labels[rows],
+            ids=None if self.ids is None else self.ids.take(rows),
             places=self.places.take(rows),
         )
 
     def without_rows(self) -> "Split":
         """A split of no row and no label."""
         places = self.places.take([])
-        return dataclasses.replace(self, texts=[], seconds=None, labels=None, places=places)
+        return dataclasses.replace(
+            self, texts=[], seconds=None, ids=None, labels=None, places=places
+        )
 
     def whole(self) -> Sequence[str]:
         """Each document as a person reads it: of a pair, both texts."""

@@ -90,9 +90,8 @@ def label_rows(
         causes = "; ".join(map(str, log.findings)) or "no row has a label"
         raise InputError(f"{rows.origin}: no row is left to be scored: {causes}")
     space = (*labels, *(unknown if on_unknown == "wrong" else ()))
-    seconds = None if rows.seconds is None else rows.seconds.take(keep)
     ids = _class_ids([names[i] for i in keep], space)
-    split = Split(NAME, rows.texts.take(keep), ids, rows.places.take(keep), rows.origin, seconds)
+    split = _take(rows, keep, ids)
     log.note("repeat", keep[_find_repeats(split)], "kept")
     if by_place:
         listed = shorten([f"{i} is {name}" for i, name in enumerate(labels)], 4)
@@ -103,6 +102,23 @@ def label_rows(
             Finding("absent label", rows.origin, len(absent), tuple(absent), "not scored")
         )
     return LabelledRows(split, space, unknown, tuple(log.findings))
+
+
+def _take(rows: Rows, keep: NDArray[np.int64], labels: NDArray[Any]) -> Split:
+    """The rows that are scored.
+
+    Args:
+        labels: theirs, as of `Split`.
+    """
+    return Split(
+        NAME,
+        rows.texts.take(keep),
+        labels,
+        rows.places.take(keep),
+        rows.origin,
+        None if rows.seconds is None else rows.seconds.take(keep),
+        None if rows.ids is None else rows.ids.take(keep),
+    )
 
 
 class _Log:

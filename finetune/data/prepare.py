@@ -21,6 +21,7 @@ from finetune.data import checks
 from finetune.data.carving import NONE, carve_missing, deal_folds, limit_rows, note_rare_classes
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, split_hash
+from finetune.data.id_checks import note_id_problems
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.row_rules import (
     FindingLog,
@@ -87,7 +88,7 @@ def prepare_corpus(
     train, validation, test = (_to_split(splits[role], class_ids) for role in ROLES)
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
-    corpus = checks.check_corpus(corpus, data, stops)
+    corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
     return corpus if dealt is None else dealt.test_on_train(corpus)
 
 
@@ -281,7 +282,8 @@ def _to_split(split: SplitRows, class_ids: Mapping[str, int]) -> Split:
     seconds = None if rows.seconds is None else rows.seconds.take(keep)
     labels = split.class_ids(class_ids) if split.is_labelled else None
     places = rows.places.take(keep)
-    made = Split(split.role, rows.texts.take(keep), labels, places, split.origin, seconds)
+    ids = None if rows.ids is None else rows.ids.take(keep)
+    made = Split(split.role, rows.texts.take(keep), labels, places, split.origin, seconds, ids)
     return made if len(keep) or split.role == "train" else made.without_rows()
 
 

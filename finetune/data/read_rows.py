@@ -24,6 +24,11 @@ from finetune.runtime.errors import InputError, shorten
 
 TABLE_LINES = 20  # of a .txt file, from which it looks like a table
 
+NO_IDS = (
+    "a .txt file has no columns, and data.id names one; leave it out: a document is named by its "
+    "place"
+)
+
 
 def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
     """The rows of one file.
@@ -178,6 +183,8 @@ def _read_texts(reader: RowReader, name: str, spec: ColumnSpec) -> Rows:
             f"{reader.source.name}: a .txt file has no columns, and the recipe reads several: "
             f"{columns}"
         )
+    if spec.id is not None and spec.needs_id:
+        raise InputError(f"{reader.source.name}: {NO_IDS}")
     (column,) = spec.text
     cells = spec.empty_columns([column])
     count, problems = 0, []

@@ -13,6 +13,7 @@ from finetune.data.cells import describe_value
 from finetune.data.columns import Cells, ColumnSpec
 from finetune.data.corpus import Finding
 from finetune.data.formats.encodings import suggest_encodings
+from finetune.data.identifiers import IdColumn, Ids
 from finetune.data.label_cells import split_label_cells
 from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
@@ -40,6 +41,7 @@ class Rows:
     notes: tuple[Finding, ...] = ()  # how it was read, and what was not; split "": its own
     damaged_labels: Sequence[int] = ()  # those of `damaged` whose label was not UTF-8
     encoding_hint: str = ""  # what the bytes may be that are not UTF-8
+    ids: Ids | None = None  # of data.id
     one_hot: int | None = None  # how many labels each list of 0 and 1 told of, where they were such
 
     def as_sets(self) -> "Rows":
@@ -92,6 +94,7 @@ def build_rows(
         found.notes,
         damaged_labels=damaged_labels,
         encoding_hint=(suggest_encodings(broken) or "") if broken else "",
+        ids=next((cell.ids() for cell in cells.values() if isinstance(cell, IdColumn)), None),
         one_hot=one_hot,
     )
 
@@ -144,7 +147,7 @@ def _find_wrong_types(
     wrong = [
         (f"'{column}' ({key}): expected text", texts[column].odd)
         for key, column in spec.required()
-        if key != "data.label"
+        if key not in ("data.label", "data.id")
     ]
     wrong.append((
         f"'{spec.label}' (data.label): expected a label, as text, a whole number or true or "

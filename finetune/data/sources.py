@@ -17,9 +17,10 @@ from finetune.data.corpus import Finding
 from finetune.data.folders import ALIASES, ROLE_NAMES, Documents, TableFiles, read_layout
 from finetune.data.formats.source import DataSource
 from finetune.data.hub_data_sets import dataset_reader, hub_tables, saved_tables
+from finetune.data.identifiers import Ids
 from finetune.data.local_paths import HELD, resolve_local_path
 from finetune.data.places import Places, Shards
-from finetune.data.read_rows import read_documents, read_file, read_rows
+from finetune.data.read_rows import NO_IDS, read_documents, read_file, read_rows
 from finetune.data.rows import Labels, Rows
 from finetune.data.shards import missing_shards
 from finetune.data.text_store import Store, Texts
@@ -175,6 +176,8 @@ def _document_reader(documents: Documents) -> Reader:
     def read(spec: ColumnSpec) -> Rows:
         if not documents.is_labelled and spec.needs_label:
             raise InputError(f"{documents.folder}: expected a sub-folder of .txt files per label")
+        if spec.id is not None and spec.needs_id:
+            raise InputError(f"{documents.folder}: {NO_IDS}")
         files, is_labelled = documents.files, documents.is_labelled
         return read_documents(documents.root, files, is_labelled, spec.store, spec.encoding)
 
@@ -223,10 +226,18 @@ def _file_reader(files: TableFiles) -> Reader:
             tuple(note for part in parts for note in part.notes),
             damaged_labels,
             next((part.encoding_hint for part in parts if part.encoding_hint), ""),
+            _join_ids(parts),
             parts[0].one_hot,
         )
 
     return read
+
+
+def _join_ids(parts: Sequence[Rows]) -> Ids | None:
+    """Those of all shards; of a shard without the column, its rows have none."""
+    if all(part.ids is None for part in parts):
+        return None
+    return Ids.joined([part.ids or Ids.none(part.texts) for part in parts])
 
 
 def _held_reader(table: DataSource) -> Reader:
@@ -246,4 +257,5 @@ def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSp
         data.encoding,
         data.label_lists,
         data.delimiter,
+        data.id,
     )

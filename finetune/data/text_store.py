@@ -119,6 +119,10 @@ class Texts(Sequence[Any]):
         at = np.asarray(rows, dtype=np.int64)
         return Texts(self._store, self._begins[at], np.maximum(self._sizes[at], 0))
 
+    def without(self) -> "Texts":
+        """As many, in the same store, of which each is missing."""
+        return Texts(self._store, np.zeros_like(self._begins), np.full_like(self._sizes, MISSING))
+
     def beside(self) -> Store:
         """An empty store that may grow where theirs may."""
         return self._store.beside()

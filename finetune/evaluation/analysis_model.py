@@ -215,6 +215,9 @@ class TruncationAccuracy(Section):
 
 class Mistake(Section):
     row: str = Field(description="where the row comes from")
+    id: str | int | float | bool | None = Field(
+        None, description="its identifier; null without `data.id`, or where it has none"
+    )
     label: str = Field(description="true label")
     predicted: str = Field(description="predicted label")
     confidence: float = Field(

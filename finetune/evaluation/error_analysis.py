@@ -167,6 +167,7 @@ def most_confident_mistakes(
         own = 1 - confidence[i] if multi_label else probabilities[i, labels[i]]
         mistake: dict[str, Any] = {
             "row": split.places.place(int(i)),
+            "id": None if split.ids is None else split.ids[int(i)],
             "label": format_labels(labels[i], names),
             "predicted": format_labels(predictions[i], names),
             "confidence": float(confidence[i]),

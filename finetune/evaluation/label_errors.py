@@ -54,6 +54,7 @@ class Suspect:
     score: float | None  # of the label, 0 to 1: the lower, the more likely it is wrong
     likely_wrong: bool | None  # what confident learning counts among the wrong ones
     text: str
+    id: Any = None  # of data.id
 
 
 def require_cleanlab() -> None:
@@ -183,6 +184,7 @@ def rank_suspects(
     scores, wrong, better = _judge_labels(ids, probabilities)
     places = [split.places.place(i) for split in splits for i in range(len(split))]
     texts = [text for split in splits for text in split.whole()]
+    identifiers = [one for split in splits for one in split.ids or [None] * len(split)]
     here = [names[int(c)] for c in there]
     ranked = [
         Suspect(
@@ -193,11 +195,21 @@ def rank_suspects(
             score=round(float(scores[i]), 6),
             likely_wrong=bool(wrong[i]),
             text=texts[checked[i]][:TEXT],
+            id=identifiers[checked[i]],
         )
         for n, i in enumerate(np.argsort(scores, kind="stable").tolist(), 1)
     ]
     rest = [
-        Suspect(None, places[i], names[int(labels[i])], None, None, None, texts[i][:TEXT])
+        Suspect(
+            None,
+            places[i],
+            names[int(labels[i])],
+            None,
+            None,
+            None,
+            texts[i][:TEXT],
+            identifiers[i],
+        )
         for i in unchecked.tolist()
     ]
     return ranked + rest
@@ -220,14 +232,25 @@ def _judge_labels(ids: NDArray[Any], probabilities: Any) -> tuple[Any, Any, Any]
 
 
 def write_suspects(suspects: Sequence[Suspect], file: Path) -> None:
-    """As csv where the name ends so, else as JSON Lines."""
-    rows: list[Mapping[str, Any]] = [asdict(suspect) for suspect in suspects]
+    """As csv where the name ends so, else as JSON Lines; with `id` where some row has one."""
+    has_ids = any(suspect.id is not None for suspect in suspects)
+    names = [
+        "rank",
+        "row",
+        *["id"] * has_ids,
+        "label",
+        "suggested",
+        "score",
+        "likely_wrong",
+        "text",
+    ]
+    rows = [{name: asdict(suspect)[name] for name in names} for suspect in suspects]
     if file.suffix.lower() != ".csv":
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         atomic_files.write_text(file, "".join(lines))
         return
     out = io.StringIO()
-    table = csv.DictWriter(out, [*Suspect.__dataclass_fields__], lineterminator="\n")
+    table = csv.DictWriter(out, names, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     atomic_files.write_text(file, out.getvalue())

@@ -49,6 +49,8 @@ class JobSummary:
     counts: dict[str, int]
     seconds: float
     computed: int  # rows that this run classified itself; the others an earlier run
+    without_id: int = 0  # rows without a value in the column that names them
+    repeated_ids: int = 0  # rows whose value there is that of an earlier row
 
 
 def run_job(options: JobOptions) -> JobSummary | None:
@@ -70,7 +72,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
     if _is_complete(options.output, store):
         return None
     classifier = run_on_main_first(accelerator, lambda: _load(options, accelerator))
-    columns = options.columns.request(classifier, items)
+    columns = options.columns.request(classifier, items, _print_note)
     problems = ProblemList()
     with problems.collect():
         options.columns.check(classifier)
@@ -78,7 +80,13 @@ def run_job(options: JobOptions) -> JobSummary | None:
         run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
     problems.raise_if_any()
     _print_start(options, items, classifier, accelerator.num_processes)
-    output = JobOutput(options.output, options.columns.names, classifier.rules)
+    has_numbers = columns.id is None or all(item.kind == "document" for item in items)
+    output = JobOutput(
+        options.output,
+        options.columns.names,
+        classifier.rules,
+        None if has_numbers else columns.id,
+    )
     identity = {
         "model": classifier.identity,
         "columns": [*columns.texts, *columns.beside],
@@ -131,7 +139,11 @@ class BatchJob:
                 throughput.skip(chunk)
         rows = torch.tensor([computed], device=self.accelerator.device)
         computed = int(self.accelerator.reduce(rows).item())  # all shards are written from here on
-        footers = run_on_main(self.accelerator, lambda: self.output.merge_shards(self.store, count))
+        footers, ids = run_on_main(
+            self.accelerator, lambda: self.output.merge_shards(self.store, count)
+        )
+        for said in ids.describe(str(self.output.id)):
+            _print_note(said)
         counts = sum((Counter(dict(footer.counts)) for footer in footers), Counter())
         return JobSummary(
             rows=sum(footer.rows for footer in footers),
@@ -140,6 +152,8 @@ class BatchJob:
             counts={label: counts[label] for label in self.classifier.labels},
             seconds=time.perf_counter() - throughput.began,
             computed=computed,
+            without_id=ids.missing,
+            repeated_ids=ids.repeated,
         )
 
     def _is_mine(self, chunk: Chunk) -> bool:

@@ -20,7 +20,9 @@ import torch
 
 from finetune.data import frames, local_paths
 from finetune.data.cells import clip
+from finetune.data.formats.registry import peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress
+from finetune.data.identifiers import is_missing
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engines import EngineOptions, ModelSource
@@ -121,7 +123,7 @@ class Classifier:
         Returns:
             `label` (None where the model abstains) and `score`; of a multi-label model `labels`
             and `scores`. Where the model's logits are not finite, these are None, and `error` says
-            so.
+            so. Before them `id`, of rows with the column that data.id named in training.
 
         Raises:
             InputError: naming each document that is no text.
@@ -135,7 +137,8 @@ class Classifier:
         elif isinstance(documents, str | Mapping):
             documents = [documents]
         check = RecordMaker(
-            "documents", RequestedColumns(self.columns, self.reading.column_spec())
+            "documents",
+            RequestedColumns(self.columns, self.reading.column_spec(), id=self.reading.id),
         ).from_cells
         named = [
             {self.columns[0]: row} if isinstance(row, str) and len(self.columns) == 1 else row
@@ -165,8 +168,13 @@ class Classifier:
                 f"text: the model reads {count_of(len(self.columns), 'column')} "
                 f"({', '.join(self.columns)}), got {len(text)}"
             )
+        known = self.reading.id
+        has_id = known is not None and known in (peek_columns(source, (known,)) or ())
         requested = RequestedColumns(
-            tuple(text or self.columns), self.reading.column_spec(), option="text="
+            tuple(text or self.columns),
+            self.reading.column_spec(),
+            option="text=",
+            id=known if has_id else None,
         )
         return self._predict_all([*read_records(source, requested, ReadProgress())], probabilities)
 
@@ -181,7 +189,11 @@ class Classifier:
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
-            predictions += self.predict(chunk, self.encode(chunk), probabilities)
+            found = self.predict(chunk, self.encode(chunk), probabilities)
+            predictions += (
+                {"id": row.beside[0]} | one if row.beside and not is_missing(row.beside[0]) else one
+                for row, one in zip(chunk, found, strict=True)
+            )
         return predictions
 
     def encode(self, rows: Sequence[Record]) -> TokenTable:

@@ -1,10 +1,11 @@
 """The options of a batch job, in groups, and what can be wrong with them before it computes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finetune.data.formats.registry import peek_columns
 from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
@@ -23,7 +24,7 @@ class ColumnOptions:
 
     Attributes:
         text: of the documents; empty: those that the model was trained on.
-        id: what names a row; None: its number.
+        id: what names a row; None: what named it in training, or its number.
         keep: those to copy to the output, each as COLUMN or NAME=COLUMN.
     """
 
@@ -37,11 +38,29 @@ class ColumnOptions:
         pairs = [word.rpartition("=")[::2] for word in self.keep]
         return ("id", *(name or column for name, column in pairs))
 
-    def request(self, classifier: "Classifier", items: Sequence[DataSource]) -> RequestedColumns:
-        """The columns to read of these inputs for this model."""
-        row_id = self.id
+    def request(
+        self,
+        classifier: "Classifier",
+        items: Sequence[DataSource],
+        tell: Callable[[str], None] = lambda message: None,
+    ) -> RequestedColumns:
+        """The columns to read of these inputs for this model.
+
+        Args:
+            tell: is called where rows are numbered although the model knows a column that
+                identifies them.
+        """
+        row_id, known = self.id, classifier.reading.id
         if row_id is None and all(item.kind == "document" for item in items):
             row_id = "file"
+        elif row_id is None and known is not None:
+            if has_column(items, known):
+                row_id = known
+            else:
+                tell(
+                    f"rows are named by their number, as not every input has the column '{known}', "
+                    "by which training named them (data.id); --id names another"
+                )
         return RequestedColumns(
             self.text or classifier.columns,
             classifier.reading.column_spec(),
@@ -72,6 +91,14 @@ class ColumnOptions:
             )
         if problems:
             raise InputError(problems)
+
+
+def has_column(items: Sequence[DataSource], column: str) -> bool:
+    """Whether the beginning of each input has a column; a pipe does not say."""
+    try:
+        return all(column in (peek_columns(item, (column,)) or ()) for item in items)
+    except InputError:  # said when the inputs are checked
+        return False
 
 
 @dataclass(frozen=True)

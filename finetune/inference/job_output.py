@@ -9,6 +9,7 @@ from typing import Any
 from finetune.inference import outputs
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
+from finetune.inference.id_check import IdProblems, check_ids
 from finetune.inference.job_options import OutputOptions
 from finetune.inference.outputs import Columns
 from finetune.inference.shards import Footer, ShardStore
@@ -23,11 +24,13 @@ class JobOutput:
     Attributes:
         names: of the columns that are copied from the input, `id` first.
         rules: those that the predictions follow.
+        id: the input's column that `id` holds; None: it holds numbers, or files.
     """
 
     options: OutputOptions
     names: Sequence[str]
     rules: DecisionRules
+    id: str | None = None
 
     def make_shard(self, chunk: Chunk, predictions: Iterator[Row]) -> tuple[list[str], Row]:
         """A chunk's rows of output as lines of JSON, and the fields of its footer."""
@@ -62,8 +65,12 @@ class JobOutput:
             return list(prediction["labels"])
         return [] if prediction["label"] is None else [prediction["label"]]
 
-    def merge_shards(self, store: ShardStore, count: int) -> list[Footer]:
-        """Write all shards, in order, to the output, and remove them; their footers."""
+    def merge_shards(self, store: ShardStore, count: int) -> tuple[list[Footer], IdProblems]:
+        """Write all shards, in order, to the output, and remove them.
+
+        Returns:
+            Their footers, and the rows that their `id` does not tell apart.
+        """
         footers = [store.read(index)[1] for index in range(count)]
         names = tuple(self.names)
         kinds = {
@@ -96,5 +103,8 @@ class JobOutput:
             outputs.write_rows(rows(lambda row: "error" in row), errors, invalid)
             valid = Columns(tuple(columns), kinds, self.options.spreadsheet_safe)
             outputs.write_rows(rows(lambda row: "error" not in row), file, valid)
+        problems = IdProblems()
+        if self.id is not None:
+            problems = check_ids(lambda: (json.loads(line)["id"] for line in store.lines(count)))
         store.drop()
-        return footers
+        return footers, problems

@@ -24,6 +24,7 @@ class LabelledInput:
         separator: between several labels in a cell; None: as in the model's recipe.
         on_unknown: what to do with labels that the model does not know.
         encoding, delimiter: as of `data.encoding` and `data.delimiter`.
+        id: the column that identifies documents; None: as in training, where it is there.
     """
 
     source: str
@@ -35,6 +36,7 @@ class LabelledInput:
     on_unknown: OnUnknown = "stop"
     encoding: str = "utf-8"
     delimiter: str = "auto"
+    id: str | None = None
 
 
 def read_labelled(
@@ -53,6 +55,7 @@ def read_labelled(
         encoding=given.encoding,
         delimiter=given.delimiter,
     )
+    spec = _with_id(spec, given.id, classifier.reading.id)
     home = schema.Cache().folder()
     data = schema.Data(source=given.source, config=given.config)
     try:
@@ -73,6 +76,7 @@ def _as_options(problem: str) -> str:
         ("data.text_pair", "--text"),
         ("data.template", "--text"),
         ("data.text", "--text"),
+        ("data.id", "--id"),
         ("data.config", "--config"),
         ("data.encoding=", "--encoding "),
         ("data.encoding", "--encoding"),
@@ -114,6 +118,20 @@ def _column_spec(
         template=None if known.template is None else rename_columns(known.template, names),
         separator=given.separator or separator,
     )
+
+
+def _with_id(spec: ColumnSpec, given: str | None, trained: str | None) -> ColumnSpec:
+    """With the column of identifiers that the user names; or that of training, where it is there.
+
+    Raises:
+        InputError: where the user names a column that is read as something else.
+    """
+    chosen = given or trained
+    if chosen in (*spec.text_columns(), *spec.label_columns()):
+        if given is not None:
+            raise InputError(f"--id: expected another column than '{given}', which is read already")
+        chosen = None
+    return replace(spec, id=chosen, needs_id=given is not None)
 
 
 def rename_columns(template: str, names: dict[str, str]) -> str:

@@ -39,7 +39,7 @@ class RayClassifier:
     Args:
         source: the model, as for `Classifier`; every machine must find it there.
         text: the columns of the documents; empty: those that the model was trained on.
-        keep: the columns that stay; None: all.
+        keep: the columns that stay, beside that of the model's data.id; None: all.
         probabilities: include the probability of each label, in the columns `probabilities.X`.
         options: the other arguments of `Classifier`.
     """
@@ -100,6 +100,7 @@ class RayClassifier:
                 added[f"probabilities.{label}"] = pa.array(values, pa.float64())
         errors = [prediction.get("error") for prediction in predictions]
         added["error"] = pa.array(errors, pa.string())
-        kept = [n for n in batch.column_names if n in (self.keep or batch.column_names)]
+        named = {*(self.keep or batch.column_names), self.classifier.reading.id}
+        kept = [name for name in batch.column_names if name in named]
         own = {name: batch.column(name) for name in kept if name not in added}
         return pa.table(own | added)

@@ -73,6 +73,8 @@ def _lines(
 ) -> Iterator[str]:
     for i, (predicted, text) in enumerate(zip(predictions, split.whole(), strict=True)):
         line: dict[str, Any] = {"row": split.places.place(i)}
+        if split.ids is not None:
+            line["id"] = split.ids[i]
         if split.labels is not None:
             line["label"] = _names(split.labels[i], labels)
         line["predicted"] = _names(predicted, labels)

@@ -43,6 +43,7 @@ class DocumentFormat:
         thresholds: of a multi-label model: the probability from which on each label is predicted.
             (classes,)
         abstain_below: of a single-label model: the probability below which no label is predicted.
+        id: the column that identifies documents; None: none.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -55,6 +56,7 @@ class DocumentFormat:
     window_pooling: token_table.WindowPooling = "mean"
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
+    id: str | None = None
 
     @classmethod
     def of_recipe(cls, data: schema.Data, max_length: int) -> Self:
@@ -70,6 +72,7 @@ class DocumentFormat:
             stride=stride if in_windows else 0,
             max_windows=data.max_windows if in_windows else None,
             window_pooling=data.window_pooling,
+            id=data.id,
         )
 
     @classmethod

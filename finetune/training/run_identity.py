@@ -18,6 +18,7 @@ from finetune.training.schedule import resolve_sampling
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
+    "data.id",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
     *("run.trackers", "run.mlflow_model"),
     *(f"checkpoint.{key}" for key in schema.Checkpoint.model_fields),

@@ -1,0 +1,96 @@
+"""Identifiers of a job's rows that are missing or repeat, found in memory that does not grow.
+
+    found = check_ids(lambda: (row["id"] for row in rows))
+
+The first pass sets a bit for the hash of each identifier. One whose bit is set already may repeat:
+in truth, or as another has the same bit. The second pass counts these few.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from finetune.data.identifiers import is_missing
+
+BITS = 2**28  # 32 MB, of which a small job touches little
+MOST = 100_000  # identifiers that are counted exactly
+SHOWN = 3
+
+
+@dataclass
+class IdProblems:
+    """Rows that their identifier does not tell from others; numbers are from 1.
+
+    Attributes:
+        missing: rows without one; `missing_rows` are the first few.
+        repeated: rows with that of an earlier one; `repeated_rows` are the first few, by number
+            and identifier. Of more than MOST that repeat, the others are not counted.
+    """
+
+    missing: int = 0
+    missing_rows: list[int] = field(default_factory=list)
+    repeated: int = 0
+    repeated_rows: list[tuple[int, Any]] = field(default_factory=list)
+
+    def describe(self, column: str) -> Iterator[str]:
+        """A sentence for each kind, where there is such a row."""
+        if self.missing:
+            rows = ", ".join(f"{number:,}" for number in self.missing_rows)
+            more = _more(self.missing - len(self.missing_rows))
+            yield f"{self.missing:,} without an id in '{column}' (row {rows}{more}): id is empty"
+        if self.repeated:
+            rows = ", ".join(f"{number:,} ({value})" for number, value in self.repeated_rows)
+            more = _more(self.repeated - len(self.repeated_rows))
+            yield f"{self.repeated:,} with the id of an earlier row (row {rows}{more}): kept"
+
+
+def _more(count: int) -> str:
+    return f" and {count:,} more" if count else ""
+
+
+def check_ids(read: Callable[[], Iterator[Any]], bits: int = BITS) -> IdProblems:
+    """What is wrong with the identifiers of some rows.
+
+    Args:
+        read: gives them in order, twice.
+        bits: more make the second pass faster.
+    """
+    found, seen, maybe = IdProblems(), np.zeros(bits // 8, np.uint8), set[bytes]()
+    for number, value in enumerate(read(), 1):
+        if is_missing(value):
+            found.missing += 1
+            if len(found.missing_rows) < SHOWN:
+                found.missing_rows.append(number)
+            continue
+        digest = _digest(value)
+        byte, bit = divmod(int.from_bytes(digest, "little") % bits, 8)
+        if seen[byte] >> bit & 1:
+            if len(maybe) < MOST:
+                maybe.add(digest)
+        else:
+            seen[byte] |= 1 << bit
+    if maybe:
+        _count_repeated(read(), maybe, found)
+    return found
+
+
+def _count_repeated(values: Iterator[Any], maybe: set[bytes], found: IdProblems) -> None:
+    known: set[bytes] = set()
+    for number, value in enumerate(values, 1):
+        digest = None if is_missing(value) else _digest(value)
+        if digest is None or digest not in maybe:
+            continue
+        if digest in known:
+            found.repeated += 1
+            if len(found.repeated_rows) < SHOWN:
+                found.repeated_rows.append((number, value))
+        known.add(digest)
+
+
+def _digest(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
