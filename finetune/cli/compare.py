@@ -44,7 +44,8 @@ def compare(known: argparse.Namespace) -> int:
         InputError: for what the user can fix.
     """
     runs: list[Path] = known.runs
-    check_all(*(partial(check_run, run) for run in runs))
+    if len(runs) > 1:
+        check_all(*(partial(check_run, run) for run in runs))
     from finetune.reporting.leaderboard import is_run
 
     if known.all or any(run.is_dir() and not is_run(run) for run in runs):

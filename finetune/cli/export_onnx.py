@@ -66,7 +66,8 @@ def export(known: argparse.Namespace) -> int:
     """
     _require_onnx()
     from finetune.inference import inputs, onnx_export
-    from finetune.inference.classifier import Classifier, find_model
+    from finetune.inference.classifier import Classifier
+    from finetune.inference.model_folder import find_model
     from finetune.runtime.errors import ProblemList
 
     problems = ProblemList()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from finetune.config.schema import Recipe
 from finetune.data.local_paths import resolve_local_path, resolve_model_source
+from finetune.inference.model_folder import find_model
 from finetune.runtime.errors import InputError, ProblemList
 
 
@@ -44,9 +45,9 @@ def check_model(source: str) -> None:
     """A run folder, a model folder or a Hub id.
 
     Raises:
-        InputError: where it is a path that does not exist.
+        InputError: where it is a path that does not exist, or holds no model.
     """
-    resolve_model_source(source, "MODEL", may_be_run=True)
+    find_model(source)
 
 
 def is_local(source: str, key: str) -> bool:
@@ -67,4 +68,4 @@ def check_run(folder: Path) -> None:
         InputError: where there is no such folder.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected the folder of a finished run")
+        raise InputError(f"{folder}: expected the folder of a finished run, found no such folder")

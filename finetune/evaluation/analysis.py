@@ -34,11 +34,13 @@ class SavedChoices:
         temperature: what its logits were divided by.
         target: the accuracy that it should reach by abstaining.
         threshold: the probability below which it abstains; None: there is none.
+        monitor: the metric that picked it; None: not known.
     """
 
     temperature: calibration.Temperature
     target: float | None = None
     threshold: float | None = None
+    monitor: str | None = None
 
 
 def analyse(
@@ -116,6 +118,7 @@ def analyse_rows(
                 "test": calibrated,
             },
             "abstention": abstention,
+            "monitor": choices.monitor,
             "analysed": "test",
             **_weak_spots(split, table, scores, names),
         }

@@ -22,9 +22,10 @@ from finetune.compute import launch_checks
 from finetune.data.formats.source import DataSource
 from finetune.inference import inputs
 from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
-from finetune.inference.classifier import Classifier, find_model
+from finetune.inference.classifier import Classifier
 from finetune.inference.job_options import JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
+from finetune.inference.model_folder import find_model
 from finetune.inference.outputs import check_output_file
 from finetune.inference.records import RequestedColumns
 from finetune.inference.shards import ShardStore

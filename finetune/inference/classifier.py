@@ -12,13 +12,12 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from finetune.data import frames, local_paths
+from finetune.data import frames
 from finetune.data.cells import clip
 from finetune.data.formats.registry import peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress
@@ -26,9 +25,9 @@ from finetune.data.identifiers import is_missing
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.model_folder import find_model
 from finetune.inference.records import Record, RecordMaker, RequestedColumns, read_records
 from finetune.modeling import pretrained
-from finetune.modeling.source_checks import leads_out
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
@@ -245,32 +244,3 @@ class Classifier:
         )
         parts = (self.engine.identity, spelled, repr(self.rules), repr(self.reading))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def find_model(source: str | os.PathLike[str]) -> str:
-    """The model folder of a run folder; a model folder, a package's or a Hub id as they are.
-
-    Raises:
-        InputError: where it is a path that does not exist, or holds no model.
-    """
-    model = local_paths.resolve_model_source(os.fspath(source), "MODEL", may_be_run=True)
-    inside = Path(model) / "model"
-    if (inside / "config.json").is_file() and not (Path(model) / "config.json").is_file():
-        if leads_out(inside):
-            raise InputError(
-                f"MODEL: expected the model folder of the run in {model}, found a link that leads "
-                f"out of it; name {inside.resolve()} itself, if you trust it"
-            )
-        return str(inside)
-    if (Path(model) / "recipe.yaml").is_file() and not inside.exists():
-        raise InputError(
-            f"MODEL: {model} is the folder of an unfinished run: it holds no model yet"
-        )
-    runs = [file.parents[1] for file in Path(model).glob("*/model/config.json")]
-    if runs and not (Path(model) / "config.json").is_file():
-        newest = max(runs, key=lambda run: run.stat().st_mtime)
-        raise InputError(
-            f"MODEL: {model} holds {count_of(len(runs), 'run')}, and is not a run itself; name "
-            f"one, such as the newest, {newest}"
-        )
-    return model

@@ -274,9 +274,10 @@ def _choices(classifier: Classifier, run: TrainedRun | None) -> analysis.SavedCh
         return analysis.SavedChoices(unknown, None, classifier.rules.abstain_below)
     calibration, abstention = run.results.calibration, run.results.abstention
     temperature = Temperature(calibration.temperature, calibration.why)
-    if abstention is None:
-        return analysis.SavedChoices(temperature, None, classifier.rules.abstain_below)
-    return analysis.SavedChoices(temperature, abstention.target, abstention.threshold)
+    target, threshold, monitor = None, classifier.rules.abstain_below, run.results.monitor
+    if abstention is not None:
+        target, threshold = abstention.target, abstention.threshold
+    return analysis.SavedChoices(temperature, target, threshold, monitor)
 
 
 def _data_section(

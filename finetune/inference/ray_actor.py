@@ -64,15 +64,22 @@ class RayClassifier:
 
     def __call__(self, batch: Any) -> Any:
         """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""
-        from finetune.inference.records import RecordMaker
+        from finetune.inference.ray_reader import PROBLEM
+        from finetune.inference.records import Record, RecordMaker
 
+        problems: list[str | None] = [None] * batch.num_rows
+        if PROBLEM in batch.column_names:  # what was read here tells what it could not read
+            problems = batch.column(PROBLEM).to_pylist()
+            batch = batch.drop_columns([PROBLEM])
         maker = RecordMaker("the batch", self.columns)  # of which file it is, Ray does not say
         columns = [
             arrow_values(batch.column(name)) if name in batch.column_names else None
             for name in self.columns.texts
         ]
         rows = [
-            maker.from_cells(
+            Record((), (), problem)
+            if problem is not None
+            else maker.from_cells(
                 "row",
                 number + 1,
                 {
@@ -81,7 +88,7 @@ class RayClassifier:
                     if values is not None
                 },
             )
-            for number in range(batch.num_rows)
+            for number, problem in enumerate(problems)
         ]
         table = self.classifier.encode(rows)
         predictions = list(self.classifier.predict(rows, table, self.probabilities))

@@ -12,13 +12,18 @@ from finetune.reporting.number_formats import (
 )
 from finetune.reporting.results_model import Results
 
+NEAR_AN_END = 0.15  # of an interval: a score that is nearer to its end is explained
+
 
 def main_metric(results: Results | Evaluation) -> str:
-    """The metric that a report names first: accuracy where it was measured, else the first.
+    """The metric that a report names first: the one that picks the model, if it was measured.
 
-    Not accuracy where rows may have several labels, as few rows have every one of them right.
+    Where that is a loss, or not known, it is accuracy, else the first; and not accuracy where rows
+    may have several labels, as few rows have every one of them right.
     """
     names = results.metric_names
+    if results.monitor in names and not results.monitor.endswith("loss"):
+        return results.monitor
     if results.data.multi_label:
         return next((name for name in names if name != "accuracy"), "accuracy")
     return "accuracy" if "accuracy" in names or not names else names[0]
@@ -44,6 +49,8 @@ def introduce(results: Results) -> Iterator[str]:
             f"The 95 % interval is {low} to {high}: on many more documents of this kind, the score "
             "would most likely lie in it."
         )
+        if off_centre := explain_off_centre(main, results.scores.metric(main), interval):
+            yield off_centre
     baselines = results.baselines
     if baselines is not None and baselines.tfidf.has(main):
         majority = format_metric(main, baselines.majority.metric(main))
@@ -54,6 +61,26 @@ def introduce(results: Results) -> Iterator[str]:
         )
     if never := explain_never_predicted(results):
         yield never
+
+
+def explain_off_centre(
+    metric: str, value: float | None, interval: tuple[float, float] | None
+) -> str:
+    """Why a macro average lies near an end of its interval; empty where it does not."""
+    if value is None or interval is None or "_macro" not in metric or interval[0] == interval[1]:
+        return ""
+    place = (value - interval[0]) / (interval[1] - interval[0])
+    if NEAR_AN_END < place < 1 - NEAR_AN_END:
+        return ""
+    if place <= NEAR_AN_END:
+        return (
+            "Most of it lies above the score, because labels with few documents score too low on "
+            "average, which the interval corrects."
+        )
+    return (
+        "Most of it lies below the score, because the few documents of some labels did better than "
+        "labels with few documents do on average, which the interval takes into account."
+    )
 
 
 def explain_never_predicted(results: Results, most: int = 5) -> str:

@@ -421,7 +421,7 @@ def test_the_cards_lines_give_the_predictions(work):
 def test_a_run_goes_on_and_seeds_and_runs_are_compared(work):
     run_here("run.dir=seeds", "run.seeds=[0,1]", "train.epochs=1", "train.class_weights=balanced")
     seeds = json.loads((work / "seeds" / "seeds.json").read_text())
-    assert seeds["main"] == "f1_micro"
+    assert seeds["main"] == "f1_macro"
     one, other = (compare.read_run(work / "seeds" / f"seed-{seed}") for seed in (0, 1))
     found = compare.compare_runs([one, other])
     assert found.runs[0].accuracy == results(work / "seeds/seed-0")["test"]["accuracy"]

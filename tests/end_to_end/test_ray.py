@@ -48,6 +48,35 @@ def test_a_folder(here, classifier, kind, actors):  # noqa: F811
     assert abs(sum(v for k, v in found[0].items() if k.startswith("probabilities")) - 1) < 1e-5
 
 
+def test_csv_files_with_semicolons_in_another_encoding(here, classifier):  # noqa: F811
+    (here / "in").mkdir()
+    found = [f"{text} café" for text in texts()[:20]]
+    for part in range(2):
+        lines = [f"{text};{i}" for i, text in enumerate(found)][part * 10 : part * 10 + 10]
+        content = "\r\n".join(["text;n", *lines, "bad"]).encode("cp1252")
+        (here / "in" / f"{part}.csv").write_bytes(content)
+    words = ["model", "in", "--output", "out", "--encoding", "cp1252", "--precision", "fp32"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "predict_ray.py"), *words],
+        cwd=here, env=EAGER, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_back(here / "out", "jsonl")
+    assert [row["n"] for row in rows] == [
+        *map(str, range(10)),
+        None,
+        *map(str, range(10, 20)),
+        None,
+    ]
+    bad = [row.pop("error") for row in rows if row["n"] is None]
+    assert [one.rpartition("/")[2] for one in bad] == [
+        f"{part}.csv: row 11: expected 2 cells in each row, as in the header, got 1"
+        for part in range(2)
+    ]
+    alone = Classifier(classifier, precision="fp32", threads=1)(found)
+    assert [row["label"] for row in rows if row["n"]] == [row["label"] for row in alone]
+
+
 def test_files_hold_rows_in_order(here):  # noqa: F811
     from ray.data._internal.execution.interfaces import TaskContext
 
@@ -78,7 +107,12 @@ def test_messages(here):  # noqa: F811
     (here / "in").mkdir()
     (here / "in" / "a.csv").write_text("text\na\n")
     assert script.main(["./none", "in", "--output", "in"]) == 2
-    with pytest.raises(script.InputError, match="found neither"):
-        script.find_format(here / "in")
+    assert script.find_format(here / "in") == "csv"
     (here / "in" / "a.jsonl").write_text(json.dumps({"text": "a"}))
-    assert script.find_format(here / "in") == "json"
+    with pytest.raises(script.InputError, match="found csv and jsonl"):
+        script.find_format(here / "in")
+    (here / "in" / "a.csv").unlink()
+    assert script.find_format(here / "in") == "jsonl"
+    (here / "in" / "a.jsonl").unlink()
+    with pytest.raises(script.InputError, match="found none"):
+        script.find_format(here / "in")

@@ -51,7 +51,7 @@ MODULES = (
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
 # The modules of the package that are no commands.
-SHARED = {"argument_types", "exit_codes", "main", "recipe_argument"}
+SHARED = {"argument_types", "exit_codes", "main", "path_checks", "recipe_argument"}
 
 
 def test_every_module_is_a_command():
@@ -139,7 +139,8 @@ def _print_evaluation(monkeypatch, folder):
         ),
     )
     monkeypatch.setattr(evaluation_report, "print_evaluation", lambda *_: None)
-    words = ["model", "june.csv", "--json", "--output", str(folder / "june")]
+    (folder / "june.csv").write_text("text,label\n")
+    words = ["model", str(folder / "june.csv"), "--json", "--output", str(folder / "june")]
     evaluate.evaluate(evaluate.build_parser().parse_args(words))
 
 

@@ -22,14 +22,14 @@ WORDS = {
     "suspects": ["r.yaml", "--output", "out.csv"],
 }
 DATA, MODEL = "none.csv: no such file or folder", "./none: no such file or folder"
-FOLDER = "no such folder; expected"
+FOLDER = "expected the folder of a finished run, found no such folder"
 SAID = {
     "evaluate": [f"MODEL: {MODEL}", f"DATA: {DATA}"],
     "predict": ["none/out.csv: the folder none does not", f"MODEL: {MODEL}", f"INPUT: {DATA}"],
     "demo": [f"MODEL: {MODEL}"],
     "compare": [f"none-a: {FOLDER}", f"none-b: {FOLDER}"],
     "report": [f"none-a: {FOLDER}", f"none-b: {FOLDER}"],
-    "push": [f"none-a: {FOLDER}"],
+    "push": ["none-a: no such folder; expected a run folder or a model folder"],
 }
 for of_recipe in ("train", "find-lr", "suspects"):
     SAID[of_recipe] = [f"data.source: {DATA}", f"model.source: {MODEL}"]

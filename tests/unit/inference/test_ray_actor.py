@@ -55,6 +55,16 @@ def test_predictions_replace_columns_of_their_name():
     assert rows[1]["error"] == "the batch: row 2: 'text' is null"
 
 
+def test_what_the_reader_could_not_read_is_told():
+    problems = pa.array(["a.csv: row 1: broken", None, None], pa.string())
+    table = RayClassifier("model")(BATCH.append_column("finetune.problem", problems))
+    assert table.column_names == ["text", "n", "label", "score", "error"]
+    assert table.column("error").to_pylist() == [
+        "a.csv: row 1: broken", "the batch: row 2: 'text' is null", None
+    ]  # fmt: skip
+    assert table.column("label").to_pylist() == [None, None, "a"]
+
+
 def test_only_the_kept_columns_stay():
     table = RayClassifier("model", keep=["n"])(BATCH)
     assert table.column_names == ["n", "label", "score", "error"]

@@ -4,6 +4,7 @@ import pytest
 
 from finetune.evaluation.analysis_model import ClassScores
 from finetune.reporting import baseline_comparison, narrative, number_formats
+from finetune.reporting.number_formats import format_metric
 from tests.unit.reporting.made import changed, made_results
 
 
@@ -147,6 +148,34 @@ def test_labels_that_are_never_predicted_or_absent_are_named():
     assert never in [*narrative.introduce(results)]
     assert narrative.explain_macro(made_results()) == ""
     assert narrative.explain_never_predicted(made_results()) == ""
+
+
+@pytest.mark.parametrize("monitor", ["f1_macro", "accuracy", "loss", None])
+def test_the_headline_names_the_metric_that_picks_the_model(monitor):
+    results = changed(made_results(), lambda values: values.update(monitor=monitor))
+    main = "f1_macro" if monitor == "f1_macro" else "accuracy"
+    assert narrative.main_metric(results) == main
+    value = format_metric(main, results.test.metric(main))
+    assert narrative.headline(results).startswith(f"{main.replace('acc', 'Acc')} {value} on ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "interval", "said"),
+    [
+        ("f1_macro", 0.40, (0.39, 0.60), "Most of it lies above the score, because labels with "
+         "few documents score too low on average, which the interval corrects."),
+        ("f1_macro", 0.40, (0.40, 0.60), "Most of it lies above the score"),
+        ("recall_macro", 0.60, (0.40, 0.61), "Most of it lies below the score"),
+        ("f1_macro", 0.50, (0.40, 0.60), ""),
+        ("accuracy", 0.40, (0.40, 0.60), ""),
+        ("f1_macro", None, (0.40, 0.60), ""),
+        ("f1_macro", 0.40, None, ""),
+    ],
+)  # fmt: skip
+def test_a_macro_average_near_an_end_of_its_interval_is_explained(metric, value, interval, said):
+    found = narrative.explain_off_centre(metric, value, interval)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 def test_the_headline_and_the_weakest_label():
