@@ -27,6 +27,7 @@ from finetune.training.run_identity import (
     recipe_hash,
     recipe_rates,
 )
+from finetune.training.runs_home import runs_home
 
 
 def locate_start(
@@ -90,7 +91,7 @@ def locate_start(
 def _unfinished(run: schema.Run) -> Path | None:
     """The newest run of the recipe's name with a checkpoint or results, something left to do, and
     no process."""
-    home = Path("runs") / (run.name or "run")
+    home = runs_home(run)
     folders = home.iterdir() if home.is_dir() else ()
     open_ones = [
         folder

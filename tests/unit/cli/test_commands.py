@@ -51,7 +51,14 @@ MODULES = (
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
 # The modules of the package that are no commands.
-SHARED = {"argument_types", "exit_codes", "main", "path_checks", "recipe_argument"}
+SHARED = {
+    "argument_types",
+    "command_parser",
+    "exit_codes",
+    "main",
+    "path_checks",
+    "recipe_argument",
+}
 
 
 def test_every_module_is_a_command():

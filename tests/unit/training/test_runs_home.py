@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from finetune.config import loader, schema
+from finetune.training import resume
 from finetune.training.run_folder import choose_folder
 from finetune.training.runs_home import runs_home
 from finetune.tuning import cross_validation, seeds
@@ -24,6 +25,15 @@ def test_a_run_of_the_recipe_s_own_name_is_no_home(tmp_path, monkeypatch):
         (tmp_path / "runs" / name / "recipe.yaml").write_text("data: {source: x}\n")
     assert choose_folder(run, STARTED) == Path("runs/sms-3/2024-05-06_07-08-09")
     assert choose_folder(schema.Run(name="sms", dir="own"), STARTED) == Path("own")
+
+
+def test_a_run_there_is_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/sms").mkdir(parents=True)
+    (tmp_path / "runs/sms/recipe.yaml").write_text("data: {source: x}\n")
+    open_one = tmp_path / "runs/sms-2/2024-05-06_07-08-09"
+    (open_one / "checkpoints/step-00000005").mkdir(parents=True)
+    assert resume._unfinished(schema.Run(name="sms")) == open_one.relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(
