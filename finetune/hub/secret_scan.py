@@ -55,7 +55,7 @@ def find_secrets(file: Path | bytes, token: str) -> Iterator[tuple[str, str]]:
         file: a path, or the content.
         token: the user's own, which may be nowhere.
     """
-    told = set()
+    told: set[str] = set()
     lines = 0
     for start, block in _blocks(file):
         is_text = b"\0" not in block
@@ -64,13 +64,16 @@ def find_secrets(file: Path | bytes, token: str) -> Iterator[tuple[str, str]]:
             # Text of two bytes a character, as Windows writes it, is text without its zeros.
             runs = TEXT.findall(block.replace(b"\0", b""))
             text = "\n".join(run.decode("ascii") for run in runs)
+        found: dict[str, tuple[int, str]] = {}  # place → where in the block, and the first kind
         for secret, kind in find_in_text(text, token):
             at = block.find(secret.encode("latin-1"))
             line = lines + block.count(b"\n", 0, max(at, 0)) + 1
             place = f"line {line:,}" if is_text and at >= 0 else f"byte {start + max(at, 0):,}"
+            found.setdefault(place, (at, kind))
+        for place, (_, kind) in sorted(found.items(), key=lambda one: one[1]):
             if place not in told:
-                told.add(place)
                 yield place, kind
+        told |= found.keys()
         lines += block.count(b"\n", 0, BLOCK)
 
 

@@ -611,15 +611,14 @@ def without_a_class() -> None:
         ),
         pytest.param(
             config(hidden_size="wide"), [],
-            f"{UNREADABLE}: Validation error for field 'hidden_size': TypeError: Field "
-            "'hidden_size' expected int, got str (value: 'wide'); fix its files, or name another "
-            "model",
+            "config.json: hidden_size: expected a valid integer, found 'wide', in 'HERE/encoder'; "
+            "get the model again, or fix its config.json",
             id="config of wrong types",
         ),
         pytest.param(
             lambda: write({"encoder/config.json": "{"}), [],
-            f"{UNREADABLE}: It looks like the config file at 'HERE/encoder/config.json' is not a "
-            "valid JSON file; fix its files, or name another model",
+            f"{UNREADABLE}: config.json is not valid JSON: Expecting property name enclosed in "
+            "double quotes: line 1 column 2 (char 1); fix its files, or name another model",
             id="config is no JSON",
         ),
         pytest.param(
