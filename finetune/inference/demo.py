@@ -26,7 +26,6 @@ from finetune.runtime import telemetry
 from finetune.runtime.commands import install
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError
-from finetune.runtime.visible_text import visible
 from finetune.tokenization.token_table import Ids, TokenTable
 
 LOOPBACK = "127.0.0.1"
@@ -181,7 +180,7 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
             with lock:
                 return as_html(inspect_texts(classifier, texts))
         except InputError as error:
-            return Markup("<p>{}</p>").format(visible(str(error)))
+            return Markup("<p>{}</p>").format(error)
 
     with gr.Blocks(title=name, analytics_enabled=False) as blocks:
         gr.HTML(_head(classifier, name), js_on_load=None)

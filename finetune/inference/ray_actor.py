@@ -55,7 +55,9 @@ class RayClassifier:
         # Here, as the processes that only read and write files need no torch.
         from finetune.inference.classifier import Classifier
         from finetune.inference.records import RequestedColumns
+        from finetune.runtime import telemetry
 
+        telemetry.turn_off()  # another machine has not the environment of the command
         self.classifier = Classifier(source, **options)
         self.columns = RequestedColumns(
             tuple(text) or self.classifier.columns, self.classifier.reading.column_spec()

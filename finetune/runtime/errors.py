@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.runtime.visible_text import mask_credentials
+from finetune.runtime.visible_text import mask_credentials, visible
 
 REMEDY = "set run.dir to"  # how to choose another place, unless the caller says otherwise
 BEFORE_TRAINING = "before training"  # when a run has taken no step, and there is none to resume
@@ -34,7 +34,7 @@ class InputError(Exception):
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         given = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.problems = tuple(map(mask_credentials, given))
+        self.problems = tuple(visible(mask_credentials(problem)) for problem in given)
         super().__init__("\n".join(self.problems))
 
 

@@ -43,8 +43,10 @@ def prepare_streams() -> None:
             stream.reconfigure(errors=ERRORS)
     atexit.unregister(flush_streams)
     atexit.register(flush_streams)
-    sys.excepthook = print_traceback
-    threading.excepthook = _print_thread_traceback
+    if sys.excepthook is sys.__excepthook__:  # else a debugger's, say
+        sys.excepthook = print_traceback
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_thread_traceback
     warnings.formatwarning = _format_warning
     logging.setLogRecordFactory(VisibleRecord)
 

@@ -324,6 +324,7 @@ def test_recipes_are_written_visibly_and_read_back(text):
 )
 def test_credentials_are_masked_wherever_they_are_said(address, shown, capsys, monkeypatch):
     assert str(InputError(f"'{address}': no")) == f"'{shown}': no"
+    assert str(InputError(["a\x1b[1m", address])) == f"a\\x1b[1m\n{shown}"
     console.print_line(f"at {address}")
     console.print_error(f"at {address}")
     assert [*capsys.readouterr()] == [f"at {shown}\n"] * 2
