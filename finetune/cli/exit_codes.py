@@ -94,11 +94,14 @@ def _ending(
 
 def _describe_crash(error: BaseException, remedy: str) -> str:
     """What to print of an unexpected error in one of several processes."""
-    from finetune.runtime import distributed
+    from finetune.runtime import distributed, heartbeat
 
     if distributed.is_lost_peer(error):
+        beating = heartbeat.current()
+        gone = None if beating is None else beating.describe_gone()
+        which = "" if gone is None else f" ({gone})"
         return (
-            "error: another process of this run ended without a word: it was killed, or its "
-            f"machine or network failed; {remedy}"
+            f"error: another process of this run ended without a word{which}: it was killed, or "
+            f"its machine or network failed; {remedy}"
         )
     return "".join(traceback.format_exception(error)).rstrip()

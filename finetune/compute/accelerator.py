@@ -1,14 +1,12 @@
 """A recipe → this machine's plan for it, and the one `Accelerator` of the run."""
 
-from datetime import timedelta
-
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
 
 from finetune.compute import fsdp, hardware_plan, launch_checks
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
-from finetune.runtime import console
+from finetune.runtime import console, distributed, heartbeat
 
 
 def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
@@ -28,8 +26,7 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
         kwargs_handlers=[
             # Buffers never change here; to send them at every forward would cost time.
             DistributedDataParallelKwargs(broadcast_buffers=False),
-            # The others wait while the main process downloads.
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            InitProcessGroupKwargs(timeout=distributed.TIME_TO_JOIN),
             # A sharded layer's weights are other tensors in each forward: no cast of theirs lasts.
             AutocastKwargs(cache_enabled=not fsdp.is_asked_for()),
         ],
@@ -37,6 +34,8 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
     fsdp.configure_fsdp(accelerator)
     launch_checks.check_processes_joined(accelerator)
     launch_checks.check_distribution_supported(accelerator)
+    distributed.wait_while_others_live()
+    heartbeat.start(recipe.run.hang_minutes, heartbeat.RESUME)
     hardware_plan.apply_plan(plan)
     console.CONSOLE.is_main = accelerator.is_main_process
     return plan, accelerator

@@ -173,6 +173,14 @@ class Run(Section):
             "scored on the part of train that it did not see; then one run on all rows"
         ),
     )
+    hang_minutes: float | None = Field(
+        10.0,
+        gt=0,
+        description=(
+            "of several processes: give up after so many minutes without a sign of life from one "
+            "of them, which it gives while it computes or waits, however long; null: never"
+        ),
+    )
     trackers: Annotated[
         tuple[Literal["mlflow", "tensorboard", "trackio", "wandb"], ...], Field(strict=False)
     ] = Field((), description="log to these as well, where they are installed")

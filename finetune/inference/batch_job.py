@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -29,8 +28,13 @@ from finetune.inference.model_folder import find_model
 from finetune.inference.outputs import check_output_file
 from finetune.inference.records import RequestedColumns
 from finetune.inference.shards import ShardStore
-from finetune.runtime import console
-from finetune.runtime.distributed import run_on_main, run_on_main_first
+from finetune.runtime import console, heartbeat
+from finetune.runtime.distributed import (
+    TIME_TO_JOIN,
+    run_on_main,
+    run_on_main_first,
+    wait_while_others_live,
+)
 from finetune.runtime.errors import InputError, ProblemList
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
@@ -62,11 +66,11 @@ def run_job(options: JobOptions) -> JobSummary | None:
             known.
     """
     console.quiet_libraries()
-    accelerator = Accelerator(
-        # One process may be done long before another.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))]
-    )
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=TIME_TO_JOIN)])
     launch_checks.check_processes_joined(accelerator)
+    wait_while_others_live()  # one process may be done long before another
+    heartbeat.start(heartbeat.MINUTES, "run the same command again with --resume")
+    heartbeat.note("predict")
     console.CONSOLE.is_main = accelerator.is_main_process
     items = _find_items(options, accelerator)
     store = ShardStore(options.output.file)

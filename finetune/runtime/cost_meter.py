@@ -25,12 +25,16 @@ Result = TypeVar("Result")
 class CostMeter:
     """Counts from when it is made.
 
+    Args:
+        on_stage: is told of each stage that begins or goes on.
+
     Attributes:
         seconds: spent in each stage, in the order in which they first came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_stage: Callable[[str], None] = lambda stage: None) -> None:
         self.seconds: dict[str, float] = {}
+        self._on_stage = on_stage
         self._stages = ["prepare"]
         self._since = time.perf_counter()
 
@@ -40,11 +44,13 @@ class CostMeter:
         self.seconds.setdefault(stage, 0.0)
         self._count()
         self._stages.append(stage)
+        self._on_stage(stage)
         try:
             yield
         finally:
             self._count()
             self._stages.pop()
+            self._on_stage(self._stages[-1])
 
     def _count(self) -> None:
         now = time.perf_counter()

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -16,10 +17,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch.nn.parallel import DistributedDataParallel
 
+from finetune.runtime import heartbeat
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 
 Result = TypeVar("Result")
+
+TIME_TO_JOIN = timedelta(minutes=30)  # for all processes of a run to have started
+# Of a collective. One process may download or score alone for hours; `heartbeat` tells those that
+# are slow from those that are gone, which no timeout can.
+PATIENCE = timedelta(days=30)
 
 # What gloo and NCCL say where a process that they wait for has gone.
 LOST = (
@@ -56,6 +63,12 @@ def run_on_main_first(accelerator: Accelerator, call: Callable[[], Result]) -> R
     return kept[0] if kept else call()
 
 
+def wait_while_others_live() -> None:
+    """Let collectives take as long as they may, once all processes have joined."""
+    if dist.is_initialized():
+        dist.distributed_c10d._set_pg_timeout(PATIENCE)
+
+
 def fix_ddp_buckets(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
     """Have DDP deal its buckets of gradients before the first step. All must call this.
 
@@ -80,9 +93,11 @@ def claim_first_error() -> bool:
         return True
     if not dist.is_initialized():
         return os.environ.get("LOCAL_RANK", "0") == "0"
+    if (beating := heartbeat.current()) is not None:
+        return beating.is_first_to_report()
     try:
         # The launcher holds this store, so that it outlives the process that failed.
-        return int(dist.distributed_c10d._get_default_store().add("finetune/errors", 1)) == 1
+        return int(dist.distributed_c10d._get_default_store().add(heartbeat.ERRORS, 1)) == 1
     except RuntimeError:
         return True  # nobody is left to ask
 
@@ -99,6 +114,8 @@ def exit_process(code: int) -> int:
     of several processes, one hangs now and then.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
+        if code == 0:
+            heartbeat.stop()
         if code == 0 and dist.is_initialized():
             dist.destroy_process_group()
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from finetune.compute.accelerator import start_accelerator
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
+from finetune.runtime import heartbeat
 from finetune.runtime.cost_meter import CostMeter
 from finetune.runtime.distributed import run_on_main, run_on_main_first
 from finetune.runtime.folder_lock import FolderLock
@@ -48,11 +49,12 @@ class RunEnvironment:
         Raises:
             InputError: where the machine, or what is installed, cannot do what the recipe asks for.
         """
-        started, meter = datetime.now().astimezone(), CostMeter()
+        started, meter = datetime.now().astimezone(), CostMeter(heartbeat.note)
         trackers.validate_trackers(recipe.run.trackers)
         plan, accelerator = start_accelerator(recipe)
         env = cls(started, meter, plan, accelerator, listener)
         call_at_end(env.lock.release)
+        call_at_end(heartbeat.stop)
         return env
 
     def on_main(self, call: Callable[[], Result]) -> Result:

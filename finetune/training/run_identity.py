@@ -20,7 +20,7 @@ NO_EFFECT = {
     "train.log_every",
     "data.id",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
-    *("run.trackers", "run.mlflow_model"),
+    *("run.trackers", "run.mlflow_model", "run.hang_minutes"),
     *(f"checkpoint.{key}" for key in schema.Checkpoint.model_fields),
     *("cache.dir", "cache.keep", "cache.tokens"),
     *(f"publish.{key}" for key in schema.Publish.model_fields),

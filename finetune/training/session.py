@@ -12,6 +12,7 @@ from finetune.config.schema import Recipe
 from finetune.data import checks
 from finetune.modeling import saved_model
 from finetune.modeling.saved_model import Tensors
+from finetune.runtime import heartbeat
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.console import print_line
 from finetune.runtime.distributed import fix_ddp_buckets
@@ -241,6 +242,7 @@ class Session:
             StoppedError: after a signal, and the checkpoint that it asks for.
         """
         last = self.is_over()
+        heartbeat.note("train", step)
         signal, due = self.checkpointer.is_due(step, scored=scored, last=last)
         if due:
             self.checkpointer.save(self.parts, self.log)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from finetune.config import schema
 from finetune.data.corpus import Corpus
+from finetune.runtime.distributed import PATIENCE
 from finetune.runtime.errors import BEFORE_TRAINING, InputError, StoppedError
 from finetune.runtime.signals import SignalListener
 
@@ -58,7 +59,7 @@ class StopConsensus:
         listener.moment = BEFORE_TRAINING
         self._alone = accelerator.num_processes == 1
         # A group of its own, on the CPU: it neither waits for the GPU nor for the gradients.
-        self._group = None if self._alone else dist.new_group(backend="gloo")
+        self._group = None if self._alone else dist.new_group(backend="gloo", timeout=PATIENCE)
         self._requests = torch.zeros(2, dtype=torch.int64)
         self._answer: Any = None
 

@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import select
 import signal
@@ -289,7 +290,7 @@ class Ranks:
 
     def __init__(self, forks, store, stdout, stderr):
         self.forks, self.store, self.stdout, self.stderr = forks, store, stdout, stderr
-        self.returncode, self.told = None, False
+        self.returncode, self.told, self.until = None, False, math.inf
 
     def poll(self):
         codes = [fork.poll() for fork in self.forks]
@@ -298,6 +299,9 @@ class Ranks:
             time.sleep(0.1)  # as often as a launcher looks
             for fork in self.forks:
                 fork.send_signal(signal.SIGTERM)
+            self.until = time.monotonic() + 30  # a launcher's patience with one that is stopped
+        if time.monotonic() > self.until:
+            self.kill()
         if None not in codes:
             self.returncode = int(any(codes))
             self.store = None
