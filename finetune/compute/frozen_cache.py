@@ -5,7 +5,8 @@
 The states are mapped into memory, and every later step begins where training does. With the whole
 encoder frozen and the linear head, one vector is kept for each piece; else the states of each
 token. A kept file is found again by a hash of all that decides its numbers: the frozen weights,
-the tokens, the precision.
+the tokens, the precision. Its name ends in its checksum, which is compared when it is found again.
+Where the folder is full or cannot be written, states are computed in every epoch.
 """
 
 import dataclasses
@@ -13,9 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from finetune.compute import micro_batches
 from finetune.compute.cached_table import CachedTable
@@ -32,12 +31,11 @@ from finetune.compute.frozen_prefix import FrozenPrefix
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
 from finetune.modeling.saved_model import weights_hash
+from finetune.runtime import cache_folder
 from finetune.runtime.atomic_files import fsync_path, move_into_place, remove_mapped
 from finetune.runtime.console import print_wrapped
-from finetune.runtime.errors import explain_write_errors
 from finetune.tokenization.token_table import TokenTable
 
-ABANDONED = 24 * 3600.0  # seconds after which a half-written file belongs to no living run
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -59,8 +57,23 @@ class StatesFile:
         """In bytes."""
         return self.vectors * self.hidden * self.dtype.itemsize
 
-    def is_complete(self) -> bool:
-        return self.path.is_file() and self.path.stat().st_size == self.size
+    def find(self) -> "StatesFile | None":
+        """The kept file, whose name has its checksum; None where there is none of that size."""
+        for path in sorted(self.path.parent.glob(f"{self.path.stem}-*.bin")):
+            if path.is_file() and path.stat().st_size == self.size:
+                return dataclasses.replace(self, path=path)
+        return None
+
+    def remove_damaged(self, name: str) -> None:
+        """Remove kept files that are not as they were written. This reads them once."""
+        for path in sorted(self.path.parent.glob(f"{self.path.stem}-*.bin")):
+            with suppress(OSError):
+                if path.stem.endswith(f"-{cache_folder.checksum(path)}"):
+                    continue
+            print_wrapped(
+                f"frozen states of {name}: {path} is damaged, and is computed anew", mark="  ! "
+            )
+            cache_folder.remove(path)
 
     def fits_on_disk(self) -> bool:
         """Whether it would take less than half of what is free."""
@@ -115,7 +128,10 @@ def fill_cache(
         vectors = len(table.starts) - 1 if prefix.pooled else len(table.ids)
         path = folder / f"prefix-{_key(common, table, dtype)}.bin"
         file = StatesFile(path, vectors, hidden, dtype)
-        is_cached = _on_all_processes(accelerator, file.is_complete())
+        if accelerator.is_local_main_process:
+            file.remove_damaged(name)
+        accelerator.wait_for_everyone()
+        is_cached = _on_all_processes(accelerator, file.find() is not None)
         if not is_cached and not _on_all_processes(accelerator, file.fits_on_disk()):
             print_wrapped(
                 f"frozen states of {name}: {_megabytes(file.size)} would fill the disk of {folder} "
@@ -129,7 +145,17 @@ def fill_cache(
             f"frozen states of {name}: {verb} {_megabytes(file.size)} in {folder}", mark="       "
         )
         if not is_cached:
-            _write_states(file, prefix, model, table, plan, accelerator)
+            why = _write_states(file, prefix, model, table, plan, accelerator, recipe.cache)
+            if why is not None:
+                print_wrapped(
+                    f"frozen states of {name} are not kept, so they are computed again in every "
+                    f"epoch: {why}",
+                    mark="  ! ",
+                )
+                filled[name] = table
+                continue
+        file = file.find() or file
+        cache_folder.touch(file.path)
         fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
         filled[name] = CachedTable(**fields, states=file.map(), pooled_states=prefix.pooled)
         if not recipe.cache.keep:
@@ -153,19 +179,20 @@ def _write_states(
     table: TokenTable,
     plan: Hardware,
     accelerator: Accelerator,
-) -> None:
-    """Each process of a machine writes its share into one file, which is put in place whole."""
+    cache: schema.Cache,
+) -> str | None:
+    """Each process of a machine writes its share into one file, which is put in place whole.
+
+    Returns:
+        Why that is not possible; else None.
+    """
     # A name of this run's own on this machine: another may be at the same states.
-    [own] = broadcast_object_list([uuid.uuid4().hex[:12]])
+    [own] = broadcast_object_list([cache_folder.aside_name(file.path.stem)])
     machine = accelerator.process_index - accelerator.local_process_index
-    name = f".{file.path.name}.{own}.{machine}.new"
-    aside = dataclasses.replace(file, path=file.path.with_name(name))
-    if accelerator.is_local_main_process:
-        with explain_write_errors(aside.path):
-            aside.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(aside.path.parent)
-            aside.allocate()
-    accelerator.wait_for_everyone()
+    aside = dataclasses.replace(file, path=file.path.with_name(f"{own[:-4]}{machine:x}.new"))
+    why = _on_local_main(accelerator, aside, lambda: _prepare(aside, cache))
+    if why is not None:
+        return why
     states = aside.map(shared=True)
     per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     batches = micro_batches.micro_batches(
@@ -187,19 +214,40 @@ def _write_states(
     model.train(was_training)
     del states  # a file that is mapped has its name for good on some systems
     accelerator.wait_for_everyone()
+    return _on_local_main(accelerator, aside, lambda: _put_in_place(aside, file))
+
+
+def _prepare(aside: StatesFile, cache: schema.Cache) -> str | None:
+    """Create the file at its full size; why that is not possible."""
+    folder = aside.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    cache_folder.keep_own(aside.path.name)
+    cache_folder.sweep(folder)
+    if not cache_folder.make_room(folder, aside.size, cache.max_bytes()):
+        return f"{_megabytes(aside.size)} are more than cache.max_gb={cache.max_gb:g}"
+    aside.allocate()
+    return None
+
+
+def _put_in_place(aside: StatesFile, file: StatesFile) -> None:
+    fsync_path(aside.path)
+    name = f"{file.path.stem}-{cache_folder.checksum(aside.path)}.bin"
+    move_into_place(aside.path, file.path.with_name(name))
+
+
+def _on_local_main(
+    accelerator: Accelerator, aside: StatesFile, call: Callable[[], str | None]
+) -> str | None:
+    """`call()` on a process of each machine; what it says, or why it failed, on all."""
+    why = None
     if accelerator.is_local_main_process:
-        with explain_write_errors(file.path):
-            fsync_path(aside.path)
-            move_into_place(aside.path, file.path)
-    accelerator.wait_for_everyone()
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Delete what runs that were killed left half written."""
-    for file in folder.glob(".prefix-*.new"):
-        if time.time() - file.stat().st_mtime > ABANDONED:
-            with suppress(PermissionError):  # another process has it mapped (Windows)
-                file.unlink(missing_ok=True)
+        try:
+            why = call()
+        except OSError as error:
+            why = cache_folder.describe_failure(error, aside.path.parent)
+            cache_folder.remove(aside.path)
+    said = [one for one in gather_object([why]) if one is not None]
+    return said[0] if said else None
 
 
 def _key(common: Sequence[Any], table: TokenTable, dtype: torch.dtype) -> str:

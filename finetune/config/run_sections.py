@@ -141,6 +141,19 @@ class Cache(Section):
         ),
     )
 
+    max_gb: float | None = Field(
+        50.0,
+        gt=0,
+        description=(
+            "gigabytes that the cache may take on disk; the least recently used entries go first, "
+            "and one that is larger is not kept; null: no limit"
+        ),
+    )
+
+    def max_bytes(self) -> float | None:
+        """The limit of the cache."""
+        return None if self.max_gb is None else self.max_gb * 1e9
+
     def folder(self) -> Path:
         """The cache's root folder."""
         default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "finetune-documents"

@@ -5,15 +5,16 @@ state, the document format, and the version of the cache. So a changed text, tok
 never meets an old entry. The ids go to the file while they are made, so that neither they nor a
 second copy of the texts need to fit into memory.
 
-    ~/.cache/finetune-documents/tokens-<hash>/
+    ~/.cache/finetune-documents/tokens-<hash>-<checksum of table.safetensors>/
         ids.bin              int32, one piece after the other
         table.safetensors    where pieces and documents begin, and a checksum of the ids
+
+A damaged table is made anew. Where the folder is full or cannot be written, there is no cache.
 """
 
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +27,13 @@ from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from finetune.data.corpus import texts_hash
+from finetune.runtime import cache_folder
 from finetune.runtime.atomic_files import move_into_place
+from finetune.runtime.console import print_wrapped
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import Ids, TokenTable
 
-VERSION = 1
+VERSION = 2
 WORTH_CACHING = 1_000_000  # characters; fewer are tokenized sooner than they are hashed and found
 IDS, TABLE = "ids.bin", "table.safetensors"
 ARRAYS = ("starts", "full", "first", "kept", "seconds")
@@ -42,6 +45,7 @@ def encode(
     seconds: Sequence[str] | None,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path | None,
+    max_bytes: float | None = None,
 ) -> TokenTable:
     """The table of some documents, found in the cache or made and put there.
 
@@ -49,6 +53,7 @@ def encode(
 
     Args:
         folder: None: nothing is cached.
+        max_bytes: that the cache may take; None: no limit.
     """
     state = _state(tokenizer)
     long_enough = sum(map(len, texts)) + sum(map(len, seconds or ())) >= WORTH_CACHING
@@ -58,18 +63,47 @@ def encode(
     hashes = [texts_hash(texts), texts_hash(seconds or ())]
     identity = [versions, state, _settings(document_format), hashes]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-    place = folder / f"tokens-{key}"
-    table = _read(place, document_format)
+    table = _find(folder, key, document_format)
     if table is None:
-        aside = folder / f".tokens-{key}.{os.getpid()}.new"
+        cache_folder.sweep(folder)
+        aside = folder / cache_folder.aside_name(f"tokens-{key}")
         try:
             _write(aside, document_format, texts, seconds, tokenizer)
-            shutil.rmtree(place, ignore_errors=True)  # one that is damaged
-            move_into_place(aside, place)
-        except OSError:  # a full disk or a read-only folder; or another process was faster
-            shutil.rmtree(aside, ignore_errors=True)
-        table = _read(place, document_format)
+            _keep(aside, folder, key, max_bytes)
+            table = _find(folder, key, document_format)
+        except (OSError, SafetensorError) as error:
+            why = cache_folder.describe_failure(error, folder)
+            print_wrapped(f"tokens are not kept for later runs: {why}", mark="  ! ")
+        finally:
+            cache_folder.remove(aside)
     return document_format.encode(texts, seconds, tokenizer) if table is None else table
+
+
+def _keep(aside: Path, folder: Path, key: str, max_bytes: float | None) -> None:
+    """Put a table that was made aside into the cache."""
+    size = cache_folder.size_of(aside)
+    if not cache_folder.make_room(folder, size, max_bytes):
+        print_wrapped(
+            f"tokens are not kept for later runs: {size / 1e9:,.3g} GB are more than "
+            f"cache.max_gb={(max_bytes or 0) / 1e9:g}",
+            mark="  ! ",
+        )
+        return
+    place = folder / f"tokens-{key}-{cache_folder.checksum(aside / TABLE)}"
+    if not place.is_dir():  # else another process was faster
+        move_into_place(aside, place)
+
+
+def _find(folder: Path, key: str, document_format: DocumentFormat) -> TokenTable | None:
+    """The table that is cached for a key; damaged ones are removed."""
+    for place in sorted(folder.glob(f"tokens-{key}-*")):
+        table = _read(place, document_format)
+        if table is not None:
+            cache_folder.touch(place)
+            return table
+        print_wrapped(f"{place} is damaged: its tokens are made anew", mark="  ! ")
+        cache_folder.remove(place)
+    return None
 
 
 def _state(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -121,6 +155,8 @@ def _write(
 def _read(place: Path, document_format: DocumentFormat) -> TokenTable | None:
     """The table that is cached there; None where it is missing or damaged."""
     try:
+        if not place.name.endswith(cache_folder.checksum(place / TABLE)):
+            return None
         arrays = load_file(place / TABLE)
         ids: Ids = np.memmap(place / IDS, dtype="<i4", mode="r")
         pad_id, checksum = arrays.pop("pad_id, checksum").tolist()

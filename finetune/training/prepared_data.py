@@ -133,7 +133,9 @@ def tokenize_splits(
         tables = run_on_main_first(
             accelerator,
             lambda: {
-                split.name: token_cache.encode(reads, split.texts, split.seconds, tokenizer, kept)
+                split.name: token_cache.encode(
+                    reads, split.texts, split.seconds, tokenizer, kept, recipe.cache.max_bytes()
+                )
                 for split in corpus.splits()
             },
         )

@@ -22,7 +22,7 @@ NO_EFFECT = {
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
     *("run.trackers", "run.mlflow_model", "run.hang_minutes"),
     *(f"checkpoint.{key}" for key in schema.Checkpoint.model_fields),
-    *("cache.dir", "cache.keep", "cache.tokens"),
+    *("cache.dir", "cache.keep", "cache.tokens", "cache.max_gb"),
     *(f"publish.{key}" for key in schema.Publish.model_fields),
 }
 # What may change on the way, as it only decides how long the run goes on.
