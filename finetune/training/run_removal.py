@@ -123,7 +123,7 @@ def _is_run(folder: Path) -> bool:
     if not (folder / "preflight.json").is_file():
         return False
     try:
-        loader.load(folder / "recipe.yaml")
+        loader.load_saved(folder)
     except InputError:
         return False
     return True
