@@ -23,7 +23,7 @@ class FakeClassifier:
     labels = rules.labels
     columns = ("text",)
 
-    reading = SimpleNamespace(column_spec=lambda: ColumnSpec(("text",), ""))
+    reading = SimpleNamespace(id=None, column_spec=lambda: ColumnSpec(("text",), ""))
 
     def __init__(self, source, **options):
         self.options = options
