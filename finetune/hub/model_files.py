@@ -38,7 +38,24 @@ def find_model_folder(run: Path) -> Path:
             f"{run}: expected the model folder of the run, found a link that leads out of it; push "
             f"the folder itself, {(run / 'model').resolve()}, if it is the one that you mean"
         )
+    failures = _missing_numbers(run / "results.json")
+    if failures is not None:
+        raise InputError(
+            f"{run}: this run is not finished: {failures}; complete it without training again with "
+            f"run.resume={run}, then push"
+        )
     return run / "model"
+
+
+def _missing_numbers(results: Path) -> str | None:
+    """Why `results.json` is a part of itself, without which there is no card; None where whole."""
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))
+    except ValueError:
+        return "its results.json is damaged"
+    if not isinstance(found, Mapping) or "incomplete" not in found:
+        return None
+    return "; ".join(map(str, found.get("failures", ()))) or "its results.json is incomplete"
 
 
 def collect_files(folder: Path, repo_id: str) -> Files:

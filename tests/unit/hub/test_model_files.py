@@ -26,7 +26,10 @@ def test_a_run_folder_s_model(folder, tmp_path):
     (tmp_path / "recipe.yaml").touch()
     with pytest.raises(InputError, match=r"this run is not finished"):
         model_files.find_model_folder(tmp_path)
-    (tmp_path / "results.json").touch()
+    (tmp_path / "results.json").write_text('{"incomplete": true, "failures": ["analysis failed"]}')
+    with pytest.raises(InputError, match=r"not finished: analysis failed; complete it without tr"):
+        model_files.find_model_folder(tmp_path)
+    (tmp_path / "results.json").write_text("{}")
     assert model_files.find_model_folder(tmp_path) == folder
     with pytest.raises(InputError, match=r"no such folder"):
         model_files.find_model_folder(tmp_path / "none")
