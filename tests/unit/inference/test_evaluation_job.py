@@ -113,7 +113,7 @@ def test_labels_that_the_model_does_not_know(whole, here):
     assert [one.label for one in kept.drift.shares] == ["a", "b", "c", "d"]
     wrong.write(here / "out")
     lines = (here / "out" / "predictions.jsonl").read_text().splitlines()
-    assert json.loads(lines[3])["probabilities"][3] == 0
+    assert json.loads(lines[3])["probabilities"]["d"] == 0
 
 
 def test_numbers_are_places_of_labels_and_columns_have_other_names(whole, here):
@@ -177,6 +177,7 @@ def test_a_folder_of_anything_else_is_never_replaced(tmp_path, monkeypatch, caps
     for name in ("results.json", "report.html", "recipe.yaml"):
         (tmp_path / "run" / name).touch()
     (tmp_path / "file").touch()
+    (tmp_path / "june.csv").write_text("text,label\nmatch,a\n")
     monkeypatch.chdir(tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
     for output, why in (
@@ -184,7 +185,7 @@ def test_a_folder_of_anything_else_is_never_replaced(tmp_path, monkeypatch, caps
               "remove; choose another folder with --output"),
         ("../file", "../file: is no folder; choose another with --output"),
     ):  # fmt: skip
-        words = ["evaluate", "run", "june.csv", "--output", output, "--overwrite"]
+        words = ["evaluate", "run", "../june.csv", "--output", output, "--overwrite"]
         assert main(words) == 2
         assert capsys.readouterr().err == f"error: {why}\n"
     assert sorted(tmp_path.rglob("*")) == before
