@@ -496,7 +496,7 @@ def test_reloads_to_the_same_logits(encoders, tmp_path, architecture, head):
     assert dict(tokenizer(TEXTS)) == dict(tiny_tokenizer(architecture)(TEXTS))
     assert ours.config.id2label == dict(enumerate(LABELS))
     code = {"modeling_document_classifier.py"} if head == "linear" else set()
-    files = {"config.json", "model.safetensors", *TOKENIZER_FILES, *code}
+    files = {"config.json", "identity.json", "model.safetensors", *TOKENIZER_FILES, *code}
     written = {path.name for path in tmp_path.iterdir()}
     assert written - {"special_tokens_map.json"} == files  # which transformers 4 writes, too
     # By a name that transformers 4 knows: a folder loads there, too.
