@@ -127,42 +127,60 @@ def fill_cache(
     for name, table in tables.items():
         vectors = len(table.starts) - 1 if prefix.pooled else len(table.ids)
         path = folder / f"prefix-{_key(common, table, dtype)}.bin"
-        file = StatesFile(path, vectors, hidden, dtype)
-        if accelerator.is_local_main_process:
-            file.remove_damaged(name)
-        accelerator.wait_for_everyone()
-        is_cached = _on_all_processes(accelerator, file.find() is not None)
-        if not is_cached and not _on_all_processes(accelerator, file.fits_on_disk()):
-            print_wrapped(
-                f"frozen states of {name}: {_megabytes(file.size)} would fill the disk of {folder} "
-                "(cache.dir), so they are computed again in every epoch",
-                mark="  ! ",
-            )
+        found = _find_or_write(
+            StatesFile(path, vectors, hidden, dtype), name, table, prefix, model, plan, accelerator,
+            recipe.cache,
+        )  # fmt: skip
+        if found is None:
             filled[name] = table
             continue
-        verb = "found" if is_cached else "computing"
-        print_wrapped(
-            f"frozen states of {name}: {verb} {_megabytes(file.size)} in {folder}", mark="       "
-        )
-        if not is_cached:
-            why = _write_states(file, prefix, model, table, plan, accelerator, recipe.cache)
-            if why is not None:
-                print_wrapped(
-                    f"frozen states of {name} are not kept, so they are computed again in every "
-                    f"epoch: {why}",
-                    mark="  ! ",
-                )
-                filled[name] = table
-                continue
-        file = file.find() or file
-        cache_folder.touch(file.path)
+        cache_folder.touch(found.path)
         fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
-        filled[name] = CachedTable(**fields, states=file.map(), pooled_states=prefix.pooled)
+        filled[name] = CachedTable(**fields, states=found.map(), pooled_states=prefix.pooled)
         if not recipe.cache.keep:
             accelerator.wait_for_everyone()
             if accelerator.is_local_main_process:
-                remove_mapped(file.path)  # stays readable for those who have it open
+                remove_mapped(found.path)  # stays readable for those who have it open
     return filled
+
+
+def _find_or_write(
+    file: StatesFile,
+    name: str,
+    table: TokenTable,
+    prefix: FrozenPrefix,
+    model: torch.nn.Module,
+    plan: Hardware,
+    accelerator: Accelerator,
+    cache: schema.Cache,
+) -> StatesFile | None:
+    """The file of a split's states, of an earlier run or written here; None: they are not kept."""
+    if accelerator.is_local_main_process:
+        file.remove_damaged(name)
+    accelerator.wait_for_everyone()
+    is_cached = _on_all_processes(accelerator, file.find() is not None)
+    if not is_cached and not _on_all_processes(accelerator, file.fits_on_disk()):
+        print_wrapped(
+            f"frozen states of {name}: {_megabytes(file.size)} would fill the disk of "
+            f"{file.path.parent} (cache.dir), so they are computed again in every epoch",
+            mark="  ! ",
+        )
+        return None
+    verb = "found" if is_cached else "computing"
+    print_wrapped(
+        f"frozen states of {name}: {verb} {_megabytes(file.size)} in {file.path.parent}",
+        mark="       ",
+    )
+    if not is_cached:
+        why = _write_states(file, prefix, model, table, plan, accelerator, cache)
+        if why is not None:
+            print_wrapped(
+                f"frozen states of {name} are not kept, so they are computed again in every "
+                f"epoch: {why}",
+                mark="  ! ",
+            )
+            return None
+    return file.find() or file
 
 
 def cache_dtype(recipe: schema.Recipe, plan: Hardware) -> str:

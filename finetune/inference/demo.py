@@ -173,28 +173,7 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
     gr = _gradio()
     from starlette.middleware import Middleware
 
-    lock = threading.Lock()  # an engine serves one at a time
-
-    def classify(*texts: str) -> str:
-        try:
-            with lock:
-                return as_html(inspect_texts(classifier, texts))
-        except InputError as error:
-            return Markup("<p>{}</p>").format(error)
-
-    with gr.Blocks(title=name, analytics_enabled=False) as blocks:
-        gr.HTML(_head(classifier, name), js_on_load=None)
-        boxes = [
-            gr.Textbox(
-                label=column.capitalize(), lines=8, max_lines=20, max_length=CHARACTERS,
-                elem_id=f"text-{number}",
-            )
-            for number, column in enumerate(classifier.columns)
-        ]  # fmt: skip
-        button = gr.Button("Classify", variant="primary", elem_id="classify")
-        result = gr.HTML(elem_id="answer", js_on_load=None)
-        for event in (button.click, *(box.submit for box in boxes)):
-            event(classify, boxes, result, api_visibility="private", show_progress="minimal")
+    blocks = _build_page(gr, classifier, name)
     font = [gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")]
     mono = [gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")]
     theme = gr.themes.Base(primary_hue="teal", font=font, font_mono=mono).set(
@@ -202,7 +181,7 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
     )
     blocks.queue(api_open=False, max_size=WAITING)
     # A character takes four bytes at most, and JSON around the texts little.
-    guard = Middleware(DemoGuard, most_bytes=4 * CHARACTERS * len(boxes) + 2**16)
+    guard = Middleware(DemoGuard, most_bytes=4 * CHARACTERS * len(classifier.columns) + 2**16)
     try:
         blocks.launch(
             server_name=LOOPBACK,
@@ -227,6 +206,33 @@ def show(classifier: Classifier, name: str, port: int | None = None) -> Any:
     except OSError:
         which = "no port from 7860 to 7959 is" if port is None else f"{port} is not"
         raise InputError(f"--port: {which} free; choose another") from None
+    return blocks
+
+
+def _build_page(gr: Any, classifier: Classifier, name: str) -> Any:
+    """The `gradio.Blocks`: a box for each column of text, a button and the prediction."""
+    lock = threading.Lock()  # an engine serves one at a time
+
+    def classify(*texts: str) -> str:
+        try:
+            with lock:
+                return as_html(inspect_texts(classifier, texts))
+        except InputError as error:
+            return Markup("<p>{}</p>").format(error)
+
+    with gr.Blocks(title=name, analytics_enabled=False) as blocks:
+        gr.HTML(_head(classifier, name), js_on_load=None)
+        boxes = [
+            gr.Textbox(
+                label=column.capitalize(), lines=8, max_lines=20, max_length=CHARACTERS,
+                elem_id=f"text-{number}",
+            )
+            for number, column in enumerate(classifier.columns)
+        ]  # fmt: skip
+        button = gr.Button("Classify", variant="primary", elem_id="classify")
+        result = gr.HTML(elem_id="answer", js_on_load=None)
+        for event in (button.click, *(box.submit for box in boxes)):
+            event(classify, boxes, result, api_visibility="private", show_progress="minimal")
     return blocks
 
 
