@@ -45,8 +45,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("encoder", metavar="FOLDER", help="an encoder, or its Hub id")
     source = parser.parse_args().encoder
-    encoder = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=2, trust_remote_code=False
-    )
+    encoder = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     train(encoder, tokenizer, list(TOY), list(TOY.values()))

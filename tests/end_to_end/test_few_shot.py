@@ -292,7 +292,7 @@ def test_of_several_labels_folds_are_scored_by_thresholds_of_others(here):
     [saved] = {*whole["thresholds"].values()}
     lines = lines_of(here / "run" / "all" / "predictions" / "test.jsonl")
     names = [*whole["thresholds"]]
-    chances = np.array([one["probabilities"] for one in lines])
+    chances = np.array([[*one["probabilities"].values()] for one in lines])
     labels = np.array([[int(n in one["label"]) for n in names] for one in lines])
     assert thresholds.choose_shared(chances, labels)[0] == saved
     corpus = prepare.prepare_corpus(*told("few"), folds=2)
@@ -319,7 +319,7 @@ def test_of_several_labels_without_validation(here):
     assert [*found["thresholds"].values()] == cut.tolist()
     assert cut[0] != 0.5
     for line in lines_of(here / "run" / "predictions" / "test.jsonl"):
-        pairs = zip(found["thresholds"], line["probabilities"], strict=True)
+        pairs = zip(found["thresholds"], line["probabilities"].values(), strict=True)
         given = [name for name, chance in pairs if chance >= cut[0]]
         assert line["predicted"] == given
     config = json.loads((here / "run" / "model" / "config.json").read_text())

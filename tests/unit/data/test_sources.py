@@ -288,8 +288,8 @@ def test_offline_hub(tmp_path: Path) -> None:
          "double the quotes within, got unexpected end of data at row 2"),
         ("a.csv", "text,label\na,b\n".encode("utf-16"),
          "expected UTF-8, got UTF-16; set data.encoding=utf-16, or save it as UTF-8"),
-        ("a.csv", b"PK\x03\x04xxxx", "expected text, got a zip archive or a spreadsheet; unpack it, "
-             "or export it as csv, first"),
+        ("a.csv", b"PK\x03\x04xxxx", "expected text, got a zip archive or a spreadsheet; unpack "
+             "it, or export it as csv, first"),
         ("a.csv.gz", b"text,label\n", "no rows"),  # not packed: read as it is
         ("a.jsonl.gz", gzip.compress(b'{"text": "a", "label": "b"}\n', mtime=0)[:-9],
          "not a whole gzip file (Compressed file ended before the end-of-stream marker was "
