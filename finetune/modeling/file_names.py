@@ -11,7 +11,7 @@ MODEL_FILES = re.compile(
     | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
     | (modeling|configuration|tokenization)_\w+\.py
     | tokenizer(_config)?\.json | tokenizer\.model
-    | special_tokens_map\.json | added_tokens\.json | chat_template\.jinja
+    | special_tokens_map\.json | added_tokens\.json
     | vocab\.(json|txt|bpe) | merges\.txt | bpe\.codes | dict\.txt
     | (spiece|spm|sentencepiece(\.bpe)?)\.model
     """,

@@ -7,6 +7,7 @@ link or an index that leads out of the folder is not followed.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -148,21 +149,34 @@ def read_json(file: Path, key: str) -> Any:
 def check_links(folder: Path, key: str) -> None:
     """
     Raises:
-        InputError: for links to files outside of a model's folder.
+        InputError: for links that lead out of a model's folder, from anywhere in it.
     """
-    outside = [
-        path.name for path in sorted(folder.iterdir()) if path.is_symlink() and leads_out(path)
-    ]
+    outside = []
+    for parent, folders, files in os.walk(folder):
+        links = [path for name in folders + files if is_link(path := Path(parent, name))]
+        outside += [path for path in links if leads_out(path, folder)]
+        # Before Python 3.12, os.walk follows the junctions of Windows.
+        folders[:] = [name for name in folders if Path(parent, name) not in links]
     if outside:
+        names = sorted(path.relative_to(folder).as_posix() for path in outside)
         raise InputError(
             f"{key}: expected a model folder with all its files, found links that lead out of "
-            f"'{folder}': {shorten(outside)}; copy what they name into the folder, if you trust it"
+            f"'{folder}': {shorten(names)}; copy what they name into the folder, if you trust it"
         )
 
 
-def leads_out(path: Path) -> bool:
-    """Whether a link in a model's folder ends elsewhere; the Hub's own cache has links to blobs."""
-    home, end = path.parent.resolve(), path.resolve()
+def is_link(path: Path) -> bool:
+    """Whether a path may end elsewhere: a link, or on Windows a junction."""
+    return path.is_symlink() or getattr(path.lstat(), "st_reparse_tag", 0) != 0
+
+
+def leads_out(path: Path, folder: Path | None = None) -> bool:
+    """Whether a path in a folder ends elsewhere; the Hub's own cache has links to blobs.
+
+    Args:
+        folder: the path's parent, if none is given.
+    """
+    home, end = (folder or path.parent).resolve(), path.resolve()
     homes = [home]
     if home.parent.name == "snapshots":
         homes.append(home.parent.parent / "blobs")

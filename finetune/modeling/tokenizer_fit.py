@@ -24,6 +24,7 @@ from transformers import (
 
 from finetune.modeling.load_errors import explain_load_errors, first_line
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.modeling.source_checks import find_file, leads_out, read_json
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.memory_errors import reraise_memory_error
 
@@ -84,6 +85,7 @@ def read_tokenizer(
         "vocab.txt or the like; copy the tokenizer files of the encoder there"
     )
     _check_sentencepiece(source, key)
+    _check_named_files(source, key, revision)
     with explain_load_errors(source, key):
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -97,6 +99,8 @@ def read_tokenizer(
             if "tiktoken" in str(error) and find_spec("sentencepiece") is None:
                 raise InputError(_describe_sentencepiece(source, key)) from error
             raise
+    # Templates of conversations come with some encoders; a text classifier needs and saves none.
+    tokenizer.chat_template = None
     # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
     ids: dict[str, int] = dict(tokenizer.get_vocab())
     if len(ids.keys() - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
@@ -203,6 +207,26 @@ def _find_type_problems(
                 "files that belong to these weights there"
             )
             return
+
+
+def _check_named_files(source: str, key: str, revision: str | None) -> None:
+    """Refuse a tokenizer_config.json that names files elsewhere: transformers 4 would read them,
+    and saving the tokenizer would copy them.
+    """
+    file = find_file(source, "tokenizer_config.json", revision)
+    settings = None if file is None else read_json(file, key)
+    if file is None or not isinstance(settings, dict):
+        return
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        for path in values if name.endswith(("_file", "_files")) else ():
+            # Published ones name what was there when they were saved, and is nowhere else.
+            named = [folder / str(path) for folder in (Path(), file.parent)]
+            if path and any(one.is_file() and leads_out(one, file.parent) for one in named):
+                raise InputError(
+                    f"{key}: tokenizer_config.json: {name}: expected a file of '{source}', found "
+                    f"another, {str(path)!r}; remove {name} from it"
+                )
 
 
 def _check_sentencepiece(source: str, key: str) -> None:

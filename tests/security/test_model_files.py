@@ -139,6 +139,55 @@ def test_links_that_lead_out_are_neither_read_nor_published(folder, tmp_path, na
         assert f"found links that lead out of '{folder}': {name}" in problem
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["additional_chat_templates/default.jinja", "a/b/c/.hidden", ".git", "1_Pooling", "a/b"],
+)
+@pytest.mark.parametrize("target", ["file", "folder", "nothing"])
+def test_links_at_any_depth_that_lead_out_are_refused(folder, tmp_path, name, target):
+    secret = tmp_path / "secret"
+    if target == "folder":
+        secret.mkdir()
+        (secret / "default.jinja").write_text("mine")
+    elif target == "file":
+        secret.write_text("mine")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(secret)
+    for problem in refusals(folder):
+        assert f"found links that lead out of '{folder}': {name}" in problem
+
+
+@pytest.mark.parametrize("where", ["file", "additional", "config"])
+def test_templates_of_conversations_are_not_carried(folder, tmp_path, where):
+    if where == "file":
+        (folder / "chat_template.jinja").write_text("mine")
+    elif where == "additional":
+        (folder / "additional_chat_templates").mkdir()
+        (folder / "additional_chat_templates" / "default.jinja").write_text("mine")
+    else:
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": "mine"}))
+    assert "chat_template.jinja" not in model_files.collect_files(folder, "ann/model")
+    saved_model.save_classifier(*saved_model.load_classifier(folder), tmp_path / "again")
+    for file in (tmp_path / "again").rglob("*"):
+        assert "template" not in file.name
+        assert file.is_dir() or b"mine" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["vocab_file", "tokenizer_file", "fast_tokenizer_files"])
+def test_a_tokenizer_names_no_file_elsewhere(folder, tmp_path, key):
+    (tmp_path / "secret").write_text("mine")
+    file = folder / "tokenizer_config.json"
+    whole = json.loads(file.read_text())
+    for path in (str(tmp_path / "secret"), "../secret"):
+        value = [path] if key.endswith("s") else path
+        file.write_text(json.dumps(whole | {key: value}))
+        with pytest.raises(InputError, match=f"{key}: expected a file of"):
+            pretrained.load_tokenizer(str(folder), Model())
+    file.write_text(json.dumps(whole | {"special_tokens_map_file": "/nowhere/map.json"}))
+    pretrained.load_tokenizer(str(folder), Model())
+
+
 def test_links_within_a_folder_and_of_the_hubs_cache_are_read(folder, tmp_path):
     (folder / "model.safetensors").rename(folder / "weights")
     (folder / "model.safetensors").symlink_to("weights")
@@ -149,6 +198,9 @@ def test_links_within_a_folder_and_of_the_hubs_cache_are_read(folder, tmp_path):
     blob.parent.mkdir()
     (snapshot / "config.json").rename(blob)
     (snapshot / "config.json").symlink_to("../../blobs/123")
+    (snapshot / "1_Pooling").mkdir()
+    (snapshot / "1_Pooling" / "config.json").symlink_to("../../../blobs/123")
+    (snapshot / "1_Pooling" / "again").symlink_to("../config.json")
     load(snapshot)
     link = tmp_path / "link"
     link.symlink_to(folder)
