@@ -1,4 +1,4 @@
-"""Compare runs on the same test rows: which is better, by how much, and how sure that is.
+"""Compare runs on the same test rows, or rank all runs of a folder.
 
     python scripts/compare.py runs/bbc_news/A runs/bbc_news/B [--page comparison.html]
     python scripts/compare.py runs/ [--page leaderboard.html] [--csv runs.csv]

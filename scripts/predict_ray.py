@@ -1,4 +1,4 @@
-"""Predict a label for each row of Parquet or JSON Lines files, in parallel on Ray Data.
+"""Predict a label for each row of Parquet, JSON Lines, csv or tsv files, in parallel on Ray Data.
 
     python scripts/predict_ray.py MODEL INPUT --output FOLDER [--actors 4] [--address auto]
 

@@ -5,8 +5,7 @@
 The same classifier as predict's, in as many actors as asked for, on this machine or on a cluster
 that runs already. Ray restarts actors and repeats batches that fail; rows keep their order. A
 folder of files comes out, in the format that went in, or as JSON Lines where that was csv or tsv.
-Columns stay, but for `label`, `score` and
-`error`, which are the model's.
+Columns stay, but for `label`, `score` and `error`, which are the model's.
 """
 
 # Much of Ray is not typed.

@@ -36,5 +36,6 @@ def deliver(session: Session, results: Results, outputs: RunOutputs) -> None:
         if outputs.has_card:  # after all that is written here: a failure loses nothing
             env.on_main(lambda: publish.push_model(recipe, folder))
     env.on_main(lambda: mark_finished(folder))
-    if recipe.checkpoint.every == "never":  # that of the last step served to complete the run
+    # Of a run that keeps no checkpoints, that of the last step served to complete it.
+    if recipe.checkpoint.every == "never" and recipe.checkpoint.minutes is None:
         env.on_main(lambda: checkpoint.drop_after(folder, steps - 1))

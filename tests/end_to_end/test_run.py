@@ -360,7 +360,7 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
     }  # fmt: skip
     assert "test has no labels: its 2 rows were predicted, not scored" in output
     answers = lines(work / "other" / "predictions" / "test.jsonl")
-    assert [sorted(answer) for answer in answers] == [["predicted", "probabilities", "row"]] * 2
+    assert [sorted(answer) for answer in answers] == [["predicted", "probabilities", "row", "text"]] * 2
     steps = [
         line["step"]
         for line in lines(work / "other" / "metrics.jsonl")
@@ -426,10 +426,18 @@ def test_results_table(work, one):
     assert done.stderr.startswith("error: other-one: the documents of ")
 
 
-def test_dry_run_writes_nothing_and_loads_no_weights(work):
+def test_a_dry_run_names_damaged_weights(work):
     shutil.copytree(work / "encoder", work / "no-weights")
     (work / "no-weights" / "model.safetensors").write_bytes(b"no weights")
     words = "model.source=no-weights", "run.dir=dry", "--dry-run"
+    done = forks.run(forks.TRAIN, "tiny.yaml", *words, cwd=work)
+    assert done.returncode == 2
+    assert "model.source: expected weights in model.safetensors, found a damaged" in done.stderr
+    assert not (work / "dry").exists()
+
+
+def test_a_dry_run_writes_nothing(work):
+    words = "run.dir=dry", "--dry-run"
     done = forks.run(forks.TRAIN, "tiny.yaml", *words, cwd=work)
     assert done.returncode == 0, done.stderr
     assert not (work / "dry").exists()

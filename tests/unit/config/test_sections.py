@@ -195,7 +195,7 @@ def test_the_hint_for_an_unknown_key(key, section, hint):
 
 def test_a_key_like_no_other_gets_the_list():
     assert key_hints.key_hint("zzzzzz", "cache") == (
-        "; the keys of cache are: frozen_states, tokens, dir, keep"
+        "; the keys of cache are: frozen_states, tokens, dir, keep, max_gb"
     )
     assert key_hints.closest_key("trust_remote_code") is None  # of two sections
 
