@@ -360,7 +360,9 @@ def test_trackers_dropout_adamw_native_and_an_unlabelled_test(work):
     }  # fmt: skip
     assert "test has no labels: its 2 rows were predicted, not scored" in output
     answers = lines(work / "other" / "predictions" / "test.jsonl")
-    assert [sorted(answer) for answer in answers] == [["predicted", "probabilities", "row", "text"]] * 2
+    assert [sorted(answer) for answer in answers] == [
+        ["predicted", "probabilities", "row", "text"]
+    ] * 2
     steps = [
         line["step"]
         for line in lines(work / "other" / "metrics.jsonl")
