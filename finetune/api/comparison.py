@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetune.reporting import compare as comparing
 from finetune.reporting.comparison_model import Comparison
+from finetune.reporting.run_progress import run_of
 from finetune.runtime.errors import InputError
 
 
@@ -24,5 +25,5 @@ def compare(*runs: str | os.PathLike[str]) -> Comparison:
     """
     if len(runs) < 2:
         raise InputError(f"finetune.compare: expected two runs or more, got {len(runs)}")
-    folders = [Path(run) for run in runs]
+    folders = [run_of(Path(run)) for run in runs]
     return comparing.compare_runs([comparing.read_run(one) for one in folders])

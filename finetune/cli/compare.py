@@ -43,11 +43,11 @@ def compare(known: argparse.Namespace) -> int:
     Raises:
         InputError: for what the user can fix.
     """
-    runs: list[Path] = known.runs
-    if len(runs) > 1:
-        check_all(*(partial(check_run, run) for run in runs))
-    from finetune.reporting.leaderboard import is_run
+    if len(known.runs) > 1:
+        check_all(*(partial(check_run, run) for run in known.runs))
+    from finetune.reporting.run_progress import is_run, run_of
 
+    runs = [run_of(run) for run in known.runs]
     if known.all or any(run.is_dir() and not is_run(run) for run in runs):
         return rank_runs(runs, known.page, known.csv, known.json)
     if known.csv is not None:

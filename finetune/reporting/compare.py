@@ -36,6 +36,7 @@ from finetune.reporting.run_differences import (
     differing_settings,
     read_settings,
 )
+from finetune.reporting.run_progress import describe_left_over
 from finetune.runtime.errors import InputError
 
 
@@ -191,6 +192,7 @@ def _scores(run: Run, classes: int) -> ComparedRun:
         ece=results.calibration.on("test").after.ece,
         loss=results.test.loss,
         seconds=results.train.seconds,
+        left_over=describe_left_over(Path(run.name)),
     )
 
 

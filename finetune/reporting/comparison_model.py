@@ -30,6 +30,7 @@ class ComparedRun(Section):
     ece: Number = Field(description="expected calibration error on test")
     loss: Number = Field(description="mean cross-entropy on test, in nats")
     seconds: float = Field(description="time in the training loop")
+    left_over: str | None = Field(None, description="what is left to do in the run")
 
 
 class Difference(Section):
@@ -141,6 +142,11 @@ class Comparison(Section):
         return [pair.verdict for pair in self.pairs]
 
     @property
+    def notes(self) -> list[str]:
+        """The runs that have their scores and are not finished, and what is left to do."""
+        return [f"{run.run}: {run.left_over}" for run in self.runs if run.left_over]
+
+    @property
     def table(self) -> str:
         """The scores, of at most 80 columns."""
         names = short_names([run.run for run in self.runs], 26)
@@ -159,7 +165,7 @@ class Comparison(Section):
         return format_table(rows, indent=0)
 
     def __str__(self) -> str:
-        return "\n".join([self.table, "", *self.verdicts])
+        return "\n".join([self.table, "", *self.notes, *self.verdicts])
 
     def _repr_html_(self) -> str:
         columns = ["", "accuracy", "95 % interval", "f1_macro", "95 % interval"]
@@ -180,7 +186,7 @@ class Comparison(Section):
                 headline=f"{len(rows)} runs on the same {self.rows:,} documents",
                 columns=columns,
                 rows=rows,
-                sentences=self.verdicts,
+                sentences=[*self.notes, *self.verdicts],
                 report="",
             )
         )

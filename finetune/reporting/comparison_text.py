@@ -28,6 +28,7 @@ def describe_comparison(comparison: Comparison) -> str:
         f"{comparison.rows:,} test documents",
         describe_differences(comparison.settings, comparison.identity, len(comparison.runs)),
         comparison.table,
+        *(_fill(f"! {note}", "", "  ") for note in comparison.notes),
         "\n".join(_fill(verdict) for verdict in comparison.verdicts),
     ]
     alone = len(comparison.pairs) == 1

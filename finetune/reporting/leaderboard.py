@@ -7,14 +7,12 @@ its interval: who chooses by it has no test split any more. Runs that were teste
 cannot be compared at all, so each set of test rows is a group of its own.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.config.loader import OF_A_RUN
 from finetune.data.cells import natural_order
 from finetune.evaluation.analysis_model import SplitScores
 from finetune.evaluation.metrics import LOWER_IS_BETTER
@@ -22,7 +20,14 @@ from finetune.reporting.leaderboard_model import Group, Leaderboard, OtherRun, R
 from finetune.reporting.number_formats import short_names
 from finetune.reporting.results_model import FILE, Results, read_results
 from finetune.reporting.run_differences import differing_settings, read_settings
-from finetune.runtime.errors import InputError, shorten
+from finetune.reporting.run_progress import (
+    describe_left_over,
+    describe_progress,
+    describe_unfinished,
+    find_run_around,
+    is_run,
+)
+from finetune.runtime.errors import InputError, ProblemList, shorten
 from finetune.runtime.folder_lock import is_unlocked
 from finetune.runtime.wording import count_of
 
@@ -40,12 +45,6 @@ class FinishedRun:
     folder: Path
     results: Results
     settings: dict[str, Any]
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a run wrote into this folder, however far it came."""
-    there = {name for name in OF_A_RUN if (folder / name).exists()}
-    return bool(there) and ((folder / "recipe.yaml").is_file() or len(there) > 1)
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -80,14 +79,17 @@ def rank_runs(folders: Sequence[Path]) -> Leaderboard:
     """All runs in some folders: those with results ranked, the others named.
 
     Raises:
-        InputError: where there is no such folder, or no run in any.
+        InputError: for each folder that does not exist, or has no run in it.
     """
-    runs = [*dict.fromkeys(run for folder in folders for run in find_runs(folder))]
-    if not runs:
-        raise InputError(
-            f"{shorten([str(folder) for folder in folders])}: no run in there; expected folders "
-            f"with recipe.yaml and {FILE}, as runs write them"
-        )
+    problems = ProblemList()
+    runs: dict[Path, None] = {}
+    for folder in folders:
+        with problems.collect():
+            found = [*find_runs(folder)]
+            if not found:
+                raise InputError(f"{folder}: {_explain_no_run(folder)}")
+            runs |= dict.fromkeys(found)
+    problems.raise_if_any()
     finished: list[FinishedRun] = []
     others: list[OtherRun] = []
     for folder in runs:
@@ -104,25 +106,16 @@ def rank_runs(folders: Sequence[Path]) -> Leaderboard:
     )
 
 
+def _explain_no_run(folder: Path) -> str:
+    if (run := find_run_around(folder)) is not None:
+        return f"no run in it; its run is {run}"
+    return f"no run in there; expected folders with recipe.yaml and {FILE}, as runs write them"
+
+
 def _describe_unfinished(folder: Path) -> OtherRun:
     if not is_unlocked(folder):
-        return OtherRun(run=str(folder), state="running", why=_progress(folder))
-    why = f"{_progress(folder)}; run.resume={folder} continues it"
-    return OtherRun(run=str(folder), state="unfinished", why=why)
-
-
-def _progress(folder: Path) -> str:
-    """`after step 40`, by the last whole line of metrics.jsonl."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        lines = []
-    for line in reversed(lines):
-        try:
-            return f"after step {json.loads(line)['step']:,}"
-        except (ValueError, KeyError, TypeError):
-            continue
-    return "before its first step"
+        return OtherRun(run=str(folder), state="running", why=describe_progress(folder))
+    return OtherRun(run=str(folder), state="unfinished", why=describe_unfinished(folder))
 
 
 def _groups(runs: Sequence[FinishedRun]) -> list[Group]:
@@ -173,6 +166,7 @@ def _group(runs: Sequence[FinishedRun], keys: list[str], shown: Sequence[str]) -
 def _ranked(run: FinishedRun, metric: str, shown: Sequence[str]) -> RankedRun:
     results = run.results
     validation, test = results.validation, results.test
+    left_over = describe_left_over(run.folder)
     return RankedRun(
         run=str(run.folder),
         rank=None,
@@ -187,7 +181,7 @@ def _ranked(run: FinishedRun, metric: str, shown: Sequence[str]) -> RankedRun:
         test_interval=test.intervals.get(metric),
         minutes=results.train.seconds / 60,
         settings={key: run.settings.get(key) for key in shown},
-        failures=results.failures,
+        failures=[*results.failures, *([left_over] if left_over else [])],
     )
 
 

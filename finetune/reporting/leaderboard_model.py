@@ -27,7 +27,9 @@ class RankedRun(Section):
     settings: dict[str, Any] = Field(
         description="keys of the recipe that are not the same in all runs of some group"
     )
-    failures: list[str] = Field(description="what could not be made beside its numbers")
+    failures: list[str] = Field(
+        description="what could not be made beside its numbers, and what is left to do"
+    )
 
 
 class Group(Section):

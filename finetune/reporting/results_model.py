@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from finetune.compute.hardware_plan import Hardware
 from finetune.evaluation.analysis_model import Analysis, MetricValues, Number, Section
+from finetune.reporting.run_progress import describe_unfinished, is_run
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.truncation_audit import ReadingOption
@@ -202,7 +203,10 @@ def read_results(folder: Path) -> Results:
     """
     file = folder / FILE
     if not file.is_file():
-        raise InputError(f"{folder}: expected the folder of a finished run, found no {FILE} in it")
+        hint = f"; it is unfinished, {describe_unfinished(folder)}" if is_run(folder) else ""
+        raise InputError(
+            f"{folder}: expected the folder of a finished run, found no {FILE} in it{hint}"
+        )
     again = "train the recipe beside it again"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))

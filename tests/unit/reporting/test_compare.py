@@ -16,6 +16,7 @@ from finetune.reporting import compare as compare_module
 from finetune.reporting import comparison_page, comparison_text, results_model, run_differences
 from finetune.reporting.results import write_results
 from finetune.runtime.errors import InputError
+from finetune.training import folder_mark
 from tests.support import forks
 from tests.support.runs import run_here
 from tests.unit.reporting.made import made_results
@@ -262,6 +263,22 @@ def test_the_script(runs):
     )
 
 
+def test_a_run_that_is_not_finished_is_named_beside_its_scores(made):
+    labels = [0] * 10 + [1] * 10
+    made("one", labels, labels)
+    made("other", labels[::-1], labels)
+    folder_mark.write_mark(Path("other"), "run")
+    runs = [compare_module.read_run(Path(name)) for name in ("one", "other")]
+    found = compare_module.compare_runs(runs)
+    [note] = found.notes
+    assert note.startswith("other: not finished: ")
+    assert "run.resume=other completes it" in note
+    text = comparison_text.describe_comparison(found)
+    assert "! other: not finished" in text
+    assert note in str(found)
+    assert note in comparison_page.render_comparison(found)
+
+
 def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     done = compare(runs, "seed-0", "fewer")
     assert done.returncode == 2
@@ -273,6 +290,10 @@ def test_other_rows_and_other_folders_are_refused(runs, tmp_path):
     with pytest.raises(
         InputError, match=r"expected the folder of a finished run, found no results\.json"
     ):
+        compare_module.read_run(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 7}\n')
+    with pytest.raises(InputError, match=r"it is unfinished, after step 7; run\.resume="):
         compare_module.read_run(tmp_path)
     shutil.copytree(runs / "seed-0", tmp_path / "old")
     file = tmp_path / "old" / "results.json"

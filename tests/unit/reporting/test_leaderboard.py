@@ -9,12 +9,13 @@ import pytest
 
 from finetune.cli import compare as command
 from finetune.config import loader
-from finetune.reporting import leaderboard, leaderboard_page, leaderboard_text
+from finetune.reporting import leaderboard, leaderboard_page, leaderboard_text, run_progress
 from finetune.reporting.leaderboard_model import Leaderboard
 from finetune.reporting.results import write_results
 from finetune.reporting.results_model import Results
 from finetune.runtime.errors import InputError
 from finetune.runtime.folder_lock import FolderLock
+from finetune.training import folder_mark
 from tests.support.browser import Browser, chromium
 from tests.unit.reporting.made import made_results
 
@@ -135,6 +136,58 @@ def test_runs_that_are_not_finished_and_broken_ones_are_named(home):
     text = leaderboard_text.describe_leaderboard(board)
     assert "! report.html failed: no space" in text
     assert "stopped: unfinished, after step 1,200" in text
+
+
+def test_a_run_that_was_stopped_after_its_scores_says_how_it_is_completed(home):
+    for name in ("stopped", "writing", "done", "older"):
+        write_run(f"runs/{name}")
+        if name != "older":
+            folder_mark.write_mark(home / "runs" / name, "run")
+    folder_mark.mark_finished(home / "runs/done")
+    with FolderLock().take(home / "runs/writing"):
+        board = leaderboard.rank_runs([Path("runs")])
+    found = {Path(run.run).name: run.failures for run in board.groups[0].runs}
+    assert found == {
+        "stopped": [
+            "not finished: it was stopped after its scores; run.resume=runs/stopped completes it"
+        ],
+        "writing": ["not finished yet: a process is still writing its outputs"],
+        "done": [], "older": [],
+    }  # fmt: skip
+    assert "! not finished: it was stopped" in leaderboard_text.describe_leaderboard(board)
+
+
+def test_each_folder_that_is_named_has_a_run_or_is_named_in_the_message(home, capsys):
+    write_run("runs/a", accuracy=0.7)
+    write_run("runs/b", accuracy=0.8)
+    for inner in ("a/model", "a/checkpoints/step-10"):
+        (home / "runs" / inner).mkdir(parents=True)
+    (home / "other").mkdir()
+    assert run_command("--all", "runs/a/model", "runs/b", "--json") == 0
+    board = Leaderboard.model_validate_json(capsys.readouterr().out)
+    assert [run.run for run in board.groups[0].runs] == ["runs/b", "runs/a"]
+    assert run_command("runs/a/checkpoints/step-10", "other", "runs/b") == 2
+    said = capsys.readouterr().err
+    assert "runs/a/checkpoints/step-10: no run in it; its run is runs/a" in said
+    assert "other: no run in there" in said
+
+
+@pytest.mark.parametrize(
+    ("here", "named", "run"),
+    [
+        (".", "runs/a/model", "runs/a"),
+        ("runs/a", "model", "."),
+        ("runs/a/model", ".", ".."),
+        (".", "runs/a", "runs/a"),
+        (".", "runs/a/predictions", "runs/a/predictions"),
+        (".", "model", "model"),
+    ],
+)
+def test_the_run_of_a_model_folder_is_meant(home, monkeypatch, here, named, run):
+    write_run("runs/a")
+    (home / "runs/a/model").mkdir()
+    monkeypatch.chdir(here)
+    assert run_progress.run_of(Path(named)).resolve() == Path(run).resolve()
 
 
 def test_of_folds_and_sweeps_the_last_run_is_listed(home):
