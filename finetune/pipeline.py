@@ -75,13 +75,18 @@ def run(
     env = RunEnvironment.start(recipe, listener)
     env.on_main(before or (lambda: None))
     recipe, start = locate_start(recipe, env)
-    env.on_main(lambda: publish.check_access(recipe))  # before hours of training
+    check_access = partial(publish.check_access, recipe)
+    if not start.complete:  # else the Hub is asked once it is known that the run goes on
+        env.on_main(check_access)  # before hours of training
     folds = recipe.run.folds if out_of_fold else None
     with explain_memory_errors("preparing the data", LOWER_DATA):
         data = prepare_data(recipe, env, data_cache, folds=folds)
     held_out = env.on_main(lambda: cross_validation.held_out_logits(out_of_fold, data.corpus))
     with explain_memory_errors("building the model", LOWER_MODEL):
-        session = Session.open(data, start, env)  # encoder, head, optimizer; or a checkpoint's
+        # Encoder, head, optimizer; or a checkpoint's.
+        session = Session.open(
+            data, start, env, before_training=check_access if start.complete else None
+        )
     if session.is_complete:
         return session.folder
     outputs = RunOutputs(session.folder, env)  # a failure of one loses none of the others
@@ -206,7 +211,8 @@ def run_folds(recipe: Recipe, listener: SignalListener) -> Path:
     """
 
     def check_all() -> None:
-        publish.check_access(recipe)
+        if not cross_validation.has_finished(recipe):
+            publish.check_access(recipe)
         cross_validation.check_folds(recipe)
 
     failed = ProblemList()

@@ -100,6 +100,28 @@ def _find_readers(data: schema.Data) -> tuple[dict[str, Reader], Sequence[str]]:
     }, ()
 
 
+def list_files(data: schema.Data) -> list[Path]:
+    """The folder or file of `data.source` and what is read in it, as named there; none of a Hub id
+    or a held data frame.
+
+    Raises:
+        InputError: where there is no such source.
+    """
+    path = resolve_local_path(data.source)
+    if path is None or path.is_file():
+        return [] if path is None else [path]
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return [path, *path.rglob("*")]
+    layout = read_layout(path, named={data.train, data.validation, data.test})
+    files = [path]
+    for split in layout.splits.values():
+        if isinstance(split, Documents):
+            files += [file for file, _ in split.files]
+        else:
+            files += split.paths
+    return files
+
+
 def assign_roles(names: Collection[str], data: schema.Data) -> Roles:
     """Which of the source's splits is trained on, tuned on and tested on.
 

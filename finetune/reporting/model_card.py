@@ -24,6 +24,7 @@ from finetune.reporting.number_formats import (
 from finetune.reporting.results_model import Results
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible, visible_line
+from finetune.training import folder_mark
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOST_LABELS = 60  # that are listed one by one
@@ -33,6 +34,8 @@ def write_card(results: Results, recipe: Recipe, source: str, folder: Path) -> N
     """Put the card into the model folder of a run's folder."""
     saved = loader.to_yaml(_without_paths(loader.load_saved(folder)), whole=False)
     text = build_card(results, recipe, source, saved)
+    # Recorded before it is written: `run.overwrite` removes no card that somebody edited.
+    folder_mark.record_text(folder, "model/README.md", text.encode())
     atomic_files.write_text(folder / "model" / "README.md", text)
 
 

@@ -186,6 +186,15 @@ def restore_best(checkpoint: Path | None, run: Path) -> None:
             )
 
 
+def is_as_written(folder: Path, file: Path) -> bool:
+    """Whether a file in a checkpoint has the checksum that the checkpoint recorded."""
+    try:
+        recorded = _recorded_sums(folder).get(file.relative_to(folder).as_posix())
+        return recorded is not None and recorded == _sha256(file)
+    except (InputError, OSError):
+        return False
+
+
 def _recorded_sums(folder: Path) -> dict[str, str]:
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()

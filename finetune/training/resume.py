@@ -97,7 +97,7 @@ def _unfinished(run: schema.Run) -> Path | None:
         folder
         for folder in folders
         if (checkpoint.list_checkpoints(folder) or run_folder.has_results(folder, whole=True))
-        and not run_folder.is_complete(folder)
+        and _is_open(folder)
         and folder_lock.is_unlocked(folder)
     ]
 
@@ -106,6 +106,14 @@ def _unfinished(run: schema.Run) -> Path | None:
         return (points if points.is_dir() else folder).stat().st_mtime
 
     return max(open_ones, key=changed, default=None)
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether something is left to do. Where its mark is damaged, who takes the run up is told."""
+    try:
+        return not run_folder.is_complete(folder)
+    except InputError:
+        return True
 
 
 def _named(path: Path) -> tuple[Path, list[Path]]:

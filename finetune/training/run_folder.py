@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from finetune.config import loader, schema
-from finetune.data.local_paths import HELD
+from finetune.data import sources
+from finetune.data.local_paths import HELD, resolve_local_path
 from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.runtime.folder_lock import FolderLock
@@ -167,10 +169,27 @@ def _refuse_to_remove_sources(folder: Path, resolved: schema.Recipe) -> None:
         InputError: where it is.
     """
     place = folder.resolve()
-    for key, source in (("data", resolved.data.source), ("model", resolved.model.source)):
-        read = Path(source).resolve()
-        if read.exists() and (place == read or place in read.parents):
-            raise InputError(
-                f"run.overwrite: {folder} would be replaced, and {key}.source reads what is in it; "
-                "choose another run.dir"
-            )
+    if not any(os.path.lexists(folder / name) for name in run_removal.OWN_FILES):
+        return
+    for key, list_files in (
+        ("data.source", lambda: sources.list_files(resolved.data)),
+        ("model.source", lambda: _model_files(resolved.model.source)),
+    ):
+        files: list[Path] = []
+        with suppress(InputError):  # what is not there is not removed
+            files = list_files()
+        real = {parent: parent.resolve() for parent in {path.parent for path in files}}
+        for path in files:
+            read = real[path.parent] / path.name
+            read = read.resolve() if read.is_symlink() else read
+            if place == read or place in read.parents:
+                raise InputError(
+                    f"run.overwrite: {folder} would be replaced, and {key} reads what is in it; "
+                    "choose another run.dir"
+                )
+
+
+def _model_files(source: str) -> list[Path]:
+    """The folder of a model and the files in it; none of a Hub id."""
+    path = resolve_local_path(source, "model.source", may_be_run=True)
+    return [] if path is None else [path, *(path.glob("*") if path.is_dir() else ())]

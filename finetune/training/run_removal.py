@@ -3,18 +3,20 @@
     refuse_unless_removable(folder)    # the folder is a run's, and holds nothing else
     remove_run(folder)                 # its files, one by one
 
-A file is removed by its name and place only where a run writes one there. Anything else is somebody
-else's: it is named, and the run does not start.
+A file is removed by its name and place only where a run writes one there; the texts of a model
+folder, which people edit, only as the run wrote them. Anything else is somebody else's: it is
+named, and the run does not start.
 """
 
+import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from finetune.config import loader
 from finetune.modeling.file_names import is_model_file
 from finetune.runtime.errors import InputError, explain_write_errors, shorten
-from finetune.training import checkpoint, folder_mark
+from finetune.training import checkpoint, folder_mark, trackers
 
 # What a run writes into its folder.
 OWN_FILES = (
@@ -31,6 +33,7 @@ OWN_FILES = (
     checkpoint.FOLDER,
 )
 PREDICTIONS = "test.jsonl"
+TEXTS = (".md", ".py")  # of a model folder: its card and its code
 NAMED = 10  # files of others that a message lists
 # What a run that was killed may leave: half of a file or folder, written aside.
 ENDS = (".new", ".old")
@@ -59,8 +62,9 @@ def refuse_unless_removable(
     others = list_foreign_files(folder)
     if others:
         many = len(others) > 1
+        edited = ", or that was edited since" if _has_edited(folder, others) else ""
         raise InputError(
-            f"{key}: {folder} holds {len(others):,} file{'s' * many} that no run wrote "
+            f"{key}: {folder} holds {len(others):,} file{'s' * many} that no run wrote{edited} "
             f"({shorten(others, NAMED)}); move {'them' if many else 'it'} elsewhere, or choose "
             f"{another}"
         )
@@ -91,8 +95,10 @@ def remove_run(folder: Path, spare: Collection[str] = ()) -> None:
     kept = {folder / name for name in (folder_mark.FILE, "recipe.yaml", *spare)}
     own = [path for path in _own_files(folder) if path not in kept]
     with explain_write_errors(folder):
-        # results.json first: what is left may never look like a run with all its outputs.
-        for path in sorted(own, key=lambda path: path.name != "results.json"):
+        # results.json first: what is left may never look like a run with all its outputs. Sums
+        # last: by them, what is left of a checkpoint is known as the run's.
+        order = {"results.json": 0, checkpoint.SUMS: 2}
+        for path in sorted(own, key=lambda path: order.get(path.name, 1)):
             path.unlink(missing_ok=True)
         inner = [path for path in _walk(folder) if path.is_dir() and not path.is_symlink()]
         for path in sorted(inner, key=lambda path: len(path.parts), reverse=True):
@@ -131,9 +137,40 @@ def _is_run(folder: Path) -> bool:
 
 def _own_files(folder: Path) -> Iterator[Path]:
     """The files in a folder that a run writes there, by their places; no links."""
+    mark = folder_mark.read_mark(folder)
+    texts = None if mark is None else mark.texts
     for path in _walk(folder):
-        if not path.is_symlink() and not path.is_dir() and _is_own_place(path, folder):
+        if (
+            not path.is_symlink()
+            and not path.is_dir()
+            and _is_own_place(path, folder)
+            and (path.suffix not in TEXTS or _is_as_written(path, folder, texts))
+        ):
             yield path
+
+
+def _has_edited(folder: Path, others: Collection[str]) -> bool:
+    """Whether one of the files that refuse it has the name of one that a run writes."""
+    return any(
+        not (path := folder / name).is_symlink()
+        and not path.is_dir()
+        and _is_own_place(path, folder)
+        for name in others
+    )
+
+
+def _is_as_written(file: Path, folder: Path, texts: Mapping[str, Collection[str]] | None) -> bool:
+    """Whether a text of a model folder is as a run wrote it.
+
+    What a kill left half written or half removed is known by its place, as are the texts of a run
+    that recorded none (None).
+    """
+    inner = file.relative_to(folder)
+    if texts is None or any(_without_leftover(part) != part for part in inner.parts):
+        return True
+    if inner.parts[0] == checkpoint.FOLDER:
+        return checkpoint.is_as_written(folder / Path(*inner.parts[:2]), file)
+    return hashlib.sha256(file.read_bytes()).hexdigest() in texts.get(inner.as_posix(), ())
 
 
 def _is_own_place(file: Path, folder: Path) -> bool:
@@ -143,8 +180,8 @@ def _is_own_place(file: Path, folder: Path) -> bool:
     if not inner:
         return top in OWN_FILES
     match top, *inner:
-        case ["trackers", *_]:
-            return True  # each tracker has names of its own
+        case ["trackers", *places]:
+            return trackers.FILES.fullmatch("/".join(places)) is not None
         case ["predictions", name]:
             return _without_leftover(name) == PREDICTIONS
         case ["model", name]:
@@ -164,8 +201,8 @@ def _is_own_name(path: Path, folder: Path) -> bool:
     top = _without_leftover(top)
     if not inner:
         return top in ("model", "predictions", "trackers", checkpoint.FOLDER)
-    if top == "trackers":
-        return True
+    if top == "trackers":  # of a tracker's run, and of its settings
+        return len(inner) <= 2
     if top != checkpoint.FOLDER or not checkpoint.NAME.fullmatch(_without_leftover(inner[0])):
         return False
     return inner[1:] in ([], [checkpoint.BEST])

@@ -6,6 +6,7 @@ while session.has_steps_left():
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune.config.schema import Recipe
@@ -83,17 +84,23 @@ class Session:
         start: Start,
         env: RunEnvironment,
         on_score: ScoreCallback | None = None,
+        before_training: Callable[[], None] | None = None,
     ) -> "Session":
         """Build the model, claim the folder, and go on from a checkpoint where there is one.
 
         Args:
             on_score: is told of each scoring of validation; may raise to end the run there.
+            before_training: refuses what would fail after it, on the main process; is called
+                before the folder is changed, and only where there is something to train.
 
         Raises:
             InputError: where the encoder does not fit; where the folder cannot be written; where
                 the checkpoint is damaged, or belongs to another recipe, data or model.
         """
-        session = cls(assemble(data, start, env), env, on_score)
+        model = assemble(data, start, env)
+        if model.parts is not None and before_training is not None:
+            env.on_main(before_training)
+        session = cls(model, env, on_score)
         if session.is_complete:
             messages.print_finished(session.folder)
             return session

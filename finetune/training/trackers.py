@@ -1,6 +1,7 @@
 """Accelerate's experiment trackers, where they are installed, and MLflow's model registry."""
 
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -14,6 +15,11 @@ from finetune.config.schema import Recipe
 from finetune.runtime.errors import InputError, explain_write_errors
 
 PACKAGES = {"mlflow": "'finetune-documents[mlflow]'"}  # what to install, where not the name
+# What a tracker writes into the run's folder, in a folder of the run's name: TensorBoard alone. The
+# others have homes of their own (mlruns, wandb, trackio's cache).
+FILES = re.compile(
+    r"[^/]+/(\d+(\.\d+)?/)?(hparams\.yml|events\.out\.tfevents\.\d+\.[^/]+\.\d+\.\d+)"
+)
 RUN_TAG = "finetune.run_id"  # by which a run of MLflow is found when it is taken up again
 
 

@@ -11,7 +11,7 @@ from finetune.data.corpus import Split, class_counts, format_labels
 from finetune.evaluation import metrics, probabilities, scoring, thresholds
 from finetune.evaluation.scoring import Scores
 from finetune.modeling.saved_model import replace_model_folder
-from finetune.training import divergence, train_state
+from finetune.training import divergence, folder_mark, train_state
 from finetune.training.event_log import EventLog
 from finetune.training.messages import print_validation
 from finetune.training.prepared_data import PreparedData
@@ -159,8 +159,11 @@ class Validator:
         """Save the model as it is, the best so far."""
         self.state.best = scores
         weights = train_state.gather_weights(parts.model, self.env.accelerator)
-        self.env.on_main(
-            lambda: replace_model_folder(
-                parts.bare, self.data.tokens.tokenizer, self.folder / "model", weights
-            )
-        )
+        tokenizer = self.data.tokens.tokenizer
+
+        def write() -> None:
+            replace_model_folder(parts.bare, tokenizer, self.folder / "model", weights)
+            for code in sorted((self.folder / "model").glob("*.py")):
+                folder_mark.record_text(self.folder, f"model/{code.name}", code.read_bytes())
+
+        self.env.on_main(write)

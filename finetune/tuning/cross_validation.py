@@ -22,7 +22,7 @@ from finetune.reporting.predictions import FILE, read_predictions
 from finetune.reporting.results_model import read_results
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, StoppedError
-from finetune.training.run_folder import has_results
+from finetune.training.run_folder import has_results, is_complete
 from finetune.training.runs_home import runs_home
 
 SMALLEST = 1e-6  # probability, as predictions are written with six digits
@@ -71,6 +71,12 @@ def check_folds(recipe: Recipe) -> None:
     if recipe.run.resume is not None:
         folders = [Path(str(fold.run.dir)) for fold in folds]
         _check_same_rows([folder for folder in folders if has_results(folder)], corpus)
+
+
+def has_finished(recipe: Recipe) -> bool:
+    """Whether the run on all rows, which is taken up again, has nothing left to do."""
+    last = fold_recipes(recipe)[-1].run
+    return last.resume is not None and is_complete(Path(str(last.dir)))
 
 
 def run_folds(recipe: Recipe, run: Callable[[Recipe, Sequence[Path], bool], Path]) -> Path:

@@ -31,6 +31,7 @@ PLACES = [
     "after closing the trackers",
     "before the push",
     "after the push",
+    "before the mark",
     "after the mark",
 ]
 OUTPUTS = ("results.json", "predictions/test.jsonl", "model/README.md", "report.html")
@@ -94,7 +95,7 @@ def test_a_kill_at_each_output(here, resumed, hub, place, name):  # noqa: F811
     sent = {file.name: file.read_bytes() for file in (folder / "model").iterdir()}
     assert {name: hub.files("ann/tiny")[name] for name in sent} == sent
     # The checkpoint of the last step, which `never` does not keep, has served its purpose.
-    assert place == "after the mark" or checkpoints(folder) == []
+    assert checkpoints(folder) == []
 
 
 def test_the_numbers_are_those_of_a_run_that_was_not_killed(here, resumed):
@@ -105,6 +106,7 @@ def test_the_numbers_are_those_of_a_run_that_was_not_killed(here, resumed):
     predictions = [here / name / "predictions/test.jsonl" for name in ("run", "whole")]
     assert predictions[0].read_text() == predictions[1].read_text()
     before = folder_mark.read_mark(here / "run")
+    assert before.texts.keys() >= {"model/README.md"}
     resumed(*TINY)  # it is finished: nothing is done anew
     assert folder_mark.read_mark(here / "run") == before
 
@@ -119,3 +121,22 @@ def test_the_newest_unfinished_run_is_found_by_what_is_left_to_do(here, resumed,
     run_here(*words)
     assert run_folder.is_complete(home / "monday")
     assert [path.name for path in home.iterdir()] == ["monday"]
+
+
+def test_a_complete_run_asks_the_hub_nothing(here, resumed, hub):  # noqa: F811
+    """A repository that was deleted since is not made again; one that more steps need is asked."""
+    resumed(*PUSHED)
+    hub.repos.clear()
+    asked = len(hub.requests)
+    resumed(*PUSHED)
+    assert len(hub.requests) == asked
+    assert hub.repos == {}
+
+
+def test_a_damaged_mark_is_no_end(here, resumed, capsys):
+    resumed(*TINY)
+    (here / "run" / "run.json").write_text("{")
+    capsys.readouterr()
+    run_here("run.resume=auto", "run.dir=run", *TINY, code=2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: run/run.json is damaged: expected format 1 with kind, id and")

@@ -1,5 +1,6 @@
 """`run.overwrite` removes a run and nothing else, whatever folder it is given."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_a_run_is_replaced(finished):
         ".hidden",
         "Model",
         "report.html.bak",
+        "trackers/thesis.docx",
+        "trackers/mine/data.csv",
+        "trackers/tiny/notes.txt",
+        "trackers/tiny/1764470000.1/rows.csv",
+        "trackers/events.out.tfevents.1764470000.host.1.0",
+        "trackers/tiny/events.out.tfevents.mine",
+        "model/modeling_mine.py",
+        "model/configuration_mine.py",
+        "checkpoints/step-00000002/best/modeling_mine.py",
+        "checkpoints/step-00000002/best/README.md",
         "archive/",
     ],
 )
@@ -82,10 +93,45 @@ def test_somebody_s_file_refuses_it_by_name(finished, capsys, name):
             "error: run.overwrite: run is a checkout of a repository; choose another run.dir"
         )
     else:
+        edited = ", or that was edited since" * (Path(name).suffix in (".py", ".md"))
         assert line == (
-            f"error: run.overwrite: run holds 1 file that no run wrote ({name}); move it "
+            f"error: run.overwrite: run holds 1 file that no run wrote{edited} ({name}); move it "
             "elsewhere, or choose another run.dir"
         )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/README.md",
+        "model/modeling_document_classifier.py",
+        "checkpoints/step-00000002/best/modeling_document_classifier.py",
+    ],
+)
+def test_a_text_that_somebody_edited_refuses_it(finished, capsys, name):
+    text = (finished / name).read_bytes()
+    (finished / name).write_bytes(text + b"\nMy notes.\n")
+    line = refused(capsys, finished, *AGAIN)
+    assert f"run holds 1 file that no run wrote, or that was edited since ({name}); " in line
+    (finished / name).write_bytes(text)
+    assert run_removal.list_foreign_files(finished) == []
+
+
+def test_what_tensorboard_writes_is_the_run_s(finished):
+    pytest.importorskip("tensorboard")
+    run_here(*AGAIN, "run.trackers=[tensorboard]")
+    assert len([path for path in (finished / "trackers").rglob("*") if path.is_file()]) >= 2
+    assert run_removal.list_foreign_files(finished) == []
+    run_removal.remove_run(finished)
+    assert not (finished / "trackers").exists()
+
+
+def test_a_run_that_recorded_no_texts_has_them_by_name(finished):
+    mark = json.loads((finished / "run.json").read_text())
+    del mark["texts"]
+    (finished / "run.json").write_text(json.dumps(mark))
+    (finished / "model" / "README.md").write_text("of some version")
+    assert run_removal.list_foreign_files(finished) == []
 
 
 def test_ten_of_many_are_named(finished, capsys):

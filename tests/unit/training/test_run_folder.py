@@ -36,15 +36,82 @@ def test_a_folder_in_use_is_refused(tmp_path):
         choose_folder(schema.Run(dir=str(tmp_path / "notes.txt")), NOW)
 
 
-def test_overwrite_spares_what_the_run_reads(tmp_path):
-    folder = tmp_path / "run"
-    (folder / "predictions").mkdir(parents=True)
-    (folder / "predictions" / "test.jsonl").touch()
+@pytest.fixture
+def scored(tmp_path, monkeypatch):
+    """The folder of a run in the working directory, which has predictions and a model."""
+    folder = tmp_path / "home" / "run"
+    for name in ("predictions/test.jsonl", "model/model.safetensors", "model/config.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
     folder_mark.write_mark(folder, "run")
-    of = recipe(str(folder / "predictions"), dir=str(folder), overwrite=True)
-    with pytest.raises(InputError, match=r"run.overwrite: .* would be replaced, and data.source"):
-        claim_folder(Start(folder), of.run, of, FolderLock())
-    assert (folder / "predictions" / "test.jsonl").is_file()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+SPELLINGS = [
+    "{run}/{place}", "~/run/{place}", "home/run/{place}", "./home/../home/run/{place}",
+    "link/{place}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("data", "predictions/test.jsonl"),
+        ("data", "predictions"),
+        ("data", ""),
+        ("model", "model"),
+        ("model", ""),
+    ],
+)
+@pytest.mark.parametrize("folder", ["~/run", "home/run"])
+def test_overwrite_spares_what_the_run_reads(scored, spelling, key, place, folder):
+    """However the source and the folder are written."""
+    (scored.parents[1] / "link").symlink_to(scored)
+    source = spelling.format(run=scored, place=place)
+    assert_refused(scored, folder, key, source)
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "here/../test.jsonl"])
+def test_overwrite_spares_what_a_source_links_to(scored, name):
+    data = scored.parents[1] / "data"
+    data.mkdir()
+    (data / "train.jsonl").touch()
+    (data / "test.jsonl").symlink_to(scored / "predictions" / "test.jsonl")
+    (data / "here").mkdir()
+    assert_refused(scored, "~/run", "data", "data")
+    assert_refused(scored, "~/run", "data", f"data/{name}")
+
+
+def test_overwrite_spares_what_a_source_around_it_reads(scored):
+    """`test/` of the source is a split; a folder that the source does not read is free to go."""
+    source = scored.parents[1] / "source"
+    scored.parent.rename(source)
+    for name in ("train", "other"):
+        (source / name).mkdir()
+        (source / name / "rows.jsonl").touch()
+    (source / "run").rename(source / "test")
+    (source / "test" / "metrics.jsonl").touch()
+    assert_refused(source / "test", "source/test", "data", "source")
+    (source / "test").rename(source / "runs")
+    (source / "runs").rename(source / "other" / "run")
+    of = recipe("source", dir="source/other/run", overwrite=True)
+    claim_folder(Start(Path("source/other/run")), of.run, of, FolderLock())
+    assert not (source / "other" / "run" / "predictions").exists()
+
+
+def assert_refused(run, folder, key, source):
+    where = recipe(source if key == "data" else "rows.csv", dir=folder, overwrite=True)
+    if key == "model":
+        where = where.model_copy(update={"model": schema.Model(source=source)})
+    start = Start(choose_folder(where.run, NOW))
+    with pytest.raises(InputError, match=rf"run.overwrite: .* would be replaced, and {key}.source"):
+        claim_folder(start, where.run, where, FolderLock())
+    assert (run / "predictions" / "test.jsonl").is_file()
+    assert (run / "model" / "model.safetensors").is_file()
 
 
 def test_a_run_keeps_its_id_and_a_new_one_gets_its_own(tmp_path):
