@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from finetune.config import loader, schema
@@ -171,10 +173,11 @@ def _refuse_to_remove_sources(folder: Path, resolved: schema.Recipe) -> None:
     place = folder.resolve()
     if not any(os.path.lexists(folder / name) for name in run_removal.OWN_FILES):
         return
-    for key, list_files in (
-        ("data.source", lambda: sources.list_files(resolved.data)),
-        ("model.source", lambda: _model_files(resolved.model.source)),
-    ):
+    listers: dict[str, Callable[[], list[Path]]] = {
+        "data.source": partial(sources.list_files, resolved.data),
+        "model.source": partial(_model_files, resolved.model.source),
+    }
+    for key, list_files in listers.items():
         files: list[Path] = []
         with suppress(InputError):  # what is not there is not removed
             files = list_files()

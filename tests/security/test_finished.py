@@ -15,7 +15,9 @@ from tests.support import forks
 from tests.support.runs import checkpoints, results, run_here
 
 AT_OUTPUT = "tests.support.at_output"
-TINY = "train.max_steps=6", "checkpoint.every=never", "score.every=3"
+TINY = (
+    "train.max_steps=6", "checkpoint.every=never", "checkpoint.minutes=null", "score.every=3",
+)  # fmt: skip
 PUSHED = *TINY, "publish.repo_id=ann/tiny"
 PLACES = [
     "before calibration",

@@ -33,7 +33,7 @@ def done(monkeypatch):
 def session(tmp_path, done):
     env = SimpleNamespace(on_main=lambda call: call(), accelerator=None)
     recipe = schema.Recipe(
-        data=schema.Data(source="x"), checkpoint=schema.Checkpoint(every="never")
+        data=schema.Data(source="x"), checkpoint=schema.Checkpoint(every="never", minutes=None)
     )
     folder_mark.write_mark(tmp_path, "run")
     for step in (4, 6):
