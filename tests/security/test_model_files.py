@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
@@ -284,6 +285,79 @@ def test_a_secret_is_found_among_weights_and_across_blocks(tmp_path, encoding, a
     for file in (tmp_path / "model.safetensors", content):
         found = [kind for _, kind in secret_scan.find_secrets(file, "")]
         assert "a GitHub token" in found
+
+
+TOKEN = "hf_" + "aBcD1" * 8
+FORMS = {
+    "after a zero": b"\0\0name\0" + TOKEN.encode() + b"\0",
+    "after a line break of JSON": json.dumps({"a": f"line\n{TOKEN}"}).encode(),
+    "in JSON within JSON": json.dumps(json.dumps({"a": f"line\n{TOKEN}"})).encode(),
+    "after a word": f"key_{TOKEN}".encode(),
+    "in an address": f"https://a.org/?t%3D{TOKEN}".encode(),
+    "in an address, escaped": f"t={TOKEN}".replace("_", "%5F").encode(),
+    "with escapes of JSON": f'"\\u0068{TOKEN[1:]}"'.encode(),
+    "of UTF-16 without ends": "".join(f"{TOKEN}").encode("utf-16-le"),
+    "AWS": b"AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + b"EXAMPLEKEY",
+    "Groq": b"gsk_" + b"a1B2" * 13,
+    "Databricks": b"dapi" + b"a1" * 16,
+    "Google": b"ya29." + b"a0AfH6" * 9,
+    "Shopify": b"shpat_" + b"a1" * 16,
+    "DigitalOcean": b"dop_v1_" + b"a1" * 32,
+    "wandb": b"export WANDB_API_KEY=" + b"a1" * 20,
+    "a password": b"password: s3cr3t" + b"Pass",
+    "a key of JSON": json.dumps({"api_key": "a1B2" * 8}).encode(),
+    "a variable": b"MY_TOKEN='abcdef1234567890" + b"abcdef'",
+    "a variable of UTF-16": ("MY_TOKEN='abcdef1234567890" + "abcdef'").encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_found_in_every_form(form):
+    for content in (FORMS[form], b"first\n" + FORMS[form], FORMS[form] + b"\0" * 9):
+        if "UTF-16" not in form or content.startswith(FORMS[form]):
+            assert [*secret_scan.find_secrets(content, "")], content
+
+
+def test_the_line_of_a_secret_is_right_behind_escapes():
+    text = '{"a": "x\\n\\n\\r\\n",\n"b": "\\n' + TOKEN + '"}'
+    assert [*secret_scan.find_secrets(text.encode(), "")] == [("line 2", "a Hugging Face token")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"pad_token": "[PAD]", "tokenizer_class": "PreTrainedTokenizerFast"',
+        '"mask_token": "reserved_special_token_250"',
+        "password: forgotten_by_me",
+        "password: <your-password-1>",
+        'token = os.environ["HF_TOKEN_OF_2026"]',
+        "api_key=config.the_key_of_the_service",
+        '{"password_reset": 5, "secret": 1234567890}',
+        "https://{user}:{password1}@host",
+    ],
+)
+def test_names_of_tokens_and_passwords_are_no_secrets(text):
+    assert [*secret_scan.find_secrets(text.encode(), "")] == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"a://", b"a://b:", b"eyJ", b"_eyJ", b"eyJa.", b"sk-", b"_sk-", b"//", b"hf_", b"xoxb-1-",
+     b"aws", b"secret_", b"%25", b"\\", b"A", b" ", b"a" * 15 + b"\0", b"-----BEGIN ", b"SG.",
+     b"SK", b"M" * 20 + b".", b"glagent-", b"12345678:"],
+)  # fmt: skip
+def test_hostile_files_cost_seconds(piece):
+    """A quadratic search takes minutes for a megabyte."""
+    begin = time.process_time()
+    [*secret_scan.find_secrets(piece * (2**20 // len(piece)), "")]
+    assert time.process_time() - begin < 20
+
+
+def test_many_secrets_cost_seconds():
+    begin = time.process_time()
+    content = " ".join(f"password=a{n:08}" for n in range(60_000)).encode()
+    assert [*secret_scan.find_secrets(content, "")] == [("line 1", "a password")]
+    assert time.process_time() - begin < 20
 
 
 def test_metadata_of_weights_is_searched(folder):
