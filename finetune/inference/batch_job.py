@@ -77,13 +77,16 @@ def run_job(options: JobOptions) -> JobSummary | None:
     if _is_complete(options.output, store):
         return None
     classifier = run_on_main_first(accelerator, lambda: _load(options, accelerator))
-    columns = options.columns.request(classifier, items, _print_note)
+    notes: list[str] = []
+    columns = options.columns.request(classifier, items, notes.append)
     problems = ProblemList()
     with problems.collect():
         options.columns.check(classifier)
     with problems.collect():
         run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
     problems.raise_if_any()
+    for note in notes:  # not before an error, to which they would be noise
+        _print_note(note)
     _print_start(options, items, classifier, accelerator.num_processes)
     has_numbers = columns.id is None or all(item.kind == "document" for item in items)
     output = JobOutput(

@@ -25,7 +25,7 @@ from finetune.data.formats.registry import (
     stem_of,
     suffix_of,
 )
-from finetune.data.formats.source import AUTO, DataSource
+from finetune.data.formats.source import AUTO, DataSource, read_ahead, rejoin
 from finetune.data.hub_data_sets import load_tables
 from finetune.data.local_paths import resolve_local_path
 from finetune.data.shards import missing_shards, shard_of
@@ -123,6 +123,8 @@ def check_inputs(sources: Sequence[DataSource], requested: RequestedColumns) -> 
     problems: list[str] = []
     for source in sources:
         try:
+            if source.kind != "document" and source.stream and not read_ahead(source.stream, 1):
+                raise InputError(f"{source.name}: the file is empty")
             standard_input.check_header(source, requested.texts)
             columns = peek_columns(source, requested.all_columns())
         except InputError as error:
@@ -196,7 +198,10 @@ def _from_files(
 def _make_source(path: Path, kind: str, txt: Txt, where: InputSpec) -> DataSource:
     if kind == "txt" and txt == "documents":
         kind = "document"
-    return _as_asked(DataSource(str(path), kind, path=path), where)
+    # A named pipe: nobody can look at its beginning twice.
+    is_pipe = FORMATS[kind].streams and not path.is_file()
+    stream = rejoin(b"", path.open("rb")) if is_pipe else None
+    return _as_asked(DataSource(str(path), kind, path=path, stream=stream), where)
 
 
 def _as_asked(source: DataSource, where: InputSpec) -> DataSource:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.data.formats.registry import peek_columns
+from finetune.data.formats.registry import peek_columns, peek_pipe_columns
 from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
@@ -58,8 +58,8 @@ class ColumnOptions:
                 row_id = known
             else:
                 tell(
-                    f"rows are named by their number, as not every input has the column '{known}', "
-                    "by which training named them (data.id); --id names another"
+                    f"rows are named by their number, as not every input has the column '{known}' "
+                    "in its first rows, by which training named them (data.id); --id names another"
                 )
         return RequestedColumns(
             self.text or classifier.columns,
@@ -94,9 +94,13 @@ class ColumnOptions:
 
 
 def has_column(items: Sequence[DataSource], column: str) -> bool:
-    """Whether the beginning of each input has a column; a pipe does not say."""
+    """Whether the beginning of each input has a column."""
+
+    def find(item: DataSource) -> list[str]:
+        return peek_columns(item, (column,)) or peek_pipe_columns(item, (column,)) or []
+
     try:
-        return all(column in (peek_columns(item, (column,)) or ()) for item in items)
+        return all(column in find(item) for item in items)
     except InputError:  # said when the inputs are checked
         return False
 

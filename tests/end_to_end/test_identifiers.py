@@ -3,7 +3,10 @@ predicting."""
 
 import contextlib
 import csv
+import gzip
+import io
 import json
+import sys
 
 import pandas as pd
 import pyarrow as pa
@@ -93,6 +96,31 @@ def test_predict_names_rows_as_training_did(named, tmp_path, capsys):
     assert [line["id"] for line in found] == [*range(1, 7)]
     said = " ".join(capsys.readouterr().out.split())
     assert "not every input has the column 'ticket'" in said
+
+
+@pytest.mark.parametrize("words", [[], ["--format", "jsonl"]])
+def test_standard_input_names_its_rows_too(named, tmp_path, capsys, monkeypatch, words):
+    def run(content, name):
+        stdin = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        out = str(tmp_path / name)
+        code = predict.main([str(named / "run"), "-", "--output", out, *words])
+        said = capsys.readouterr()
+        return code, " ".join((said.out + said.err).split())
+
+    content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    code, said = run(gzip.compress(content), "packed.jsonl")
+    assert (code, "named by their number" in said) == (0, False)
+    found = lines_of(tmp_path / "packed.jsonl")
+    assert [line["id"] for line in found] == [row["ticket"] for row in ROWS]
+    code, said = run(content.replace(b"ticket", b"other"), "numbered.jsonl")
+    assert (code, "named by their number" in said) == (0, True)
+    # Where nothing is computed, how rows are named does not matter.
+    for wrong in (b"", b"text,ticket\nbank,T-1\n"):
+        if wrong and words:
+            continue
+        code, said = run(wrong, "wrong.jsonl")
+        assert (code, "named by their number" in said) == (2, False), said
 
 
 def test_rows_without_an_id_or_with_another_rows_are_named_and_kept(named, tmp_path, capsys):

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from finetune.data.formats.registry import open_rows
 from finetune.inference import standard_input
 from finetune.inference.inputs import InputSpec, check_inputs, find_inputs
+from finetune.inference.job_options import has_column
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError
 
@@ -203,3 +204,69 @@ def test_a_real_pipe(tmp_path):
         reader.stdin.flush()
     out, _ = reader.communicate(timeout=120)
     assert json.loads(out) == ROWS
+
+
+LONG = "word " * 40_000  # a row that is longer than what is looked at first
+PIPED = [{"text": "one", "ticket": "T-1"}, {"text": LONG, "ticket": "T-2"}]
+ID_FIRST = json.dumps(PIPED[::-1])
+TABLE = "text\tticket\none\tT-1\n"
+
+
+@pytest.mark.parametrize("most", [700, 10**9])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("".join(json.dumps(row) + "\n" for row in PIPED), {}),
+        ("".join(json.dumps(row) + "\n" for row in PIPED[::-1]), {"format": "jsonl"}),
+        ("\n\n" + json.dumps(PIPED), {}),
+        (ID_FIRST, {"format": "json"}),
+        (json.dumps(PIPED, indent=2), {}),
+        (json.dumps({"data": PIPED}, indent=2), {}),
+        ('{"text": "no ticket"}\n{"text": "one", "ticket": "T-1"}\n', {}),
+        (TABLE, {"format": "tsv"}),
+        (TABLE.replace("\t", ","), {"format": "csv"}),
+        (TABLE.replace("\t", ";"), {"delimiter": ";"}),
+    ],
+)
+def test_the_column_of_ids_is_found_and_nothing_is_lost(monkeypatch, content, options, pack, most):
+    expected = read(monkeypatch, pack(content.encode()), most, **options)[1]
+    stdin = io.TextIOWrapper(
+        io.BufferedReader(Drip(pack(content.encode()), most)), encoding="utf-8"
+    )
+    monkeypatch.setattr(sys, "stdin", stdin)
+    [source] = find_inputs(InputSpec("-", **options))
+    assert has_column([source], "ticket")
+    assert not has_column([source], "other")
+    with open_rows(source, ["text"]) as reader:
+        assert [row.cells for row in reader.rows()] == expected
+
+
+def test_utf_16_and_what_has_no_ids(monkeypatch):
+    def find(content, **options):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        return has_column(find_inputs(InputSpec("-", **options)), "ticket")
+
+    rows = '{"text": "one", "ticket": "T-1"}\n' * 3000
+    assert find(rows.encode("utf-16"), encoding="utf-16")
+    assert not find(b"ticket\nT-1\n", format="txt")
+    assert not find(LINES)
+    assert not find(b"", format="jsonl")
+    assert not find(b"[", format="json")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among its files")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_named_pipe_too(tmp_path, pack):
+    import os
+    import threading
+
+    pipe, content = tmp_path / "x.jsonl", LINES.replace(b"{", b'{"ticket": "T-1", ') * 9000
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(pack(content),), daemon=True)
+    writer.start()
+    sources = find_inputs(InputSpec(str(pipe)))
+    assert has_column(sources, "ticket")
+    with open_rows(sources[0], ["text"]) as reader:
+        assert len([*reader.rows()]) == 18000
+    writer.join()

@@ -4,9 +4,11 @@ with open_rows(DataSource("a.csv", "csv", Path("a.csv")), ["text"]) as reader:
     for unit, number, cells in reader.rows(): ...
 """
 
+import io
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finetune.data.formats.arrow import ParquetReader, TableReader
@@ -15,9 +17,19 @@ from finetune.data.formats.file_row import RowReader
 from finetune.data.formats.frame import FrameReader
 from finetune.data.formats.json_text import JsonLinesReader, JsonReader
 from finetune.data.formats.plain_text import DocumentReader, LineReader
-from finetune.data.formats.source import AUTO, DataSource, ReadProgress, explain_read_errors
+from finetune.data.formats.source import (
+    AUTO,
+    DataSource,
+    ReadProgress,
+    explain_read_errors,
+    read_ahead,
+    rejoin,
+)
+from finetune.runtime.errors import InputError
 
 PEEKED_ROWS = 100  # that may lack a column before it is taken for a typo
+PEEKED_BYTES = 2**16  # of a pipe; more where a row is longer
+MOST_PEEKED_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -106,13 +118,39 @@ def peek_columns(source: DataSource, requested: Sequence[str] = ()) -> list[str]
     from_a_pipe = source.table is None and not source.can_reopen
     if from_a_pipe or not FORMATS[source.kind].has_columns:
         return None
+    names: dict[str, None] = {}
     with open_rows(source, requested) as reader:
-        if reader.columns is not None:
-            return list(reader.columns)
-        names: dict[str, None] = {}
-        for count, row in enumerate(reader.rows(), start=1):
-            if isinstance(row.cells, dict):
-                names.update(dict.fromkeys(row.cells))
-            if count == PEEKED_ROWS:
-                break
-        return list(names) or None
+        _add_first_columns(reader, names)
+    return list(names) or None
+
+
+def peek_pipe_columns(source: DataSource, requested: Sequence[str] = ()) -> list[str] | None:
+    """As `peek_columns`, of a pipe, whose first bytes are read ahead and stay to be read.
+
+    They are as many as are needed for a row, and always the same ones, so that a job that is
+    started again finds the same columns.
+    """
+    format = FORMATS[source.kind]
+    if source.stream is None or not (format.has_columns and format.streams):
+        return None
+    names: dict[str, None] = {}
+    size = PEEKED_BYTES
+    while True:
+        head = read_ahead(source.stream, size)
+        beginning = replace(source, path=None, stream=rejoin(head, io.BytesIO()))
+        # It ends within a row, or is wrong: that is said when all of it is read.
+        with suppress(InputError), open_rows(beginning, requested) as reader:
+            _add_first_columns(reader, names)
+        if names or len(head) < size or size > MOST_PEEKED_BYTES:
+            return list(names) or None
+        size *= 8
+
+
+def _add_first_columns(reader: RowReader, names: dict[str, None]) -> None:
+    """Add the columns of the header, or of the first rows, in order, as far as they can be read."""
+    if reader.columns is not None:
+        names.update(dict.fromkeys(reader.columns))
+        return
+    for row in itertools.islice(reader.rows(), PEEKED_ROWS):
+        if isinstance(row.cells, dict):
+            names.update(dict.fromkeys(row.cells))

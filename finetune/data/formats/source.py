@@ -65,7 +65,7 @@ class DataSource:
         encoding_option: what sets it, for messages.
         delimiter: between the cells of a file without types; AUTO: what its lines show.
         delimiter_option: what sets that.
-        stream: the bytes of standard input, where some were read ahead.
+        stream: the bytes of standard input or a pipe, some of which may be read ahead.
         is_recognised: whether nobody named its format, which its beginning was taken to say.
     """
 
@@ -130,7 +130,7 @@ def open_bytes(
     Raises:
         InputError: for a source of many rows that is empty, or is not text in its encoding.
     """
-    if source.path is None:
+    if source.stream is not None or source.path is None:
         raw = cast(Any, source.stream or sys.stdin.buffer)
     else:
         raw = cast(Any, stack.enter_context(source.path.open("rb")))
@@ -205,6 +205,15 @@ class _Rejoined(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def read_ahead(self, count: int) -> bytes:
+        """At most so many of the next bytes, which stay to be read."""
+        parts, missing = [self._head], count - len(self._head)
+        while missing > 0 and (block := self._rest.read(missing)):
+            parts.append(block)
+            missing -= len(block)
+        self._head = b"".join(parts)
+        return self._head[:count]
+
     def readinto(self, buffer: Any) -> int:
         if self._head:
             content, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
@@ -217,3 +226,10 @@ class _Rejoined(io.RawIOBase):
 def rejoin(head: bytes, rest: BinaryIO) -> BinaryIO:
     """A stream from its beginning, of which `head` was read already."""
     return cast(BinaryIO, io.BufferedReader(_Rejoined(head, rest), 2**16))
+
+
+def read_ahead(stream: BinaryIO, count: int) -> bytes:
+    """The first bytes of what `rejoin` made, which stay to be read; fewer only at its end."""
+    reader = cast(io.BufferedReader, stream)
+    head = reader.peek()
+    return head + cast(_Rejoined, reader.raw).read_ahead(count - len(head))
