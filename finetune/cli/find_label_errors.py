@@ -36,13 +36,16 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = recipe_parser(prog, __doc__, "--output FILE [--truth FILE]")
+    parser = recipe_parser(prog, __doc__, "--output FILE [--overwrite] [--truth FILE]")
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
         help="the csv or JSON Lines file to write",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the file of --output, where there is one"
     )
     parser.add_argument(
         "--truth", type=Path, metavar="FILE", help="the same rows with right labels"
@@ -58,6 +61,10 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     """
     recipe, _ = load_recipe(known, overrides)
     check_recipe(recipe)
+    if known.output.exists() and not known.overwrite:  # people note in it what they decided
+        raise InputError(
+            f"--output: {known.output} exists already; choose another file, or add --overwrite"
+        )
     from finetune.data import prepare, sources
     from finetune.evaluation import label_errors
 

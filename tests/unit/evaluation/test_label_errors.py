@@ -129,7 +129,13 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         json.dumps({"text": f"{WORDS[i]} new", "label": label}) + "\n"
         for i, label in enumerate("xyz")))  # fmt: skip
     capsys.readouterr()
-    assert call("data.validation=none", "--output", "out.csv") == 0
+    kept = (tmp_path / "out.csv").read_bytes()
+    assert call("data.validation=none", "--output", "out.csv") == 2
+    assert capsys.readouterr().err == (
+        "error: --output: out.csv exists already; choose another file, or add --overwrite\n"
+    )
+    assert (tmp_path / "out.csv").read_bytes() == kept
+    assert call("data.validation=none", "--output", "out.csv", "--overwrite") == 0
     said = capsys.readouterr().out
     assert said.startswith("90 rows checked, ")
     assert said.endswith(
@@ -140,5 +146,5 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert [(row["rank"], row["label"], row["score"]) for row in rows[-4:]] == [("", "r", "")] * 4
     assert [row["rank"] for row in rows[:-4]] == [str(rank) for rank in range(1, 91)]
-    assert call("--output", "out.csv", "data.label=nothing") == 2
+    assert call("--output", "none.csv", "data.label=nothing") == 2
     assert "error: " in capsys.readouterr().err
