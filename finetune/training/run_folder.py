@@ -95,9 +95,24 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
     elif there:
         raise InputError(
             f"run.dir: {folder} is not empty ({', '.join(there[:5])}{', …' * (len(there) > 5)}); "
-            "choose another folder, or set run.overwrite=true to replace the run in it"
+            f"{_list_remedies(folder)}"
         )
     return folder
+
+
+def _list_remedies(folder: Path) -> str:
+    """What to do about a folder that is not empty; what would be refused is not proposed."""
+    remedies = ["choose another folder"]
+    try:
+        run_removal.refuse_unless_removable(folder)
+        remedies.append("set run.overwrite=true to replace the run in it")
+    except InputError:
+        pass
+    points = checkpoint.list_checkpoints(folder)
+    if points and (folder / "recipe.yaml").is_file() and not is_complete(folder):
+        kept = f"to go on with its unfinished run from {points[0].name}, set run.resume={folder}"
+        remedies.insert(0, kept)
+    return ", or ".join(remedies)
 
 
 def claim_folder(start: Start, run: schema.Run, resolved: schema.Recipe, lock: FolderLock) -> Path:

@@ -704,8 +704,7 @@ def test_trackers_that_are_not_installed(refuses: Refuses, monkeypatch: pytest.M
         ("recipe.yaml/a/b", "run.dir: recipe.yaml is a file; expected a folder, or a name that is "
          "free"),
         ("/dev/null", "run.dir: /dev/null is no folder; expected a folder, or a name that is free"),
-        ("data", "run.dir: data is not empty (train.csv); choose another folder, or set "
-         "run.overwrite=true to replace the run in it"),
+        ("data", "run.dir: data is not empty (train.csv); choose another folder"),
         ("~nobody-of-that-name/x", "run.dir: ~nobody-of-that-name/x: no such user"),
         ("/proc/none/x", "/proc/none/x: cannot write: No such file or directory; set run.dir to "
          "another folder"),

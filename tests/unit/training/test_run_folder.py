@@ -30,10 +30,36 @@ def test_a_folder_is_named_by_the_time(tmp_path, monkeypatch):
 
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"is not empty \(notes.txt\); choose another folder, or"):
+    with pytest.raises(InputError, match=r"is not empty \(notes.txt\); choose another folder$"):
         choose_folder(schema.Run(dir=str(tmp_path)), NOW)
     with pytest.raises(InputError, match="is a file; expected a folder"):
         choose_folder(schema.Run(dir=str(tmp_path / "notes.txt")), NOW)
+
+
+@pytest.mark.parametrize(
+    ("files", "finished", "resumable", "replaceable"),
+    [
+        (("recipe.yaml", "checkpoints/step-00000002/x"), False, True, False),
+        (("recipe.yaml",), False, False, True),
+        (("recipe.yaml", "notes.txt"), False, False, False),
+        (("recipe.yaml", "results.json"), True, False, True),
+    ],
+)
+def test_what_is_proposed_for_a_run_folder_is_what_can_be_done(
+    tmp_path, files, finished, resumable, replaceable
+):
+    folder_mark.write_mark(tmp_path, "run")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    if finished:
+        folder_mark.mark_finished(tmp_path)
+    with pytest.raises(InputError) as refused:
+        choose_folder(schema.Run(dir=str(tmp_path)), NOW)
+    said = str(refused.value)
+    assert (f"set run.resume={tmp_path}" in said) == resumable
+    assert ("run.overwrite=true" in said) == replaceable
+    assert not resumable or said.index("run.resume") < said.index("choose another")
 
 
 @pytest.fixture
