@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from finetune.runtime.atomic_files import fsync_path, move_into_place, remove_ma
 from finetune.runtime.console import print_wrapped
 from finetune.tokenization.token_table import TokenTable
 
+LONG = 1e9  # bytes that take long enough to read that it is said
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -57,23 +57,42 @@ class StatesFile:
         """In bytes."""
         return self.vectors * self.hidden * self.dtype.itemsize
 
-    def find(self) -> "StatesFile | None":
-        """The kept file, whose name has its checksum; None where there is none of that size."""
-        for path in sorted(self.path.parent.glob(f"{self.path.stem}-*.bin")):
-            if path.is_file() and path.stat().st_size == self.size:
-                return dataclasses.replace(self, path=path)
-        return None
+    def newest(self) -> "StatesFile | None":
+        """The file that was put in place just now, whose name has its checksum."""
+        there = [
+            (path.stat().st_mtime, path)
+            for path in self.path.parent.glob(f"{self.path.stem}-*.bin")
+            if path.stat().st_size == self.size
+        ]
+        return dataclasses.replace(self, path=max(there)[1]) if there else None
 
-    def remove_damaged(self, name: str) -> None:
-        """Remove kept files that are not as they were written. This reads them once."""
+    def verify(self, name: str) -> "StatesFile | None":
+        """The kept file, where there is one that is as it was written. This reads it once.
+
+        What is damaged is removed. What cannot be read now stays: it may be whole.
+        """
         for path in sorted(self.path.parent.glob(f"{self.path.stem}-*.bin")):
-            with suppress(OSError):
-                if path.stem.endswith(f"-{cache_folder.checksum(path)}"):
-                    continue
-            print_wrapped(
-                f"frozen states of {name}: {path} is damaged, and is computed anew", mark="  ! "
-            )
-            cache_folder.remove(path)
+            try:
+                if path.stat().st_size >= LONG:
+                    print_wrapped(
+                        f"frozen states of {name}: checking {_megabytes(path.stat().st_size)} in "
+                        f"{path.parent}",
+                        mark="       ",
+                    )
+                is_whole = path.stat().st_size == self.size
+                if is_whole and path.stem.endswith(f"-{cache_folder.checksum(path)}"):
+                    return dataclasses.replace(self, path=path)
+                why = f"{path} is damaged, and is computed anew"
+                cache_folder.remove(path)
+            except FileNotFoundError:  # another process removed it
+                continue
+            except OSError as error:
+                why = (
+                    f"{path} cannot be read, and is computed anew: "
+                    f"{cache_folder.describe_failure(error, path.parent)}"
+                )
+            print_wrapped(f"frozen states of {name}: {why}", mark="  ! ")
+        return None
 
     def fits_on_disk(self) -> bool:
         """Whether it would take less than half of what is free."""
@@ -155,10 +174,8 @@ def _find_or_write(
     cache: schema.Cache,
 ) -> StatesFile | None:
     """The file of a split's states, of an earlier run or written here; None: they are not kept."""
-    if accelerator.is_local_main_process:
-        file.remove_damaged(name)
-    accelerator.wait_for_everyone()
-    is_cached = _on_all_processes(accelerator, file.find() is not None)
+    kept = _verify_on_local_main(file, name, accelerator)
+    is_cached = _on_all_processes(accelerator, kept is not None)
     if not is_cached and not _on_all_processes(accelerator, file.fits_on_disk()):
         print_wrapped(
             f"frozen states of {name}: {_megabytes(file.size)} would fill the disk of "
@@ -180,7 +197,22 @@ def _find_or_write(
                 mark="  ! ",
             )
             return None
-    return file.find() or file
+        kept = file.newest()
+    return kept or file
+
+
+def _verify_on_local_main(
+    file: StatesFile, name: str, accelerator: Accelerator
+) -> StatesFile | None:
+    """The kept file of this machine, which one of its processes has read."""
+    machine = accelerator.process_index - accelerator.local_process_index
+    verified = {}
+    if accelerator.is_local_main_process:
+        kept = file.verify(name)
+        verified = {machine: None if kept is None else str(kept.path)}
+    everywhere = {place: path for one in gather_object([verified]) for place, path in one.items()}
+    path = everywhere[machine]
+    return None if path is None else dataclasses.replace(file, path=Path(path))
 
 
 def cache_dtype(recipe: schema.Recipe, plan: Hardware) -> str:

@@ -63,19 +63,20 @@ def encode(
     hashes = [texts_hash(texts), texts_hash(seconds or ())]
     identity = [versions, state, _settings(document_format), hashes]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-    table = _find(folder, key, document_format)
-    if table is None:
-        cache_folder.sweep(folder)
-        aside = folder / cache_folder.aside_name(f"tokens-{key}")
-        try:
+    table: TokenTable | None = None
+    aside = folder / cache_folder.aside_name(f"tokens-{key}")
+    try:
+        table = _find(folder, key, document_format)
+        if table is None:
+            cache_folder.sweep(folder)
             _write(aside, document_format, texts, seconds, tokenizer)
             _keep(aside, folder, key, max_bytes)
             table = _find(folder, key, document_format)
-        except (OSError, SafetensorError) as error:
-            why = cache_folder.describe_failure(error, folder)
-            print_wrapped(f"tokens are not kept for later runs: {why}", mark="  ! ")
-        finally:
-            cache_folder.remove(aside)
+    except (OSError, SafetensorError) as error:
+        why = cache_folder.describe_failure(error, folder)
+        print_wrapped(f"tokens are not kept for later runs: {why}", mark="  ! ")
+    finally:
+        cache_folder.remove(aside)
     return document_format.encode(texts, seconds, tokenizer) if table is None else table
 
 
@@ -95,7 +96,11 @@ def _keep(aside: Path, folder: Path, key: str, max_bytes: float | None) -> None:
 
 
 def _find(folder: Path, key: str, document_format: DocumentFormat) -> TokenTable | None:
-    """The table that is cached for a key; damaged ones are removed."""
+    """The table that is cached for a key; damaged ones are removed.
+
+    Raises:
+        OSError: where one cannot be read now. It may be whole, and stays.
+    """
     for place in sorted(folder.glob(f"tokens-{key}-*")):
         table = _read(place, document_format)
         if table is not None:
@@ -153,7 +158,11 @@ def _write(
 
 
 def _read(place: Path, document_format: DocumentFormat) -> TokenTable | None:
-    """The table that is cached there; None where it is missing or damaged."""
+    """The table that is cached there; None where it is missing or damaged.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
     try:
         if not place.name.endswith(cache_folder.checksum(place / TABLE)):
             return None
@@ -163,7 +172,7 @@ def _read(place: Path, document_format: DocumentFormat) -> TokenTable | None:
         table = TokenTable(
             ids=ids, pad_id=pad_id, window_pooling=document_format.window_pooling, **arrays
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError):
         return None
     whole = len(ids) == table.starts[-1] and _checksum(ids) == checksum
     return table if whole else None

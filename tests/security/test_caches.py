@@ -3,6 +3,7 @@
 What is damaged is made anew, and who cannot use the cache goes without it, and says why.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -115,6 +116,45 @@ def test_damaged_states_are_computed_anew(states, folder, capsys, place):
     assert torch.equal(states(), first)
     assert "is damaged, and is computed anew" in said(capsys)
     assert [path.name for path in folder.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ENOMEM])
+@pytest.mark.parametrize("kind", ["tokens", "states"])
+def test_what_cannot_be_read_now_is_not_called_damaged(
+    request, folder, capsys, monkeypatch, kind, code
+):
+    """It may be whole, and stays for later runs."""
+    make = request.getfixturevalue(kind)
+    first = make()
+    first = first if kind == "tokens" else first.clone()
+    before = {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+    said(capsys)
+
+    def refuse(file):
+        if ".new" not in file.as_posix():
+            raise OSError(code, os.strerror(code))
+        return checksum(file)
+
+    checksum = cache_folder.checksum
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_folder, "checksum", refuse)
+        again = make()
+    text = said(capsys)
+    assert "damaged" not in text
+    reason = cache_folder.describe_failure(OSError(code, os.strerror(code)), folder)
+    assert " ".join(reason.split()) in text
+    assert before.keys() == {path for path in folder.rglob("*") if path.is_file()}
+    assert kind == "tokens" or torch.equal(again, first)
+    make()
+    assert "cannot be read" not in said(capsys)
+
+
+def test_a_check_that_takes_long_is_said(states, folder, capsys, monkeypatch):
+    states()
+    assert "checking" not in said(capsys)
+    monkeypatch.setattr(frozen_cache, "LONG", 10)
+    states()
+    assert "frozen states of train: checking 0.0" in said(capsys)
 
 
 def killed(folder, name="tokens-0"):
