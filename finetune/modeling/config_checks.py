@@ -24,6 +24,14 @@ FEW_ROWS = 4096
 Count = Annotated[int, Field(ge=0, le=MAX_LAYERS)]
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+# Keys whose values are lists or patterns of layers, with numbers that a config repeats them by.
+PATTERNS = re.compile(
+    r"attention_types|attention_layers|block_sizes|block_repeats|depths|layer_types"
+    r"|\w*layers?_(block_)?types?|\w*_pattern"
+)
+# Keys of published configs whose whole numbers decide no size, and may be huge.
+UNBOUNDED = re.compile(r"model_max_length|\w*(theta|base|seed)\w*")
+TOKEN_ID = re.compile(r"\w+_token_id")
 # Keys whose numbers are of modules, and of rows or columns of weights, whatever the architecture.
 OF_MODULES = re.compile(r"n_layers?|num_\w*(layers|experts|blocks|groups)|(n|num)_blocks|layers")
 OF_WEIGHTS = re.compile(r"num_labels|dim|d_\w+|n_(embd|inner|heads?)|\w+_(size|dim|heads)")
@@ -82,17 +90,63 @@ def find_config_problems(tree: Any, classifier: bool) -> Iterator[str]:
     if not isinstance(tree, dict):
         yield f"expected a mapping of keys, found {_shown(tree)}"
         return
-    yield from _find_values(tree)
-    yield from _find_fields(tree, _Classifier if classifier else _Config)
-    if isinstance(tree.get("encoder"), dict):
-        yield from _find_fields(tree["encoder"], _Config, "encoder.")
-    ids = [(part, key) for part in _configs(tree) for key in ("pad_token_id",)]
-    for (prefix, part), key in ids:
-        value, rows = part.get(key), part.get("vocab_size")
-        if isinstance(value, int) and isinstance(rows, int) and value >= rows:
-            yield f"{prefix}{key}: expected an id below vocab_size, {rows:,}, found {value:,}"
+    nested = [*_find_nesting(tree)]
+    if nested:
+        yield from nested
+        return
+    told: set[str] = set()  # each key has one message
+    for problem in _find_all(tree, classifier):
+        place = problem.partition(":")[0]
+        if place not in told:
+            yield problem
+        told.add(place)
     if classifier:
         yield from _find_label_problems(tree)
+
+
+def _find_all(tree: Mapping[str, Any], classifier: bool) -> Iterator[str]:
+    """What is wrong with a config and those within it; a key may come more than once."""
+    for prefix, part in _configs(tree):
+        model = _Classifier if classifier and not prefix else _Config
+        yield from _find_fields(part, model, prefix)
+        for key, value in part.items():
+            yield from _find_number_problems(prefix, part, str(key), value)
+    yield from _find_values(tree)
+
+
+def _find_number_problems(
+    prefix: str, part: Mapping[str, Any], key: str, value: Any
+) -> Iterator[str]:
+    """A number of layers, a pattern of them, a size or a token's id that no config has."""
+    place = f"{prefix}{key}"
+    if TOKEN_ID.fullmatch(key):
+        rows = part.get("vocab_size")
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int) and one < -1:  # which is "none", in some
+                yield f"{place}: expected an id of the vocabulary, found {_shown(one)}"
+            elif (
+                key == "pad_token_id"
+                and isinstance(one, int)
+                and isinstance(rows, int)
+                and one >= rows
+            ):
+                yield f"{place}: expected an id below vocab_size, {rows:,}, found {one:,}"
+    elif PATTERNS.fullmatch(key) and (layers := _count_layers(value)) > MAX_LAYERS:
+        yield f"{place}: expected at most {MAX_LAYERS:,} layers, found {_shown(layers)}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        if OF_MODULES.fullmatch(key) and not 0 <= value <= MAX_LAYERS:
+            yield f"{place}: expected a number from 0 to {MAX_LAYERS:,}, found {_shown(value)}"
+        elif OF_WEIGHTS.fullmatch(key) and value < -1:
+            yield f"{place}: expected a size, found {_shown(value)}"
+
+
+def _count_layers(pattern: Any) -> int:
+    """How many layers a pattern stands for at most: `[[["global", "local"], 6]]` for twelve."""
+    if not isinstance(pattern, list):
+        return abs(pattern) if isinstance(pattern, int) else 1
+    numbers = [abs(one) for one in pattern if isinstance(one, int)]
+    others = sum(_count_layers(one) for one in pattern if not isinstance(one, int))
+    return max(others, 1) * max(sum(numbers), 1)
 
 
 def find_size_problems(tree: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
@@ -131,11 +185,20 @@ def _configs(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, M
             yield from _configs(value, f"{prefix}{key}.")
 
 
-def _find_values(tree: Any, path: str = "", depth: int = 0) -> Iterator[str]:
-    """Numbers that are none, nesting without end, and keys that would load something else."""
+def _find_nesting(tree: Any, path: str = "", depth: int = 0) -> Iterator[str]:
     if depth > MAX_DEPTH:
         yield f"{path[:60]}…: expected less nesting, found more than {MAX_DEPTH} levels"
     elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _find_nesting(value, f"{path}.{key}" if path else str(key), depth + 1)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _find_nesting(value, path, depth + 1)
+
+
+def _find_values(tree: Any, path: str = "") -> Iterator[str]:
+    """Numbers that are none or beyond any size, and keys that would load something else."""
+    if isinstance(tree, dict):
         for key, value in tree.items():
             place = f"{path}.{key}" if path else str(key)
             if key in REFUSED and value is not None:
@@ -146,12 +209,19 @@ def _find_values(tree: Any, path: str = "", depth: int = 0) -> Iterator[str]:
                     "of another repository"
                 )
             elif key not in INFINITE:
-                yield from _find_values(value, place, depth + 1)
+                yield from _find_values(value, place)
     elif isinstance(tree, list):
         for value in tree:
-            yield from _find_values(value, path, depth + 1)
+            yield from _find_values(value, path)
     elif isinstance(tree, float) and not math.isfinite(tree):
         yield f"{path}: expected a finite number, found {tree}"
+    elif (
+        isinstance(tree, int)
+        and abs(tree) > MAX_SIZE
+        and not path.startswith("document.")  # which is checked, and told, where it is read
+        and not UNBOUNDED.fullmatch(path.rpartition(".")[2])
+    ):
+        yield f"{path}: expected a number up to {MAX_SIZE:,}, found {_shown(tree)}"
 
 
 def _find_fields(tree: Mapping[str, Any], model: type[_Config], prefix: str = "") -> Iterator[str]:

@@ -224,7 +224,9 @@ def check_allocation(
             model: PreTrainedModel = DocumentClassifier(whole)
         else:
             model = auto.from_config(whole, trust_remote_code=False)
+    # What is computed from the config takes memory as well: masks and tables of positions.
     described = sum(parameter.numel() for parameter in model.parameters())
+    described += sum(buffer.numel() * buffer.element_size() // 4 for buffer in model.buffers())
     if described > 2 * there + SPARE_WEIGHTS:
         raise InputError(
             f"{key}: expected the weights that config.json describes, {described:,} numbers, found "

@@ -63,11 +63,11 @@ def check_source(
     is_folder = Path(source).is_dir()
     if is_folder:
         check_links(Path(source), key)
-        if (Path(source) / ADAPTER).is_file():
-            raise InputError(
-                f"{key}: expected a whole model, found an adapter ({ADAPTER}) in '{source}'; merge "
-                "it into its model, and save that"
-            )
+    if find_file(source, ADAPTER, revision) is not None:
+        raise InputError(  # with PEFT, transformers would load the model that it names
+            f"{key}: expected a whole model, found an adapter ({ADAPTER}) in '{source}'; merge "
+            "it into its model, and save that"
+        )
     config = check_config(source, key, revision, classifier)
     shapes = read_shapes(source, key, revision) if weights or is_folder else {}
     if shapes and isinstance(config, dict):

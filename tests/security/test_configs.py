@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig
 
 from finetune.api.prediction import load
 from finetune.config.schema import Model
@@ -131,6 +133,80 @@ def test_what_makes_no_sense_gets_one_message(changed, keys, expected):
         keys = {**keys, "label2id": None}
     problem = refused(lambda: load(changed("bert linear", **keys)))
     assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"text_config": {"num_hidden_layers": HUGE}}, "text_config.num_hidden_layers: expected"),
+        ({"text_config": {"num_labels": HUGE}}, "text_config.num_labels: expected"),
+        ({"encoder": {"encoder": {"num_labels": HUGE}}}, "encoder.encoder.num_labels: expected"),
+        ({"attention_types": [[["global"], HUGE]]}, "attention_types: expected at most 10,000"),
+        ({"attention_types": [[["global"] * 999, 999]]}, "attention_types: expected at most"),
+        ({"encoder": {"block_sizes": [4, HUGE]}}, "encoder.block_sizes: expected at most"),
+        ({"layers_block_type": ["mamba"] * 20_000}, "layers_block_type: expected at most"),
+        ({"layer_types": ["full_attention"] * 20_000}, "layer_types: expected at most"),
+        ({"pad_token_id": -5}, "pad_token_id: expected an id of the vocabulary, found -5"),
+        ({"sep_token_id": -5}, "sep_token_id: expected an id of the vocabulary, found -5"),
+        ({"eos_token_id": [1, -5]}, "eos_token_id: expected an id of the vocabulary, found -5"),
+        ({"eos_token_id": 10**400}, "eos_token_id: expected a number up to 2,147,483,648"),
+        ({"n_layers": -1}, "n_layers: expected a number from 0 to 10,000, found -1"),
+        ({"d_model": -5}, "d_model: expected a size, found -5"),
+        ({"anything": [[{"a": [10**12]}]]}, "anything.a: expected a number up to"),
+        ({"hidden_size": 10**12}, "hidden_size: expected a number less than"),
+    ],
+)
+@pytest.mark.parametrize("classifier", [True, False])
+def test_every_number_at_any_depth_is_bounded(tree, expected, classifier):
+    problems = [*config_checks.find_config_problems(tree, classifier)]
+    assert len(problems) == 1, problems
+    assert expected in problems[0]
+
+
+def test_no_library_sees_a_pattern_without_end(changed):
+    keys = {"encoder__attention_types": [[["global"], HUGE]], "encoder__model_type": "gpt_neo"}
+    assert "attention_types: expected at most" in refused(
+        lambda: train(changed("bert linear", **keys))
+    )
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"attention_types": [[["global", "local"], 12]], "num_layers": 24},
+        {"block_sizes": [4, 4, 4], "num_hidden_layers": 12, "block_repeats": [1, 1, 1]},
+        {"layer_types": ["full_attention", "sliding_attention"] * 40, "sliding_window": 4096},
+        {"eos_token_id": [128001, 128008, 128009], "vocab_size": 128256, "pad_token_id": None},
+        {"rope_theta": 10**11, "rope_parameters": {"rope_theta": 1e11}, "pad_token_id": -1},
+        {"model_max_length": 1000000000000000019884624838656, "eos_token_id": 50256},
+        {"attention_window": [512] * 12, "max_position_embeddings": 4098, "type_vocab_size": 1},
+        {"task_specific_params": {"summarization": {"length_penalty": 2.0, "num_beams": 4}}},
+        {"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}, "depths": [2, 2, 6, 2]},
+    ],
+)
+def test_what_published_configs_say_is_no_problem(tree):
+    assert [*config_checks.find_config_problems(tree, classifier=True)] == []
+
+
+class Masked(torch.nn.Module):
+    """An architecture with a mask of all pairs of positions, which is no parameter."""
+
+    def __init__(self, positions):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(positions, positions), persistent=False)
+
+    @classmethod
+    def from_config(cls, config, trust_remote_code):
+        return cls(config.max_position_embeddings)
+
+
+def test_what_is_no_weight_and_takes_memory_counts():
+    config = AutoConfig.for_model("bert", max_position_embeddings=100_000)
+    shapes = {"position_embeddings.weight": (100_000, 8)}
+    with pytest.raises(InputError, match="expected the weights that config"):
+        pretrained.check_allocation(Masked, config, shapes, "there", "model.source")
+    config.max_position_embeddings = 512
+    pretrained.check_allocation(Masked, config, shapes, "there", "model.source")
 
 
 @pytest.mark.parametrize("content", ["[]", "5", "null", '"a"', "{", "", "\x00", "[" * 10**5])

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from transformers import AutoModelForSequenceClassification, dynamic_module_utils
+from transformers.utils import hub
 
 from finetune.api.prediction import load
 from finetune.config.schema import Model
 from finetune.hub import verify
-from finetune.modeling import build, pretrained, saved_model
+from finetune.modeling import build, pretrained, saved_model, source_checks
 from finetune.runtime.errors import InputError
 from tests.support.tiny import tiny_encoder
 
@@ -168,6 +170,23 @@ def test_no_adapter_is_loaded(attacked):
         json.dumps({"base_model_name_or_path": "a/b", "peft_type": "LORA"})
     )
     assert all("expected a whole model, found an adapter" in one for one in try_all(folder))
+
+
+def test_no_adapter_of_the_hub_is_loaded(saved, tmp_path, monkeypatch):
+    """With PEFT, transformers would load the model that the adapter names in its place."""
+    repository = tmp_path / "cache" / "models--ann--adapter"
+    snapshot = Path(shutil.copytree(saved / "linear", repository / "snapshots" / ("a" * 40)))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    (snapshot / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b"}')
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub, "is_offline_mode", lambda: True)
+    for module, name in ((constants, "HF_HUB_CACHE"), (hub, "TRANSFORMERS_CACHE")):
+        monkeypatch.setattr(module, name, str(tmp_path / "cache"), raising=False)
+    with pytest.raises(InputError, match="expected a whole model, found an adapter"):
+        source_checks.check_source("ann/adapter", "model.source")
+    (snapshot / "adapter_config.json").unlink()
+    source_checks.check_source("ann/adapter", "model.source")
 
 
 def test_no_generation_config_or_processor_runs_code(attacked):
