@@ -60,11 +60,13 @@ def test_its_name_in_messages(monkeypatch):
 
 ROWS = [{"text": "one"}, {"text": "two"}]
 BLANKS = [b"", b"\n", b"\r\n \t\r\n", BOM, BOM + b"\n\n", b" " * 100_000 + b"\n"]
+MARKS = [b"\n" + BOM, BOM + BOM, b"\n" + BOM + b"\n", b" " + BOM + b" "]
+INVISIBLE = [sign.encode() for sign in "\xa0\u2028\u200b\x0b\x1e\u2060\x85"]
 
 
 @pytest.mark.parametrize("most", [1, 3, 10**9])
-@pytest.mark.parametrize("before", BLANKS)
-@pytest.mark.parametrize("packed", [0, 1, 2])
+@pytest.mark.parametrize("before", [*BLANKS, *MARKS, *INVISIBLE])
+@pytest.mark.parametrize("packed", [0, 1])
 @pytest.mark.parametrize(
     ("content", "kind"), [(LINES, "jsonl"), (ARRAY, "json"), (WRAPPED, "json")]
 )

@@ -11,7 +11,12 @@ from typing import Any
 from finetune.data.cells import arrow_values
 from finetune.data.formats import bounded
 from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
-from finetune.data.formats.source import DataSource, ReadProgress, is_gzip
+from finetune.data.formats.source import (
+    DataSource,
+    ReadProgress,
+    is_gzip,
+    refuse_packed_twice,
+)
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import reraise_memory_error
 
@@ -72,6 +77,8 @@ class ParquetReader(RowReader):
                 place = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 # the stack's
                 with gzip.open(source.path) as unpacked:
                     shutil.copyfileobj(unpacked, place)
+                place.seek(0)
+                refuse_packed_twice(source.name, place.read(2))
             # Without its read-ahead, a row group is not held whole.
             file = pq.ParquetFile(place, buffer_size=2**20, pre_buffer=False)
             self._file = stack.enter_context(file)

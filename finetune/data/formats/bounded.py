@@ -9,6 +9,7 @@ A line of two gigabytes costs its row, and the memory of LONGEST_LINE.
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
+from finetune.data.formats.encodings import strip_boms
 from finetune.data.formats.file_row import RowProblem
 
 # Bytes of a line of text or JSON, of a document, of a cell of Parquet; characters of a line of csv
@@ -23,11 +24,15 @@ class Overlong(str):
 
 
 def bounded_lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """The lines of a stream with their ends; None for each that is longer than LONGEST_LINE."""
+    """The lines of a stream with their ends; None for each that is longer than LONGEST_LINE.
+
+    No line has byte order marks at its beginning.
+    """
     most = LONGEST_LINE
     while line := stream.readline(most + 1):
         if len(line) <= most:
-            yield line
+            if line := strip_boms(line):
+                yield line
             continue
         while not line.endswith(b"\n") and (line := stream.readline(most)):
             pass

@@ -22,6 +22,7 @@ from finetune.data.formats.delimiters import (
     is_usual,
     name_delimiter,
 )
+from finetune.data.formats.encodings import BOM_CHARACTER, skip_invisible
 from finetune.data.formats.file_row import FileRow, ReadNote, RowProblem, RowReader
 from finetune.data.formats.quoting import (
     LetterRows,
@@ -67,7 +68,7 @@ class DelimitedReader(RowReader):
             if self.delimiter not in UNQUOTED or isinstance(self._lines.taken[0], Overlong):
                 raise InputError(f"{source.name}: line 1: expected {QUOTES}, got {header}")
             header = split_letters(self._lines.taken[0], self.delimiter)
-        self.columns = self._header = [cell.strip() for cell in header or [""]]
+        self.columns = self._header = [skip_invisible(cell).strip() for cell in header or [""]]
         self._check_delimiter(requested)
 
     def _choose_delimiter(self, requested: Sequence[str]) -> str:
@@ -77,12 +78,12 @@ class DelimitedReader(RowReader):
             InputError: where these show two alike.
         """
         source, lines = self.source, self._lines
-        lines.look_ahead(0)
+        self._skip_blank_lines(lines)
         said = SEP_LINE.fullmatch(lines.waiting[0]) if lines.waiting else None
-        self._has_sep_line = said is not None
         if said is not None:
             next(lines)
-            lines.look_ahead(0)
+            self._skip_blank_lines(lines)
+        self._has_sep_line = said is not None
         if source.delimiter != AUTO:
             return source.delimiter
         if said is not None:
@@ -100,6 +101,18 @@ class DelimitedReader(RowReader):
                 f"well; set {options}"
             )
         return found[0] if found else self.usual
+
+    @staticmethod
+    def _skip_blank_lines(lines: Lines) -> None:
+        """Those before the header; the line after them is read ahead, without marks before it."""
+        lines.look_ahead(0)
+        while lines.waiting and not isinstance(lines.waiting[0], Overlong):
+            if skip_invisible(lines.waiting[0]):
+                # Marks alone: a tab before them ends a first cell that is empty.
+                lines.waiting[0] = lines.waiting[0].lstrip(BOM_CHARACTER)
+                break
+            next(lines)
+            lines.look_ahead(0)
 
     def _check_delimiter(self, requested: Sequence[str]) -> None:
         (first, *others), mark = self._header, self.delimiter
@@ -186,10 +199,14 @@ class DelimitedReader(RowReader):
                     return True
             with ExitStack() as stack:
                 again = open_bytes(self.source, ReadProgress(), stack)
-                lines = itertools.islice(
-                    bounded_text(decode_stream(again)), int(self._has_sep_line), None
-                )
-                return uses_quotes(lines, self.delimiter, is_whole=True)
+                text = bounded_text(decode_stream(again))
+                lines = Lines(text)
+                self._skip_blank_lines(lines)
+                if self._has_sep_line:
+                    next(lines)
+                    self._skip_blank_lines(lines)
+                rest = itertools.chain(lines.waiting, text)
+                return uses_quotes(rest, self.delimiter, is_whole=True)
         is_whole = self._lines.look_ahead(LOOK_AHEAD)
         return uses_quotes(list(self._lines.waiting), self.delimiter, is_whole, len(self._header))
 

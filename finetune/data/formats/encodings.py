@@ -8,6 +8,7 @@ Nothing is decoded on a guess: a guess is only named, for a person to decide.
 
 import codecs
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO, cast
 from finetune.data.cells import clip
 
 BOM = b"\xef\xbb\xbf"
+BOM_CHARACTER = "\ufeff"
+INVISIBLE = re.compile(r"[\s\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*")
 MARK = "\udcff"  # for what cannot be decoded: in UTF-8 the byte FF, which no text holds
 WIDE_BOMS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -56,6 +59,24 @@ def find_wide_encoding(head: bytes) -> str | None:
         if narrow >= max(LEAST, NARROW * len(text)) and not any(map(_is_no_text, text)):
             return name
     return None
+
+
+def strip_boms(line: bytes) -> bytes:
+    """A line without the byte order marks that it begins with.
+
+    There they are never text. Files that were joined have one at the beginning of each.
+    """
+    while line.startswith(BOM):
+        line = line[len(BOM) :]
+    return line
+
+
+def skip_invisible(text: str) -> str:
+    """A text from its first character that can be seen: without blanks, marks, zero-width ones.
+
+    Control characters that divide texts go too, such as U+001E between records of JSON.
+    """
+    return text[cast(Any, INVISIBLE.match(text)).end() :]
 
 
 def _is_control(character: str) -> bool:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from finetune.data.formats import bounded
+from finetune.data.formats.encodings import INVISIBLE
 from finetune.data.formats.file_row import RowProblem
 from finetune.data.formats.source import decode_stream
 from finetune.runtime.errors import InputError
 
-BLANKS = re.compile(r"[ \t\r\n]*")
 BLOCK = 2**16  # characters
 TEXT_MARKS, VALUE_MARKS = re.compile(r'["\\]'), re.compile(r'["\[\]{},]')  # of JSON
 LONGEST_TOKEN = 16  # characters of a word or number of JSON that may end with what was read
@@ -36,7 +36,7 @@ class Scanner:
     def next_character(self) -> str:
         """The next character that is not blank, which stays next; empty at the end."""
         while True:
-            self._at = cast(Any, BLANKS.match(self._held, self._at)).end()
+            self._at = cast(Any, INVISIBLE.match(self._held, self._at)).end()
             if self._at < len(self._held):
                 return self._held[self._at]
             if self._at_end:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from finetune.data.cells import clip, describe_value
 from finetune.data.formats import bounded
-from finetune.data.formats.encodings import BOM
+from finetune.data.formats.encodings import skip_invisible
 from finetune.data.formats.file_row import FileRow, RowProblem, RowReader
 from finetune.data.formats.json_scanner import Scanner
 from finetune.data.formats.source import (
@@ -85,14 +85,12 @@ def read_lines(stream: BinaryIO) -> Iterator[FileRow]:
         if line is None:
             yield FileRow("line", number, bounded.too_long())
             continue
-        if number == 1:
-            line = line.removeprefix(BOM)
-        line = line.strip()
-        if not line:
+        text = skip_invisible(decode(line.strip()))
+        if not text:
             continue
         cells: dict[str, Any] | RowProblem
         try:
-            cells = json.loads(decode(line))
+            cells = json.loads(text)
         except (ValueError, RecursionError) as error:
             got = f"invalid JSON ({_describe_error(error)})"
             cells = RowProblem("a JSON object on each line", got)
@@ -109,15 +107,15 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bool]:
     is all there is and holds no array of objects. An empty list is taken for an array of objects
     only where it is the object's one value: else it is a cell of a row.
     """
-    head = first = stream.readline(LONGEST_LINE)
-    while first and not first.removeprefix(BOM).strip():
-        first = stream.readline(LONGEST_LINE)
-        head += first
-    first = first.removeprefix(BOM).strip()
-    if not first.startswith(b"{"):
+    head = line = stream.readline(LONGEST_LINE)
+    while line and not skip_invisible(decode(line)):
+        line = stream.readline(LONGEST_LINE)
+        head += line
+    first = skip_invisible(decode(line)).rstrip()
+    if not first.startswith("{"):
         return rejoin(head, stream), False
     try:
-        value = json.loads(decode(first))
+        value = json.loads(first)
     except (ValueError, RecursionError) as error:
         is_lines = isinstance(error, json.JSONDecodeError) and error.msg == "Extra data"
         return rejoin(head, stream), is_lines
@@ -125,7 +123,7 @@ def _look_ahead(stream: BinaryIO) -> tuple[BinaryIO, bool]:
     while more:
         line = stream.readline(LONGEST_LINE)
         head += line
-        if line.strip():
+        if skip_invisible(decode(line)):
             return rejoin(head, stream), True
         more = bool(line)
     lists = [cell for cell in value.values() if isinstance(cell, list)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from finetune.data.formats import bounded
-from finetune.data.formats.encodings import BOM, find_wide_encoding, is_utf_8
+from finetune.data.formats.encodings import find_wide_encoding, is_utf_8, strip_boms
 from finetune.data.formats.file_row import FileRow, RowReader
 from finetune.data.formats.source import DataSource, ReadProgress, decode, open_bytes
 
@@ -27,8 +27,6 @@ class LineReader(RowReader):
             if line is None:
                 yield FileRow("line", number, bounded.too_long())
                 continue
-            if number == 1:
-                line = line.removeprefix(BOM)
             text = decode(line.removesuffix(b"\n").removesuffix(b"\r"))
             yield FileRow("line", number, text)
 
@@ -54,4 +52,4 @@ class DocumentReader(RowReader):
         if is_utf_8(self.source.encoding) and find_wide_encoding(content) is not None:
             # Its zero bytes would pass for UTF-8. As none is text, the document counts as damaged.
             content = content.replace(b"\0", b"\xff")
-        yield FileRow("", 1, decode(content.removeprefix(BOM)))
+        yield FileRow("", 1, decode(strip_boms(content)))

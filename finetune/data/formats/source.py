@@ -17,6 +17,7 @@ from finetune.data.formats.encodings import (
     WIDE_BOMS,
     find_wide_encoding,
     is_utf_8,
+    strip_boms,
     to_utf_8,
 )
 from finetune.runtime.errors import InputError
@@ -119,7 +120,8 @@ def open_bytes(
 ) -> BinaryIO:
     """The bytes of a file or of standard input, unpacked where they are gzip. `stack` closes them.
 
-    The content tells whether it is gzip, not the file's name.
+    The content tells whether it is gzip, not the file's name. One layer is unpacked, and no more:
+    a few bytes can stand for layers without end.
 
     Args:
         is_one_row: the source is a single document: if it is empty or not UTF-8, that concerns
@@ -139,6 +141,8 @@ def open_bytes(
     stream = raw
     if is_gzip(raw.peek(2)):
         stream = cast(Any, gzip.GzipFile(fileobj=raw))
+        if not is_one_row:
+            refuse_packed_twice(source.name, stream.peek(2))
     if not is_one_row:
         _check_beginning(source, stream.peek(HEAD))
     if not is_utf_8(source.encoding):
@@ -151,7 +155,7 @@ def _check_beginning(source: DataSource, head: bytes) -> None:
     Raises:
         InputError: for a source that is empty, or is not text in its encoding.
     """
-    if head in (b"", BOM):
+    if not strip_boms(head):
         raise InputError(f"{source.name}: the file is empty")
     if (found := describe_binary(head)) is not None:
         raise InputError(f"{source.name}: expected text, got {found}")
@@ -184,6 +188,15 @@ def describe_binary(head: bytes) -> str | None:
 def is_gzip(head: bytes) -> bool:
     """Whether bytes that begin like this are packed."""
     return head.startswith(b"\x1f\x8b")
+
+
+def refuse_packed_twice(name: str, unpacked: bytes) -> None:
+    """
+    Raises:
+        InputError: where what a source holds, once unpacked, begins like gzip again.
+    """
+    if is_gzip(unpacked):
+        raise InputError(f"{name}: packed with gzip more than once; unpack it first")
 
 
 def decode(content: bytes) -> str:
