@@ -29,6 +29,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # they come la
 from finetune.hub.settings import is_on
 from finetune.hub.transport import UNREACHED, describe, limit_waiting
 from finetune.runtime import console
+from finetune.runtime.credentials import register_secret
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.process_state import call_at_end
 
@@ -134,6 +135,7 @@ def connect(errors: HubErrors) -> HfApi:
             f"{where} that has write access"
         )
     errors.token = token
+    register_secret(token)
     if not (token.isascii() and token.isprintable() and " " not in token):
         # The HTTP library would say the whole header in its error.
         raise errors.explain(

@@ -26,9 +26,9 @@ from finetune.hub import model_files
 from finetune.hub.client import HubErrors, Sleep
 from finetune.hub.model_files import Files
 from finetune.hub.repository import COMMIT_MESSAGE, Change, Repository, check_repo_id, compare_files
-from finetune.hub.settings import mask_credentials
 from finetune.modeling import model_identity
 from finetune.runtime import console
+from finetune.runtime.credentials import mask_address
 from finetune.runtime.errors import InputError, shorten
 
 CHECK_TRIES = 3  # somebody waits at the terminal
@@ -80,7 +80,7 @@ def check_access(settings: schema.Publish, sleep: Sleep = time.sleep) -> None:
     check_repo_id(settings.repo_id, errors.key)
     repository = Repository(settings, errors, sleep, CHECK_TRIES)
     console.print_line(  # before anything is there, or is public
-        f"Publishes to {mask_credentials(repository.api.endpoint)}/{settings.repo_id} after "
+        f"Publishes to {mask_address(repository.api.endpoint)}/{settings.repo_id} after "
         f"scoring; where it does not exist, it is created now, "
         f"{'private' if settings.private else 'public'}",
         even_if_quiet=True,

@@ -2,9 +2,10 @@
 
 import os
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from huggingface_hub import constants, get_token
+
+from finetune.runtime.credentials import mask_address, register_secret
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -13,11 +14,11 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 def describe_hub() -> dict[str, Any]:
     """The client's settings, without a secret in them."""
     return {
-        "endpoint": mask_credentials(constants.ENDPOINT),
+        "endpoint": mask_address(constants.ENDPOINT),
         "offline": [name for name in OFFLINE if is_on(os.environ.get(name, ""))],
         "token": _describe_token(),
         "proxies": {
-            name: mask_credentials(value)
+            name: mask_address(value)
             for name in PROXIES
             if (value := os.environ.get(name) or os.environ.get(name.lower()))
         },
@@ -33,26 +34,6 @@ def cache_folders() -> dict[str, str]:
     }
 
 
-def mask_credentials(url: str) -> str:
-    """The address without a user's name, password and query, which may be secrets.
-
-    A proxy may be written without its scheme: `me:secret@proxy:3128`.
-    """
-    if not set("@?#") & set(url):
-        return url
-    start = "" if "://" in url else "//"
-    try:
-        parts = urlsplit(start + url)
-        _, at, host = parts.netloc.rpartition("@")
-    except ValueError:
-        return "not an address"
-    if "@" in parts.path + parts.query + parts.fragment:  # a password with a / in it, for one
-        return "***"
-    netloc = f"***@{host}" if at else host
-    masked = urlunsplit((parts.scheme, netloc, parts.path, "***" if parts.query else "", ""))
-    return masked.removeprefix(start)
-
-
 def is_on(value: str) -> bool:
     return value.upper() in {"1", "ON", "YES", "TRUE"}
 
@@ -60,4 +41,8 @@ def is_on(value: str) -> bool:
 def _describe_token() -> str:
     if os.environ.get("HF_TOKEN", "").strip():
         return "set (HF_TOKEN)"
-    return "not set" if get_token() is None else "set (hf auth login)"
+    token = get_token()
+    if token is None:
+        return "not set"
+    register_secret(token)
+    return "set (hf auth login)"

@@ -15,7 +15,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-NAMES = ("127.0.0.1", "localhost")
+# Of loopback, at any port: a tunnel of ssh or an editor has its own. A page of another site is
+# known by its name, and by an origin that is not the host.
+HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
+UNFRAMED = [
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+]
 READING = ("GET", "HEAD")
 # What the page reads: itself and its parts, and the events of its session.
 READ = re.compile(
@@ -58,7 +64,12 @@ class DemoGuard:
         async def replay() -> Message:
             return given.pop() if given else await receive()
 
-        await self.app(scope, replay, send)
+        async def send_unframed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *UNFRAMED]}
+            await send(message)
+
+        await self.app(scope, replay, send_unframed)
 
     async def _read_body(self, receive: Receive) -> bytes | None:
         """The whole body; None as soon as it is too long, whatever length it declared."""
@@ -79,10 +90,8 @@ def _refusal(scope: Scope, most_bytes: int) -> tuple[int, str] | None:
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    port = scope["server"][1]
-    hosts = [f"{name}:{port}" for name in NAMES] + [*NAMES] * (port == 80)
     host = headers.get("host", [])
-    if len(host) != 1 or host[0].lower() not in hosts:
+    if len(host) != 1 or not HOST.fullmatch(host[0]):
         return 421, "this server is reached as http://127.0.0.1 on this machine alone"
     if any(origin != f"http://{host[0]}" for origin in headers.get("origin", [])):
         return 403, "a page of another site may send nothing here"

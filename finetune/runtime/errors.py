@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.runtime.visible_text import mask_credentials, visible
+from finetune.runtime.credentials import mask_credentials
+from finetune.runtime.visible_text import visible
 
 REMEDY = "set run.dir to"  # how to choose another place, unless the caller says otherwise
 BEFORE_TRAINING = "before training"  # when a run has taken no step, and there is none to resume

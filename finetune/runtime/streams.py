@@ -4,8 +4,10 @@ A terminal of Windows may have 256 characters, one over ssh only ASCII, and the 
 have gone, as behind `| head`. No run ends, and nothing that it was to do is left out, because of
 what it prints. Where a full disk, say, loses what is printed, the command says so at its end.
 
-All that a command prints comes through here: its lines, and the errors, warnings and logs of
-libraries. So it is here that control characters are shown instead of sent, and credentials masked.
+Whatever Python code writes to them in a command comes through here: the command's lines, and what
+libraries print, log and warn of. So it is here that control characters are shown instead of sent,
+and credentials masked. Only what writes bytes to `sys.stdout.buffer`, or to the file descriptor as
+a library in C++ does, is not seen.
 """
 
 import atexit
@@ -15,6 +17,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -22,7 +25,8 @@ import warnings
 from contextlib import suppress
 from typing import IO, Any
 
-from finetune.runtime.visible_text import mask_credentials, visible, visible_json
+from finetune.runtime.credentials import mask_credentials
+from finetune.runtime.visible_text import visible, visible_json, visible_line
 
 ERRORS = "finetune.readable"
 # The reader has gone; Windows has no word of its own for it.
@@ -33,14 +37,34 @@ PLAIN = {
     "≤": "<=", "≥": ">=", "≈": "~", "·": "-", "•": "*", "‘": "'", "’": "'", "“": '"', "”": '"',
     "─": "-", "█": "#", "✗": "x", "\u00a0": " ", "\u202f": " ",
 }  # fmt: skip
+# What progress bars begin and end with, and how a line of a text of Windows ends.
+BAR = re.compile(r"(\A\n*\r|\r\Z|\r?\n)")
+# And on a terminal: moves between bars, and colours, of which 8 would hide text.
+BAR_AND_COLOURS = re.compile(
+    rf"{BAR.pattern[:-1]}|\A(?:\x1b\[A)+\Z|\x1b\[(?!;?0*8[;m])[0-9]{{0,3}}m)"
+)
+
+
+class VisibleStream(io.TextIOWrapper):
+    """A stream of the process on which no text acts, whoever writes it."""
+
+    def write(self, text: str) -> int:
+        """Write what the text shows; the count is that of the text's own characters."""
+        parts = (BAR_AND_COLOURS if self.isatty() else BAR).split(mask_credentials(text))
+        parts[::2] = [visible(part) for part in parts[::2]]
+        super().write("".join(parts))
+        return len(text)
 
 
 def prepare_streams() -> None:
     """Have this process's streams take every text; each command begins with this."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         # None without a console, as under pythonw; a notebook's takes everything already.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
+            if stream is getattr(sys, f"__{name}__"):  # else a test's or a debugger's
+                setattr(sys, name, _make_visible(stream))
     atexit.unregister(flush_streams)
     atexit.register(flush_streams)
     if sys.excepthook is sys.__excepthook__:  # else a debugger's, say
@@ -49,6 +73,18 @@ def prepare_streams() -> None:
         threading.excepthook = _print_thread_traceback
     warnings.formatwarning = _format_warning
     logging.setLogRecordFactory(VisibleRecord)
+
+
+def _make_visible(stream: io.TextIOWrapper) -> VisibleStream:
+    """Another stream to the same place. Python keeps the first one open, as `sys.__stdout__`."""
+    stream.flush()
+    return VisibleStream(
+        stream.buffer,
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def flush_streams() -> None:
@@ -113,10 +149,23 @@ def _format_warning(
 
 
 class VisibleRecord(logging.LogRecord):
-    """What a library logs."""
+    """What a library logs, also to a file: its message, its logger's name and its traceback."""
+
+    def __init__(self, name: str, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(visible_line(mask_credentials(name)), *arguments, **keywords)
 
     def getMessage(self) -> str:  # noqa: N802 # logging's own name
         return visible(mask_credentials(super().getMessage()))
+
+    @property
+    def exc_text(self) -> str | None:  # a formatter sets and prints it
+        """The traceback."""
+        text: str | None = vars(self).get("exc_text")
+        return text
+
+    @exc_text.setter
+    def exc_text(self, text: str | None) -> None:
+        vars(self)["exc_text"] = text and visible(mask_credentials(text))
 
 
 _FAILURES: list[str] = []  # the process's, as its standard output is; the first one is kept

@@ -1,7 +1,6 @@
 r"""Text from data → text that shows what it holds, and does nothing to who reads it.
 
-    visible("a\x1b[2Jb")                            # r"a\x1b[2Jb"
-    mask_credentials("https://me:secret@host/x")    # "https://***@host/x"
+    visible("a\x1b[2Jb")    # r"a\x1b[2Jb"
 
 A terminal obeys escape sequences, also in a log that is read with `cat`. Controls of the direction
 of text (Trojan Source, Boucher and Anderson 2021) have a line read as another. Both may stand in a
@@ -19,20 +18,6 @@ _UNSAFE = (
 )
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 UNSAFE_OR_BREAK = re.compile(f"[{_UNSAFE}\n\t]")
-# `https://user:password@host`. A password may hold a slash; a port may be followed by one.
-_USER = re.compile(
-    r"""(\b[a-z][a-z0-9+.-]{0,20}://)
-    (?:[^\s/?#"'<>\\]{1,2000}@
-    |[^\s/?#@:"'<>\\]{0,2000}:(?!\d+[/?#])[^\s"'<>\\]{1,2000}@)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# `?token=…`, and the same further on.
-_QUERY = re.compile(
-    r"""([?&;][\w.-]{0,40}?
-    (?:token|secret|passw(?:or)?d|pwd|signature|\bsig|credential|api_?key|access_?key|\bkey|auth)
-    [\w.-]{0,20}=)[^\s&;#"'<>\\]+""",
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 def visible(text: str) -> str:
@@ -48,16 +33,6 @@ def visible_line(text: str) -> str:
 def visible_json(text: str) -> str:
     """JSON that says the same, in which those characters are JSON's own escapes."""
     return UNSAFE.sub(_escape_in_json, text)
-
-
-def mask_credentials(text: str) -> str:
-    """The text without user names, passwords and tokens in the addresses that it names.
-
-    The HTTP libraries and the Hub's client quote addresses in their errors, and so do we.
-    """
-    if "://" in text:
-        text = _USER.sub(r"\1***@", text)
-    return _QUERY.sub(r"\1***", text) if "=" in text else text
 
 
 def _escape(match: re.Match[str]) -> str:

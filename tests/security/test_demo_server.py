@@ -84,8 +84,8 @@ def test_the_page_itself_is_answered(page):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:1",
-     "127.0.0.1", "localhost.:{port}", "0.0.0.0:{port}", "[::1]:{port}", "127.1:{port}",
+    ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:",
+     "127.0.0.1:x", "localhost.:{port}", "0.0.0.0:{port}", "[::2]:{port}", "127.1:{port}",
      "me@127.0.0.1:{port}", "127.0.0.1:{port}, evil.example"],
 )  # fmt: skip
 def test_another_host_is_refused(page, host):
@@ -93,6 +93,22 @@ def test_another_host_is_refused(page, host):
     host = host.format(port=port_of(page))
     for start in ("GET /", "GET /config", "POST /gradio_api/queue/join"):
         assert ask(page, start, host=host)[0] == 421
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:1", "[::1]:8080", "127.0.0.1"]
+)
+def test_a_tunnel_from_another_port_is_answered(page, host):
+    assert ask(page, "GET /", host=host)[0] == 200
+    assert ask(page, "GET /config", [f"Origin: http://{host}"], host=host)[0] == 200
+    other = [f"Origin: http://127.0.0.1:{port_of(page)}"]
+    assert ask(page, "GET /config", other, host=host)[0] == 403
+
+
+def test_no_page_frames_it(page):
+    with urllib.request.urlopen(page.local_url, timeout=60) as answer:
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "frame-ancestors 'none'" in answer.headers.get_all("Content-Security-Policy")
 
 
 def test_two_hosts_or_none_are_refused(page):

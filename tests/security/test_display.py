@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 from huggingface_hub import ModelCard
@@ -22,6 +23,7 @@ from finetune.config import loader
 from finetune.hub import client
 from finetune.reporting import html_report, markdown, model_card
 from finetune.runtime import atomic_files, console, streams
+from finetune.runtime.credentials import mask_credentials
 from finetune.runtime.errors import InputError
 from finetune.runtime.visible_text import UNSAFE, visible, visible_json, visible_line
 from tests.support.browser import Browser, chromium
@@ -146,10 +148,19 @@ def test_errors_of_the_command_line_are_like_all_others(capsys):
         "import logging; logging.getLogger('x').error('%s', EVIL)",
         "import threading; t = threading.Thread(target=lambda: int(EVIL)); t.start(); t.join()",
         "from transformers.utils import logging; logging.get_logger('transformers').error(EVIL)",
+        "import logging\ntry: int(EVIL)\nexcept ValueError: logging.exception('no')",
+        "import logging; logging.warning('first'); logging.getLogger(EVIL).addHandler(h := "
+        "logging.StreamHandler()); h.setFormatter(logging.Formatter('%(name)s')); "
+        "logging.getLogger(EVIL).error('x')",
+        "class A:\n    def __del__(self): int(EVIL)\nA()",
+        "print(EVIL)",
+        "import sys; sys.stderr.write(EVIL); sys.stdout.writelines([EVIL])",
+        "import sys; sys.exit(EVIL)",
     ],
 )
 def test_errors_warnings_and_logs_of_libraries(code):
-    start = f"import finetune.cli; EVIL = {EVIL!r}\n"
+    evil = f"{EVIL} https://me:secret@host/x"
+    start = f"import finetune.cli; EVIL = {evil!r}\n"
     done = subprocess.run(
         [sys.executable, "-c", start + code],
         cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=120,
@@ -157,6 +168,42 @@ def test_errors_warnings_and_logs_of_libraries(code):
     said = (done.stdout + done.stderr).decode()
     assert r"\x1b[2J" in said
     assert not UNSAFE.search(said)
+    assert "secret" not in said
+
+
+def test_bars_of_libraries_are_drawn_and_their_names_are_visible():
+    code = f"import finetune.cli, tqdm; [*tqdm.tqdm([1], desc={EVIL!r})]"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, timeout=120
+    )
+    printed = done.stderr.decode()
+    assert printed.startswith("\r")
+    assert r"\x1b[2J" in printed
+    assert not UNSAFE.search(printed.replace("\r", ""))
+
+
+@pytest.mark.parametrize("pattern", [streams.BAR, streams.BAR_AND_COLOURS])
+def test_what_libraries_may_send_to_a_terminal(pattern):
+    colour = pattern is streams.BAR_AND_COLOURS
+    assert bool(pattern.search("a\x1b[31mb")) == colour
+    assert bool(pattern.search("\x1b[A\x1b[A")) == colour
+    for text in ("a\rb", "\x1b[2J", "a\x1b[A", "\x1b[8m", "\x1b[08m", "\x1b[1;8m", "\x1b]0;t\x07"):
+        assert not pattern.search(text)
+
+
+def test_logs_to_files_are_visible(tmp_path):
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+    evil = f"{EVIL} https://me:secret@host/x"
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        handler.handle(streams.VisibleRecord(evil, logging.ERROR, "", 0, evil, (), sys.exc_info()))
+    handler.close()
+    written = (tmp_path / "log").read_text(encoding="utf-8")
+    assert "Traceback" in written
+    assert not UNSAFE.search(written)
+    assert "secret" not in written
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +367,20 @@ def test_recipes_are_written_visibly_and_read_back(text):
         ("https://host:8080/@user", "https://host:8080/@user"),
         ("https://host/a@b", "https://host/a@b"),
         ("see https://host and me@host", "see https://host and me@host"),
+        ("https://host:8080 and me@host", "https://host:8080 and me@host"),
+        ("mailto:a@b.de, a:b@c.de", "mailto:a@b.de, a:b@c.de"),
+        ("me:secret@proxy:3128", "***@proxy:3128"),
+        ("HTTPS_PROXY=me:secret@proxy", "HTTPS_PROXY=***@proxy"),
+        ("//me:secret@proxy:3128", "//***@proxy:3128"),
+        ("https://me:se cret@host/", "https://***@host/"),
+        ("postgresql://u:p'w@h/db", "postgresql://***@h/db"),
+        ("https://h/#access_token=secret", "https://h/#access_token=***"),
+        ("?to=https%3A%2F%2Fme%3Asecret%40h", "?to=https%3A%2F%2F***%40h"),
+        ("?to=https%253A%252F%252Fme%253As%2540h", "?to=https%253A%252F%252F***%2540h"),
+        ("Authorization: Bearer hf_secret", "Authorization: Bearer ***"),
+        ("Proxy-Authorization: Basic bWU6cw==", "Proxy-Authorization: Basic ***"),
+        ("authorization: see the docs", "authorization: see the docs"),
+        ("HF_TOKEN=hf_secret", "HF_TOKEN=***"),
     ],
 )
 def test_credentials_are_masked_wherever_they_are_said(address, shown, capsys, monkeypatch):
@@ -331,6 +392,28 @@ def test_credentials_are_masked_wherever_they_are_said(address, shown, capsys, m
     record = streams.VisibleRecord("x", logging.ERROR, "", 0, "at %s", (address,), None)
     assert record.getMessage() == f"at {shown}"
     assert streams._format_warning(f"at {address}", UserWarning, "f", 1).endswith(f"{shown}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("HF_TOKEN", "hf-pa/ss", "hf-pa/ss"),
+        ("WANDB_API_KEY", "0f3c9a", "0f3c9a"),
+        ("https_proxy", "me:pa/ss%21@proxy", "pa/ss!"),
+        ("HF_ENDPOINT", "https://me:p'a\"ss@hub.example", "p'a\"ss"),
+        ("MLFLOW_TRACKING_URI", "https://tok-123@host", "tok-123"),
+    ],
+)
+def test_the_credentials_of_the_process_are_masked_in_any_form(name, value, secret, monkeypatch):
+    monkeypatch.setenv(name, value)
+    forms = {secret, quote(secret, ""), json.dumps(secret)[1:-1]}
+    for form in forms:
+        assert mask_credentials(f"is {form} known?") == "is *** known?"
+
+
+def test_a_short_credential_is_no_reason_to_mask_words(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "model")
+    assert mask_credentials("the model") == "the model"
 
 
 def test_an_endpoint_with_a_password_is_not_said(monkeypatch):

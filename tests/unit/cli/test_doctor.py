@@ -6,7 +6,7 @@ import pytest
 
 from finetune.cli import doctor
 from finetune.hub import settings
-from finetune.runtime import installation
+from finetune.runtime import credentials, installation
 from finetune.runtime.installation import Requirement
 
 
@@ -131,4 +131,4 @@ def test_secrets_are_not_printed(capsys, monkeypatch):
     ],
 )
 def test_no_part_of_an_address_gives_a_password_away(address, shown):
-    assert settings.mask_credentials(address) == shown
+    assert credentials.mask_address(address) == shown
