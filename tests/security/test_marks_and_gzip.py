@@ -1,4 +1,4 @@
-"""Byte order marks, blank lines, invisible characters and layers of gzip: no row is lost, none made.
+"""Byte order marks, blank lines, invisible characters, layers of gzip: no row is lost or made.
 
 Standard input and files read alike; what standard input holds is said or refused.
 """
