@@ -12,7 +12,7 @@ from finetune.config import loader
 from finetune.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES, read_yaml
 from finetune.runtime.errors import InputError
 
-SECONDS = 3  # takes milliseconds, on a machine that is not busy; without limits, minutes
+SECONDS = 3  # on a busy machine; without limits, minutes
 
 
 def laughs(width: int, depth: int, form: str) -> str:
