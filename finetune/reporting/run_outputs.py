@@ -80,7 +80,10 @@ class RunOutputs:
 
         why = explain() if everywhere else self._env.on_main(explain)
         if why is not None:
-            names = self._failed.setdefault(why.replace(f"{self.folder / name}: ", ""), [])
+            # An output may be recorded in the run's mark, too: that is a part of writing it.
+            for place in (name, folder_mark.FILE):
+                why = why.replace(f"{self.folder / place}: ", "")
+            names = self._failed.setdefault(why, [])
             names.extend([name] if name not in names else [])
         return why is None
 
