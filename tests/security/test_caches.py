@@ -142,7 +142,8 @@ def test_what_cannot_be_read_now_is_not_called_damaged(
     text = said(capsys)
     assert "damaged" not in text
     reason = cache_folder.describe_failure(OSError(code, os.strerror(code)), folder)
-    assert " ".join(reason.split()) in text
+    # Long paths are wrapped anywhere.
+    assert "".join(reason.split()) in "".join(text.split())
     assert before.keys() == {path for path in folder.rglob("*") if path.is_file()}
     assert kind == "tokens" or torch.equal(again, first)
     make()
