@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from finetune.modeling.source_checks import find_file
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, shorten
 
@@ -116,7 +117,7 @@ def read_identity(source: str, **hub: Any) -> Identity | None:
     Raises:
         InputError: where the file cannot be read.
     """
-    file = _find_file(source, FILE, **hub)
+    file = find_file(source, FILE, hub.get("revision"), hub.get("local_files_only", False))
     if file is None:
         return None
     try:
@@ -193,7 +194,8 @@ def check_files(folder: Path) -> None:
 def _compare_weights(source: str, identity: Identity, **hub: Any) -> list[str]:
     wrong = []
     for name, recorded in identity.weights.items():
-        file = _find_file(source, name, **hub | {"local_files_only": True})
+        named = Path(name).name == name  # and no path out of the folder
+        file = find_file(source, name, hub.get("revision"), True) if named else None
         if file is None:
             wrong.append(f"{name} is missing")
         elif _hash_file(file) != recorded:
@@ -202,24 +204,6 @@ def _compare_weights(source: str, identity: Identity, **hub: Any) -> list[str]:
         there = {file.name for file in _weight_files(Path(source))}
         wrong += [f"{name} was added" for name in sorted(there - identity.weights.keys())]
     return wrong
-
-
-def _find_file(source: str, name: str, **hub: Any) -> Path | None:
-    if Path(source).is_dir():
-        file = Path(source) / name
-        return file if Path(name).name == name and file.is_file() else None
-    from transformers.utils.hub import cached_file
-
-    kept = {key: hub[key] for key in ("revision", "local_files_only") if key in hub}
-    found = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **kept,
-    )
-    return None if found is None else Path(found)
 
 
 def _weight_files(folder: Path) -> list[Path]:

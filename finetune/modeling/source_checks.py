@@ -104,8 +104,14 @@ def _raise(problems: Iterable[str], source: str, key: str) -> None:
         raise InputError(found[:MAX_PROBLEMS])
 
 
-def find_file(source: str, name: str, revision: str | None = None) -> Path | None:
-    """A file of a model's folder or Hub id; None where there is none, or no way to it."""
+def find_file(
+    source: str, name: str, revision: str | None = None, local_files_only: bool = False
+) -> Path | None:
+    """A file of a model's folder or Hub id; None where there is none, or no way to it.
+
+    Args:
+        local_files_only: whether of a Hub id only what is in the Hub's cache counts.
+    """
     folder = Path(source)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
@@ -116,6 +122,7 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
             source,
             name,
             revision=revision,
+            local_files_only=local_files_only,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,

@@ -53,7 +53,9 @@ _PATTERNS = tuple(
         r"""(\bbearer\s{1,3})(?=[a-z.~+/=-]{0,200}[\d_])[\w.~+/=-]{8,}""",
         # Assignments to such environment variables, and tokens that are known by their beginning.
         r"""(\b\w{0,40}?(?:_token|_secret|_password|_api_key|_access_key)=["']?)[^\s"'<>\\]+""",
-        r"""(\b(?:hf|gh[opusr]|github_pat)_)[a-z0-9_]{16,}""",
+        # Their case matters: `HF_HUB_DISABLE_TELEMETRY` is the name of a setting.
+        r"""(\b(?-i:hf|gh[opusr])_)[a-z0-9]{16,}""",
+        r"""(\b(?-i:github_pat)_)[a-z0-9_]{16,}""",
     )
 )
 

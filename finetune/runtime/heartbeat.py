@@ -299,6 +299,8 @@ def start(minutes: float | None, remedy: str) -> None:
     if minutes is None or not dist.is_initialized() or dist.get_world_size() == 1:
         return
     store = _connect(dist.distributed_c10d._get_default_store())
+    if store is None:
+        return
     _current = Heartbeat(store, dist.get_rank(), dist.get_world_size(), minutes, remedy)
 
 
@@ -321,12 +323,15 @@ def current() -> Heartbeat | None:
     return _current
 
 
-def _connect(store: "Store") -> "Store":
-    """A connection of its own: calls of one connection wait for each other, some for ever."""
+def _connect(store: "Store") -> "Store | None":
+    """A connection of its own: calls of one connection wait for each other, some for ever.
+
+    None where the processes met otherwise than over TCP, as no launcher has them do.
+    """
     from torch._C._distributed_c10d import PrefixStore, TCPStore  # not in every build of torch
 
     while isinstance(store, PrefixStore):
         store = store.underlying_store
     if not isinstance(store, TCPStore):
-        return store
+        return None
     return TCPStore(store.host, store.port, is_master=False, wait_for_workers=False)

@@ -22,7 +22,7 @@ from finetune.cli import command_parser, exit_codes, main
 from finetune.config import loader
 from finetune.hub import client
 from finetune.reporting import html_report, markdown, model_card
-from finetune.runtime import atomic_files, console, streams
+from finetune.runtime import atomic_files, console, streams, telemetry
 from finetune.runtime.credentials import mask_credentials
 from finetune.runtime.errors import InputError
 from finetune.runtime.visible_text import UNSAFE, visible, visible_json, visible_line
@@ -414,6 +414,19 @@ def test_the_credentials_of_the_process_are_masked_in_any_form(name, value, secr
 def test_a_short_credential_is_no_reason_to_mask_words(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "model")
     assert mask_credentials("the model") == "the model"
+
+
+@pytest.mark.parametrize(
+    "name", [*telemetry.OFF, "HF_HUB_ENABLE_HF_TRANSFER", "hf_hub_download_of"]
+)
+def test_the_name_of_a_setting_is_no_token(name):
+    assert mask_credentials(f"set {name}=1") == f"set {name}=1"
+
+
+@pytest.mark.parametrize("start", ["hf_", "ghp_", "gho_", "github_pat_11AAAAAAA0_"])
+def test_a_token_is_known_by_its_beginning(start):
+    shown = "github_pat_" if start.startswith("github") else start
+    assert mask_credentials(f"({start}{'aBcD0123' * 4})") == f"({shown}***)"
 
 
 def test_an_endpoint_with_a_password_is_not_said(monkeypatch):

@@ -9,8 +9,9 @@ from tests.support.processes import launch
 from tests.support.runs import assert_same, checkpoints, end, finish, results
 
 BOUND = "run.hang_minutes=0.2"  # 12 s: these tests share their cores with others
-STOP = "os.kill(os.getpid(), signal.SIGSTOP)"
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+# Each after a sign of life from the step, which the others' message tells.
+STOP = "time.sleep(5)\nos.kill(os.getpid(), signal.SIGSTOP)"
+KILL = "time.sleep(5)\nos.kill(os.getpid(), signal.SIGKILL)"
 SLOW = "time.sleep(20)"  # longer than the bound
 
 
@@ -35,8 +36,7 @@ def test_a_rank_that_is_stopped_is_named(here, whole_by_two, rank):
 
 
 def test_a_rank_that_is_killed_is_named(here):
-    """After its first sign of life, which names its process."""
-    act = (9, 1, f"time.sleep(5)\n{KILL}")
+    act = (9, 1, KILL)
     code, said = end(here, "run.dir=run", "checkpoint.keep=99", BOUND, processes=2, act=act)
     assert code != 0
     [line] = [line for line in said.splitlines() if line.startswith("error: ")]

@@ -53,4 +53,5 @@ def _meet():
     atexit.unregister(print)
     accelerator = Accelerator()
     total = accelerator.reduce(torch.ones(1), "sum")
-    print(f"{accelerator.process_index}/{accelerator.num_processes}:{int(total)}")
+    said = f"{accelerator.process_index}/{accelerator.num_processes}:{int(total)}"
+    sys.stdout.write(f"{said}\n")  # at once: the others write to the same pipe

@@ -134,3 +134,16 @@ def test_one_process_has_none():
     assert heartbeat.current() is None
     heartbeat.note("train", 1)
     heartbeat.stop()
+
+
+def test_processes_that_met_in_a_file_have_none(tmp_path, monkeypatch):
+    """They have no store that takes a second connection."""
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(str(tmp_path / "met"), 1), rank=0, world_size=1
+    )
+    try:
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        heartbeat.start(1, "")
+        assert heartbeat.current() is None
+    finally:
+        dist.destroy_process_group()
