@@ -4,16 +4,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.api.run import Run
-from finetune.data import frames
 from finetune.data.formats.registry import suffix_of
 from finetune.inference.classifier import Classifier
 from finetune.inference.inputs import InputSpec, find_inputs
-
-if TYPE_CHECKING:
-    from finetune.inference.classifier import Prediction
 
 Model = str | os.PathLike[str] | Run | Classifier
 
@@ -54,9 +50,10 @@ def predict(
         Of a frame, table or data set, or of a column of one: the same kind, with a row for each
         row and the columns label and score (multi-label: labels and scores), and
         `probabilities.LABEL` for each label. Of anything else: a dict with these for each document.
+        A row that is no document has an `error` instead.
 
     Raises:
-        InputError: naming each document that cannot be read.
+        InputError: for a file that cannot be read, or a table without the columns.
     """
     classify = model if isinstance(model, Classifier) else _classifier(model)
     named = None if text is None else (text,) if isinstance(text, str) else tuple(text)
@@ -64,15 +61,7 @@ def predict(
         files = find_inputs(InputSpec(os.fspath(data)))
         parts = [classify.predict_source(file, named, probabilities) for file in files]
         return [prediction for part in parts for prediction in part]
-    source = frames.as_source(data)
-    cells = frames.as_texts(data) if source is None else None
-    if source is not None:
-        found = classify.predict_source(source, named, probabilities)
-    elif cells is not None:
-        found = classify(cells, probabilities)
-    else:
-        return classify(data, probabilities)
-    return frames.like(data, _columns(found, classify))
+    return classify(data, probabilities, named)
 
 
 def _classifier(model: str | os.PathLike[str] | Run) -> Classifier:
@@ -86,11 +75,3 @@ def _is_file(data: Any) -> bool:
     if "\n" in data or not suffix_of(Path(data)):
         return False
     return re.search(r"\s", data) is None or Path(data).is_file()
-
-
-def _columns(found: Sequence["Prediction"], classify: Classifier) -> dict[str, list[Any]]:
-    """Predictions as columns; probabilities are one for each label."""
-    columns = {name: [one[name] for one in found] for name in classify.rules.fields}
-    for label in classify.labels if found and "probabilities" in found[0] else ():
-        columns[f"probabilities.{label}"] = [one["probabilities"][label] for one in found]
-    return columns

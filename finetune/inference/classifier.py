@@ -11,7 +11,7 @@ head), thresholds, and the probability below which it abstains.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,11 +24,13 @@ from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.identifiers import is_missing
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
+from finetune.inference.documents import DocumentReader
+from finetune.inference.engine import Logits
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.model_folder import find_model
-from finetune.inference.records import Record, RecordMaker, RequestedColumns, read_records
+from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.modeling import pretrained
-from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
 from finetune.tokenization.document_format import DocumentFormat
@@ -110,46 +112,44 @@ class Classifier:
         labels = f"{count_of(len(self.labels), 'label')}: {clip(', '.join(self.labels), 60)}"
         return f"<Classifier {self.source!r} ({labels}; engine {self.engine_name})>"
 
-    def __call__(self, documents: Any, probabilities: bool = False) -> list[Prediction]:
+    def __call__(
+        self, documents: Any, probabilities: bool = False, text: Sequence[str] | None = None
+    ) -> Any:
         """A prediction for each document, in their order.
 
         Args:
-            documents: a text or several; or rows with the columns that the model was trained on,
-                which are required where it reads several: dicts, a data frame of pandas or polars,
-                an Arrow table, a `datasets.Dataset`.
+            documents: a text or several; rows with the columns that the model was trained on, as
+                dicts or as tuples in the order of the columns; a data frame or a column of pandas
+                or polars, an Arrow table or array, a `datasets.Dataset`.
             probabilities: include the probability of each label.
+            text: what the rows call the columns of the documents; None: as in training.
 
         Returns:
-            `label` (None where the model abstains) and `score`; of a multi-label model `labels`
-            and `scores`. Where the model's logits are not finite, these are None, and `error` says
-            so. Before them `id`, of rows with the column that data.id named in training.
+            Of a frame, table or data set, or of a column of one: the same kind, with a row for each
+            row: `label` (None where the model abstains) and `score`, of a multi-label model
+            `labels` and `scores`; `probabilities.LABEL` for each label. Of anything else a dict
+            with these for each document, its probabilities by label; before them `id`, of rows with
+            the column that data.id named in training.
+
+            Where a row is no document, or the model's logits are not finite, these are None, and
+            `error` says so.
 
         Raises:
-            InputError: naming each document that is no text.
+            InputError: for a table without the columns, or for what is neither a document nor some.
         """
+        self._check_names(text)
         source = frames.as_source(documents)
+        cells = frames.as_texts(documents) if source is None else None
         if source is not None:
-            return self.predict_source(source, probabilities=probabilities)
-        cells = frames.as_texts(documents)
-        if cells is not None:
-            documents = cells
-        elif isinstance(documents, str | Mapping):
-            documents = [documents]
-        check = RecordMaker(
-            "documents",
-            RequestedColumns(self.columns, self.reading.column_spec(), id=self.reading.id),
-        ).from_cells
-        named = [
-            {self.columns[0]: row} if isinstance(row, str) and len(self.columns) == 1 else row
-            for row in documents
-        ]
-        rows = [
-            check("number", number, row)
-            if isinstance(row, Mapping)
-            else Record((), (), f"documents: number {number}: {self._expected()}, got {row!r}")
-            for number, row in enumerate(named, start=1)
-        ]
-        return self._predict_all(rows, probabilities)
+            found = self.predict_source(source, text, probabilities)
+        else:
+            reader = DocumentReader(self.reading, text)
+            found = self._predict_all(
+                reader.read(documents if cells is None else cells), probabilities
+            )
+            if cells is None:
+                return found
+        return frames.like(documents, self._as_columns(found, probabilities))
 
     def predict_source(
         self, source: DataSource, text: Sequence[str] | None = None, probabilities: bool = False
@@ -160,13 +160,9 @@ class Classifier:
             text: what the source calls the columns of the documents; None: as in training.
 
         Raises:
-            InputError: naming each row that cannot be read, or the columns that are not there.
+            InputError: where the source cannot be read, or for columns that are not there.
         """
-        if text is not None and len(text) != len(self.columns):
-            raise InputError(
-                f"text: the model reads {count_of(len(self.columns), 'column')} "
-                f"({', '.join(self.columns)}), got {len(text)}"
-            )
+        self._check_names(text)
         known = self.reading.id
         has_id = known is not None and known in (peek_columns(source, (known,)) or ())
         requested = RequestedColumns(
@@ -177,14 +173,18 @@ class Classifier:
         )
         return self._predict_all([*read_records(source, requested, ReadProgress())], probabilities)
 
-    def _predict_all(self, rows: Sequence[Record], probabilities: bool) -> list[Prediction]:
+    def _check_names(self, text: Sequence[str] | None) -> None:
         """
         Raises:
-            InputError: naming the rows that are not right.
+            InputError: for another number of columns than the model reads.
         """
-        errors = [row.error for row in rows if row.error is not None]
-        if errors:
-            raise InputError(shorten(errors))
+        if text is not None and len(text) != len(self.columns):
+            raise InputError(
+                f"text: the model reads {count_of(len(self.columns), 'column')} "
+                f"({', '.join(self.columns)}), got {len(text)}"
+            )
+
+    def _predict_all(self, rows: Sequence[Record], probabilities: bool) -> list[Prediction]:
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
@@ -194,6 +194,19 @@ class Classifier:
                 for row, one in zip(chunk, found, strict=True)
             )
         return predictions
+
+    def _as_columns(
+        self, found: Sequence[Prediction], probabilities: bool
+    ) -> dict[str, Sequence[Any]]:
+        """Predictions as columns; `error` is among them where some row has one."""
+        columns = {name: [one[name] for one in found] for name in self.rules.fields}
+        for label in self.labels if probabilities else ():
+            columns[f"probabilities.{label}"] = [
+                one.get("probabilities", {}).get(label) for one in found
+            ]
+        if any("error" in one for one in found):
+            columns["error"] = [one.get("error") for one in found]
+        return columns
 
     def encode(self, rows: Sequence[Record]) -> TokenTable:
         """The tokens of the rows without an error. Other threads run meanwhile."""
@@ -209,9 +222,19 @@ class Classifier:
         Args:
             table: what `encode` made of the rows.
         """
+        logits = self.engine.logits(table) if len(table) else None
+        return self.decide(rows, logits, probabilities)
+
+    def decide(
+        self, rows: Sequence[Record], logits: Logits | None, probabilities: bool = False
+    ) -> Iterator[Prediction]:
+        """The prediction for each row, as of `predict`.
+
+        Args:
+            logits: of the rows without an error; None: there is none. (valid rows, classes)
+        """
         predictions: Iterator[Prediction] = iter(())
-        if len(table):
-            logits = self.engine.logits(table)
+        if logits is not None:
             is_finite: Any = np.isfinite(logits).all(axis=1)
             decided = self.rules.decide(np.where(is_finite[:, None], logits, 0), probabilities)
             predictions = (
@@ -228,11 +251,6 @@ class Classifier:
         return dataclasses.replace(
             reading, max_length=min(reading.max_length, limit or reading.max_length)
         )
-
-    def _expected(self) -> str:
-        if len(self.columns) == 1:
-            return "expected text"
-        return f"expected a row with the columns {', '.join(self.columns)}"
 
     def _hash(self) -> str:
         """A hash of all that decides a prediction."""

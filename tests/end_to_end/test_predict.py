@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -556,12 +557,20 @@ def test_in_python(loaded):
     assert loaded([]) == []
     assert loaded("the match")[0].keys() == {"label", "score"}
     assert loaded([{"text": "the match"}]) == loaded(["the match"])
-    with pytest.raises(InputError) as caught:
-        loaded(["the match", None, {"txt": "a"}, ""])
-    assert caught.value.problems == (
-        "documents: number 2: expected text, got None, documents: number 3: 'text' is missing, "
+    found = loaded(["the match", None, {"txt": "a"}, "", ("the match",), ["a", "b"], " "])
+    assert found[0] == found[4] == loaded("the match")[0]
+    assert [(one["label"], one["score"]) for one in (*found[1:4], *found[5:])] == [(None, None)] * 5
+    assert [one.get("error") for one in found] == [
+        None,
+        "documents: number 2: expected text, got None",
+        "documents: number 3: 'text' is missing",
         "documents: number 4: 'text' is empty",
-    )
+        None,
+        "documents: number 6: expected text, got a list of 2",
+        "documents: number 7: 'text' is empty",
+    ]
+    with pytest.raises(InputError, match="documents: expected a text or several, got an int"):
+        loaded(3)
 
 
 def test_other_encoders_and_heads(tmp_path):
@@ -624,8 +633,16 @@ def test_several_columns_and_pairs(classifier, here, monkeypatch):
             alone = torch.softmax(made(**given).logits[0], -1)
         got = torch.tensor(list(answer["probabilities"].values()))
         torch.testing.assert_close(got, alone, atol=2e-5, rtol=0)
-    with pytest.raises(InputError, match="expected a row with the columns text, claim, got 'a'"):
-        Classifier(here / "pairs")(["a"])
+    of_pairs = Classifier(here / "pairs", precision="fp32", threads=1)
+    assert of_pairs([tuple(row.values()) for row in pairs], probabilities=True) == found
+    of_frame = of_pairs(pd.DataFrame(pairs, index=range(7, 27)), probabilities=True)
+    assert of_frame["label"].tolist() == [answer["label"] for answer in found]
+    assert of_frame.index.tolist() == [*range(7, 27)]
+    assert [one["error"] for one in of_pairs(["a", ("a", "b", "c"), ("a", None)])] == [
+        "documents: number 1: expected a row with the columns text, claim, got 'a'",
+        "documents: number 2: expected 2 texts (the columns text, claim), got 3 texts",
+        "documents: number 3: 'claim' is null",
+    ]
 
 
 def test_windows_of_a_document(classifier, tmp_path):

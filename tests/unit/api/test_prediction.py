@@ -68,24 +68,51 @@ def test_files_by_path_and_by_name(run, here, expected):
     assert not prediction._is_file("Read train.csv\n")
 
 
-def test_rows_that_are_not_right_are_named(run):
+def test_a_row_that_is_not_right_costs_no_other(run, expected):
+    frame = pd.DataFrame({"text": ["good team", None, 3]}, index=[5, 6, 7])
+    found = finetune.predict(run, frame, probabilities=True)
+    assert found["label"].isna().tolist() == [False, True, True]
+    assert found["label"].iloc[0] == expected[0]
+    assert found["probabilities.a"].isna().tolist() == [False, True, True]
+    assert found["error"].dropna().to_dict() == {
+        6: "the data frame: row 2: 'text' is null",
+        7: "the data frame: row 3: 'text' should be text, and is 3",
+    }
+    of_column = finetune.predict(run, frame["text"])
+    assert of_column["error"].dropna().to_dict() == {
+        6: "documents: number 2: expected text, got None",
+        7: "documents: number 3: expected text, got 3",
+    }
+    of_polars = finetune.predict(run, pl.DataFrame({"text": ["good team", None]}))
+    assert of_polars["error"].to_list() == [None, "the data frame: row 2: 'text' is null"]
+    of_arrow = finetune.predict(run, pa.table({"text": pa.array([None, None], pa.string())}))
+    assert of_arrow.column("label").null_count == 2
+    of_list = finetune.predict(run, ["good team", None])
+    assert of_list[0] == finetune.predict(run, "good team")[0]
+    assert of_list[1] == {
+        "label": None,
+        "score": None,
+        "error": "documents: number 2: expected text, got None",
+    }
+
+
+def test_a_table_as_a_whole_is_refused(run):
     def problem(data, **more):
         with pytest.raises(finetune.InputError) as told:
             finetune.predict(run, data, **more)
         return str(told.value)
 
-    frame = pd.DataFrame({"text": ["a text", None, 3]})
-    assert problem(frame) == (
-        "the data frame: row 2: 'text' is null, the data frame: row 3: 'text' should be text, and "
-        "is 3"
-    )
     assert problem(pd.DataFrame({"test": TEXTS})) == (
         "the data frame: no column 'text' (text=); did you mean 'test'? (columns: 'test')"
     )
+    frame = pd.DataFrame({"text": TEXTS})
     assert problem(frame, text=["a", "b"]) == "text: the model reads 1 column (text), got 2"
-    assert problem(frame["text"]) == (
-        "documents: number 2: expected text, got None, documents: number 3: expected text, got 3"
-    )
+    assert problem(None) == "documents: expected a text or several, got a NoneType"
+
+
+def test_rows_may_call_their_columns_otherwise(run, expected):
+    rows = [{"body": text} for text in TEXTS]
+    assert [one["label"] for one in finetune.predict(run, rows, text="body")] == expected
 
 
 def test_a_classifier_reads_a_frame_row_by_row(run, expected):
@@ -97,4 +124,6 @@ def test_a_classifier_reads_a_frame_row_by_row(run, expected):
     assert repr(classify) == f"<Classifier {folder!r} ({labels}; engine torch)>"
     frame = pd.DataFrame({"id": [1, 2, 3], "text": TEXTS})
     for data in (frame, frame["text"], pl.from_pandas(frame), pa.table(frame)):
-        assert [one["label"] for one in classify(data)] == expected
+        found = classify(data)
+        assert isinstance(found, pd.DataFrame if isinstance(data, pd.Series) else type(data))
+        assert [str(label) for label in found["label"]] == expected
