@@ -13,9 +13,9 @@ from collections import Counter
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
