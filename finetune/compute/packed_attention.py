@@ -67,8 +67,13 @@ class Layout:
 Attended = list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each group: query, key, value, shares
 
 
-def attend_only(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
-    """Each row's tokens look at each other: (capacity, 3 × hidden) → (capacity, hidden)."""
+def attend_only(qkv: Tensor, layout: Layout, heads: int, bias: Tensor | None = None) -> Tensor:
+    """Each row's tokens look at each other: (capacity, 3 × hidden) → (capacity, hidden).
+
+    Args:
+        bias: added to the scores of each row, by the places of two tokens in it; the longest
+            row's, of which shorter ones take the first places. (heads or 1, longest, longest)
+    """
     size = qkv.shape[1] // (3 * heads)
     places = layout.to_groups(qkv)  # (places, 3 × hidden)
     result = places.new_empty(len(places), heads * size)
@@ -76,12 +81,18 @@ def attend_only(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
         here, rows, length = slice(group.start, group.end), group.rows, group.length
         # Views, each (rows, heads, length, size).
         query, key, value = places[here].view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
-        looked = torch.nn.functional.scaled_dot_product_attention(query, key, value, group.mask)
+        mask = group.mask
+        if bias is not None:
+            own = bias[:, :length, :length].to(query.dtype)
+            mask = own[None] if mask is None else mask + own
+        looked = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
         result[here].view(rows, length, heads, size).copy_(looked.transpose(1, 2))
     return layout.to_packed(result)
 
 
-def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
+def attend(
+    qkv: Tensor, layout: Layout, heads: int, bias: Tensor | None = None
+) -> tuple[Tensor, Attended]:
     """`attend_only`, with what its gradient needs.
 
     In plain products: on CPUs they are faster than the fused kernel, whose backward in bf16 took 5
@@ -98,6 +109,9 @@ def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
         )  # each (rows × heads, length, size)
         shares = query.new_empty(len(query), group.length, group.length)
         torch.baddbmm(shares, query, key.mT, beta=0, alpha=size**-0.5, out=shares)
+        if bias is not None:
+            scores = shares.view(group.rows, heads, group.length, -1)
+            scores.add_(bias[:, : group.length, : group.length])
         if group.mask is not None:
             shares.view(group.rows, heads, group.length, -1).add_(group.mask)
         torch.softmax(shares, -1, out=shares)
@@ -107,8 +121,14 @@ def attend(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Attended]:
     return layout.to_packed(result), attended
 
 
-def attend_backward(d_mixed: Tensor, attended: Attended, layout: Layout) -> Tensor:
-    """The gradient of `attend`'s input: (capacity, hidden) → (capacity, 3 × hidden)."""
+def attend_backward(
+    d_mixed: Tensor, attended: Attended, layout: Layout, d_bias: Tensor | None = None
+) -> Tensor:
+    """The gradient of `attend`'s input: (capacity, hidden) → (capacity, 3 × hidden).
+
+    Args:
+        d_bias: what the bias's gradient is added to, where it has one. (heads, longest, longest)
+    """
     d_places = layout.to_groups(d_mixed)
     result = d_places.new_empty(len(d_places), 3 * d_places.shape[1])
     for group, (query, key, value, shares) in zip(layout.groups, attended, strict=True):
@@ -123,6 +143,10 @@ def attend_backward(d_mixed: Tensor, attended: Attended, layout: Layout) -> Tens
         d_scores = torch._softmax_backward_data(
             d_shares, shares, -1, shares.dtype, grad_input=d_shares
         )
+        if d_bias is not None:
+            d_bias[:, :length, :length] += d_scores.view(rows, heads, length, length).sum(
+                0, dtype=torch.float32
+            )
         d_query, d_key = torch.empty_like(query), torch.empty_like(key)
         torch.baddbmm(d_query, d_scores, key, beta=0, alpha=size**-0.5, out=d_query)
         torch.baddbmm(d_key, d_scores.mT, query, beta=0, alpha=size**-0.5, out=d_key)

@@ -8,6 +8,9 @@ attention between a row's own tokens sees rows as such, in groups of like length
     y    = norm(x + out(attention(query(x), key(x), value(x))))
     next = norm(y + down(gelu(up(y))))
 
+DistilBERT's layers are the same under other names. MPNet's have a bias on the attention's scores,
+which depends on how far apart two tokens are, and which all layers share and train.
+
 The backward pass is written out so that query, key and value are one product, no mask or dropout is
 computed that changes nothing, and what is frozen costs nothing. Weights stay fp32; under autocast
 they are cast once for as long as they do not change.
@@ -78,18 +81,26 @@ class PackedLayer:
         self._cast: LayerWeights
         self._cast_of: object = None
 
-    def __call__(self, states: Tensor, layout: Layout, dtype: torch.dtype) -> Tensor:
+    def __call__(
+        self, states: Tensor, layout: Layout, dtype: torch.dtype, bias: Tensor | None = None
+    ) -> Tensor:
         """(capacity, hidden) → (capacity, hidden), with products in `dtype`.
 
         Where the layer learns, states are fp32; else they are in `dtype` too.
+
+        Args:
+            bias: of the attention's scores (heads, longest, longest), as `attend_only` has it.
         """
         parameters = self.modules.parameters()
         weights = self._weights(parameters, dtype)
         eps = self.modules.first_norm.eps, self.modules.second_norm.eps
-        learns = states.requires_grad or any(p.requires_grad for p in parameters)
+        learns = any(p.requires_grad for p in (states, *parameters)) or (
+            bias is not None and bias.requires_grad
+        )
         if not (learns and torch.is_grad_enabled()):
-            return forward_only(states.to(dtype), layout, weights, self.heads, eps)
-        result: Tensor = _Layer.apply(states.float(), layout, weights, self.heads, eps, *parameters)
+            return forward_only(states.to(dtype), layout, weights, self.heads, eps, bias)
+        given = states.float(), layout, weights, self.heads, eps, bias
+        result: Tensor = _Layer.apply(*given, *parameters)
         return result
 
     def _weights(self, parameters: Sequence[Tensor], dtype: torch.dtype) -> LayerWeights:
@@ -114,15 +125,16 @@ class PackedLayer:
 
 
 def forward_only(
-    x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float]
-) -> Tensor:
+    x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float],
+    bias: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """What `_Layer` computes, where no gradient is needed: nothing is kept for one.
 
     The states, too, are in the precision of the weights, and each product adds its own to them: in
     bf16 that is rounded to 8 bits once more than in `_Layer`, as the products' inputs always are.
     """
     hidden = x.shape[1:]
-    mixed = attend_only(linear(x, *w.qkv), layout, heads)
+    mixed = attend_only(linear(x, *w.qkv), layout, heads, bias)
     first = linear(mixed, *w.out, onto=x)
     y = nn.functional.layer_norm(first, hidden, *w.norm1, eps[0])
     active = linear(y, *w.up, gelu=True)
@@ -136,11 +148,11 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float],
-        *parameters: Tensor,
+        bias: Tensor | None, *parameters: Tensor,
     ) -> Tensor:  # fmt: skip
         hidden, low = x.shape[1:], w.qkv.weight.dtype
         x_low = x.to(low)
-        mixed, attended = attend(linear(x_low, *w.qkv), layout, heads)
+        mixed, attended = attend(linear(x_low, *w.qkv), layout, heads, bias)
         first = x + linear(mixed, *w.out)
         y, *stats1 = torch.native_layer_norm(first, hidden, *w.norm1, eps[0])
         y_low = y.to(low)
@@ -150,6 +162,7 @@ class _Layer(torch.autograd.Function):
         result, *stats2 = torch.native_layer_norm(second, hidden, *w.norm2, eps[1])
         ctx.given = layout, w
         ctx.made = x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2
+        ctx.bias = bias
         ctx.learns = [p.requires_grad for p in parameters]
         return result
 
@@ -167,7 +180,8 @@ class _Layer(torch.autograd.Function):
         d_y = d_second + d_wide @ w.up.weight
         d_first, *d_norm1 = norm_backward(d_y, first, hidden, *stats1, *w.norm1, (True,) * 3)
         d_first_low = d_first.to(low)
-        d_qkv = attend_backward(d_first_low @ w.out.weight, attended, layout)
+        d_bias = torch.zeros_like(ctx.bias) if ctx.needs_input_grad[5] else None
+        d_qkv = attend_backward(d_first_low @ w.out.weight, attended, layout, d_bias)
         d_x = d_first + d_qkv @ w.qkv.weight if ctx.needs_input_grad[0] else None
         gradients = [
             *qkv_gradients(d_qkv, x_low, *learns[:6]),
@@ -178,7 +192,7 @@ class _Layer(torch.autograd.Function):
         kept = [
             d.float() if learned else None for d, learned in zip(gradients, learns, strict=True)
         ]
-        return d_x, None, None, None, None, *kept
+        return d_x, None, None, None, None, d_bias, *kept
 
 
 @cache

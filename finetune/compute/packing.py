@@ -20,27 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.activations import ACT2FN, GELUActivation
 from transformers.modeling_outputs import BaseModelOutput
 
+from finetune.compute import packed_encoders
 from finetune.compute.cached_table import CachedTable
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_attention import Group, Layout
-from finetune.compute.packed_layer import LayerModules, PackedLayer
+from finetune.compute.packed_layer import PackedLayer
 from finetune.config import schema
-from finetune.modeling import pretrained
-from finetune.modeling.freezing import encoder_layers
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
-from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING
 from finetune.tokenization.token_table import Rows, TokenTable
 
 PACKED_TOKENS = 4096  # at once, where the recipe leaves it open; more would hardly be faster
 ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
 AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
 MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
-
-# Those whose layers are BERT's, by what they compute; others run padded.
-BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie")
 
 
 def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> Hardware:
@@ -80,14 +74,7 @@ def why_not_packable(device: str, config: PretrainedConfig) -> str | None:
         return "torch.compile is on"
     if device != "cpu":
         return "packing is made for CPUs"
-    if inner.model_type not in BERT_LIKE or getattr(inner, "is_decoder", False):
-        return f"the layers of {inner.model_type} are not BERT's"
-    if not isinstance(ACT2FN[inner.hidden_act], GELUActivation):
-        return f"the encoder's activation is {inner.hidden_act}"
-    limit = pretrained.max_positions(inner)
-    if limit is not None and limit % 32 and inner.model_type not in POSITIONS_AFTER_PADDING:
-        return f"its {limit} positions are no multiple of 32"  # to which lengths are rounded up
-    return None
+    return packed_encoders.why_no_packed_layers(inner)
 
 
 def attach_packed_layers(model: PreTrainedModel) -> None:
@@ -97,27 +84,12 @@ def attach_packed_layers(model: PreTrainedModel) -> None:
         RuntimeError: where its layers turn out not to be BERT's.
     """
     assert isinstance(model, DocumentClassifier)
-    packed = [_packed_layer(layer) for layer in encoder_layers(model.encoder)]
+    packed = packed_encoders.find_layers(model.encoder)
     encode, pool = model.encoder.forward, model.pool
     model.encoder.forward = partial(_encode, encode, model, packed)
     model.pool = partial(_pool, pool)  # type: ignore[method-assign]
     if not _keeps_the_states(model):
         raise RuntimeError(f"{type(model.encoder).__name__} does not compute what its config says")
-
-
-def _packed_layer(layer: Any) -> PackedLayer:
-    attention, inner = layer.attention, layer.attention.self
-    modules = LayerModules(
-        query=inner.query,
-        key=inner.key,
-        value=inner.value,
-        out=attention.output.dense,
-        first_norm=attention.output.LayerNorm,
-        up=layer.intermediate.dense,
-        down=layer.output.dense,
-        second_norm=layer.output.LayerNorm,
-    )
-    return PackedLayer(modules, heads=inner.num_attention_heads)
 
 
 @dataclass(frozen=True)
@@ -232,25 +204,17 @@ def _encode(
         layout = _in(dtype, batch.layout)
         if batch.states is None:
             types = batch.types or (None,) * len(input_ids)
-            places = torch.cat(
-                [_embed(model, *group) for group in zip(input_ids, types, strict=True)]
-            )
+            groups = zip(input_ids, types, strict=True)
+            places = torch.cat([packed_encoders.embed(model.encoder, *group) for group in groups])
             states = places.index_select(0, layout.gather)
         else:
             states = batch.states
         states = nn.functional.pad(states, (0, 0, 0, layout.capacity - layout.tokens))
+        longest = max(group.length for group in layout.groups)
+        bias = packed_encoders.position_bias(model.encoder, longest)
         for layer in packed[batch.boundary :]:
-            states = layer(states, layout, dtype)
+            states = layer(states, layout, dtype, bias)
     return BaseModelOutput(last_hidden_state=states.float())
-
-
-def _embed(model: DocumentClassifier, ids: Tensor, types: Tensor | None) -> Tensor:
-    """(rows, length) → (rows × length, hidden)"""
-    encoder: Any = model.encoder
-    states: Tensor = encoder.embeddings(input_ids=ids, token_type_ids=types)
-    if hasattr(encoder, "embeddings_project"):  # ELECTRA's
-        states = encoder.embeddings_project(states)
-    return states.flatten(0, 1)
 
 
 def _in(dtype: torch.dtype, layout: Layout) -> Layout:
