@@ -3,9 +3,9 @@
     tree, problems = read_yaml(Path("recipe.yaml"), "recipe")
     value = parse_value("[1, 2]")
 
-A recipe may come from anyone. Its size, its depth, and what its aliases stand for are counted while
-the parser reads, before any of it is built: a few lines of aliases can stand for billions of
-values, and deep nesting ends Python's stack.
+A recipe may come from anyone. Reading a value takes some 0.1 ms, a few lines of aliases
+can stand for billions of values, and deep nesting ends Python's stack. So a text is measured before
+it is parsed, and its nodes are counted as the parser makes them, before any value is built.
 """
 
 from collections.abc import Iterator
@@ -13,24 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    Event,
-    ScalarEvent,
-)
+from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from ruamel.yaml.scanner import Scanner
 
 from finetune.runtime.errors import InputError, did_you_mean
 
-MAX_BYTES = 2**20
+MAX_BYTES = 2**18
+MAX_MARKS = 20_000  # of those that stand between values; a recipe with 5,000 labels has 10,000
 MAX_DEPTH = 20  # of lists and mappings; a recipe needs five
-MAX_VALUES = 50_000  # with each alias counted as what it stands for
+MAX_VALUES = 20_000  # with each alias counted as what it stands for
 
-
+MARKS = (",", ":", "\n", "- ")
 TOO_DEEP = f"lists and mappings are nested more than {MAX_DEPTH} deep"
 
 
@@ -47,6 +43,41 @@ class _BoundedScanner(Scanner):
         super().fetch_flow_collection_start(*token, **more)
 
 
+class _BoundedComposer(Composer):
+    """Stops at the first node beyond a limit, and at an alias for what it stands in."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.warn_double_anchors = False  # YAML allows them
+        self.values, self.levels = 0, 0
+        self.sizes: dict[int, int] = {}  # id of a node with an anchor → the values it stands for
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        line = event.start_mark.line + 1
+        before, is_alias = self.values, isinstance(event, AliasEvent)
+        if is_alias:
+            aliased = self.anchors.get(event.anchor)
+            if aliased is not None and id(aliased) not in self.sizes:  # it is still being read
+                raise YAMLLimitError(f"line {line}: *{event.anchor} stands for itself")
+            self.values += self.sizes.get(id(aliased), 1)  # an unknown one is refused below
+        else:
+            self.values += 1
+        if self.values > MAX_VALUES:
+            raise YAMLLimitError(
+                f"line {line}: there are more than {MAX_VALUES:,} values, with each alias counted "
+                "as what it stands for"
+            )
+        if self.levels > MAX_DEPTH:
+            raise YAMLLimitError(f"line {line}: {TOO_DEEP}")
+        self.levels += 1
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        if not is_alias and event.anchor is not None:
+            self.sizes[id(node)] = self.values - before
+        return node
+
+
 def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
     """The content of a YAML file, and the problems of keys that are set twice.
 
@@ -57,12 +88,14 @@ def read_yaml(path: Path, what: str) -> tuple[Any, list[str]]:
         InputError: if the file does not exist, or is not YAML, or is beyond the limits.
     """
     text = _read_text(path, what)
-    yaml = _yaml()
     try:
-        _check_limits(text)
-        # Repeated keys are found on the node tree, which keeps them all with their lines.
-        problems = [f"{path}: {problem}" for problem in _repeated_keys(yaml.compose(text))]
-        tree = yaml.load(text)
+        _check_size(text)
+        yaml = _bounded_yaml()
+        yaml.allow_duplicate_keys = True
+        node = yaml.compose(text)
+        # Repeated keys are found on the nodes, which keep them all with their lines.
+        problems = [f"{path}: {problem}" for problem in _repeated_keys(node)]
+        tree = _construct(yaml, node)
     except YAMLLimitError as error:
         raise InputError(f"{path}: {error}; a {what} needs far less") from None
     except MarkedYAMLError as error:
@@ -82,15 +115,34 @@ def parse_value(text: str) -> Any:
     Raises:
         YAMLError, ValueError: where it is not YAML; YAMLLimitError: beyond the limits.
     """
-    _check_limits(text)
-    return YAML(typ="safe", pure=True).load(text)
+    _check_size(text)
+    yaml = _bounded_yaml()
+    return _construct(yaml, yaml.compose(text))
 
 
-def _yaml() -> YAML:
-    """YAML 1.2: `3e-4` is a number and `no` a word."""
+def _bounded_yaml() -> YAML:
+    """YAML 1.2, for one text: `3e-4` is a number and `no` a word."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = True
+    yaml.Scanner, yaml.Composer = _BoundedScanner, _BoundedComposer
     return yaml
+
+
+def _construct(yaml: YAML, node: Node | None) -> Any:
+    """The values of a text's nodes, which are parsed once: most of the time goes there."""
+    return None if node is None else yaml.constructor.construct_document(node)
+
+
+def _check_size(text: str) -> None:
+    """
+    Raises:
+        YAMLLimitError: for a text that would take long to parse, without parsing it.
+    """
+    if len(text) > MAX_BYTES:
+        raise YAMLLimitError(f"there are more than {MAX_BYTES // 1024} KiB of text")
+    if sum(text.count(mark) for mark in MARKS) > MAX_MARKS:
+        raise YAMLLimitError(
+            f"there are more than {MAX_MARKS:,} commas, colons, dashes and ends of lines"
+        )
 
 
 def _read_text(path: Path, what: str) -> str:
@@ -98,7 +150,9 @@ def _read_text(path: Path, what: str) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise InputError(f"{path}: expected a {what} of at most 1 MiB, found a larger file")
+            raise InputError(
+                f"{path}: expected a {what} of at most {MAX_BYTES // 1024} KiB, found a larger file"
+            )
         return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
@@ -110,45 +164,6 @@ def _read_text(path: Path, what: str) -> str:
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what}: {error.strerror}") from None
-
-
-def _check_limits(text: str) -> None:
-    """
-    Raises:
-        YAMLError: as the parser does; YAMLLimitError: beyond a limit, which it names.
-    """
-    depth, total = 0, 0
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner = _BoundedScanner
-    open_anchors: list[tuple[str | None, int]] = []  # of each open collection, with values so far
-    sizes: dict[str, int] = {}  # anchor → the values that it stands for
-    events: Iterator[Event] = yaml.parse(text)
-    for event in events:
-        line = event.start_mark.line + 1 if event.start_mark is not None else 0
-        if isinstance(event, CollectionStartEvent):
-            open_anchors.append((event.anchor, total))
-            total += 1
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise YAMLLimitError(f"line {line}: {TOO_DEEP}")
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
-            anchor, before = open_anchors.pop()
-            if anchor is not None:
-                sizes[anchor] = total - before
-        elif isinstance(event, ScalarEvent):
-            total += 1
-            if event.anchor is not None:
-                sizes[event.anchor] = 1
-        elif isinstance(event, AliasEvent):
-            if any(anchor == event.anchor for anchor, _ in open_anchors):
-                raise YAMLLimitError(f"line {line}: *{event.anchor} stands for itself")
-            total += sizes.get(str(event.anchor), 1)  # an unknown one is the composer's to report
-        if total > MAX_VALUES:
-            raise YAMLLimitError(
-                f"line {line}: there are more than {MAX_VALUES:,} values, with each alias counted "
-                "as what it stands for"
-            )
 
 
 def _repeated_keys(node: Node | None, prefix: str = "") -> Iterator[str]:

@@ -148,5 +148,5 @@ def _save_config(source: str, folder: Path) -> None:
     """Write the config, the tokenizer, and the identity of both and of the graph."""
     model, tokenizer = saved_model.load_classifier(source)
     model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    saved_model.save_tokenizer(tokenizer, folder)
     model_identity.write_identity(folder, tokenizer, model.config)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
@@ -116,5 +117,8 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
 
 def first_line(error: Exception) -> str:
     """Of an error's message; with the next where it only announces that."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
     lines = [line.strip() for line in str(error).strip().split("\n")]
     return " ".join(lines[: 1 + lines[0].endswith(":")]).rstrip(".:")

@@ -5,10 +5,11 @@
 
 A tokenizer of another model, or one with another normalizer, gives ids that are all valid and all
 wrong: every document gets the same label, and nothing fails. So the folder keeps a hash of what its
-tokenizer makes of fixed texts, the SHA-256 of each file of weights, and the number of labels.
+tokenizer makes of fixed texts, another of how it makes batches of them, the SHA-256 of each file of
+weights, and the number of labels.
 
-Whoever loads a model compares them. The hash of the tokenizer is of its behaviour and vocabulary,
-not of its files, which each release of transformers writes in another way.
+Whoever loads a model compares them. The hashes of the tokenizer are of its behaviour and
+vocabulary, not of its files, which each release of transformers writes in another way.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from finetune.modeling.load_errors import first_line
 from finetune.modeling.source_checks import find_file
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, shorten
@@ -52,6 +54,7 @@ PROBES = (
     "a",
 )
 PAIRS = ((PROBES[0], PROBES[4]), (PROBES[5], ""), ("one", "two three"))
+TRUNCATED = 12  # tokens of the probes that are truncated
 
 
 class Identity(BaseModel):
@@ -59,6 +62,7 @@ class Identity(BaseModel):
 
     Attributes:
         tokenizer: `tokenizer_hash`.
+        batches: `batches_hash`; None: an older release saved the model.
         weights: name of each file → its SHA-256.
         labels: the number of logits.
     """
@@ -67,6 +71,7 @@ class Identity(BaseModel):
 
     format: Annotated[int, Field(ge=1)] = FORMAT
     tokenizer: str
+    batches: str | None = None
     weights: dict[str, str]
     labels: Annotated[int, Field(ge=1)]
 
@@ -87,7 +92,21 @@ def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
         [ids(first, second) for first, second in PAIRS],
     ]
     vocabulary = sorted((int(one), token) for token, one in tokenizer.get_vocab().items())
-    return hashlib.sha256(json.dumps([behaviour, vocabulary]).encode()).hexdigest()
+    return _hash_values([behaviour, vocabulary])
+
+
+def batches_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """SHA-256 of what a tokenizer makes beside ids, and of where it truncates and pads."""
+    names = sorted(tokenizer.model_input_names)
+    short: dict[str, Any] = {"max_length": TRUNCATED, "padding": "max_length", "verbose": False}
+    texts = [(PROBES[3],), ("a",), *PAIRS]
+    encoded: list[Any] = [tokenizer(*text, truncation="longest_first", **short) for text in texts]
+    batches = [{name: list(one[name]) for name in names if name in one} for one in encoded]
+    return _hash_values([names, tokenizer.padding_side, tokenizer.truncation_side, batches])
+
+
+def _hash_values(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_identity(
@@ -96,7 +115,10 @@ def write_identity(
     """Write it into a model folder, all of whose other files are written."""
     labels = len(config.id2label or {})
     identity = Identity(
-        tokenizer=tokenizer_hash(tokenizer), weights=_hash_weights(folder), labels=labels
+        tokenizer=tokenizer_hash(tokenizer),
+        batches=batches_hash(tokenizer),
+        weights=_hash_weights(folder),
+        labels=labels,
     )
     _write(folder, identity)
 
@@ -123,7 +145,9 @@ def read_identity(source: str, **hub: Any) -> Identity | None:
     try:
         return Identity.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{source}/{FILE}: cannot be read ({_first(error)}); {REMEDY}") from None
+        raise InputError(
+            f"{source}/{FILE}: cannot be read ({first_line(error)}); {REMEDY}"
+        ) from None
 
 
 def check_identity(
@@ -162,10 +186,10 @@ def check_identity(
             )
         return
     problems = []
-    if tokenizer is not None and tokenizer_hash(tokenizer) != identity.tokenizer:
+    if tokenizer is not None and (made := _compare_tokenizer(tokenizer, identity)):
         problems.append(
             f"the tokenizer in '{source}' is not the one that the model was trained with: it "
-            "makes other tokens of the same texts"
+            f"makes other {made} of the same texts"
         )
     if config.num_labels != identity.labels:
         problems.append(
@@ -176,6 +200,15 @@ def check_identity(
         problems.append(f"the weights in '{source}' are not as they were saved: {shorten(wrong)}")
     if problems:
         raise InputError(f"{key}: {problem}; {REMEDY}" for problem in problems)
+
+
+def _compare_tokenizer(tokenizer: "PreTrainedTokenizerBase", identity: Identity) -> str | None:
+    """What the tokenizer makes otherwise; None: nothing."""
+    if tokenizer_hash(tokenizer) != identity.tokenizer:
+        return "tokens"
+    if identity.batches is not None and batches_hash(tokenizer) != identity.batches:
+        return "batches (token types, or the sides where it truncates and pads)"
+    return None
 
 
 def check_files(folder: Path) -> None:
@@ -228,10 +261,3 @@ def _hash_version(file: Path, size: int, changed: int, inode: int) -> str:
 def _write(folder: Path, identity: Identity) -> None:
     text = identity.model_dump_json(indent=2) + "\n"
     (folder / FILE).write_text(text, encoding="utf-8", newline="\n")
-
-
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"
-    return str(error)

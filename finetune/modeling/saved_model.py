@@ -95,17 +95,25 @@ def save_classifier(
     """
     with silence_loading():
         model.save_pretrained(folder, state_dict=weights)
-        tokenizer.save_pretrained(folder)
-    _rename_tokenizer_class(folder / "tokenizer_config.json")
+        save_tokenizer(tokenizer, folder)
     model_identity.write_identity(folder, tokenizer, model.config)
 
 
-def _rename_tokenizer_class(file: Path) -> None:
-    """Give a tokenizer that is all in tokenizer.json the name that transformers 4 knows, too."""
-    settings = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer's files, with what releases of transformers disagree on.
+
+    That is the class of one that is all in tokenizer.json, which version 4 must know too, and what
+    the tokenizer makes beside ids.
+    """
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    if not file.is_file():
+        return
+    settings = json.loads(file.read_text("utf-8"))
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-        file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    settings["model_input_names"] = list(tokenizer.model_input_names)
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def load_classifier(

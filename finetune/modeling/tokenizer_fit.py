@@ -50,6 +50,9 @@ POSITIONS_AFTER_PADDING = {
 MIN_VOCABULARY = 16  # a tokenizer with fewer pieces was made up, not read
 # A word that no vocabulary has: its pieces are unknown, or bytes.
 UNKNOWN_WORD = "\U0001f9ff\ue000\U00020bb7"
+# Words, and how often each is encoded: one that samples divides some of them in several ways.
+WORDS = ["ab", "the", "lazy", "fox", "over", "an", "international", "representation"]
+REPEATS = 32
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 SENTENCEPIECE_FILES = (
     "spiece.model",
@@ -78,7 +81,7 @@ def read_tokenizer(
     Raises:
         InputError: where there is none; where it cannot pad, or cannot encode some word; where it
             has ids that the embedding table lacks; where it pads with another id than the one
-            from which the encoder counts positions.
+            from which the encoder counts positions; where it draws at random.
     """
     missing = (
         f"{key}: expected the encoder's tokenizer in '{source}', found no tokenizer.json, "
@@ -101,6 +104,7 @@ def read_tokenizer(
             raise
     # Templates of conversations come with some encoders; a text classifier needs and saves none.
     tokenizer.chat_template = None
+    _switch_sampling_off(tokenizer)
     # Without files, transformers 5 makes up a tokenizer that knows its special tokens only.
     ids: dict[str, int] = dict(tokenizer.get_vocab())
     if len(ids.keys() - set(tokenizer.all_special_tokens)) < MIN_VOCABULARY:
@@ -113,6 +117,18 @@ def read_tokenizer(
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
     return tokenizer
+
+
+def _switch_sampling_off(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have the same text always give the same tokens.
+
+    BPE dropout and the sampling of Unigram are for pretraining, and stay in a tokenizer.json. Each
+    reading of a document, at inference too, would be another.
+    """
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    for name in ("dropout", "alpha", "nbest_size"):
+        if getattr(model, name, None) is not None:
+            setattr(model, name, None)
 
 
 def _lacks_vocabulary(folder: Path) -> bool:
@@ -148,6 +164,7 @@ def _find_problems(
     try:
         # Its special tokens too: what puts them around a text has ids of its own.
         encoded: Any = tokenizer([UNKNOWN_WORD], verbose=False)
+        repeated: Any = tokenizer(WORDS * REPEATS, verbose=False)["input_ids"]
         ids |= {
             str(tokenizer.convert_ids_to_tokens(one) or "a special token"): one
             for one in encoded["input_ids"][0]
@@ -158,6 +175,12 @@ def _find_problems(
             f"the tokenizer in '{source}' cannot encode a word that it does not know "
             f"({first_line(error)}); set unk_token in its tokenizer.json to a token that it has"
         )
+    else:
+        if repeated != repeated[: len(WORDS)] * REPEATS:
+            yield (
+                f"the tokenizer in '{source}' draws the tokens of a text at random; switch its "
+                "sampling off (sp_model_kwargs in its tokenizer_config.json)"
+            )
     yield from _find_type_problems(tokenizer, config, source)
     rows = getattr(config, "vocab_size", None)
     if rows is not None and max(ids.values()) >= rows:

@@ -1,4 +1,4 @@
-"""A stranger's recipe as an attack on the parser: aliases, depth, size, odd shapes."""
+"""A recipe as an attack on the parser: aliases, depth, size, odd shapes."""
 
 import contextlib
 import time
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml.scanner import Scanner
 
-from finetune.config import loader
-from finetune.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES, read_yaml
+from finetune.config import loader, yaml_files
+from finetune.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_MARKS, read_yaml
 from finetune.runtime.errors import InputError
 
-SECONDS = 3  # on a busy machine; without limits, minutes
+SECONDS = 3  # of a core; without limits, minutes
 
 
 def laughs(width: int, depth: int, form: str) -> str:
@@ -35,10 +36,10 @@ def laughs(width: int, depth: int, form: str) -> str:
 def test_alias_bombs_are_refused_at_once(tmp_path, form, width, depth):
     file = tmp_path / "bomb.yaml"
     file.write_text(laughs(width, depth, form))
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError) as caught:
         loader.load(file)
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     [problem] = caught.value.problems
     assert "not valid YAML" not in problem
     assert "more than" in problem
@@ -48,20 +49,21 @@ def test_alias_bombs_are_refused_at_once(tmp_path, form, width, depth):
     "text",
     [
         "[" * 100_000,
-        "{a: " * 100_000,
+        "{a: " * 15_000,
         "data: {source: " + "[" * 100_000 + "]" * 100_000 + "}",
-        "- " * 100_000 + "a",
-        "\n".join(" " * n + "a:" for n in range(900)),
+        "- " * 15_000 + "a",
+        "? " * 15_000 + "a",
+        "\n".join(" " * n + "a:" for n in range(500)),
     ],
-    ids=["brackets", "braces", "closed", "dashes", "indented"],
+    ids=["brackets", "braces", "closed", "dashes", "keys", "indented"],
 )
 def test_deep_nesting_is_refused_at_once(tmp_path, text):
     file = tmp_path / "deep.yaml"
     file.write_text(text)
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError, match=f"nested more than {MAX_DEPTH} deep"):
         loader.load(file)
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "&r {data: *r}"])
@@ -84,22 +86,71 @@ def test_a_huge_file_is_not_read(tmp_path, size):
     file = tmp_path / "huge.yaml"
     with file.open("wb") as out:
         out.truncate(size)
-    begin = time.perf_counter()
-    with pytest.raises(InputError, match="expected a recipe of at most 1 MiB"):
+    begin = time.process_time()
+    with pytest.raises(InputError, match="expected a recipe of at most 256 KiB"):
         loader.load(file)
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
 
 
 def test_an_endless_file_is_not_read():
-    with pytest.raises(InputError, match="expected a recipe of at most 1 MiB"):
+    with pytest.raises(InputError, match="expected a recipe of at most 256 KiB"):
         loader.load("/dev/zero")
 
 
-def test_many_values_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {source: [" + "1," * (MAX_MARKS + 1) + "]}",
+        "data:\n" + "- 1\n" * MAX_MARKS,
+        "{" + "a: 1, " * MAX_MARKS + "}",
+        "\n" * (MAX_MARKS + 1),
+    ],
+    ids=["brackets", "lines", "braces", "blank lines"],
+)
+def test_many_values_are_refused_before_they_are_parsed(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(yaml_files, "_bounded_yaml", None)
     file = tmp_path / "wide.yaml"
-    file.write_text("data: {source: [" + "1," * (MAX_VALUES + 1) + "]}")
-    with pytest.raises(InputError, match="more than 50,000 values"):
+    file.write_text(text)
+    with pytest.raises(InputError, match="more than 20,000 commas, colons, dashes and ends of"):
         loader.load(file)
+
+
+@pytest.mark.parametrize("form", ["- label number {}", "- 'label, number {}: a'", "label {}: text"])
+def test_a_recipe_with_5000_labels_is_read(tmp_path, form):
+    file = tmp_path / "labels.yaml"
+    file.write_text("\n".join(form.format(number) for number in range(5_000)))
+    tree, problems = read_yaml(file, "recipe")
+    assert len(tree) == 5_000
+    assert problems == []
+
+
+def test_a_text_is_parsed_once(tmp_path, monkeypatch):
+    """Parsing is nearly all of the time that reading takes."""
+    parsed = []
+    fetch = Scanner.fetch_more_tokens
+    monkeypatch.setattr(Scanner, "fetch_more_tokens", lambda self: parsed.append(1) or fetch(self))
+    file = tmp_path / "r.yaml"
+    file.write_text("- 1\n" * 100)
+    read_yaml(file, "recipe")
+    assert len(parsed) < 250
+    parsed.clear()
+    yaml_files.parse_value("[" + "1, " * 100 + "]")
+    assert len(parsed) < 250
+
+
+def test_an_anchor_may_be_used_again(tmp_path, recwarn):
+    file = tmp_path / "r.yaml"
+    file.write_text("a: &x 1\nb: &x 2\nc: *x\n")
+    assert read_yaml(file, "recipe") == ({"a": 1, "b": 2, "c": 2}, [])
+    assert [*recwarn] == []
+
+
+def test_repeated_keys_and_merged_ones_are_told_apart(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("a: &a {k: 1, l: 2}\nb: {<<: *a, k: 3}\nc: {m: 1, m: 2}\n")
+    tree, problems = read_yaml(file, "recipe")
+    assert tree["b"] == {"k": 3, "l": 2}
+    assert problems == [f"{file}: c.m: set twice, on lines 3 and 3; keep one of them"]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +184,8 @@ def test_a_recipe_that_is_one_value_gets_its_message(tmp_path, text):
 
 NESTED = {
     "brackets": "[" * 50_000,
-    "braces": "{a: " * 20_000,
-    "dashes": "- " * 20_000,
+    "braces": "{a: " * 15_000,
+    "dashes": "- " * 15_000,
     "itself": "&a [*a]",
     "aliases": laughs(10, 12, "list"),
 }
@@ -145,10 +196,10 @@ NESTED = {
 def test_overrides_are_bounded_too(tmp_path, key, form):
     file = tmp_path / "r.yaml"
     file.write_text("data: {source: a.csv}")
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError) as caught:
         loader.load(file, [f"{key}={NESTED[form]}"])
-    assert time.perf_counter() - begin < SECONDS
+    assert time.process_time() - begin < SECONDS
     assert len(str(caught.value)) < 1000
 
 
@@ -159,7 +210,6 @@ def test_a_path_may_be_any_text(tmp_path, form):
     assert loader.load(file, [f"data.source={NESTED[form]}"]).data.source == NESTED[form]
 
 
-@pytest.mark.filterwarnings("ignore::ruamel.yaml.error.ReusedAnchorWarning")
 @settings(max_examples=100, deadline=None)
 @given(
     st.recursive(
