@@ -72,7 +72,7 @@ def prepare_leniently(recipe: Recipe) -> "tuple[Corpus, tuple[str, ...]]":
     from finetune.data import prepare, sources
 
     stops: list[str] = []
-    rows = sources.load_rows(recipe.data, recipe.cache.folder())
+    rows = sources.load_rows(recipe.data, recipe.cache.folder(), recipe.score.slices or ())
     try:
         corpus = prepare.prepare_corpus(rows, recipe.data, stops=stops)
     except InputError as error:

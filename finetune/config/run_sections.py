@@ -70,6 +70,14 @@ class Score(Section):
             "false: only report it"
         ),
     )
+    slices: Names | None = Field(
+        None,
+        description=(
+            "columns by whose values every metric is scored too, such as a channel or a language, "
+            "each value against the other documents; also by length, and by file where there are "
+            "several"
+        ),
+    )
     trust_remote_code: bool = Field(
         False,
         description=(
@@ -85,6 +93,8 @@ class Score(Section):
                 "monitor",
                 f"one of score.metrics ({', '.join(self.metrics)}) or loss, got {self.monitor!r}",
             )
+        if self.slices is not None and len(set(self.slices)) < len(self.slices):
+            raise conflict("slices", f"each column once, got {list(self.slices)}")
         return self
 
 

@@ -65,6 +65,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _slices_are_no_text_or_label(self) -> Self:
+        label = self.data.label
+        taken = {*self.data.columns(), self.data.text_pair}
+        taken |= {label} if isinstance(label, str) else {*label}
+        for column in self.score.slices or ():
+            if column in taken:
+                raise conflict(
+                    "score.slices", f"other columns than those of text and label, got '{column}'"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _layers_that_learn_have_rates(self) -> Self:
         frozen = {stage.freeze or self.model.freeze for stage in self.train.stages or (Stage(),)}
         if frozen == {"encoder"} and self.optim.layer_decay != 1:

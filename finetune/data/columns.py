@@ -39,6 +39,8 @@ class ColumnSpec:
     delimiter: str = "auto"  # data.delimiter
     id: str | None = None  # data.id
     needs_id: bool = True  # whether the column must be there
+    # of score.slices, each after the key that asks for it: what else is known of a document
+    attributes: tuple[tuple[str, str], ...] = ()
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""
@@ -47,7 +49,8 @@ class ColumnSpec:
     def _empty_column(self, name: str) -> "Column | LabelColumn | IdColumn":
         if name in self.text_columns():
             return Column(self.store)
-        return IdColumn(self.store) if name == self.id else LabelColumn()
+        is_value = name == self.id or name in self.attribute_columns()
+        return IdColumn(self.store) if is_value else LabelColumn()
 
     def text_columns(self) -> tuple[str, ...]:
         """The columns that hold text."""
@@ -57,10 +60,15 @@ class ColumnSpec:
         """The columns that hold labels."""
         return (self.label,) if isinstance(self.label, str) else self.label
 
+    def attribute_columns(self) -> tuple[str, ...]:
+        """The columns that hold attributes, each once."""
+        return tuple(dict.fromkeys(column for _, column in self.attributes))
+
     def all_columns(self) -> tuple[str, ...]:
-        """Those of texts, then those of labels, then the one of identifiers."""
+        """Those of texts, then those of labels, then identifiers and attributes; each once."""
         ids = () if self.id is None else (self.id,)
-        return (*self.text_columns(), *self.label_columns(), *ids)
+        beside = dict.fromkeys((*ids, *self.attribute_columns()))
+        return (*self.text_columns(), *self.label_columns(), *beside)
 
     def required(self) -> list[tuple[str, str]]:
         """Each column that there must be, after the key of the recipe which asks for it."""
@@ -72,7 +80,7 @@ class ColumnSpec:
             required += [("data.label", column) for column in self.label_columns()]
         if self.id is not None and self.needs_id:
             required.append(("data.id", self.id))
-        return required
+        return [*required, *self.attributes]
 
     def join_texts(self, cells: Sequence[str | None]) -> str | None:
         """The cells of the text columns as one document; None where all are missing.

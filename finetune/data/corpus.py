@@ -5,7 +5,7 @@ Also what can be said of them at a glance: counts, hashes.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,6 +137,8 @@ class Split:
     origin: str  # "test.jsonl.gz", "split off from train.jsonl.gz: 10 %, stratified, seed 0"
     seconds: Sequence[str] | None = None  # (rows,) the second text of each pair
     ids: Ids | None = None  # (rows,) of data.id
+    # column → (rows,) what it holds of each, of score.slices
+    attributes: Mapping[str, Ids] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -149,6 +151,7 @@ class Split:
             seconds=None if self.seconds is None else Texts.of(self.seconds).take(rows),
             labels=None if self.labels is None else self.labels[rows],
             ids=None if self.ids is None else self.ids.take(rows),
+            attributes={name: values.take(rows) for name, values in self.attributes.items()},
             places=self.places.take(rows),
         )
 
@@ -156,7 +159,7 @@ class Split:
         """A split of no row and no label."""
         places = self.places.take([])
         return dataclasses.replace(
-            self, texts=[], seconds=None, ids=None, labels=None, places=places
+            self, texts=[], seconds=None, ids=None, attributes={}, labels=None, places=places
         )
 
     def whole(self) -> Sequence[str]:

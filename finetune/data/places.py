@@ -39,6 +39,12 @@ class Places(Sequence[str]):
         chosen = np.asarray(rows, dtype=np.int64)
         return replace(self, taken=chosen if self.taken is None else self.taken[chosen])
 
+    def sources(self) -> list[str]:
+        """The file or table that each row comes from; of a folder of documents, the folder."""
+        if isinstance(self.items, Shards):
+            return self.items.sources(np.arange(len(self)) if self.taken is None else self.taken)
+        return [self.name] * len(self)
+
     def without(self, others: "Places") -> "Places":
         """Those that are not also among others of the same source."""
         if others.items is not self.items:
@@ -59,6 +65,11 @@ class Shards(Sequence[str]):
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def sources(self, rows: NDArray[np.int64]) -> list[str]:
+        """The name of the file that each of these rows is from."""
+        parts = np.searchsorted(self._ends, rows, side="right").tolist()
+        return [self._parts[part].name for part in parts]
 
     def __getitem__(self, i: Any) -> Any:
         part = int(np.searchsorted(self._ends, i, side="right"))

@@ -283,7 +283,9 @@ def _to_split(split: SplitRows, class_ids: Mapping[str, int]) -> Split:
     labels = split.class_ids(class_ids) if split.is_labelled else None
     places = rows.places.take(keep)
     ids = None if rows.ids is None else rows.ids.take(keep)
-    made = Split(split.role, rows.texts.take(keep), labels, places, split.origin, seconds, ids)
+    attributes = {name: values.take(keep) for name, values in rows.attributes.items()}
+    texts = rows.texts.take(keep)
+    made = Split(split.role, texts, labels, places, split.origin, seconds, ids, attributes)
     return made if len(keep) or split.role == "train" else made.without_rows()
 
 

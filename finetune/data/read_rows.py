@@ -6,7 +6,7 @@ is refused, with every such row of it.
 
 import itertools
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ NO_IDS = (
     "a .txt file has no columns, and data.id names one; leave it out: a document is named by its "
     "place"
 )
+
+
+def find_missing_values(spec: ColumnSpec) -> Iterator[str]:
+    """What is said of columns beside text and label, where documents have none."""
+    if spec.id is not None and spec.needs_id:
+        yield NO_IDS
+    for key, column in spec.attributes:
+        yield f"a .txt file has no columns, and {key} names '{column}'; leave it out"
 
 
 def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
@@ -183,11 +191,11 @@ def _read_texts(reader: RowReader, name: str, spec: ColumnSpec) -> Rows:
             f"{reader.source.name}: a .txt file has no columns, and the recipe reads several: "
             f"{columns}"
         )
-    if spec.id is not None and spec.needs_id:
-        raise InputError(f"{reader.source.name}: {NO_IDS}")
+    if problems := [f"{reader.source.name}: {why}" for why in find_missing_values(spec)]:
+        raise InputError(problems)
     (column,) = spec.text
     cells = spec.empty_columns([column])
-    count, problems = 0, []
+    count = 0
     for row in reader.rows():
         count += 1
         if isinstance(row.cells, RowProblem):

@@ -6,7 +6,7 @@ Raises `InputError` with every problem of the file or table at once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 from finetune.data.cells import describe_value
@@ -42,6 +42,7 @@ class Rows:
     damaged_labels: Sequence[int] = ()  # those of `damaged` whose label was not UTF-8
     encoding_hint: str = ""  # what the bytes may be that are not UTF-8
     ids: Ids | None = None  # of data.id
+    attributes: Mapping[str, Ids] = field(default_factory=dict)  # column → each row's value
     one_hot: int | None = None  # how many labels each list of 0 and 1 told of, where they were such
 
     def as_sets(self) -> "Rows":
@@ -82,6 +83,7 @@ def build_rows(
     if labels is not None:
         labels, damaged_labels = _replace_broken(labels, broken)
     text = _join_columns([texts[column] for column in spec.text], spec)
+    values = {name: cell.ids() for name, cell in cells.items() if isinstance(cell, IdColumn)}
     return Rows(
         text,
         labels,
@@ -94,7 +96,8 @@ def build_rows(
         found.notes,
         damaged_labels=damaged_labels,
         encoding_hint=(suggest_encodings(broken) or "") if broken else "",
-        ids=next((cell.ids() for cell in cells.values() if isinstance(cell, IdColumn)), None),
+        ids=None if spec.id is None else values.get(spec.id),
+        attributes={name: values[name] for name in spec.attribute_columns() if name in values},
         one_hot=one_hot,
     )
 
@@ -147,7 +150,7 @@ def _find_wrong_types(
     wrong = [
         (f"'{column}' ({key}): expected text", texts[column].odd)
         for key, column in spec.required()
-        if key not in ("data.label", "data.id")
+        if key in ("data.text", "data.template", "data.text_pair")
     ]
     wrong.append((
         f"'{spec.label}' (data.label): expected a label, as text, a whole number or true or "

@@ -5,7 +5,7 @@
 `read_rows.py` reads a single file, and `hub_data_sets.py` loads what only `datasets` can.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from finetune.data.hub_data_sets import dataset_reader, hub_tables, saved_tables
 from finetune.data.identifiers import Ids
 from finetune.data.local_paths import HELD, resolve_local_path
 from finetune.data.places import Places, Shards
-from finetune.data.read_rows import NO_IDS, read_documents, read_file, read_rows
+from finetune.data.read_rows import find_missing_values, read_documents, read_file, read_rows
 from finetune.data.rows import Labels, Rows
 from finetune.data.shards import missing_shards
 from finetune.data.text_store import Store, Texts
@@ -37,7 +37,9 @@ class Roles(NamedTuple):
     test: str | None
 
 
-def load_rows(data: schema.Data, folder: Path | None = None) -> dict[str, Rows]:
+def load_rows(
+    data: schema.Data, folder: Path | None = None, slices: Sequence[str] = ()
+) -> dict[str, Rows]:
     """The rows of every split of `data.source`, by the split's name in the source.
 
     A single file, and a folder with a sub-folder per label, are one split called train. A split
@@ -46,12 +48,13 @@ def load_rows(data: schema.Data, folder: Path | None = None) -> dict[str, Rows]:
     Args:
         folder: where texts go that would crowd memory, in a file that leaves with the process;
             None: they stay in memory.
+        slices: columns of `score.slices`, which are read too.
 
     Raises:
         InputError: with the problems of every split that plays a role.
     """
     readers, skipped = _find_readers(data)
-    return _read_splits(readers, data, Store(folder), skipped)
+    return _read_splits(readers, data, Store(folder), skipped, slices)
 
 
 def load_split(data: schema.Data, split: str | None, spec: ColumnSpec) -> Rows:
@@ -160,11 +163,13 @@ def _read_splits(
     data: schema.Data,
     store: Store,
     skipped: Sequence[str] = (),
+    slices: Sequence[str] = (),
 ) -> dict[str, Rows]:
     """Read every split; raise the problems of those that play a role, all together.
 
     Args:
         skipped: what of the source is not read.
+        slices: as of `load_rows`.
     """
     chosen = assign_roles(readers, data)
     rows = {}
@@ -172,7 +177,7 @@ def _read_splits(
     unreadable: list[str] = []
     for split, read in readers.items():
         try:
-            rows[split] = read(_column_spec(data, split == chosen.train, store))
+            rows[split] = read(_column_spec(data, split == chosen.train, store, slices))
         except InputError as error:
             if split in chosen:
                 problems += error.problems
@@ -198,8 +203,8 @@ def _document_reader(documents: Documents) -> Reader:
     def read(spec: ColumnSpec) -> Rows:
         if not documents.is_labelled and spec.needs_label:
             raise InputError(f"{documents.folder}: expected a sub-folder of .txt files per label")
-        if spec.id is not None and spec.needs_id:
-            raise InputError(f"{documents.folder}: {NO_IDS}")
+        if problems := [f"{documents.folder}: {why}" for why in find_missing_values(spec)]:
+            raise InputError(problems)
         files, is_labelled = documents.files, documents.is_labelled
         return read_documents(documents.root, files, is_labelled, spec.store, spec.encoding)
 
@@ -249,6 +254,7 @@ def _file_reader(files: TableFiles) -> Reader:
             damaged_labels,
             next((part.encoding_hint for part in parts if part.encoding_hint), ""),
             _join_ids(parts),
+            _join_attributes(parts, spec),
             parts[0].one_hot,
         )
 
@@ -262,12 +268,22 @@ def _join_ids(parts: Sequence[Rows]) -> Ids | None:
     return Ids.joined([part.ids or Ids.none(part.texts) for part in parts])
 
 
+def _join_attributes(parts: Sequence[Rows], spec: ColumnSpec) -> Mapping[str, Ids]:
+    """Those of all shards, by their column."""
+    return {
+        column: Ids.joined([part.attributes[column] for part in parts])
+        for column in spec.attribute_columns()
+    }
+
+
 def _held_reader(table: DataSource) -> Reader:
     """Reads one split of a data frame."""
     return lambda spec: read_rows(table, table.name, spec)
 
 
-def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSpec:
+def _column_spec(
+    data: schema.Data, needs_label: bool, store: Store, slices: Sequence[str] = ()
+) -> ColumnSpec:
     return ColumnSpec(
         data.columns(),
         data.label,
@@ -280,4 +296,5 @@ def _column_spec(data: schema.Data, needs_label: bool, store: Store) -> ColumnSp
         data.label_lists,
         data.delimiter,
         data.id,
+        attributes=tuple(("score.slices", column) for column in slices),
     )

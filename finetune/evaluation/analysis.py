@@ -17,6 +17,7 @@ from finetune.evaluation import (
     calibration,
     confusion,
     error_analysis,
+    slices,
 )
 from finetune.evaluation.analysis_model import Analysis
 from finetune.evaluation.metrics import Metric
@@ -73,6 +74,9 @@ def analyse(
         "calibration": _calibration(corpus, outcome),
         "abstention": _abstention(corpus, outcome, score),
         "analysed": split.name,
+        "slices": (
+            slices.score_slices(split, table, scores, metrics, score.slices) if score.slices else []
+        ),
         **_weak_spots(split, table, scores, names),
     }
     return Analysis.model_validate(found)

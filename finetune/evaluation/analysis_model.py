@@ -4,7 +4,7 @@
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -230,6 +230,35 @@ class Mistake(Section):
     )
 
 
+class SliceScores(MetricValues):
+    """The scores of some documents of the split."""
+
+    value: str = Field(description="what these documents have in common")
+    rows: int = Field(description="how many there are")
+    difference: float | None = Field(
+        description="their accuracy less that of the other documents (multi-label: all labels "
+        "right); null: there are no others"
+    )
+    difference_interval: Interval | None = Field(
+        description="its 95 % interval (Newcombe 1998, method 10)"
+    )
+    p_value: float | None = Field(
+        description="of Fisher's exact test that both accuracies are the same, corrected by Holm "
+        "1979 for all slices of the run"
+    )
+
+
+class Slicing(Section):
+    by: str = Field(description="the column, or `length` or `file`")
+    kind: Literal["column", "length", "file"] = Field(description="which of these")
+    slices: list[SliceScores] = Field(
+        description="the most frequent value first; numbers, times and lengths in their order"
+    )
+    worst: str | None = Field(
+        description="of the slices below the others, that with the smallest p-value; null: none is"
+    )
+
+
 class Analysis(Section):
     """How good a model is, how far to believe it, and where it fails."""
 
@@ -270,6 +299,11 @@ class Analysis(Section):
         description="accuracy by length, from shortest to longest texts"
     )
     truncation: TruncationAccuracy = Field(description="accuracy of truncated and of whole texts")
+    slices: list[Slicing] = Field(
+        [],
+        description="scores by the values of each column of `score.slices`, by length and by file; "
+        "empty without these",
+    )
     mistakes: list[Mistake] = Field(description="wrong predictions of the highest confidence")
 
     @property

@@ -1,6 +1,6 @@
 """True and predicted labels → the confusion matrix, its metrics, and their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ def metric_intervals(
     logits: NDArray[np.float32],
     labels: Labels,
     thresholds: Floats | None = None,
+    values: Mapping[str, float] | None = None,
 ) -> dict[str, intervals.Interval | None]:
     """The interval of `loss` and of each metric by name.
 
@@ -29,9 +30,10 @@ def metric_intervals(
         logits: (rows, classes)
         labels: true class ids (rows,); multi-label: 0 and 1 (rows, classes).
         thresholds: as of `probabilities.predict_labels`.
+        values: of the metrics, where they are measured already.
     """
     rows, multi_label = len(labels), labels.ndim == 2
-    values = measure(metrics, logits, labels, thresholds)
+    values = measure(metrics, logits, labels, thresholds) if values is None else values
     predictions = predict_labels(logits, multi_label, thresholds)
     table = Confusion.from_labels(labels, predictions, logits.shape[1])
     of_loss = intervals.mean_interval(row_losses(logits, labels))

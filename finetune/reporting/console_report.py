@@ -9,10 +9,12 @@ import numpy as np
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
+from finetune.evaluation.analysis_model import Slicing
 from finetune.reporting import narrative
 from finetune.reporting.number_formats import format_interval, format_score
 from finetune.reporting.results_model import Results
 from finetune.reporting.seeds_report import SeedsSummary, format_seeds
+from finetune.reporting.slices_text import explain_slices, tabulate_slices
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
@@ -184,11 +186,21 @@ def print_results(results: Results, folder: Path) -> None:
         print_line(f"  test has no labels: its {test.rows:,} rows were predicted, not scored")
     for line in narrative.summarize(results):
         print_wrapped(line, mark="  ")
+    print_slices(results.slices, narrative.main_metric(results))
     print_line(f"\nWritten to {folder}")
     print_line(format_table(FILES, indent=2, left=2))
     print_line()
     print_line(score_line(results), even_if_quiet=True)
     print_line(f"Report: {folder / 'report.html'}", even_if_quiet=True)
+
+
+def print_slices(slicings: Sequence[Slicing], metric: str) -> None:
+    """The scores of each slice by one metric, and which of them are worse."""
+    for slicing in slicings:
+        print_line()
+        print_line(format_table(tabulate_slices(slicing, metric)))
+    for line in explain_slices(slicings):
+        print_wrapped(line, mark="  ")
 
 
 def _score_table(results: Results) -> list[list[str]]:

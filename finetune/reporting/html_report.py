@@ -25,6 +25,7 @@ from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.number_formats import format_metric
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
+from finetune.reporting.slices_text import explain_slices, format_p
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible
 
@@ -67,6 +68,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             reliability=[*figures.reliability(results)],
             abstention=narrative.explain_abstention(results),
             coverage=figures.coverage(results, narrative.explain_abstention(results)),
+            slices_summary=" ".join(explain_slices(results.slices)),
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),
             training=[*figures.training(results, log)],
@@ -138,6 +140,7 @@ def template_environment() -> Environment:
     environment.filters |= {
         "score": number_formats.format_score,
         "interval": number_formats.format_interval,
+        "p_value": format_p,
         "seconds": number_formats.format_seconds,
         "bytes": number_formats.format_bytes,
         "percent": number_formats.percent,

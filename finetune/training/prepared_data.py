@@ -92,14 +92,15 @@ def load_splits(
         InputError: as `sources.load_rows` and `prepare.prepare_corpus` do.
     """
     home = recipe.cache.folder()  # of what would crowd memory
+    slices = recipe.score.slices or ()
 
     def prepare() -> Corpus:
         corpus = prepare_module.prepare_corpus(
-            sources.load_rows(recipe.data, home), recipe.data, folds=folds
+            sources.load_rows(recipe.data, home, slices), recipe.data, folds=folds
         )
         return corpus if test else corpus.without_test()
 
-    origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test
+    origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test, slices
     return cache.get("rows", origin, lambda: run_on_main_first(accelerator, prepare))
 
 

@@ -1,0 +1,70 @@
+"""Scores by the values of a column → sentences, and a table for the terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from finetune.evaluation.analysis_model import SliceScores, Slicing
+from finetune.reporting.number_formats import (
+    count_documents,
+    format_interval,
+    format_score,
+    signed,
+)
+
+CLEAR = 0.05  # a corrected p-value below it tells two accuracies apart
+SHOWN = 10  # slices of a column in the terminal
+
+
+def format_p(value: float) -> str:
+    """`0.034`, or `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def explain_slices(slicings: Sequence[Slicing]) -> Iterator[str]:
+    """Of each column, whether a slice is worse than the other documents by more than chance."""
+    for slicing in slicings:
+        worst = next((one for one in slicing.slices if one.value == slicing.worst), None)
+        if len(slicing.slices) < 2:
+            yield f"By {slicing.by}: all documents are in one slice, ‘{slicing.slices[0].value}’."
+        elif worst is None or worst.p_value is None or worst.p_value >= CLEAR:
+            p = (
+                ""
+                if worst is None or worst.p_value is None
+                else f" (p = {format_p(worst.p_value)})"
+            )
+            yield f"By {slicing.by}: no slice is worse than the others by more than chance{p}."
+        else:
+            yield f"By {slicing.by}: {_describe_worst(worst)}."
+
+
+def _describe_worst(worst: SliceScores) -> str:
+    """By how much a slice is below the others."""
+    assert worst.difference is not None
+    assert worst.p_value is not None
+    assert worst.difference_interval is not None
+    low, high = (signed(100 * end) for end in worst.difference_interval)
+    p = format_p(worst.p_value)
+    return (
+        f"the accuracy of ‘{worst.value}’ ({count_documents(worst.rows)}) is "
+        f"{signed(100 * worst.difference)} points from that of the others (95 % interval {low} to "
+        f"{high}; p {'' if p.startswith('<') else '= '}{p})"
+    )
+
+
+def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
+    """The slices of a column by one metric, for the terminal; of many, the first."""
+    rows = [[f"by {slicing.by}", "rows", metric, "95 % interval", "accuracy, less others'", "p"]]
+    for one in slicing.slices[:SHOWN]:
+        apart, p = one.difference, one.p_value
+        rows.append(
+            [
+                one.value[:30],
+                f"{one.rows:,}",
+                format_score(one.metric(metric)),
+                format_interval(one.intervals[metric]),
+                "–" if apart is None else f"{signed(100 * apart)} points",
+                "–" if p is None else format_p(p),
+            ]
+        )
+    if (more := len(slicing.slices) - SHOWN) > 0:
+        rows.append([f"{more} more in the report", *[""] * 5])
+    return rows
