@@ -55,6 +55,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("predict", "predict a label for each document of a file or a stream"),
         "predict-ray": Command("predict_ray", "the same in parallel on Ray Data"),
         "export": Command("export_onnx", "export a model for ONNX Runtime, checked against torch"),
+        "serve": Command("serve", "answer requests over HTTP, those of many clients together"),
         "demo": Command("demo", "try texts on a page that this machine serves"),
         "push": Command("push", "publish a model on the Hub"),
     },

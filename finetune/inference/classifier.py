@@ -199,7 +199,9 @@ class Classifier:
         self, found: Sequence[Prediction], probabilities: bool
     ) -> dict[str, Sequence[Any]]:
         """Predictions as columns; `error` is among them where some row has one."""
-        columns = {name: [one[name] for one in found] for name in self.rules.fields}
+        columns: dict[str, Sequence[Any]] = {
+            name: [one[name] for one in found] for name in self.rules.fields
+        }
         for label in self.labels if probabilities else ():
             columns[f"probabilities.{label}"] = [
                 one.get("probabilities", {}).get(label) for one in found

@@ -1,27 +1,15 @@
 """Requests to the demo → those that its own page makes; all others are refused before Gradio.
 
-A server on loopback is still reached by every page that is open in a browser of the machine. A page
-of another site may send it forms (cross-site requests), and read its answers where the site's own
-name begins to mean 127.0.0.1 (DNS rebinding). Gradio's routes for files, uploads, addresses to
-fetch and edits of its own code serve no part of this page.
+Beside what `http_guard.py` checks: Gradio's routes for files, uploads, addresses to fetch and edits
+of its own code serve no part of this page.
 """
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from finetune.inference import http_guard
+from finetune.inference.http_guard import UNFRAMED, Message, Receive, Scope, Send
 
-# Of loopback, at any port: a tunnel of ssh or an editor has its own. A page of another site is
-# known by its name, and by an origin that is not the host.
-HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?", re.IGNORECASE | re.ASCII)
-UNFRAMED = [
-    (b"x-frame-options", b"DENY"),
-    (b"content-security-policy", b"frame-ancestors 'none'"),
-]
 READING = ("GET", "HEAD")
 # What the page reads: itself and its parts, and the events of its session.
 READ = re.compile(
@@ -55,7 +43,7 @@ class DemoGuard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
-        body = await self._read_body(receive)
+        body = await http_guard.read_body(receive, self.most_bytes)
         if body is None:
             await _answer(send, 413, f"more than {self.most_bytes:,} bytes")
             return
@@ -71,42 +59,24 @@ class DemoGuard:
 
         await self.app(scope, replay, send_unframed)
 
-    async def _read_body(self, receive: Receive) -> bytes | None:
-        """The whole body; None as soon as it is too long, whatever length it declared."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":  # the sender has gone
-                return bytes(body)
-            body += message.get("body", b"")
-            if len(body) > self.most_bytes:
-                return None
-            if not message.get("more_body", False):
-                return bytes(body)
 
-
-def _refusal(scope: Scope, most_bytes: int) -> tuple[int, str] | None:
+def _refusal(scope: Scope, most_bytes: int) -> http_guard.Refusal | None:
     """The status and the reason for which a request is refused; None for one of the page's own."""
-    headers: dict[str, list[str]] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    host = headers.get("host", [])
-    if len(host) != 1 or not HOST.fullmatch(host[0]):
-        return 421, "this server is reached as http://127.0.0.1 on this machine alone"
-    if any(origin != f"http://{host[0]}" for origin in headers.get("origin", [])):
-        return 403, "a page of another site may send nothing here"
+    headers = http_guard.read_headers(scope)
+    names = "this server is reached as http://127.0.0.1 on this machine alone"
+    refusal = http_guard.refuse_host(headers, http_guard.LOOPBACK_HOST.fullmatch, names)
+    if refusal is None:
+        refusal = http_guard.refuse_origin(headers)
     method, path = scope["method"], scope["path"]
-    site = headers.get("sec-fetch-site", ["none"])
-    if path != "/" and not {*site} <= {"none", "same-origin"}:
-        return 403, "a page of another site may send nothing here"
+    if refusal is None and path != "/":  # which a link of another site may open
+        refusal = http_guard.refuse_site(headers)
+    if refusal is not None:
+        return refusal
     if method not in (*READING, "POST"):
         return 405, "expected GET, HEAD or POST"
     if not (READ if method in READING else SENT).fullmatch(path):
         return 404, "not a part of this page"
-    length = headers.get("content-length", ["0"])[0]
-    if length.isdecimal() and int(length[:20]) > most_bytes:
-        return 413, f"more than {most_bytes:,} bytes"
-    return None
+    return http_guard.refuse_length(headers, most_bytes)
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:

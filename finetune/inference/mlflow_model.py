@@ -20,12 +20,13 @@ class DocumentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc] # mlflow h
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> list[Prediction]:
         """A prediction for each text or row, in their order."""
+        documents = model_input
         if hasattr(model_input, "to_dict"):  # a data frame; a single column may have any name
-            columns = self.classify.columns
-            if len(model_input.columns) == 1 and len(columns) == 1:
-                return self.classify(model_input.iloc[:, 0].tolist())
-            return self.classify(model_input.to_dict(orient="records"))
-        return self.classify(list(model_input))
+            is_column = len(model_input.columns) == len(self.classify.columns) == 1
+            documents = model_input.iloc[:, 0] if is_column else model_input
+            documents = documents.tolist() if is_column else documents.to_dict(orient="records")
+        found: list[Prediction] = self.classify(list(documents))
+        return found
 
 
 mlflow.models.set_model(DocumentModel())

@@ -6,8 +6,9 @@ when they are made, to their own longest piece.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -148,6 +149,31 @@ class TokenTable:
     def _longest_first(self, pieces: Rows) -> Rows:
         """The order in which little is padded."""
         return np.argsort(self.starts[pieces] - self.starts[pieces + 1], kind="stable")
+
+
+def concatenate(tables: Sequence[TokenTable]) -> TokenTable:
+    """The documents of several tables, one table after the other.
+
+    Args:
+        tables: one or more, made by the same tokenizer with the same options.
+    """
+    if len(tables) == 1:
+        return tables[0]
+
+    def joined(name: str) -> Any:
+        values = [getattr(table, name) for table in tables]
+        return None if values[0] is None else np.concatenate(values)
+
+    windows = [np.diff(table.first) for table in tables if table.first is not None]
+    return dataclasses.replace(
+        tables[0],
+        ids=joined("ids"),
+        starts=range_starts(np.concatenate([np.diff(table.starts) for table in tables])),
+        full=joined("full"),
+        first=range_starts(np.concatenate(windows)) if windows else None,
+        kept=joined("kept"),
+        seconds=joined("seconds"),
+    )
 
 
 def range_starts(lengths: Rows) -> Rows:

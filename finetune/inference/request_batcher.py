@@ -1,0 +1,238 @@
+"""Requests of many clients → batches by token budget, with a bounded wait and a bounded queue.
+
+    batcher = RequestBatcher(classifier, QueueLimits())
+    future = batcher.submit(records)      # raises QueueFullError where too much waits already
+    future.result().logits                # (valid rows, classes); None where no row is valid
+    batcher.close()                       # finishes what it has
+
+One thread tokenizes, so that the budget is of real tokens; another takes as many requests, in their
+order, as fit into the budget, and computes them in one call of the engine. A batch starts when it
+is full, or when its oldest request has waited for `wait`. A request that was cancelled meanwhile is
+not computed. Where a batch fails, each of its requests is computed alone.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from finetune.inference.classifier import Classifier
+from finetune.inference.engine import Logits
+from finetune.inference.records import Record
+from finetune.tokenization import token_table
+from finetune.tokenization.token_table import TokenTable
+
+LONGEST_RETRY = 60  # seconds that a client is told to wait
+SMOOTHING = 0.2  # weight of the last batch in the measured rate
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What is held and computed at once.
+
+    Attributes:
+        rows: that wait or are computed; a request beyond is refused, unless it is alone.
+        characters: the same of their texts, which bounds memory.
+        tokens: of a batch; a request with more is a batch of its own. None: as many as the engine
+            computes at once.
+        wait: seconds that the oldest request of a batch waits for others.
+    """
+
+    rows: int = 2048
+    characters: int = 32_000_000
+    tokens: int | None = None
+    wait: float = 0.005
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What became of a request's rows.
+
+    Attributes:
+        table: the tokens of the rows without an error.
+        logits: of these; None: there is none. (valid rows, classes)
+    """
+
+    table: TokenTable
+    logits: Logits | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was computed at once, for whoever counts it."""
+
+    requests: int
+    rows: int
+    tokens: int
+    seconds: float
+
+
+class QueueFullError(Exception):
+    """Too much waits already. `retry_after`: seconds until there is probably room."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"the queue is full; try again in {retry_after} s")
+
+
+class ClosingError(Exception):
+    """The server stops: it finishes what it has, and takes no more."""
+
+
+@dataclass(eq=False)
+class _Request:
+    rows: Sequence[Record]
+    characters: int
+    future: "Future[Computed]"
+    table: TokenTable | None = None
+    tokens: int = 0
+    since: float = 0.0
+
+
+class RequestBatcher:
+    """Computes the requests of many threads.
+
+    Args:
+        observe: is told of each batch, by the thread that computed it.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        limits: QueueLimits,
+        observe: Callable[[Batch], None] = lambda batch: None,
+    ) -> None:
+        self._classifier, self._limits, self._observe = classifier, limits, observe
+        engine = classifier.engine
+        self._budget = limits.tokens or engine.budget * engine.workers
+        self._changed = threading.Condition()
+        self._queue: deque[_Request] = deque()
+        self._queued_tokens = 0
+        self._held_rows = self._held_characters = 0
+        self._rate = 0.0  # rows a second
+        self._closing = self._is_encoded = False
+        self._encoder = ThreadPoolExecutor(1, "tokenize")
+        self._computer = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._computer.start()
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that wait or are computed."""
+        return self._held_rows
+
+    def submit(self, rows: Sequence[Record]) -> "Future[Computed]":
+        """Have rows computed. Cancelling the future removes those that are not yet.
+
+        Raises:
+            QueueFullError: where too much waits.
+            ClosingError: after `close`.
+        """
+        request = _Request(rows, sum(len(text) for row in rows for text in row.texts), Future())
+        with self._changed:
+            if self._closing:
+                raise ClosingError
+            all_rows = self._held_rows + len(rows)
+            characters = self._held_characters + request.characters
+            is_full = all_rows > self._limits.rows or characters > self._limits.characters
+            if self._held_rows and is_full:
+                raise QueueFullError(self._estimate_wait())
+            self._held_rows, self._held_characters = all_rows, characters
+            request.future.add_done_callback(lambda future: self._release(request))
+            self._encoder.submit(self._encode, request)
+        return request.future
+
+    def close(self) -> None:
+        """Take no more requests, and return when all that were taken are done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._encoder.shutdown()
+        with self._changed:
+            self._is_encoded = True
+            self._changed.notify_all()
+        self._computer.join()
+
+    def _estimate_wait(self) -> int:
+        """Whole seconds until half of what waits is computed, at the rate so far."""
+        if not self._rate:
+            return 1
+        return max(1, min(LONGEST_RETRY, math.ceil(self._held_rows / 2 / self._rate)))
+
+    def _release(self, request: _Request) -> None:
+        with self._changed:
+            self._held_rows -= len(request.rows)
+            self._held_characters -= request.characters
+
+    def _encode(self, request: _Request) -> None:
+        """Tokenize a request, and queue it."""
+        if request.future.cancelled():
+            return
+        try:
+            table = self._classifier.encode(request.rows)
+        except Exception as error:
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_exception(error)
+            return
+        if not len(table):
+            if request.future.set_running_or_notify_cancel():
+                request.future.set_result(Computed(table, None))
+            return
+        request.table, request.tokens = table, int(table.lengths.sum())
+        request.since = time.monotonic()
+        with self._changed:
+            self._queue.append(request)
+            self._queued_tokens += request.tokens
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while requests := self._next_batch():
+            running = [one for one in requests if one.future.set_running_or_notify_cancel()]
+            if running:
+                self._compute(running)
+
+    def _next_batch(self) -> list[_Request]:
+        """The oldest requests, as many as fit into the budget; none: all is done."""
+        with self._changed:
+            while not self._queue or not self._is_due():
+                if not self._queue and self._is_encoded:
+                    return []
+                self._changed.wait(self._remaining_wait() if self._queue else None)
+            batch = [self._queue.popleft()]
+            tokens = batch[0].tokens
+            while self._queue and tokens + self._queue[0].tokens <= self._budget:
+                tokens += self._queue[0].tokens
+                batch.append(self._queue.popleft())
+            self._queued_tokens -= tokens
+            return batch
+
+    def _is_due(self) -> bool:
+        full = self._queued_tokens >= self._budget
+        return full or self._closing or self._remaining_wait() <= 0
+
+    def _remaining_wait(self) -> float:
+        return self._queue[0].since + self._limits.wait - time.monotonic()
+
+    def _compute(self, requests: Sequence[_Request]) -> None:
+        began = time.perf_counter()
+        tables = [one.table for one in requests if one.table is not None]
+        try:
+            logits = self._classifier.engine.logits(token_table.concatenate(tables))
+        except Exception as error:
+            if len(requests) == 1:
+                requests[0].future.set_exception(error)
+                return
+            for request in requests:
+                self._compute([request])
+            return
+        seconds = time.perf_counter() - began
+        rate = len(logits) / max(seconds, 1e-9)
+        self._rate = rate if not self._rate else self._rate + SMOOTHING * (rate - self._rate)
+        tokens = sum(one.tokens for one in requests)
+        self._observe(Batch(len(requests), len(logits), tokens, seconds))
+        start = 0
+        for request, table in zip(requests, tables, strict=True):
+            request.future.set_result(Computed(table, logits[start : start + len(table)]))
+            start += len(table)

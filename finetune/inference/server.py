@@ -1,0 +1,174 @@
+"""A classifier on a port of this machine until a signal says stop: `finetune serve`.
+
+    run_server(classifier, ServerOptions(name="news"))
+
+SIGTERM and SIGINT end it in order: nothing new is taken, what was taken is answered. A second
+signal ends it at once. It says where it listens and how it ended; uvicorn's log of requests is off.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from types import FrameType
+
+import uvicorn
+
+from finetune.inference.classifier import Classifier
+from finetune.inference.classifier_service import ServerLimits
+from finetune.inference.server_app import build_app
+from finetune.inference.server_guard import GuardOptions, ServerGuard
+from finetune.runtime.console import print_line
+from finetune.runtime.errors import InputError
+
+LOOPBACK = "127.0.0.1"
+PORT = 8000
+KEY = "FINETUNE_API_KEY"
+CONNECTIONS = 1024  # open at once; more are told 503
+SHORTEST_KEY = 16  # characters
+KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than the clients' own pools
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where it listens, and what it lets through.
+
+    Attributes:
+        name: of the model, for clients.
+        port: 0: any that is free.
+        allowed_hosts: names under which it is reached, beside loopback's and its own.
+        most_bytes: of a body.
+    """
+
+    name: str
+    host: str = LOOPBACK
+    port: int = PORT
+    allowed_hosts: tuple[str, ...] = ()
+    most_bytes: int = GuardOptions.most_bytes
+    limits: ServerLimits = field(default_factory=ServerLimits)
+
+
+class SignalledServer(uvicorn.Server):
+    """uvicorn's server, which returns after a signal instead of raising it again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Listen to signals, where this is the thread that gets them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in order; the second time at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def read_key() -> str | None:
+    """The key that requests must bring, from the environment; None: none.
+
+    Raises:
+        InputError: for one that is easily guessed, or that no header can hold.
+    """
+    key = os.environ.get(KEY)
+    if key is None:
+        return None
+    if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(
+            f"{KEY}: expected {SHORTEST_KEY} or more printable ASCII characters without a space; "
+            'a good one is that of python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+    return key
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: for an address that this machine does not have, or a port that is not free.
+    """
+    if not 0 <= port < 2**16:
+        raise InputError(f"--port: expected a number from 0 to 65535, got {port}")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (socket.gaierror, UnicodeError):
+        raise InputError(f"--host: {host}: no address of this machine has that name") from None
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else "cannot listen there"
+        raise InputError(f"--host {host} --port {port}: {reason}; choose another") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False
+
+
+def make_server(
+    classifier: Classifier, options: ServerOptions, key: str | None = None
+) -> SignalledServer:
+    """The server, which does not listen yet."""
+    own = () if is_loopback(options.host) else (options.host.lower(),)
+    guard = GuardOptions(
+        hosts=frozenset((*own, *(name.lower() for name in options.allowed_hosts))),
+        any_address=not is_loopback(options.host),
+        key=key,
+        most_bytes=options.most_bytes,
+    )
+    app: ServerGuard = build_app(classifier, options.limits, options.name, guard)
+    return SignalledServer(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            log_level="error",
+            lifespan="on",
+            ws="none",
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE,
+            server_header=False,
+            proxy_headers=False,
+        )
+    )
+
+
+def run_server(classifier: Classifier, options: ServerOptions) -> bool:
+    """Serve until a signal.
+
+    Returns:
+        Whether all that was taken is answered: not after a second signal.
+
+    Raises:
+        InputError: where the address or the key is not right.
+    """
+    key = read_key()
+    listener = open_socket(options.host, options.port)
+    server = make_server(classifier, options, key)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print_line(f"{options.name}: http://{shown}:{port}  (Ctrl-C ends it)", even_if_quiet=True)
+    if key is None and not is_loopback(options.host):
+        print_line(f"Anybody who reaches {host} may use it: {KEY} sets a key", even_if_quiet=True)
+    server.run(sockets=[listener])
+    if server.force_exit:
+        print_line("Ended at once; what was not answered is lost", even_if_quiet=True)
+        return False
+    print_line("Stopped; all that was asked is answered", even_if_quiet=True)
+    return True
