@@ -108,7 +108,8 @@ def _as_arguments(problem: str) -> str:
     if problem.startswith("data.train: ") and problem.endswith(named):
         problem = problem.removeprefix("data.train: ").removesuffix("name one of them")
         return f"DATA: {problem}give the file that has the labels, or call it train"
-    return problem.replace("data.delimiter=", "--delimiter ")
+    problem = problem.replace("data.delimiter=", "--delimiter ")
+    return problem.replace("data.encoding=", "--encoding ")
 
 
 def _stem(source: str) -> str:

@@ -16,6 +16,9 @@ import torch
 from finetune.config import schema
 from finetune.runtime.errors import InputError
 
+# What `accelerate launch`, and torchrun below it, set for each process they start.
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "LOCAL_WORLD_SIZE"}
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -69,7 +72,11 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
         attention=attention,
         micro_batch_tokens=tokens,
         threads=threads,
-        reasons=(f"{precision}: {why_precision}", f"attention {attention}: {why_attention}"),
+        reasons=(
+            f"{precision}: {why_precision}",
+            f"attention {attention}: {why_attention}",
+            *_why_threads(train, threads),
+        ),
     )
     return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.reason_for(tokens)))
 
@@ -125,9 +132,26 @@ def _has(probe: str) -> bool:
 
 
 def all_threads() -> int:
-    """The cores of this machine, shared among its processes."""
-    # OMP_NUM_THREADS is no guide: launchers set it to 1 where nobody asked them to.
-    return max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """As many as OMP_NUM_THREADS says; else the cores, shared among this machine's processes."""
+    share = _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return threads_of_environment() or max(1, share)
+
+
+def threads_of_environment() -> int | None:
+    """OMP_NUM_THREADS, where a person set it.
+
+    Launchers set it to 1 where nobody did, so below one of them 1 says nothing.
+    """
+    word = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # the first level's
+    number = int(word) if word.isascii() and word.isdigit() else 0
+    by_launcher = not LAUNCHED.isdisjoint(os.environ)
+    return number if number > (1 if by_launcher else 0) else None
+
+
+def _why_threads(train: schema.Train, threads: int) -> tuple[str, ...]:
+    if train.threads is not None or threads_of_environment() is None:
+        return ()
+    return (f"{threads} thread{'s' * (threads > 1)}: as OMP_NUM_THREADS says",)
 
 
 def _cores() -> int:

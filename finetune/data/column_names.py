@@ -89,6 +89,15 @@ ATTRIBUTES = re.compile(
 )
 
 
+ID_NAMES = re.compile(r"(.*[_ .-])?(id|ids|uuid|guid|key|nr|no|number|nummer|numero|编号|番号)")
+
+
+def is_id_name(name: str) -> bool:
+    """Whether a name says that its column identifies rows: `ticket_id`, `ticketId`, `UUID`."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return ID_NAMES.fullmatch(plain(words)) is not None
+
+
 def rank(name: str, names: Names) -> float:
     """The place of a column's name among those that tell what it is; later where it only has one.
 

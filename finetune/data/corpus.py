@@ -34,8 +34,8 @@ PHRASES = {
         "rows are of several lines, each of which would be a row by itself",
     ),
     "delimiter": (
-        "row has other delimiters than its file's name says",
-        "rows have other delimiters than their file's name says",
+        "file has other delimiters than its name says",
+        "files have other delimiters than their names say",
     ),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),

@@ -88,6 +88,8 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
     rows = build_rows(source.name, places, cells, spec, label_names)
     notes = [
         Finding(kind, "", len(numbers), Places(name, numbers, places.unit), rule)
+        if numbers
+        else Finding(kind, "", 1, [name], rule)
         for kind, numbers, rule in reader.notes
     ]
     return replace(rows, notes=(*notes, *rows.notes))

@@ -108,7 +108,7 @@ def read_records(
         for kind, numbers, rule in reader.notes:
             places = Places(source.name, numbers, "row")
             shown = [places.short(i) for i in range(min(len(places), SHOWN))]
-            tell(str(Finding(kind, source.name, len(places), shown, rule)))
+            tell(str(Finding(kind, source.name, len(places) or 1, shown, rule)))
         for note in make.describe_broken(source.encoding_option):
             tell(f"{source.name}: {note}")
 

@@ -175,7 +175,7 @@ class DelimitedReader(RowReader):
             marks = name_delimiter(self.delimiter, plural=True)
             option = self.source.delimiter_option.strip(" =")
             rule = f"read with {marks} between cells ({option}: auto)"
-            self.notes.append(ReadNote("delimiter", range(1, number + 1), rule))
+            self.notes.append(ReadNote("delimiter", (), rule))
 
     def _doubt(self, lines: Sequence[str]) -> list[RowProblem]:
         """The problem of each line that may be a row, or may be a part of one with the others."""

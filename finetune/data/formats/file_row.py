@@ -29,11 +29,11 @@ class FileRow(NamedTuple):
 
 
 class ReadNote(NamedTuple):
-    """What a person should know of how some rows were read.
+    """What a person should know of how some rows, or a whole source, were read.
 
     Attributes:
         kind: a key of `corpus.PHRASES`.
-        rows: their numbers.
+        rows: their numbers; none: the source as a whole.
         rule: how they were read, and why.
     """
 

@@ -150,6 +150,16 @@ def open_bytes(
     return cast(BinaryIO, stream)
 
 
+def find_wide_encoding_of(source: DataSource) -> str | None:
+    """UTF-16 or UTF-32, where a file of text begins like that; None for all other sources."""
+    if source.path is None or not source.can_reopen:
+        return None
+    with ExitStack() as stack, explain_read_errors(source):
+        stream = open_bytes(source, ReadProgress(), stack, is_one_row=True)
+        head = cast(io.BufferedReader, stream).peek(HEAD)
+    return None if describe_binary(head) else find_wide_encoding(head)
+
+
 def _check_beginning(source: DataSource, head: bytes) -> None:
     """
     Raises:

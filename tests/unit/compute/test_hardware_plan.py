@@ -74,3 +74,33 @@ def test_processes_share_the_cores(machine, monkeypatch):
     assert hardware_plan.all_threads() == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "9")
     assert hardware_plan.all_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "launcher", "threads"),
+    [
+        ("3", None, 3),
+        ("1", None, 1),
+        ("2,4", None, 2),  # of nested levels, the first
+        ("1", "ACCELERATE_MIXED_PRECISION", 7),  # which `accelerate launch` sets unasked
+        ("3", "ACCELERATE_MIXED_PRECISION", 3),
+        ("1", "LOCAL_WORLD_SIZE", 7),
+        ("", None, 7),
+        ("0", None, 7),
+        ("many", None, 7),
+    ],
+)
+def test_threads_that_the_environment_asks_for(machine, monkeypatch, word, launcher, threads):
+    machine(cores=7)
+    for name in hardware_plan.LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", word)
+    if launcher is not None:
+        monkeypatch.setenv(launcher, "1")
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train())
+    assert plan.threads == threads
+    told = [reason for reason in plan.reasons if reason.endswith("as OMP_NUM_THREADS says")]
+    assert [reason.split()[0] for reason in told] == [str(threads)] * (threads != 7)
+    chosen = hardware_plan.plan_hardware(schema.Model(), schema.Train(threads=2))
+    assert chosen.threads == 2
+    assert not any("OMP_NUM_THREADS" in reason for reason in chosen.reasons)

@@ -7,7 +7,8 @@ import pytest
 from finetune.config import schema
 from finetune.config.recipe_writer import RecipeLine
 from finetune.data.local_paths import PACKAGED_ENCODER
-from finetune.data.recipe_draft import ENGLISH, MULTILINGUAL, Wishes, draft_recipe
+from finetune.data.recipe_draft import Wishes, draft_recipe
+from finetune.data.recipe_lines import ENGLISH, MULTILINGUAL
 from finetune.data.row_survey import count_foreign, estimate_tokens, survey_rows
 from finetune.runtime.errors import InputError
 from tests.support.tiny import WORDS
@@ -136,3 +137,59 @@ def test_rows_as_training_reads_them(tmp_path):
     ]  # fmt: skip
     assert seen.has_names
     assert estimate_tokens("ten words " * 5) == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "active"),
+    [("id", True), ("ticketId", True), ("Vorgang Nr", True), ("link", False), ("stamp", False)],
+)
+def test_a_column_that_names_rows_is_data_id(tmp_path, name, active):
+    made = [{name: f"T-{i}", **row} for i, row in enumerate(rows(60))]
+    _, lines = draft(tmp_path, made, model="encoder")
+    assert (lines["data.id"].value, lines["data.id"].active) == (name, active)
+    assert f"Each row has a value of its own in '{name}'" in lines["data.id"].comment
+
+
+def test_the_column_whose_name_says_so_comes_first(tmp_path):
+    made = [{"link": f"x/{i}", "case_id": i, **row} for i, row in enumerate(rows(60))]
+    _, lines = draft(tmp_path, made)
+    assert lines["data.id"].value == "case_id"
+
+
+def test_an_id_that_another_split_lacks_is_not_proposed(tmp_path):
+    write(tmp_path, [{"id": i, **row} for i, row in enumerate(rows(60))], "train.jsonl")
+    write(tmp_path, rows(12), "test.jsonl")
+    found = draft_recipe(Wishes(str(tmp_path)))
+    assert "data.id" not in [line.name for line in found.lines]
+
+
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_the_delimiter_that_is_recognised_is_written(tmp_path, mark):
+    file = tmp_path / "tickets.csv"
+    lines = ["text;label", *(f"{row['text']};{row['label']}" for row in rows(60))]
+    file.write_text("\n".join(lines).replace(";", mark) + "\n")
+    word = {";": "semicolon", "|": "pipe", "\t": "tab"}[mark]
+    [line] = [one for one in draft_recipe(Wishes(str(file))).lines if one.name == "data.delimiter"]
+    assert (line.value, line.active) == (word, True)
+    file.rename(tmp_path / "train.csv")  # of several files, others may have another
+    (tmp_path / "test.csv").write_text("text,label\n" + "a b c,a\n" * 12)
+    found = draft_recipe(Wishes(str(tmp_path)))
+    [line] = [one for one in found.lines if one.name == "data.delimiter"]
+    assert (line.value, line.active) == (word, False)
+    file.write_text("\n".join(lines).replace(";", ",") + "\n")
+    assert "data.delimiter" not in [one.name for one in draft_recipe(Wishes(str(file))).lines]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_files_in_utf_16_are_read(tmp_path, encoding):
+    file = tmp_path / "tickets.csv"
+    lines = ["Text;Priorität", *(f"{row['text']};{row['label']}" for row in rows(60))]
+    file.write_bytes(("\r\n".join(lines) + "\r\n").encode(encoding))
+    found = draft_recipe(Wishes(str(file)))
+    lines = {line.name: line for line in found.lines}
+    assert lines["data.encoding"] == RecipeLine(
+        "data.encoding", encoding, "As its first bytes say."
+    )
+    assert lines["data.label"].value == "Priorität"
+    assert lines["data.delimiter"].value == "semicolon"
+    assert found.labels == {"a": 20, "b": 20, "c": 20}
