@@ -15,6 +15,7 @@ from pathlib import Path
 
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
+from finetune.cli.output_files import add_overwrite, check_output
 from finetune.cli.path_checks import check_all, check_run
 from finetune.runtime.console import print_json, print_line
 from finetune.runtime.errors import InputError
@@ -33,6 +34,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--all", action="store_true", help="rank the runs, also where each is named by itself")
     add("--page", type=Path, metavar="FILE", help="the HTML page to write")
     add("--csv", type=Path, metavar="FILE", help="the csv file of the leaderboard to write")
+    add_overwrite(parser, "the files of --page and --csv, where there are some")
     add("--json", action="store_true", help="print the numbers as JSON, and nothing else")
     return parser
 
@@ -43,8 +45,11 @@ def compare(known: argparse.Namespace) -> int:
     Raises:
         InputError: for what the user can fix.
     """
-    if len(known.runs) > 1:
-        check_all(*(partial(check_run, run) for run in known.runs))
+    check_all(
+        partial(check_output, "--page", known.page, known.overwrite),
+        partial(check_output, "--csv", known.csv, known.overwrite),
+        *(partial(check_run, run) for run in known.runs if len(known.runs) > 1),
+    )
     from finetune.reporting.run_progress import is_run, run_of
 
     runs = [run_of(run) for run in known.runs]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.output_files import add_overwrite, check_output
 from finetune.cli.path_checks import check_recipe
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.schema import Data
@@ -44,9 +45,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         metavar="FILE",
         help="the csv or JSON Lines file to write",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the file of --output, where there is one"
-    )
+    add_overwrite(parser, "the file of --output, where there is one")
     parser.add_argument(
         "--truth", type=Path, metavar="FILE", help="the same rows with right labels"
     )
@@ -59,12 +58,9 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     Raises:
         InputError: without cleanlab, or for a problem in the recipe or its data.
     """
+    check_output("--output", known.output, known.overwrite)  # people note in it what they decided
     recipe, _ = load_recipe(known, overrides)
     check_recipe(recipe)
-    if known.output.exists() and not known.overwrite:  # people note in it what they decided
-        raise InputError(
-            f"--output: {known.output} exists already; choose another file, or add --overwrite"
-        )
     from finetune.data import prepare, sources
     from finetune.evaluation import label_errors
 
@@ -81,6 +77,13 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     likely = sum(bool(one.likely_wrong) for one in checked)
     console.print_line(
         f"{len(checked):,} rows checked, {likely:,} of them likely wrong: {known.output}"
+    )
+    share, commonest = label_errors.measure_agreement(checked)
+    console.print_wrapped(
+        f"The check predicts {share:.1%} of the labels, each of a row that it had not seen; the "
+        f"commonest alone would be {commonest:.1%}. The nearer the two are, the less its "
+        "suspicions say.".replace("%", " %"),
+        mark="",
     )
     print_unchecked(found[len(checked) :])
     if truth:

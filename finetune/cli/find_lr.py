@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.output_files import add_overwrite, check_output
 from finetune.cli.path_checks import check_recipe
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.runtime import console
@@ -27,13 +28,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = recipe_parser(prog, __doc__, "[--page lr_range.html]")
+    parser = recipe_parser(prog, __doc__, "[--page lr_range.html] [--overwrite]")
     parser.add_argument(
         "--page",
         type=Path,
         default=Path("lr_range.html"),
         help="the HTML page to write, with the loss over the rate (default: %(default)s)",
     )
+    add_overwrite(parser, "the page, where there is one")
     return parser
 
 
@@ -48,6 +50,7 @@ def find_lr(known: argparse.Namespace, overrides: Sequence[str], listener: Signa
     recipe, _ = load_recipe(known, [*overrides, "run.resume=null"])
     if not known.page.parent.is_dir():
         raise InputError(f"--page: expected a file in a folder that exists, got {known.page}")
+    check_output("--page", known.page, known.overwrite)
     check_recipe(recipe)
     from finetune import pipeline  # after a typo in the recipe had its chance
     from finetune.reporting import html_report

@@ -1,6 +1,6 @@
 """Show what a recipe's data holds and what is wrong with it, in seconds, before any training.
 
-    finetune inspect ag_news [section.key=value …] [--json FILE]
+    finetune inspect ag_news [section.key=value …] [--json FILE [--overwrite]]
 
 Prints counts, lengths, and every finding with its first rows. `--json` writes all of it, each
 finding with every row (`preflight.json` in a run's folder holds the same). Nothing is trained or
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.cli.exit_codes import run_command
+from finetune.cli.output_files import add_overwrite, check_output
 from finetune.cli.recipe_argument import load_recipe, parse_recipe, recipe_parser
 from finetune.config.schema import Recipe
 from finetune.runtime import console
@@ -29,10 +30,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The options; `prog` is how the command was called, a script's own name where it is None."""
-    parser = recipe_parser(prog, __doc__, "[--json FILE]")
+    parser = recipe_parser(prog, __doc__, "[--json FILE [--overwrite]]")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write all findings to this file"
     )
+    add_overwrite(parser, "the file of --json, where there is one")
     return parser
 
 
@@ -42,8 +44,7 @@ def inspect_data(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     Raises:
         InputError: where there is nothing to look at.
     """
-    if known.json is not None and known.json.is_dir():
-        raise InputError(f"--json: expected a file, found the folder {known.json}")
+    check_output("--json", known.json, known.overwrite)
     recipe, _ = load_recipe(known, overrides)
     from finetune.data import checks
     from finetune.reporting import console_report

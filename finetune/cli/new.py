@@ -6,7 +6,7 @@
 DATA: a csv, tsv, json, jsonl or parquet file, each also gzipped; a folder with a file per split or
 a sub-folder per label; or a Hub data set. Which columns hold the documents and the labels, pairs,
 several labels in a row, few rows and long documents are guessed. Each guess stands in the recipe
-with a comment that says what was seen. An existing recipe is kept, unless --force replaces it.
+with a comment that says what was seen. An existing recipe is kept, unless --overwrite replaces it.
 recipe.schema.json is written beside the recipe where there is none: editors with the YAML language
 server, such as VS Code with its YAML extension, complete and check keys by it, without a network.
 """
@@ -57,7 +57,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "character (default: what the file shows)")  # fmt: skip
     add("--output", type=Path, metavar="FILE",
         help="the recipe to write (default: named for DATA, in this folder)")  # fmt: skip
-    add("--force", action="store_true", help="replace an existing recipe")
+    add("--overwrite", "--force", action="store_true", help="replace an existing recipe")
     add("--quiet", action="store_true", help="print only the name of the recipe")
     return parser
 
@@ -71,9 +71,10 @@ def write_new_recipe(known: argparse.Namespace) -> int:
     file = known.output or Path(f"{_stem(known.data)}.yaml")
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise InputError(f"--output: expected a file called *.yaml, got {file}")
-    if file.is_dir() or (file.exists() and not known.force):
+    if file.is_dir() or (file.exists() and not known.overwrite):
         raise InputError(
-            f"{file}: exists already; choose another name with --output, or replace it with --force"
+            f"{file}: exists already; choose another name with --output, or replace it with "
+            "--overwrite"
         )
     from finetune.config import json_schema, loader
     from finetune.config.recipe_writer import write_recipe

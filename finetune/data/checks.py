@@ -171,7 +171,9 @@ def _quantiles(sizes: np.ndarray) -> dict[str, int]:
 def _check_texts(corpus: Corpus, documents: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Rows whose text is damaged, or hardly one."""
     # Where U+FFFD was put in place of bytes, there is a finding already.
-    undecodable = [one.places for one in corpus.findings if one.kind == "undecodable"]
+    undecodable = [
+        one.places for one in corpus.findings if one.kind in ("undecodable", "half pair")
+    ]
     for split in corpus.splits():
         rows_of = {kind: array("q") for kind in LOOKS}
         for i, text in enumerate(documents[split.name]):

@@ -24,6 +24,14 @@ PHRASES = {
         "row has a label that is not UTF-8",
         "rows have a label that is not UTF-8",
     ),
+    "half pair": (
+        "row holds half of a surrogate pair, such as \\ud83d alone, which is no character",
+        "rows hold half of a surrogate pair, such as \\ud83d alone, which is no character",
+    ),
+    "half pair label": (
+        "row has a label with half of a surrogate pair, such as \\ud83d alone",
+        "rows have a label with half of a surrogate pair, such as \\ud83d alone",
+    ),
     "quotes as text": (
         "row holds a quote that is read as text",
         "rows hold quotes that are read as text",

@@ -66,7 +66,8 @@ def label_rows(
     sets = (rows.as_sets() if multi_label else rows).labels
     names, by_place = _name_cells(sets or [], rows.label_names, labels, multi_label)
     log = _Log(rows)
-    log.note("undecodable", rows.damaged, "U+FFFD put in place")
+    log.note("undecodable", np.setdiff1d(rows.damaged, rows.halves), "U+FFFD put in place")
+    log.note("half pair", rows.halves, "U+FFFD put in place")
     is_out = np.zeros(len(rows.texts), dtype=bool)
     for kind, mask in (
         ("empty", _is_empty(rows)),

@@ -226,14 +226,22 @@ def _apply_row_rules(
 
 
 def _apply_encoding_rules(split: SplitRows, log: FindingLog) -> None:
-    """The rule for bytes that are not UTF-8; in a label, nothing is put in their place."""
-    likely = split.rows.encoding_hint
+    """The rule for what is no text: bytes that are not UTF-8, and halves of pairs of escapes.
+
+    In a label, nothing is put in their place.
+    """
+    likely, halves = split.rows.encoding_hint, np.array(split.rows.halves, np.int64)
+    damaged = np.array(split.rows.damaged, np.int64)
     hint = likely and f"; the encoding is {likely} (data.encoding)"
-    log.apply_rule("undecodable", "on_undecodable", split, split.rows.damaged, hint=hint)
-    rows = np.intersect1d(np.array(split.rows.damaged_labels, np.int64), split.keep)
-    remedy = f"set data.encoding ({likely})" if likely else "correct the \\u escapes"
-    why = f"labels are never repaired; {remedy}, or set data.on_undecodable=drop"
-    log.refuse("undecodable label", split, rows, why)
+    to_set = f"set data.encoding ({likely})" if likely else "set data.encoding"
+    for kind, rows, cause, remedy in (
+        ("undecodable", np.setdiff1d(damaged, halves), hint, to_set),
+        ("half pair", halves, "", "correct the \\u escapes"),
+    ):
+        log.apply_rule(kind, "on_undecodable", split, rows, hint=cause)
+        of_labels = np.intersect1d(np.array(split.rows.damaged_labels, np.int64), rows)
+        why = f"labels are never repaired; {remedy}, or set data.on_undecodable=drop"
+        log.refuse(f"{kind} label", split, np.intersect1d(of_labels, split.keep), why)
 
 
 def _note_similar_labels(splits: Mapping[str, SplitRows], log: FindingLog) -> None:

@@ -23,7 +23,15 @@ SAMPLED = 1_000  # documents whose lengths are looked at
 # many rows takes long.
 SOME = {"max_train_rows": 2_000, "max_validation_rows": 500, "max_test_rows": 500}
 # Findings that concern single rows.
-OF_ROWS = ("undecodable", "empty", "null label", "repeat", "conflicting labels", "unseen label")
+OF_ROWS = (
+    "undecodable",
+    "half pair",
+    "empty",
+    "null label",
+    "repeat",
+    "conflicting labels",
+    "unseen label",
+)
 
 
 @dataclass(frozen=True)

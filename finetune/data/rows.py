@@ -17,7 +17,14 @@ from finetune.data.identifiers import IdColumn, Ids
 from finetune.data.label_cells import split_label_cells
 from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
-from finetune.data.text_store import Column, Texts, add_broken_bytes, is_broken, replace_surrogates
+from finetune.data.text_store import (
+    Column,
+    Texts,
+    add_broken_bytes,
+    holds_half_pair,
+    is_broken,
+    replace_surrogates,
+)
 from finetune.runtime.errors import InputError, shorten
 
 Label = str | int | bool
@@ -43,6 +50,7 @@ class Rows:
     encoding_hint: str = ""  # what the bytes may be that are not UTF-8
     ids: Ids | None = None  # of data.id
     attributes: Mapping[str, Ids] = field(default_factory=dict)  # column → each row's value
+    halves: Sequence[int] = ()  # those of `damaged` where a \\u escape is half of a pair
     one_hot: int | None = None  # how many labels each list of 0 and 1 told of, where they were such
 
     def as_sets(self) -> "Rows":
@@ -79,8 +87,10 @@ def build_rows(
         raise InputError(f"{where}: {problem}" for problem in problems)
     damaged = {i for column in texts.values() for i in column.damaged}
     broken = [content for column in texts.values() for content in column.broken]
+    halves = {i for column in texts.values() for i in column.halves}
     damaged_labels: list[int] = []
     if labels is not None:
+        halves.update(i for i, label in enumerate(labels) if _holds_half_pair(label))
         labels, damaged_labels = _replace_broken(labels, broken)
     text = _join_columns([texts[column] for column in spec.text], spec)
     values = {name: cell.ids() for name, cell in cells.items() if isinstance(cell, IdColumn)}
@@ -98,6 +108,7 @@ def build_rows(
         encoding_hint=(suggest_encodings(broken) or "") if broken else "",
         ids=None if spec.id is None else values.get(spec.id),
         attributes={name: values[name] for name in spec.attribute_columns() if name in values},
+        halves=sorted(halves),
         one_hot=one_hot,
     )
 
@@ -187,6 +198,11 @@ def _replace_broken(labels: list[Any], broken: list[bytes]) -> tuple[list[Any], 
             replaced[i] = shown if isinstance(label, tuple) else shown[0]
             rows.append(i)
     return replaced, rows
+
+
+def _holds_half_pair(label: object) -> bool:
+    names = label if isinstance(label, tuple) else (label,)
+    return any(_is_broken(name) and holds_half_pair(name) for name in names)
 
 
 def _is_broken(value: object) -> bool:

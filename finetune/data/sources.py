@@ -227,10 +227,11 @@ def _file_reader(files: TableFiles) -> Reader:
         labels: list[Labels | None] | None = None
         if all(part.labels is not None for part in parts):
             labels = [label for part in parts for label in part.labels or []]
-        damaged, damaged_labels, start = [], [], 0
+        damaged, damaged_labels, halves, start = [], [], [], 0
         for part in parts:
             damaged += [start + i for i in part.damaged]
             damaged_labels += [start + i for i in part.damaged_labels]
+            halves += [start + i for i in part.halves]
             start += len(part.texts)
         names = parts[0].label_names
         if any(part.label_names != names for part in parts):
@@ -255,6 +256,7 @@ def _file_reader(files: TableFiles) -> Reader:
             next((part.encoding_hint for part in parts if part.encoding_hint), ""),
             _join_ids(parts),
             _join_attributes(parts, spec),
+            halves,
             parts[0].one_hot,
         )
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 IN_MEMORY = 64 * 2**20  # bytes of texts; beyond, they go to disk
 AT_ONCE = 2**20  # bytes that are written or read together
 SURROGATES = re.compile("[\ud800-\udfff]")
+HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the others stand for bytes
 BROKEN_TEXTS, BROKEN_BYTES = 200, 1000  # of a sample of texts that are not UTF-8, and of each
 MISSING = -1  # the size of a text that is not there
 
@@ -180,12 +181,14 @@ class Column:
         odd: each cell that is neither text nor missing, by its row.
         damaged: the rows whose bytes were not UTF-8, which now have U+FFFD in their place.
         broken: the bytes of some of those.
+        halves: those of the damaged rows where a \\u escape is half of a pair instead.
     """
 
     def __init__(self, store: Store) -> None:
         self.odd: list[tuple[int, Any]] = []
         self.damaged: list[int] = []
         self.broken: list[bytes] = []
+        self.halves: list[int] = []
         self._store = store
         self._fresh: list[bytes] = []
         self._held = 0  # bytes of those
@@ -201,6 +204,8 @@ class Column:
             cell = None
         elif cell is not None and is_broken(cell):
             self.damaged.append(len(self))
+            if holds_half_pair(cell):
+                self.halves.append(len(self))
             add_broken_bytes(self.broken, cell)
             cell = replace_surrogates(cell)
         self.add(cell)
@@ -264,6 +269,11 @@ def replace_surrogates(text: str) -> str:
 def is_broken(text: str) -> bool:
     """Whether a text was not UTF-8, or holds half of a pair of \\u escapes."""
     return not text.isascii() and SURROGATES.search(text) is not None
+
+
+def holds_half_pair(text: str) -> bool:
+    """Whether a broken text is so by an escape such as \\ud83d alone, and not by its bytes."""
+    return HALVES.search(text) is not None
 
 
 def add_broken_bytes(sample: list[bytes], text: str) -> None:

@@ -24,7 +24,8 @@ def metric_intervals(
 ) -> dict[str, intervals.Interval | None]:
     """The interval of `loss` and of each metric by name.
 
-    None for a metric of `evaluate.load`, and for the loss of rows that say nothing of its spread.
+    None for a metric of `evaluate.load`, and for the loss of rows that say nothing of its spread,
+    or where it is infinite.
 
     Args:
         logits: (rows, classes)
@@ -36,7 +37,9 @@ def metric_intervals(
     values = measure(metrics, logits, labels, thresholds) if values is None else values
     predictions = predict_labels(logits, multi_label, thresholds)
     table = Confusion.from_labels(labels, predictions, logits.shape[1])
-    of_loss = intervals.mean_interval(row_losses(logits, labels))
+    # A label that the model does not know has no logit: its rows' loss is infinite.
+    has_all = bool(np.isfinite(logits).all())
+    of_loss = intervals.mean_interval(row_losses(logits, labels)) if has_all else None
     computed: dict[str, intervals.Interval | None] = {}
     for metric in metrics:
         name = metric.key

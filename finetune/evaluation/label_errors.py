@@ -15,6 +15,7 @@ arXiv 1911.00068).
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -213,6 +214,17 @@ def rank_suspects(
         for i in unchecked.tolist()
     ]
     return ranked + rest
+
+
+def measure_agreement(checked: Sequence[Suspect]) -> tuple[float, float]:
+    """How many labels are as the check predicts them, of rows that it had not seen; and by chance.
+
+    Returns: the share of rows whose label, or set of labels, is the suggested one; and the share
+        that has the commonest, which to predict always would reach.
+    """
+    counts = Counter(one.label for one in checked)
+    right = sum(one.label == one.suggested for one in checked)
+    return right / len(checked), max(counts.values()) / len(checked)
 
 
 def _judge_labels(ids: NDArray[Any], probabilities: Any) -> tuple[Any, Any, Any]:

@@ -20,11 +20,17 @@ from finetune.data.formats.file_row import RowProblem
 from finetune.data.formats.registry import open_rows
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.places import Places
-from finetune.data.text_store import add_broken_bytes, is_broken, replace_surrogates
+from finetune.data.text_store import (
+    add_broken_bytes,
+    holds_half_pair,
+    is_broken,
+    replace_surrogates,
+)
 from finetune.runtime.errors import InputError
 from finetune.runtime.wording import count_of
 
 MISSING = object()
+HALF_PAIR = "holds half of a surrogate pair, such as \\ud83d alone, which is no character"
 TEXT = ColumnSpec(("text",), "")
 
 
@@ -187,6 +193,8 @@ class RecordMaker:
         if not isinstance(text, str):
             return f"should be text, and is {describe_value(text)}"
         if is_broken(text):
+            if holds_half_pair(text):
+                return HALF_PAIR
             self._broken_texts += 1
             add_broken_bytes(self._broken, text)
             return "is not UTF-8"
@@ -200,8 +208,9 @@ class RecordMaker:
             return value if value - value == 0 else None  # JSON knows no nan and no inf
         text = value if isinstance(value, str) else text_of(value)
         if is_broken(text):
-            self._broken_values += 1
-            add_broken_bytes(self._broken, text)
+            if not holds_half_pair(text):
+                self._broken_values += 1
+                add_broken_bytes(self._broken, text)
             return replace_surrogates(text)
         return text
 

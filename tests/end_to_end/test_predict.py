@@ -249,7 +249,7 @@ SAID = [
     "line 8: expected a JSON object on each line, got invalid JSON (Unterminated string starting "
     "at at column 10)",
     "line 9: expected a JSON object on each line, got a list [\"no object\"]",
-    "line 10: 'text' is not UTF-8",
+    "line 10: 'text' holds half of a surrogate pair, such as \\ud83d alone, which is no character",
     None,
 ]  # fmt: skip
 

@@ -105,7 +105,7 @@ def test_an_existing_recipe_is_kept_unless_forced(here, capsys):
     assert (here / "tickets.yaml").read_text() == "mine"
     assert capsys.readouterr().err == (
         "error: tickets.yaml: exists already; choose another name with --output, or replace it "
-        "with --force\n"
+        "with --overwrite\n"
     )
     assert main(["new", "tickets.jsonl", "--force", "--quiet"]) == 0
     assert (here / "tickets.yaml").read_text() == before

@@ -180,3 +180,29 @@ def test_a_quoted_text_that_is_cut_keeps_its_quotes() -> None:
     assert said.startswith("perhaps cp1252, as which the first reads 'Die Rechnung ")
     assert "…'" in said
     assert said.count("'") % 2 == 0
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\ud83d", "\\udfff", "\\ude00 \\u00e9"])
+def test_half_of_a_surrogate_pair_is_no_matter_of_the_encoding(tmp_path, escape):
+    """JSON can write one; what it is, is said, and no encoding is proposed."""
+    lines = [f'{{"text": "text number {i}", "label": "{"ab"[i % 2]}"}}' for i in range(60)]
+    file = tmp_path / "train.jsonl"
+    file.write_text("\n".join([*lines, f'{{"text": "one {escape}", "label": "a"}}']))
+    corpus = prepare_corpus(load_rows(Data(source=str(file))), Data(source=str(file)))
+    assert [str(one) for one in corpus.findings if "half" in one.kind] == [
+        "train: 1 row holds half of a surrogate pair, such as \\ud83d alone, which is no character "
+        "(train.jsonl: line 61): U+FFFD put in place (data.on_undecodable: replace)"
+    ]
+    assert not [one for one in corpus.findings if one.kind == "undecodable"]
+    told = []
+    source = DataSource("a.jsonl", "jsonl", file)
+    *_, last = read_records(source, RequestedColumns(("text",)), ReadProgress(), told.append)
+    assert last.error.endswith(
+        "'text' holds half of a surrogate pair, such as \\ud83d alone, which is no character"
+    )
+    assert told == []
+    file.write_text("\n".join([*lines, f'{{"text": "one", "label": "a{escape}"}}']))
+    with pytest.raises(InputError) as error:
+        prepare_corpus(load_rows(Data(source=str(file))), Data(source=str(file)))
+    assert "has a label with half of a surrogate pair" in str(error.value)
+    assert "correct the \\u escapes" in str(error.value)

@@ -49,6 +49,9 @@ def test_wrong_labels_come_first():
     assert abs(sum(one.likely_wrong for one in found) - many) < 0.3 * many
     right = [one.suggested == truth[one.row] for one in found[:many]]
     assert np.mean(right) > 0.85
+    share, commonest = label_errors.measure_agreement(found)
+    assert abs(share - 0.8) < 0.08  # as many labels as are right
+    assert commonest == np.bincount(labels).max() / 300
 
 
 def test_several_labels_a_row():
@@ -113,6 +116,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert call("data.test=carve", "--output", "out.csv", "--truth", "truth.jsonl") == 0
     said = capsys.readouterr().out
     assert said.startswith("81 rows checked")
+    assert "\nThe check predicts " in said
+    assert " % of the labels, each of a row that it had not seen; the" in said
     assert "wrong labels (chance: " in said
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -107,6 +107,8 @@ def test_labels_that_the_model_does_not_know(whole, here):
     right = round(dropped.test.metric("accuracy") * 60)
     assert kept.test.metric("accuracy") == right / 80
     assert kept.test.loss is None
+    assert kept.test.intervals["loss"] is None
+    assert dropped.test.intervals["loss"] is not None
     assert kept.classes[3].recall == 0
     assert kept.classes[3].predicted == 0
     assert sum(map(sum, kept.confusion)) == 80
