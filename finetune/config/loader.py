@@ -266,6 +266,8 @@ def _apply(
         hint = did_you_mean(section, list(SECTIONS), "the sections are")
         return f"{word}: no section '{section}'{hint}"
     field = SECTIONS[section].model_fields.get(key)
+    if field is not None and not text:  # as of a variable of a shell that is not set
+        return f"{word}: expected a value after '='; {section}.{key}=null sets none"
     kinds = () if field is None else (field.annotation, *get_args(field.annotation))
     takes_list = any(tuple in (kind, get_origin(kind)) for k in kinds for kind in (k, *get_args(k)))
     try:

@@ -24,6 +24,22 @@ def is_folder_name(name: str) -> bool:
     )
 
 
+def _describe_refusal(name: str) -> str:
+    """What was expected of a name that is none for a folder."""
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "." in parts:
+        return (
+            "a name below the folder runs/, without '.', '..' or a '/' at its beginning (run.dir "
+            "names any folder)"
+        )
+    if "" in parts:
+        return "a name without a '/' at its end, and never two in a row"
+    return (
+        f"a name that every system takes for a folder (Windows refuses {' '.join(REFUSED)}, names "
+        "such as CON and NUL, and a dot or a space at the end)"
+    )
+
+
 class Score(Section):
     """What is measured on validation and test."""
 
@@ -174,7 +190,9 @@ class Run(Section):
     """Where the run goes, and its seed."""
 
     name: str | None = Field(None, description="null: the recipe's file name", min_length=1)
-    dir: str | None = Field(None, description="the run folder; null: runs/<name>/<time>")
+    dir: str | None = Field(
+        None, description="the run folder; null: runs/<name>/<time>", min_length=1
+    )
     overwrite: bool = Field(False, description="replace an earlier run in run.dir")
     resume: str | None = Field(
         None,
@@ -221,9 +239,7 @@ class Run(Section):
         if self.name is not None and not is_folder_name(self.name):
             raise conflict(
                 "name",
-                "a name that every system takes for a folder (Windows refuses "
-                f"{' '.join(REFUSED)}, names such as CON and NUL, and a dot or a space at the "
-                f"end), got {self.name!r}",
+                f"{_describe_refusal(self.name)}, got {self.name!r}",
             )
         if self.mlflow_model is not None and "mlflow" not in self.trackers:
             raise conflict("mlflow_model", "null unless run.trackers has mlflow")

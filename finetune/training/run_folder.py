@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,20 +75,25 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
     """Where the run will write: `run.dir`, or a new folder named by the time.
 
     Raises:
-        InputError: where the folder holds something that the run may not replace.
+        InputError: where it cannot be made, or holds something that the run may not replace.
     """
     if run.dir is None:
-        return runs_home(run) / started.strftime("%Y-%m-%d_%H-%M-%S")
+        new = runs_home(run) / started.strftime("%Y-%m-%d_%H-%M-%S")
+        above = _nearest_existing(new.absolute())
+        if above.is_dir():  # else claim_folder tells
+            _refuse_unwritable(new, above)
+        return new
     try:
         folder = Path(run.dir).expanduser()
     except RuntimeError:
         raise InputError(f"run.dir: {run.dir}: no such user") from None
-    existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    existing = _nearest_existing(folder)
     if not existing.is_dir():
         found = "a file" if existing.is_file() else "no folder"
         raise InputError(
             f"run.dir: {existing} is {found}; expected a folder, or a name that is free"
         )
+    _refuse_unwritable(folder, existing)
     names = {child.name for child in folder.iterdir()} if folder == existing else set()
     there = sorted(names - set(LEFTOVERS))
     if there and run.overwrite:
@@ -98,6 +104,29 @@ def choose_folder(run: schema.Run, started: datetime) -> Path:
             f"{_list_remedies(folder)}"
         )
     return folder
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+
+
+def _refuse_unwritable(folder: Path, existing: Path) -> None:
+    """Find out now, before data and model are read, whether a run's folder can be made.
+
+    Permissions do not tell all, as in /proc: a folder is made where it would be, and taken away.
+    Not in the run's own, which another process may look at.
+
+    Args:
+        existing: the folder itself, or the nearest above it that there is.
+
+    Raises:
+        InputError: where it cannot.
+    """
+    with explain_write_errors(folder):
+        with suppress(FileNotFoundError):
+            os.lstat(folder)  # a name may be too long
+        if folder != existing or not os.access(existing, os.W_OK | os.X_OK):
+            Path(tempfile.mkdtemp(prefix=".finetune-", dir=existing)).rmdir()
 
 
 def _list_remedies(folder: Path) -> str:

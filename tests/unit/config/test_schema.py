@@ -162,7 +162,25 @@ modell: {}
                 'refuses < > : " \\ | ? *, names such as CON and NUL, and a dot or a space at the '
                 f"end), got '{name}'",
             )
-            for name in ("bbc 12:30", "a/NUL.txt", "news.", "../elsewhere", "com1")
+            for name in ("bbc 12:30", "a/NUL.txt", "news.", "com1")
+        ),
+        *(
+            (
+                f"data: {{source: x}}\nrun: {{name: '{name}'}}",
+                (),
+                "r.yaml: run.name: expected a name below the folder runs/, without '.', '..' or a "
+                f"'/' at its beginning (run.dir names any folder), got '{name}'",
+            )
+            for name in ("../elsewhere", "../../up", "/tmp/x", "a/./b", "..")
+        ),
+        *(
+            (
+                f"data: {{source: x}}\nrun: {{name: '{name}'}}",
+                (),
+                "r.yaml: run.name: expected a name without a '/' at its end, and never two in a "
+                f"row, got '{name}'",
+            )
+            for name in ("a/", "a//b")
         ),
     ],
 )
@@ -199,8 +217,18 @@ def test_a_missing_file_names_the_nearest(written, tmp_path):
 
 
 def test_words_keep_words(written):
-    recipe = written("data: {source: x}", "data.revision=12", "data.source=./a: b#c", "run.dir=")
+    recipe = written(
+        "data: {source: x}", "data.revision=12", "data.source=./a: b#c", "run.dir=null"
+    )
     assert (recipe.data.revision, recipe.data.source, recipe.run.dir) == ("12", "./a: b#c", None)
+
+
+@pytest.mark.parametrize("key", ["run.dir", "data.id", "optim.lr", "data.text"])
+def test_an_empty_value_is_refused(written, key):
+    """As a shell makes one of a variable that is not set: it is not taken for null."""
+    assert problems_of(written, "data: {source: x}", f"{key}=") == [
+        f"{key}=: expected a value after '='; {key}=null sets none"
+    ]
 
 
 def test_help_lists_the_keys_of_each_section():

@@ -1,5 +1,6 @@
 """Which folder is the run's, and what may be removed from it."""
 
+import errno
 from datetime import datetime
 from pathlib import Path
 
@@ -162,3 +163,27 @@ def test_a_run_is_complete_with_its_mark_and_its_results(tmp_path):
     assert run_folder.is_complete(tmp_path)
     (tmp_path / "results.json").write_text('{"failures": ["the report"]}')
     assert not run_folder.is_complete(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/proc/x", "/proc/none/x", 300 * "x"])
+def test_a_folder_that_cannot_be_made_is_told_at_once(tmp_path, monkeypatch, name):
+    """Before data and model are read."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"cannot write: .*; set run.dir to another folder"):
+        run_folder.choose_folder(schema.Run(dir=name), datetime.now())
+
+
+def test_what_cannot_be_written_is_told_at_once(tmp_path, monkeypatch):
+    """Its own folder and the one above it; of neither anything is left."""
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.chdir(tmp_path)
+    free = run_folder.choose_folder(schema.Run(dir="a/b"), datetime.now())
+    assert (str(free), [*tmp_path.iterdir()]) == ("a/b", [])
+    monkeypatch.setattr(run_folder.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(run_folder.os, "access", lambda *_: False)
+    for name in ("a/b", ".", None):
+        with pytest.raises(InputError, match=r"the file system is read-only; set run\.dir"):
+            run_folder.choose_folder(schema.Run(dir=name, name="x"), datetime.now())
