@@ -101,6 +101,27 @@ class Data(Section):
     split_seed: int = Field(
         0, ge=0, description="the seed that decides which rows are cut off; independent of run.seed"
     )
+    group: str | None = Field(
+        None,
+        description=(
+            "the column of what belongs together, such as an author or a customer: train is cut so "
+            "that no group is on both sides, into folds too"
+        ),
+    )
+    split_by_time: str | None = Field(
+        None,
+        description=(
+            "the column of dates, times or numbers by which train is cut: the latest rows are "
+            "test, those before them validation"
+        ),
+    )
+    near_duplicates: Literal["apart", "together"] = Field(
+        "apart",
+        description=(
+            "whether train is cut so that near-duplicates are on one side, together; apart: each "
+            "text by itself, and only equal ones together"
+        ),
+    )
     fold: str | None = Field(
         None,
         description=(
@@ -257,6 +278,30 @@ class Data(Section):
     def _fold_is_one_of_several(self) -> Self:
         if (parts := self.fold_of()) is not None and not parts[0] <= parts[1] > 1:
             raise conflict("fold", f"one of two parts or more, as 2/5, got {self.fold}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_divided_in_one_way(self) -> Self:
+        labels = (self.label,) if isinstance(self.label, str) else self.label
+        for key in ("group", "split_by_time"):
+            column = getattr(self, key)
+            if column is not None and column in (*self.columns(), self.text_pair, *labels):
+                raise conflict(
+                    key, f"another column than those of text and label, got '{column}' again"
+                )
+        if self.split_by_time is None:
+            return self
+        for key in ("group", "fold"):
+            if getattr(self, key) is not None:
+                raise conflict(
+                    key,
+                    f"null with data.split_by_time, which cuts train by time alone, got "
+                    f"'{getattr(self, key)}'",
+                )
+        if self.near_duplicates == "together":
+            raise conflict(
+                "near_duplicates", "apart with data.split_by_time, which cuts train by time alone"
+            )
         return self
 
     def never_stopping(self) -> Self:

@@ -54,7 +54,7 @@ class Recipe(Section):
                 "data.test",
                 f"auto with run.folds, where train is scored, in parts, got '{self.data.test}'",
             )
-        for key in ("test_fraction", "max_test_rows", "fold"):
+        for key in ("test_fraction", "max_test_rows", "fold", "split_by_time"):
             default, value = Data.model_fields[key].default, getattr(self.data, key)
             if value != default:
                 expected = "null" if default is None else f"{default}, its default,"

@@ -13,7 +13,14 @@ from finetune.config import schema
 from finetune.data import splitting
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
-from finetune.data.row_rules import FindingLog, Ids, SplitRows, split_names
+from finetune.data.grouping import group_rows, read_times
+from finetune.data.row_rules import (
+    FindingLog,
+    Ids,
+    SplitRows,
+    apply_given_split_rules,
+    split_names,
+)
 from finetune.data.splitting import STAYS, carve, draw
 from finetune.runtime.errors import InputError, shorten
 
@@ -54,20 +61,12 @@ def carve_missing(
             continue
         rows = pool.keep[side == ("test", "validation").index(role)]
         share = data.test_fraction if role == "test" else data.validation_fraction
-        origin = (
-            f"split off from {pool.origin}: {100 * share:g} %, stratified, seed {data.split_seed}"
-        )
+        origin = _describe_cut(pool, rows, share, data)
         if role == "test" and data.fold is not None:
-            origin = f"part {data.fold} of {pool.origin}, stratified, seed {data.split_seed}"
+            origin = f"part {data.fold} of {pool.origin}, {_describe_drawing(data)}"
         splits[role] = replace(pool, role=role, origin=origin, keep=rows)
         if not len(rows):
-            classes = len(pool.count_labels())
-            problems.append(
-                f"{role}: carving {100 * share:g} % (data.{role}_fraction) of "
-                f"{format_rows(len(side))} gives none; it takes at least "
-                f"{math.ceil(0.5 / share)} different texts, and one more than the {classes} "
-                "classes, each of which keeps one in train"
-            )
+            problems.append(_describe_empty_cut(role, pool, share, data))
     if problems:
         raise InputError(problems)
     pool.keep = pool.keep[side == STAYS]
@@ -89,11 +88,97 @@ def _cut(
     if folds is not None or fold is not None:
         shares[0] = 0.0
     labels = pool.class_ids(class_ids)
-    side: Ids = carve(pool.document_ids[pool.keep], labels, shares, data.split_seed)
+    if data.split_by_time is not None:
+        by_time: Ids = splitting.cut_latest(read_times(pool, data.split_by_time), shares)
+        return by_time
+    cut = carve if data.group is None else splitting.carve_groups
+    side: Ids = cut(group_rows(pool, data), labels, shares, data.split_seed)
     if fold is not None:
         part, count = fold
         side[deal_folds(pool, class_ids, count, data) == part - 1] = 0
     return side
+
+
+def _describe_cut(pool: SplitRows, rows: Ids, share: float, data: schema.Data) -> str:
+    """Where the rows of a split that was cut from the pool are from."""
+    if data.split_by_time is None:
+        return f"split off from {pool.origin}: {100 * share:g} %, {_describe_drawing(data)}"
+    text = f"split off from {pool.origin}: the latest {100 * share:g} % by '{data.split_by_time}'"
+    if not len(rows):
+        return text
+    part = replace(pool, keep=rows)
+    first = int(read_times(part, data.split_by_time).argmin())
+    return f"{text}, from {pool.rows.attributes[data.split_by_time].take(rows)[first]} on"
+
+
+def _describe_drawing(data: schema.Data) -> str:
+    whole = "" if data.group is None else f", groups of '{data.group}' whole"
+    if data.near_duplicates == "together":
+        whole += ", near-duplicates together"
+    return f"stratified, seed {data.split_seed}{whole}"
+
+
+def _describe_empty_cut(role: str, pool: SplitRows, share: float, data: schema.Data) -> str:
+    """That a cut has no row, and what it takes."""
+    what = (
+        f"{role}: carving {100 * share:g} % (data.{role}_fraction) of "
+        f"{format_rows(len(pool.keep))} gives none; it takes "
+    )
+    if data.split_by_time is not None:
+        return f"{what}rows of at least three times in '{data.split_by_time}' (data.split_by_time)"
+    classes = len(pool.count_labels())
+    if data.group is not None:
+        groups = len(np.unique(group_rows(pool, data)))
+        return (
+            f"{what}smaller groups, or more of them than the {groups} of '{data.group}' "
+            f"(data.group), of which the {classes} classes keep one each in train"
+        )
+    return (
+        f"{what}at least {math.ceil(0.5 / share)} different texts, and one more than the {classes} "
+        "classes, each of which keeps one in train"
+    )
+
+
+def apply_rules_of_time(
+    splits: Mapping[str, SplitRows], cut: Sequence[str], log: FindingLog
+) -> None:
+    """What a later split may have that train has not: labels that came up since.
+
+    Raises:
+        InputError: where there are such and data.on_unseen_label says stop.
+    """
+    seen = set(splits["train"].count_labels())
+    later: dict[str, None] = {}
+    for role in cut:
+        if not splits[role].origin.startswith(NONE):
+            later |= dict.fromkeys(splits[role].count_labels())
+            apply_given_split_rules(splits[role], seen, log)
+    log.raise_problems()
+    if unused := tuple(name for name in later if name not in seen):
+        rule = "kept in the label space, and never learned"
+        log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
+
+
+def require_cut(missing: Sequence[str], data: schema.Data, folds: int | None) -> None:
+    """
+    Raises:
+        InputError: where a key says how train is cut, and nothing is cut from it.
+    """
+    if folds is not None or data.fold is not None or {*missing} - {"validation"}:
+        return
+    if "validation" in missing and data.validation != "none":
+        return
+    problems = [
+        f"{key}: nothing is cut from train, as the source has its splits; leave it out, or set "
+        "data.test=carve"
+        for key, is_set in (
+            ("data.split_by_time", data.split_by_time is not None),
+            ("data.near_duplicates", data.near_duplicates == "together"),
+        )
+        if is_set
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def _origin_without_validation(side: Ids, data: schema.Data, folds: int | None) -> str | None:
@@ -116,14 +201,14 @@ def deal_folds(pool: SplitRows, class_ids: Mapping[str, int], count: int, data: 
     Raises:
         InputError: where there are fewer different texts than folds.
     """
-    documents = len(np.unique(pool.document_ids[pool.keep]))
+    keys = group_rows(pool, data)
+    documents, what = len(np.unique(keys)), "different texts"
+    if data.group is not None:
+        what = f"groups of '{data.group}' (data.group)"
     if documents < count:
-        raise InputError(
-            f"run.folds: expected at least {count} different texts in train, found {documents}"
-        )
-    folds: Ids = splitting.assign_folds(
-        pool.document_ids[pool.keep], pool.class_ids(class_ids), count, data.split_seed
-    )
+        raise InputError(f"run.folds: expected at least {count} {what} in train, found {documents}")
+    deal = splitting.assign_folds if data.group is None else splitting.deal_groups
+    folds: Ids = deal(keys, pool.class_ids(class_ids), count, data.split_seed)
     return folds
 
 

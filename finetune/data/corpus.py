@@ -128,6 +128,7 @@ PHRASES = {
         "row has an identifier that is also in",
         "rows have an identifier that is also in",
     ),
+    "shared group": ("row is of a group that is also in", "rows are of groups that are also in"),
     "limited": ("row left out", "rows left out"),
 }
 

@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from finetune.config import schema
 from finetune.data import checks
-from finetune.data.carving import NONE, carve_missing, deal_folds, limit_rows, note_rare_classes
+from finetune.data.carving import (
+    NONE,
+    apply_rules_of_time,
+    carve_missing,
+    deal_folds,
+    limit_rows,
+    note_rare_classes,
+    require_cut,
+)
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, split_hash
+from finetune.data.grouping import note_shared_groups
 from finetune.data.id_checks import note_id_problems
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.row_rules import (
@@ -79,7 +88,10 @@ def prepare_corpus(
     # Before validation is cut off, as in the run of each fold.
     dealt = None if folds is None else _Folds.deal(pool, class_ids, folds, data)
     missing = [role for role in ("test", "validation") if role not in splits]
+    require_cut(missing, data, folds)
     splits |= carve_missing(pool, class_ids, missing, data, folds)
+    if data.split_by_time is not None:
+        apply_rules_of_time(splits, missing, log)
     if splits["validation"].origin.startswith(NONE) and folds is None:
         _require_something_scored(splits["test"])
     note_rare_classes(splits, rows_of, log)
@@ -89,6 +101,8 @@ def prepare_corpus(
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
     corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
+    if data.group is not None:
+        corpus = note_shared_groups(corpus, data.group)
     return corpus if dealt is None else dealt.test_on_train(corpus)
 
 

@@ -5,7 +5,7 @@
 `read_rows.py` reads a single file, and `hub_data_sets.py` loads what only `datasets` can.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -283,6 +283,14 @@ def _held_reader(table: DataSource) -> Reader:
     return lambda spec: read_rows(table, table.name, spec)
 
 
+def _split_columns(data: schema.Data, is_train: bool) -> Iterator[tuple[str, str]]:
+    """The columns by which train is cut; groups are compared with other splits too."""
+    if data.group is not None:
+        yield "data.group", data.group
+    if data.split_by_time is not None and is_train:
+        yield "data.split_by_time", data.split_by_time
+
+
 def _column_spec(
     data: schema.Data, needs_label: bool, store: Store, slices: Sequence[str] = ()
 ) -> ColumnSpec:
@@ -298,5 +306,5 @@ def _column_spec(
         data.label_lists,
         data.delimiter,
         data.id,
-        attributes=tuple(("score.slices", column) for column in slices),
+        attributes=(*_split_columns(data, needs_label), *(("score.slices", one) for one in slices)),
     )

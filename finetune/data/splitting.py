@@ -89,6 +89,98 @@ def assign_folds(keys: np.ndarray, labels: np.ndarray, many: int, seed: int) -> 
     return part_of
 
 
+def carve_groups(
+    keys: np.ndarray, labels: np.ndarray, fractions: Sequence[float], seed: int
+) -> np.ndarray:
+    """Cut shares of a pool of groups whose sizes differ, one after the other.
+
+    As `carve`, but a cut has about its fraction of each label's rows, not of groups: in random
+    order, a group is taken where that brings the cut nearer to these (the sum of squares over the
+    labels).
+
+    Args, Returns: as of `carve`.
+    """
+    groups, counts = _count_by_group(keys, labels)
+    label_of = np.asarray(labels, dtype=np.int64)
+    free = np.ones(len(counts), dtype=bool)
+    free[_anchors(groups, label_of, _shuffle(len(counts), seed, 0))] = False
+    taken = np.full(len(counts), STAYS, dtype=np.int64)
+    for cut, fraction in enumerate(fractions):
+        missing = counts.sum(axis=0) * fraction
+        order = _shuffle(len(counts), seed, 1 + cut)
+        for group in order[free[order]]:
+            if missing.max(initial=0.0) <= 0.5:
+                break
+            own = counts[group]
+            if 2 * missing @ own > own @ own:
+                missing = missing - own
+                taken[group], free[group] = cut, False
+    assigned: np.ndarray = taken[groups]
+    return assigned
+
+
+def deal_groups(keys: np.ndarray, labels: np.ndarray, many: int, seed: int) -> np.ndarray:
+    """Deal a pool of groups whose sizes differ into parts, each with about its share of each label.
+
+    The largest first, each goes where most of its labels' rows are missing.
+
+    Args, Returns: as of `assign_folds`.
+    """
+    groups, counts = _count_by_group(keys, labels)
+    order = _shuffle(len(counts), seed, 3001)
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    missing = np.tile(counts.sum(axis=0) / many, (many, 1))
+    parts = np.empty(len(counts), dtype=np.int64)
+    for group in order:
+        fits = missing @ counts[group]
+        part = int(np.lexsort((np.arange(many), -missing.sum(axis=1), -fits))[0])
+        parts[group] = part
+        missing[part] -= counts[group]
+    part_of: np.ndarray = parts[groups]
+    return part_of
+
+
+def _count_by_group(keys: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's group (rows,), and the rows of each label, and without, in each (groups, …)."""
+    _, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first_rows)
+    groups = np.argsort(order)[groups]
+    if labels.ndim == 1:
+        classes = np.unique(labels, return_inverse=True)[1].reshape(-1)
+        has = np.eye(int(classes.max(initial=0)) + 1)[classes]
+    else:
+        has = np.column_stack([labels > 0, ~(labels > 0).any(axis=1)]).astype(np.float64)
+    counts = np.zeros((len(first_rows), has.shape[1]))
+    np.add.at(counts, groups, has)
+    return groups, counts
+
+
+def cut_latest(times: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
+    """Cut the latest share of a pool, then the latest of what is left, and so on.
+
+    Rows of the same time go to one side, so a cut may have more or fewer rows than its fraction;
+    the earliest time always stays.
+
+    Args:
+        times: (rows,)
+        fractions: as of `carve`.
+
+    Returns:
+        (rows,) int64: the index of the cut each row belongs to, or STAYS.
+    """
+    side = np.full(len(times), STAYS, dtype=np.int64)
+    for cut, fraction in enumerate(fractions):
+        left = np.flatnonzero(side == STAYS)
+        wanted = math.floor(len(times) * fraction + 0.5)
+        moments, counts = np.unique(times[left], return_counts=True)
+        if not wanted or len(moments) < 2:
+            continue
+        taken = counts[::-1].cumsum()[:-1]  # by how many of the latest times are cut off
+        many = int(np.abs(taken - wanted).argmin()) + 1
+        side[left[times[left] >= moments[-many]]] = cut
+    return side
+
+
 def rarest_labels(labels: np.ndarray) -> np.ndarray:
     """One class id for each row: its own; of several, that of the fewest rows; of none, another.
 
