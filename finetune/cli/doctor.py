@@ -152,9 +152,9 @@ def examine_device() -> Found:
 
     recipe = schema.Recipe(data=schema.Data(source="documents.csv"))
     plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
-    packing = "rows end to end for encoders with BERT's layers, else padded"
-    if plan.device != "cpu":
-        packing = "rows padded; packing is made for CPUs"
+    packing = "rows end to end where the encoder's class can be computed so, else padded"
+    if plan.device == "mps":
+        packing = "rows padded; packing is made for CPUs and CUDA"
     return {"device": f"{plan.name} ({plan.device})", "plan": [*plan.reasons, packing]}
 
 

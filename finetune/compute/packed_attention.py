@@ -8,10 +8,19 @@ The backward pass is written by hand, as is that of the layer around it (`packed
 # torch's own functions for autograd are not typed.
 # mypy: disable-error-code="no-untyped-call"
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from finetune.tokenization.token_table import Rows
+
+ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
+AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
+MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,42 @@ class Layout:
         torch.index_select(places, 0, self.gather, out=packed[: self.tokens])
         packed[self.tokens :] = 0
         return packed
+
+
+def layout(lengths: Rows, multiple: int = ROUND) -> Layout:
+    """The places of the tokens of rows of these lengths, filled up to such a multiple."""
+    groups, places, start = [], [], 0
+    for first, last, length in like_lengths(lengths):
+        mask = np.arange(length) < lengths[first:last, None]  # (rows, length)
+        scores = torch.from_numpy(np.where(mask, 0, MASKED).astype(np.float32))[:, None, None]
+        group = Group(start, last - first, length, None if mask.all() else scores)
+        groups.append(group)
+        places.append(mask.ravel())
+        start = group.end
+    real = np.concatenate(places)
+    tokens = int(real.sum())
+    capacity = -(-(tokens + 1) // multiple) * multiple
+    spread = np.full(len(real), capacity - 1)
+    spread[real] = np.arange(tokens)
+    gather = np.flatnonzero(real)
+    return Layout(
+        tuple(groups), torch.from_numpy(spread), torch.from_numpy(gather), tokens, capacity
+    )
+
+
+def like_lengths(lengths: Rows) -> Iterator[tuple[int, int, int]]:
+    """Rows that follow each other and are padded to one length, for the attention only.
+
+    Few lengths, of which vector instructions leave no rest: for the backward pass fewer.
+    """
+    step = 32 if torch.is_grad_enabled() else 16
+    padded = np.where(lengths > 16, -(-lengths // step) * step, 16)
+    start = 0
+    for length, run in itertools.groupby(int(length) for length in padded):
+        end, most = start + len(list(run)), max(1, AT_ONCE // length**2)
+        for first in range(start, end, most):
+            yield first, min(first + most, end), length
+        start = end
 
 
 Attended = list[tuple[Tensor, Tensor, Tensor, Tensor]]  # of each group: query, key, value, shares

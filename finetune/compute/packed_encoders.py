@@ -97,7 +97,7 @@ def position_bias(encoder: Any, length: int) -> Tensor | None:
 
     The class computes it itself, from a table that its layers share; None: the encoder has none.
     """
-    stack = getattr(encoder, "encoder", None)
+    stack: Any = getattr(encoder, "encoder", None)
     if not hasattr(stack, "compute_position_bias"):
         return None
     weight = stack.relative_attention_bias.weight

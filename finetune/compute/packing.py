@@ -1,40 +1,37 @@
-"""Rows end to end, without padding, through the layers of a BERT-like encoder.
+"""Which runs compute their rows end to end, without padding, and by which of two ways.
 
-    table.batch(rows) → ids in groups of like length, and their layout
-    model(**batch)    → embeddings by group → layers over all tokens → pooling by group → logits
+    plan = plan_packing(plan, recipe, config)     # before the model is there
+    packing = attach_packing(model, precision)    # tries it on a few short rows
+    table = packing.table(table)                  # its batches are packed
 
-A model stays what it is: its weights, its state dict, and what it makes of a padded batch. `attach`
-only teaches it to take the batches of a `PackedTable` too. The products with the weights then run
-over the tokens of many rows at once, none of them padding (`packed_layer.py`).
+BERT-like layers are computed by hand on CPUs (`packed_table.py`), which is the fastest; those of
+other encoders, and all on CUDA, by their own class over one long row (`flat_table.py`). Either way
+each product with the weights runs over the tokens of many rows at once.
 """
 
 import dataclasses
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
-from finetune.compute import packed_encoders
-from finetune.compute.cached_table import CachedTable
+from finetune.compute import flat_attention, packed_encoders
+from finetune.compute.flat_table import FlatTable, attach_flat_rows, why_not_flat
 from finetune.compute.hardware_plan import Hardware
-from finetune.compute.packed_attention import Group, Layout
-from finetune.compute.packed_layer import PackedLayer
+from finetune.compute.packed_table import PackedTable, attach_packed_layers
 from finetune.config import schema
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
-from finetune.tokenization.token_table import Rows, TokenTable
+from finetune.tokenization.token_table import TokenTable
 
-PACKED_TOKENS = 4096  # at once, where the recipe leaves it open; more would hardly be faster
-ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
-AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
-MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
+PACKED_TOKENS = 4096  # at once on a CPU, where the recipe leaves it open; more is hardly faster
+PACKED = "sequence packing: rows end to end, without padding"
+PROBE = (3, 7, 5)  # tokens of the rows on which packing is tried
 
 
 def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> Hardware:
@@ -42,17 +39,15 @@ def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig
     why_not = _why_not(plan, recipe, config)
     if why_not is not None:
         return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
-    tokens = recipe.train.micro_batch_tokens or PACKED_TOKENS
+    tokens = plan.micro_batch_tokens
+    if plan.device == "cpu" and recipe.train.micro_batch_tokens is None:
+        tokens = PACKED_TOKENS
     *reasons, _ = plan.reasons
     return dataclasses.replace(
         plan,
         packed=True,
         micro_batch_tokens=tokens,
-        reasons=(
-            *reasons,
-            "sequence packing: rows end to end, without padding",
-            plan.reason_for(tokens),
-        ),
+        reasons=(*reasons, PACKED, plan.reason_for(tokens)),
     )
 
 
@@ -62,7 +57,7 @@ def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) ->
     if recipe.model.head != "linear":
         return "the architecture's own head takes them so"
     why_not = why_not_packable(plan.device, config)
-    if why_not is None and recipe.model.dropout != 0:
+    if why_not is None and recipe.model.dropout != 0 and plan.device == "cpu":
         return "dropout is on (model.dropout)"
     return why_not
 
@@ -72,193 +67,127 @@ def why_not_packable(device: str, config: PretrainedConfig) -> str | None:
     inner = getattr(config, "encoder", config)
     if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
         return "torch.compile is on"
-    if device != "cpu":
-        return "packing is made for CPUs"
-    return packed_encoders.why_no_packed_layers(inner)
+    if device not in ("cpu", "cuda"):
+        return f"packing is made for CPUs and CUDA, and this is {device}"
+    if device == "cpu" and packed_encoders.why_no_packed_layers(inner) is None:
+        return None
+    return why_not_flat(inner)
 
 
-def attach_packed_layers(model: PreTrainedModel) -> None:
-    """Teach a model the batches of a `PackedTable`; it computes the others as before.
+@dataclass(frozen=True)
+class Packing:
+    """How a model was taught packed batches.
 
-    Raises:
-        RuntimeError: where its layers turn out not to be BERT's.
+    Attributes:
+        why_not: it was not, and computes padded ones; None: it was.
+        by_hand: whether its layers are computed by hand.
+        kernel: of the attention of flat batches; None: groups of rows.
+    """
+
+    model: DocumentClassifier
+    by_hand: bool
+    kernel: str | None = None
+    why_not: str | None = None
+
+    def table(self, table: TokenTable, boundary: int = 0) -> TokenTable:
+        """The same rows, whose batches are packed.
+
+        Args:
+            boundary: how many frozen layers are skipped where the table has their states.
+        """
+        if self.why_not is not None:
+            return table
+        if self.by_hand:
+            return PackedTable.of(table, boundary)
+        return FlatTable.of(table, self.model, self.kernel)
+
+    def apply(self, plan: Hardware) -> Hardware:
+        """The plan as it is after all."""
+        if self.why_not is None or not plan.packed:
+            return plan
+        reasons = (f"rows padded: {self.why_not}" if r == PACKED else r for r in plan.reasons)
+        return dataclasses.replace(plan, packed=False, reasons=tuple(reasons))
+
+
+def attach_packing(model: PreTrainedModel, precision: str) -> Packing:
+    """Teach a model packed batches, if it then computes of them what it does of padded ones.
+
+    Tried on a few short rows, as a class may ignore what it is told of rows, or count positions in
+    a way of its own. Padded batches it computes as before.
+
+    Args:
+        model: on its device.
+        precision: of its matrix products: fp32, bf16 or fp16.
     """
     assert isinstance(model, DocumentClassifier)
-    packed = packed_encoders.find_layers(model.encoder)
-    encode, pool = model.encoder.forward, model.pool
-    model.encoder.forward = partial(_encode, encode, model, packed)
-    model.pool = partial(_pool, pool)  # type: ignore[method-assign]
-    if not _keeps_the_states(model):
-        raise RuntimeError(f"{type(model.encoder).__name__} does not compute what its config says")
+    config: Any = model.encoder.config
+    device = model.classifier.weight.device.type
+    by_hand = device == "cpu" and packed_encoders.why_no_packed_layers(config) is None
+    kernels = [None] if by_hand else flat_kernels(device, precision, config)
+    before = model.encoder.forward, model.pool, config._attn_implementation
+    with _evaluating(model):
+        expected = _probe(model, _probe_table(model), precision)
+        (attach_packed_layers if by_hand else attach_flat_rows)(model)
+        for kernel in kernels:
+            packing = Packing(model, by_hand, kernel)
+            if _is_sound(packing, expected, precision):
+                return packing
+    model.encoder.forward, model.pool = before[:2]  # type: ignore[method-assign]
+    if not by_hand:
+        model.encoder.set_attn_implementation(before[2])
+    name = type(model.encoder).__name__
+    return Packing(model, by_hand, why_not=f"{name} computes something else of packed rows")
 
 
-@dataclass(frozen=True)
-class PackedBatch:
-    """What a packed batch has in the place of an attention mask.
+def _is_sound(packing: Packing, expected: Tensor, precision: str) -> bool:
+    """Whether packed rows get the pooled states of padded ones."""
+    try:
+        found = _probe(packing.model, packing.table(_probe_table(packing.model)), precision)
+    except Exception:  # whatever a class or a kernel does with what it did not expect
+        return False
+    atol = 1e-5 if precision == "fp32" else 0.05
+    return torch.allclose(found, expected, rtol=1e-4, atol=atol)
 
-    Attributes:
-        masks: of each group, 1 for a real token and 0 for padding, (rows, length) int64.
-        types: of each group, 1 for the second text of a pair; None: no pairs.
-        states: what layers below `boundary` make of the packed tokens, where that is known.
+
+def flat_kernels(device: str, precision: str, config: Any) -> list[str | None]:
+    """What can compute the attention of flat batches, the fastest first; None: groups of rows.
+
+    Kernels for rows of any lengths take 16 bits and no dropout.
     """
-
-    layout: Layout
-    masks: tuple[Tensor, ...]
-    types: tuple[Tensor, ...] | None = None
-    boundary: int = 0
-    states: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class PackedTable(TokenTable):
-    """A table whose batches are packed.
-
-    Attributes:
-        states: what frozen layers below `boundary` make of its tokens, or None. (tokens, hidden)
-    """
-
-    boundary: int = 0
-    states: Tensor | None = None
-
-    @classmethod
-    def of(cls, table: TokenTable, boundary: int = 0) -> TokenTable:
-        """The same rows, packed; a table of pooled states stays as it is."""
-        states = None
-        if isinstance(table, CachedTable):
-            if table.pooled_states:
-                return table
-            states = table.states
-        fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
-        return cls(**fields, boundary=boundary if states is not None else 0, states=states)
-
-    def batch(self, rows: Rows, device: torch.device) -> dict[str, Any]:
-        """The inputs of some rows, best given by length: groups of ids (pieces, length) int64."""
-        pieces = self.pieces(rows)
-        lengths = self.starts[pieces + 1] - self.starts[pieces]
-        ids, masks, types = [], [], []
-        for start, end, length in _runs(lengths):
-            some = pieces[start:end]
-            mask = np.arange(length) < lengths[start:end, None]  # (pieces, length)
-            ids.append(torch.from_numpy(self.padded(some, mask)))
-            masks.append(torch.from_numpy(mask.astype(np.int64)))
-            if self.seconds is not None:
-                types.append(torch.from_numpy(self.types(some, mask)))
-        states = None
-        if self.states is not None:
-            states = torch.cat([self.states[self.span(piece)] for piece in pieces])
-        packed = PackedBatch(
-            layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states
-        )
-        return {"input_ids": tuple(ids), "attention_mask": packed}
+    names = ("attention_dropout", "attention_probs_dropout_prob")
+    if device != "cuda" or precision == "fp32" or any(getattr(config, n, 0) for n in names):
+        return [None]
+    kernel = flat_attention.find_kernel(config.hidden_size // config.num_attention_heads, precision)
+    return [None] if kernel is None else [kernel, None]
 
 
-def layout(lengths: Rows) -> Layout:
-    """The places of the tokens of rows of these lengths."""
-    groups, places, start = [], [], 0
-    for first, last, length in _runs(lengths):
-        mask = np.arange(length) < lengths[first:last, None]  # (rows, length)
-        scores = torch.from_numpy(np.where(mask, 0, MASKED).astype(np.float32))[:, None, None]
-        group = Group(start, last - first, length, None if mask.all() else scores)
-        groups.append(group)
-        places.append(mask.ravel())
-        start = group.end
-    real = np.concatenate(places)
-    tokens = int(real.sum())
-    capacity = -(-(tokens + 1) // ROUND) * ROUND
-    spread = np.full(len(real), capacity - 1)
-    spread[real] = np.arange(tokens)
-    gather = np.flatnonzero(real)
-    return Layout(
-        tuple(groups), torch.from_numpy(spread), torch.from_numpy(gather), tokens, capacity
-    )
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
-def _runs(lengths: Rows) -> Iterator[tuple[int, int, int]]:
-    """Rows that follow each other and are padded to one length, for the attention only.
-
-    Few lengths, of which vector instructions leave no rest: for the backward pass fewer.
-    """
-    step = 32 if torch.is_grad_enabled() else 16
-    padded = np.where(lengths > 16, -(-lengths // step) * step, 16)
-    start = 0
-    for length, run in itertools.groupby(int(length) for length in padded):
-        end, most = start + len(list(run)), max(1, AT_ONCE // length**2)
-        for first in range(start, end, most):
-            yield first, min(first + most, end), length
-        start = end
+def _probe_table(model: DocumentClassifier) -> TokenTable:
+    """A few short rows, one of them longer than a sliding window, if there is one."""
+    config: Any = model.encoder.config
+    window = getattr(config, "sliding_window", None) or 0
+    limit = getattr(config, "max_position_embeddings", None) or 2 * window
+    lengths = np.array([*PROBE, min(2 * window, limit // 2)] if window else PROBE)
+    pad = getattr(config, "pad_token_id", None) or 0
+    known = np.delete(np.arange(min(12, config.vocab_size)), pad)
+    ids = np.resize(known, lengths.sum()).astype(np.int32)
+    return TokenTable(ids, np.concatenate([[0], np.cumsum(lengths)]), lengths, pad)
 
 
-def _encode(
-    padded: Callable[..., Any],
-    model: DocumentClassifier,
-    packed: list[PackedLayer],
-    input_ids: Any,
-    attention_mask: Any,
-    **named: Any,
-) -> Any:
-    if not isinstance(attention_mask, PackedBatch):
-        return padded(input_ids=input_ids, attention_mask=attention_mask, **named)
-    batch, device = attention_mask, model.classifier.weight.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-    with torch.autocast(device, enabled=False):
-        layout = _in(dtype, batch.layout)
-        if batch.states is None:
-            types = batch.types or (None,) * len(input_ids)
-            groups = zip(input_ids, types, strict=True)
-            places = torch.cat([packed_encoders.embed(model.encoder, *group) for group in groups])
-            states = places.index_select(0, layout.gather)
-        else:
-            states = batch.states
-        states = nn.functional.pad(states, (0, 0, 0, layout.capacity - layout.tokens))
-        longest = max(group.length for group in layout.groups)
-        bias = packed_encoders.position_bias(model.encoder, longest)
-        for layer in packed[batch.boundary :]:
-            states = layer(states, layout, dtype, bias)
-    return BaseModelOutput(last_hidden_state=states.float())
-
-
-def _in(dtype: torch.dtype, layout: Layout) -> Layout:
-    groups = tuple(
-        group if group.mask is None else dataclasses.replace(group, mask=group.mask.to(dtype))
-        for group in layout.groups
-    )
-    return dataclasses.replace(layout, groups=groups)
-
-
-def _pool(pool: Callable[..., Tensor], states: Tensor, attention_mask: Any) -> Tensor:
-    if not isinstance(attention_mask, PackedBatch):
-        return pool(states, attention_mask)
-    layout = attention_mask.layout
-    places: Tensor = _ToGroups.apply(states, layout)  # type: ignore[no-untyped-call]
-    pooled = [
-        pool(places[group.start : group.end].view(group.rows, group.length, -1), mask)
-        for group, mask in zip(layout.groups, attention_mask.masks, strict=True)
-    ]
-    return torch.cat(pooled)
-
-
-class _ToGroups(torch.autograd.Function):
-    """`Layout.to_groups`, whose gradient needs no sums: padding's is zero, as pooling masks it."""
-
-    @staticmethod
-    def forward(ctx: Any, states: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        return layout.to_groups(states)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return ctx.layout.to_packed(gradient.contiguous()), None
-
-
-@torch.no_grad()
-def _keeps_the_states(model: DocumentClassifier) -> bool:
-    """Whether packed rows get the states of padded ones. Tried on two short rows."""
-    ids = np.array([1, 2, 3, 4, 4, 3, 2], dtype=np.int32)
-    table = TokenTable(ids, np.array([0, 4, 7]), np.array([4, 3]), 0)
-    rows, cpu = np.arange(2), torch.device("cpu")
-
-    def pooled(table: TokenTable) -> Tensor:
-        batch = table.batch(rows, cpu)
+def _probe(model: DocumentClassifier, table: TokenTable, precision: str) -> Tensor:
+    """The pooled states of all rows of a small table. (rows, hidden)"""
+    low = torch.float16 if precision == "fp16" else torch.bfloat16
+    device = model.classifier.weight.device
+    batch = table.batch(np.argsort(-table.lengths, kind="stable"), device)
+    with torch.autocast(device.type, low, enabled=precision != "fp32"):
         return model.pool(model.encoder(**batch).last_hidden_state, batch["attention_mask"])
-
-    return torch.allclose(pooled(PackedTable.of(table)), pooled(table), rtol=1e-4, atol=1e-5)

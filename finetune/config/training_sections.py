@@ -80,8 +80,8 @@ class Train(Section):
     packing: Literal["auto", "off"] = Field(
         "auto",
         description=(
-            "auto: pack sequences end to end instead of padding them, where the encoder's layers "
-            "are BERT's and this is a CPU; the results are the same, and training is faster"
+            "auto: pack sequences end to end instead of padding them, where the encoder's class "
+            "can be computed so; the results are the same, and training is faster"
         ),
     )
     loss: Literal["cross_entropy", "focal", "generalised_cross_entropy"] = Field(

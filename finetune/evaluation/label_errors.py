@@ -100,14 +100,13 @@ def pooled_states(
         source, recipe.model, corpus.labels, plan.attention, seed=0, priors=corpus.priors()
     )
     plan = packing.plan_packing(plan, recipe, config)
-    if plan.packed:
-        packing.attach_packed_layers(classifier)
     torch.nn.Module.to(classifier, plan.device)
+    packed = packing.attach_packing(classifier, plan.precision) if plan.packed else None
     vectors = []
     for split in splits:
         table = reading.encode(split.texts, split.seconds, tokenizer)
-        if plan.packed:
-            table = packing.PackedTable.of(table)
+        if packed is not None:
+            table = packed.table(table)
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bf16"):
             vectors.append(head_inputs(classifier, table, plan.micro_batch_tokens))
     return vectors

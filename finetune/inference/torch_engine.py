@@ -1,6 +1,7 @@
 """A loaded classifier → an engine of torch: by this machine's plan, packed where it can be."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,14 +45,18 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
     device = options.device or torch.device(plan.device)
     identity = f"{saved_model.weights_hash(model.state_dict())} {plan.precision}"
     model.to(device).eval()  # type: ignore[arg-type]
-    why_not = packing.why_not_packable(plan.device, model.config)
+    why_not = packing.why_not_packable(device.type, model.config)
     if why_not is None and not isinstance(model, DocumentClassifier):
         why_not = "the architecture's own head takes them so"
     if why_not is None and not options.packing:
         why_not = "as in the model's run"
+    prepare: Callable[[TokenTable], TokenTable] | None = None
     if why_not is None:
-        packing.attach_packed_layers(model)
-    budget = options.tokens or (PACKED_TOKENS if why_not is None else plan.micro_batch_tokens)
+        packed = packing.attach_packing(model, plan.precision)
+        why_not, prepare = packed.why_not, packed.table
+    budget = options.tokens or plan.micro_batch_tokens
+    if options.tokens is None and why_not is None and device.type == "cpu":
+        budget = PACKED_TOKENS
     many = device.type == "cpu" and not options.in_turn
     workers = count_workers(plan.threads) if many else 1
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
@@ -72,7 +77,7 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
         workers=workers,
         reasons=(why, f"rows {layout}", describe_batches(budget, plan.threads, workers)),
         identity=identity,
-        prepare=packing.PackedTable.of if why_not is None else lambda table: table,
+        prepare=prepare or (lambda table: table),
     )
 
 

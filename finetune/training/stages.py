@@ -173,17 +173,19 @@ class StageBuilder:
             bare = saved_model.weightless_copy(built)
             fsdp.shard_model(accelerator, built)
         model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim))
-        plan = micro_batch_size.fit_micro_batches(
-            self.data.plan, model, tables["train"], accelerator
-        )
+        plan, packed = self.data.plan, None
+        if plan.packed:
+            packed = packing.attach_packing(bare, plan.precision)
+            plan = packed.apply(plan)
+        fitted = tables["train"] if packed is None else packed.table(tables["train"])
+        plan = micro_batch_size.fit_micro_batches(plan, model, fitted, accelerator)
         if frozen is not None:
             again = {name: t for name, t in tables.items() if name != "test"}  # scored once
             tables |= frozen_cache.fill_cache(frozen, model, again, recipe, plan, accelerator)
-        if plan.packed:
-            packing.attach_packed_layers(bare)
+        if packed is not None:
             boundary = 0 if frozen is None else frozen.boundary
             tables, plain = (
-                {name: packing.PackedTable.of(table, boundary) for name, table in each.items()}
+                {name: packed.table(table, boundary) for name, table in each.items()}
                 for each in (tables, plain)
             )
         return StageParts(model, bare, optimizer, plan, tables, plain)

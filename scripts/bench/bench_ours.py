@@ -74,7 +74,7 @@ class Ours:
         self.model, self.optimizer = self.accelerator.prepare(
             self.bare, optimizer.build_optimizer(self.bare, choices.optim)
         )
-        self.packs = False
+        self.packing: packing.Packing | None = None
 
     def encode(self, texts: Sequence[str]) -> token_table.TokenTable:
         return encoding.encode(texts, self.tokenizer, self.length)
@@ -83,10 +83,9 @@ class Ours:
         """The table as the run gives it to the loop."""
         if not self.plan.packed:
             return table
-        if not self.packs:
-            packing.attach_packed_layers(self.bare)
-            self.packs = True
-        return packing.PackedTable.of(table, 0 if self.prefix is None else self.prefix.boundary)
+        if self.packing is None:
+            self.packing = packing.attach_packing(self.bare, self.plan.precision)
+        return self.packing.table(table, 0 if self.prefix is None else self.prefix.boundary)
 
     def fit(self, table: token_table.TokenTable, labels: Any, steps: int) -> list[Mark]:
         log = TrainLog(self.accelerator, self.choices.optim.max_grad_norm)

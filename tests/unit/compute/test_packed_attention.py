@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from finetune.compute import packed_attention, packing
+from finetune.compute import packed_attention
 
 HEADS, SIZE = 2, 4
 LENGTHS = np.array([20, 17, 5, 3, 1])
@@ -29,7 +29,7 @@ def one_row_at_a_time(qkv):
 
 
 def test_each_row_attends_to_itself_alone():
-    layout = packing.layout(LENGTHS)
+    layout = packed_attention.layout(LENGTHS)
     qkv = drawn(layout, 3 * HEADS * SIZE)
     expected = one_row_at_a_time(qkv[: layout.tokens])
     mixed, _ = packed_attention.attend(qkv, layout, HEADS)
@@ -39,7 +39,7 @@ def test_each_row_attends_to_itself_alone():
 
 
 def test_the_gradient_is_that_of_autograd():
-    layout = packing.layout(LENGTHS)
+    layout = packed_attention.layout(LENGTHS)
     qkv, gradient = drawn(layout, 3 * HEADS * SIZE), drawn(layout, HEADS * SIZE)
     plain = qkv[: layout.tokens].clone().requires_grad_()
     one_row_at_a_time(plain).backward(gradient[: layout.tokens])
@@ -50,7 +50,7 @@ def test_the_gradient_is_that_of_autograd():
 
 @pytest.mark.parametrize("lengths", [[1], [16, 16], [40, 33, 2]])
 def test_packed_rows_come_back_from_their_groups(lengths):
-    layout = packing.layout(np.array(lengths))
+    layout = packed_attention.layout(np.array(lengths))
     packed = drawn(layout, 3)
     assert layout.tokens == sum(lengths)
     assert torch.equal(layout.to_packed(layout.to_groups(packed)), packed)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from finetune.compute import packing
+from finetune.compute import packed_attention
 from finetune.compute.packed_layer import LayerModules, PackedLayer
 
 HIDDEN, INNER, HEADS = 16, 32, 4
@@ -51,7 +51,7 @@ def drawn(layout):
 
 
 def test_output_and_gradients_are_those_of_the_plain_layer():
-    modules, layout = drawn_modules(), packing.layout(LENGTHS)
+    modules, layout = drawn_modules(), packed_attention.layout(LENGTHS)
     states, gradient = drawn(layout)
     plain = states[: layout.tokens].clone().requires_grad_()
     expected = plain_layer(modules, plain)
@@ -70,7 +70,7 @@ def test_output_and_gradients_are_those_of_the_plain_layer():
 
 
 def test_what_is_frozen_gets_no_gradient():
-    modules, layout = drawn_modules(), packing.layout(LENGTHS)
+    modules, layout = drawn_modules(), packed_attention.layout(LENGTHS)
     modules.up.requires_grad_(False)
     modules.query.requires_grad_(False)
     states, gradient = drawn(layout)
@@ -82,7 +82,7 @@ def test_what_is_frozen_gets_no_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_gradient_it_computes_the_same(dtype):
-    modules, layout = drawn_modules(), packing.layout(LENGTHS)
+    modules, layout = drawn_modules(), packed_attention.layout(LENGTHS)
     layer, (states, _) = PackedLayer(modules, HEADS), drawn(layout)
     learning = layer(states, layout, dtype)
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_without_a_gradient_it_computes_the_same(dtype):
 
 
 def test_weights_are_cast_again_where_they_changed():
-    modules, layout = drawn_modules(), packing.layout(LENGTHS)
+    modules, layout = drawn_modules(), packed_attention.layout(LENGTHS)
     layer, (states, _) = PackedLayer(modules, HEADS), drawn(layout)
     with torch.no_grad():
         before = layer(states, layout, torch.float32)

@@ -1,6 +1,8 @@
 """Packed rows against padded ones: the same logits, the same gradients, whatever their lengths."""
 
 import dataclasses
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,16 +11,32 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from transformers import AutoConfig
 
-from finetune.compute import hardware_plan, packing
+from finetune.compute import (
+    flat_attention,
+    flat_table,
+    hardware_plan,
+    packed_attention,
+    packed_layer,
+    packed_table,
+    packing,
+)
 from finetune.config import schema
+from finetune.inference import torch_engine
+from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import optimizer as optimizer_module
 from tests.support import forks
+from tests.support.runs import results, run_here
 from tests.support.tiny import HIDDEN, POSITIONS, tiny_encoder
 
 CPU = torch.device("cpu")
+needs_flat = pytest.mark.skipif(
+    flat_table.why_not_flat(AutoConfig.for_model("modernbert")) is not None,
+    reason="this release of transformers takes no attention of ours",
+)
 LENGTHS = [1, 3, 40, 17, 5, 60, 25, 2, 17]
 
 
@@ -27,7 +45,7 @@ def built(folder, architecture="bert", freeze="none"):
     of = schema.Model(source=encoder, freeze=freeze)
     net = build.build_classifier(encoder, of, ["a", "b", "c"], "eager", seed=0)
     torch.nn.init.normal_(net.classifier.weight, generator=torch.Generator().manual_seed(0))
-    packing.attach_packed_layers(net)
+    packed_table.attach_packed_layers(net)
     return net.train(), pretrained.load_tokenizer(encoder, of)
 
 
@@ -62,7 +80,7 @@ def test_the_gradient_is_that_of_the_padded_batch(tmp_path, architecture, freeze
     net, tokenizer = built(tmp_path, architecture, freeze)
     table = table_of(LENGTHS, tokenizer)
     rows = np.argsort(-table.lengths, kind="stable")
-    packed = packing.PackedTable.of(table)
+    packed = packed_table.PackedTable.of(table)
     batch = packed.batch(rows, CPU)["attention_mask"]
     assert batch.layout.tokens == table.lengths.sum()
     assert len(batch.layout.groups) == 3
@@ -87,7 +105,7 @@ def test_any_lengths_in_any_order(encoder, lengths, draw):
     rows = list(range(len(lengths)))
     draw.shuffle(rows)
     rows = np.array(rows)
-    packed = packing.PackedTable.of(table)
+    packed = packed_table.PackedTable.of(table)
     assert_alike(outcome(net, packed, rows), outcome(net, table, rows), 1e-5)
 
 
@@ -95,9 +113,9 @@ def test_any_lengths_in_any_order(encoder, lengths, draw):
 def test_a_layout_holds_each_token_once(lengths, learns):
     lengths = np.array(lengths)
     with torch.set_grad_enabled(learns):
-        layout = packing.layout(lengths)
+        layout = packed_attention.layout(lengths)
     assert layout.tokens == lengths.sum()
-    assert layout.tokens < layout.capacity <= layout.tokens + packing.ROUND
+    assert layout.tokens < layout.capacity <= layout.tokens + packed_attention.ROUND
     assert sum(group.rows for group in layout.groups) == len(lengths)
     packed = torch.arange(1.0, layout.capacity + 1)[:, None]
     packed[layout.tokens :] = 0
@@ -105,7 +123,7 @@ def test_a_layout_holds_each_token_once(lengths, learns):
     assert len(places) == layout.groups[-1].end
     assert torch.equal(layout.to_packed(places), packed)
     for group in layout.groups:
-        assert group.rows == 1 or group.rows * group.length**2 <= packing.AT_ONCE
+        assert group.rows == 1 or group.rows * group.length**2 <= packed_attention.AT_ONCE
 
 
 def test_in_bf16_it_is_as_near_to_the_truth_as_autocast(bert):
@@ -114,7 +132,7 @@ def test_in_bf16_it_is_as_near_to_the_truth_as_autocast(bert):
     rows = np.argsort(-table.lengths, kind="stable")
     _, truth = outcome(net, table, rows)
     distance = []
-    for each in (table, packing.PackedTable.of(table)):
+    for each in (table, packed_table.PackedTable.of(table)):
         with torch.autocast("cpu", torch.bfloat16):
             _, found = outcome(net, each, rows)
         distance.append(sum(float((found[n] - truth[n]).square().sum()) for n in truth) ** 0.5)
@@ -127,7 +145,7 @@ def test_weights_that_changed_are_cast_again(bert, name, way):
     net, tokenizer = bert
     table = table_of(LENGTHS, tokenizer)
     rows = np.arange(len(LENGTHS))
-    packed = packing.PackedTable.of(table)
+    packed = packed_table.PackedTable.of(table)
     optimizer = optimizer_module.build_optimizer(net, schema.Optim(name=name, lr=0.1))
     with torch.autocast("cpu", torch.bfloat16):
         before, _ = outcome(net, packed, rows)
@@ -146,7 +164,7 @@ def test_scoring_and_padded_batches_are_unchanged(encoder):
     table = table_of(LENGTHS, tokenizer)
     rows = np.arange(len(LENGTHS))
     with torch.no_grad():
-        packed = net(**packing.PackedTable.of(table).batch(rows, CPU)).logits
+        packed = net(**packed_table.PackedTable.of(table).batch(rows, CPU)).logits
         padded = net(**table.batch(rows, CPU)).logits
     torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
     assert all(key.startswith(("encoder.", "classifier.")) for key in net.state_dict())
@@ -158,6 +176,11 @@ def test_scoring_and_padded_batches_are_unchanged(encoder):
         ("bert", {}, None),
         ("distilbert", {}, None),
         ("mpnet", {}, None),
+        (
+            "deberta-v2",
+            {},
+            "deberta-v2, in this release of transformers, takes no other attention than its own",
+        ),
         ("bert", {"model": {"head": "native"}}, "the architecture's own head takes them so"),
         ("bert", {"model": {"dropout": 0.1}}, "dropout is on (model.dropout)"),
         ("bert", {"train": {"packing": "off"}}, "the recipe says so"),
@@ -181,7 +204,7 @@ def test_who_is_packed(tmp_path, architecture, sections, why):
 
 def test_hidden_size_of_the_states(bert):
     net, tokenizer = bert
-    batch = packing.PackedTable.of(table_of(LENGTHS, tokenizer)).batch(np.arange(3), CPU)
+    batch = packed_table.PackedTable.of(table_of(LENGTHS, tokenizer)).batch(np.arange(3), CPU)
     states = net.encoder(**batch).last_hidden_state
     assert states.shape == (batch["attention_mask"].layout.capacity, HIDDEN)
 
@@ -201,3 +224,84 @@ def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents
     assert plain.keys() == compiled.keys()
     for name, weight in plain.items():
         torch.testing.assert_close(compiled[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@needs_flat
+def test_a_run_through_the_class_s_own_code_is_the_padded_run(here):
+    """Frozen layers, scoring, saving and predicting go through flat batches too."""
+    encoder = tiny_encoder(here / "modern", "modernbert")
+    words = f"model.source={encoder}", "model.freeze=1", "model.dropout=0", "train.max_steps=14"
+    run_here("run.dir=flat", *words)
+    run_here("run.dir=padded", *words, "train.packing=off")
+    flat, padded = (results(here / name) for name in ("flat", "padded"))
+    assert flat["hardware"]["packed"]
+    assert not padded["hardware"]["packed"]
+    for split in ("validation", "test"):
+        assert flat[split]["loss"] == pytest.approx(padded[split]["loss"], rel=1e-4)
+    config = json.loads((here / "flat/model/config.json").read_text())
+    assert flat_attention.NAME not in json.dumps(config)
+    of = EngineOptions(precision="fp32")
+    engine = torch_engine.load(ModelSource(str(here / "flat/model")), of).build()
+    assert "rows end to end, without padding" in engine.reasons
+    plain = torch_engine.load(ModelSource(str(here / "flat/model")), replace(of, packing=False))
+    table = table_of(LENGTHS, plain.tokenizer)
+    np.testing.assert_allclose(engine.logits(table), plain.build().logits(table), atol=1e-5)
+
+
+@pytest.mark.parametrize("fault", ["ignores rows", "raises"])
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("modernbert", marks=needs_flat)])
+def test_a_class_that_computes_something_else_of_packed_rows_is_padded(
+    tmp_path, monkeypatch, architecture, fault
+):
+    encoder = str(tiny_encoder(tmp_path, architecture))
+    options = schema.Model(source=encoder, freeze="none")
+    net = build.build_classifier(encoder, options, ["a", "b"], "sdpa", seed=0)
+    table = table_of(LENGTHS, pretrained.load_tokenizer(encoder, options))
+    rows = np.arange(len(LENGTHS))
+    torch.nn.init.normal_(net.classifier.weight)
+    before = net(**table.batch(rows, CPU)).logits
+
+    def wrong(*given, **named):
+        if fault == "raises":
+            raise ValueError("what is this?")
+        return torch.zeros(100, HIDDEN)
+
+    monkeypatch.setattr(packed_layer, "attend_only", wrong)
+    monkeypatch.setattr(flat_attention, "attend_only", wrong)
+    packed = packing.attach_packing(net, "fp32")
+    assert packed.why_not == f"{type(net.encoder).__name__} computes something else of packed rows"
+    of = schema.Model(source="x")
+    plan = dataclasses.replace(
+        hardware_plan.plan_hardware(of, schema.Train()), packed=True, reasons=(packing.PACKED,)
+    )
+    after_all = packed.apply(plan)
+    assert not after_all.packed
+    assert after_all.reasons == (f"rows padded: {packed.why_not}",)
+    assert packed.table(table) is table
+    assert torch.equal(net(**table.batch(rows, CPU)).logits, before)
+    assert net.encoder.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("precision", "rate", "installed", "tried"),
+    [
+        ("bf16", 0.0, "torch", ["torch", None]),
+        ("bf16", 0.1, "torch", [None]),
+        ("fp32", 0.0, "torch", [None]),
+        ("fp16", 0.0, None, [None]),
+    ],
+)
+def test_which_attention_a_gpu_is_given(monkeypatch, precision, rate, installed, tried):
+    """No GPU is needed to choose."""
+    monkeypatch.setattr(flat_attention, "find_kernel", lambda size, precision: installed)
+    config = AutoConfig.for_model("bert", attention_probs_dropout_prob=rate)
+    assert packing.flat_kernels("cuda", precision, config) == tried
+    assert packing.flat_kernels("cpu", precision, config) == [None]
+
+
+@needs_flat
+def test_on_cuda_every_class_with_flat_batches_is_packed():
+    for kind in ("bert", "modernbert", "albert"):
+        assert packing.why_not_packable("cuda", AutoConfig.for_model(kind)) is None
+    assert packing.why_not_packable("cuda", AutoConfig.for_model("mpnet")) is not None
+    assert packing.why_not_packable("mps", AutoConfig.for_model("bert")) is not None

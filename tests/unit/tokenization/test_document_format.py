@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig
 
 from finetune.compute import micro_batches
-from finetune.compute.packing import PackedTable, attach_packed_layers
+from finetune.compute.packed_table import PackedTable, attach_packed_layers
 from finetune.config import schema
 from finetune.data.columns import ColumnSpec
 from finetune.modeling.build import DocumentClassifier
