@@ -35,7 +35,7 @@ def deliver(session: Session, results: Results, outputs: RunOutputs) -> None:
     with outputs.reported():
         if outputs.has_card:  # after all that is written here: a failure loses nothing
             env.on_main(lambda: publish.push_model(recipe, folder))
-    # Of a run that keeps no checkpoints, that of the last step served to complete it.
+    # A run that keeps no checkpoints has those of its last step and of signals no longer.
     if recipe.checkpoint.every == "never" and recipe.checkpoint.minutes is None:
-        env.on_main(lambda: checkpoint.drop_after(folder, steps - 1))
+        env.on_main(lambda: checkpoint.drop_after(folder, -1))
     env.on_main(lambda: mark_finished(folder))  # last of all: nothing that it leaves is taken up

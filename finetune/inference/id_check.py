@@ -1,9 +1,13 @@
 """Identifiers of a job's rows that are missing or repeat, found in memory that does not grow.
 
-    found = check_ids(lambda: (row["id"] for row in rows))
+    check = IdCheck()
+    for row in rows:
+        check.add(row["id"])
+    found = check.conclude(lambda: (row["id"] for row in rows))
 
-The first pass sets a bit for the hash of each identifier. One whose bit is set already may repeat:
-in truth, or as another has the same bit. The second pass counts these few.
+The first pass, which may do something else too, sets a bit for the hash of each identifier. One
+whose bit is set already may repeat: in truth, or as another has the same bit. Where there are any,
+a second pass counts these few.
 """
 
 import hashlib
@@ -52,30 +56,42 @@ def _more(count: int) -> str:
     return f" and {count:,} more" if count else ""
 
 
-def check_ids(read: Callable[[], Iterator[Any]], bits: int = BITS) -> IdProblems:
-    """What is wrong with the identifiers of some rows.
+class IdCheck:
+    """What is wrong with the identifiers of some rows."""
 
-    Args:
-        read: gives them in order, twice.
-        bits: more make the second pass faster.
-    """
-    found, seen, maybe = IdProblems(), np.zeros(bits // 8, np.uint8), set[bytes]()
-    for number, value in enumerate(read(), 1):
+    def __init__(self, bits: int = BITS) -> None:
+        """
+        Args:
+            bits: more make a second pass rarer, and faster.
+        """
+        self._found, self._rows, self._bits = IdProblems(), 0, bits
+        self._seen, self._maybe = np.zeros(bits // 8, np.uint8), set[bytes]()
+
+    def add(self, value: Any) -> None:
+        """Note the identifier of the next row."""
+        self._rows += 1
         if is_missing(value):
-            found.missing += 1
-            if len(found.missing_rows) < SHOWN:
-                found.missing_rows.append(number)
-            continue
+            self._found.missing += 1
+            if len(self._found.missing_rows) < SHOWN:
+                self._found.missing_rows.append(self._rows)
+            return
         digest = _digest(value)
-        byte, bit = divmod(int.from_bytes(digest, "little") % bits, 8)
-        if seen[byte] >> bit & 1:
-            if len(maybe) < MOST:
-                maybe.add(digest)
+        byte, bit = divmod(int.from_bytes(digest, "little") % self._bits, 8)
+        if self._seen[byte] >> bit & 1:
+            if len(self._maybe) < MOST:
+                self._maybe.add(digest)
         else:
-            seen[byte] |= 1 << bit
-    if maybe:
-        _count_repeated(read(), maybe, found)
-    return found
+            self._seen[byte] |= 1 << bit
+
+    def conclude(self, read: Callable[[], Iterator[Any]]) -> IdProblems:
+        """All that is wrong.
+
+        Args:
+            read: gives the identifiers in order once more; only called where some may repeat.
+        """
+        if self._maybe:
+            _count_repeated(read(), self._maybe, self._found)
+        return self._found
 
 
 def _count_repeated(values: Iterator[Any], maybe: set[bytes], found: IdProblems) -> None:

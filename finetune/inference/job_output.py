@@ -9,7 +9,7 @@ from typing import Any
 from finetune.inference import outputs
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
-from finetune.inference.id_check import IdProblems, check_ids
+from finetune.inference.id_check import IdCheck, IdProblems
 from finetune.inference.job_options import OutputOptions
 from finetune.inference.outputs import Columns
 from finetune.inference.shards import Footer, ShardStore
@@ -88,23 +88,27 @@ class JobOutput:
             columns += probabilities
             kinds |= dict.fromkeys(probabilities, frozenset({"float"}))
 
-        def rows(belongs: Callable[[Row], bool]) -> Iterator[Row]:
+        check = IdCheck() if self.id is not None else None
+
+        def rows(belongs: Callable[[Row], bool], checked: bool = False) -> Iterator[Row]:
             for line in store.lines(count):
                 row = json.loads(line)
+                if checked and check is not None:
+                    check.add(row["id"])
                 if belongs(row):
                     yield row
 
         file, errors = self.options.file, self.options.errors
         if errors is None:
             every = Columns((*columns, "error"), kinds, self.options.spreadsheet_safe)
-            outputs.write_rows(rows(lambda row: True), file, every)
+            outputs.write_rows(rows(lambda row: True, checked=True), file, every)
         else:
             invalid = Columns((*names, "error"), kinds, self.options.spreadsheet_safe)
             outputs.write_rows(rows(lambda row: "error" in row), errors, invalid)
             valid = Columns(tuple(columns), kinds, self.options.spreadsheet_safe)
-            outputs.write_rows(rows(lambda row: "error" not in row), file, valid)
+            outputs.write_rows(rows(lambda row: "error" not in row, checked=True), file, valid)
         problems = IdProblems()
-        if self.id is not None:
-            problems = check_ids(lambda: (json.loads(line)["id"] for line in store.lines(count)))
+        if check is not None:
+            problems = check.conclude(lambda: (row["id"] for row in rows(lambda row: True)))
         store.drop()
         return footers, problems

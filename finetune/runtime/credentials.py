@@ -24,16 +24,21 @@ _NAMES = re.compile(
 _USER_INFO = re.compile(r"//([^\s/?#]*)@|//([^\s/]*:\S*)@")
 _REGISTERED: set[str] = set()  # the process's, as its environment is
 
-# Each pattern keeps its first group. What follows it never holds a double quote or a backslash,
-# so that JSON stays JSON.
+# Each pattern keeps its first group. JSON stays JSON, and a list in Python's writing a list: what
+# follows the group ends at a quote behind which a comma, colon or bracket goes on, or nothing. Any
+# other quote is a password's own. Escapes are taken as a whole.
+_END = r"(?!\s{0,5}(?:[,:}\])]|$))"
+_ESCAPE = rf"""\\(?:["']{_END}|[\\/bfnrtu]|(?!["'\\/bfnrtu]))"""
+_MORE = rf"""{_ESCAPE}|"{_END}|[<>](?=[^\s<>"']{{0,100}}@)"""  # what a password may hold as well
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE | re.VERBOSE)
     for pattern in (
         # `https://user:password@host`. A password may hold slashes or spaces; a port may not.
-        r"""(\b[a-z][a-z0-9+.-]{0,20}://)
-        (?:[^\s/?\#"<>\\]{1,4000}@
-        |[^\s/?\#@:"<>\\\[]{0,200}:(?!\d+(?:[/?\#\s,;.)']|$))
-            (?:[^\s"<>\\]{1,300}|[^\s"'<>\\][^\r\n\t"'<>\\]{0,200})@)""",
+        rf"""(\b[a-z][a-z0-9+.-]{{0,20}}://)
+        (?:[^\s/?\#"<>\\]{{1,4000}}@
+        |[^\s/?\#@:"<>\\\[]{{0,200}}:(?!\d+(?:[/?\#\s,;.)'"]|$))
+            (?:(?:[^\s"<>\\]|{_MORE}){{1,300}}
+            |(?!\s)(?:[^\r\n\t"'<>\\]|{_MORE}|'{_END}){{1,200}})@)""",
         # `//user:password@host`, and `user:password@proxy:3128`; without a port it may be text.
         r"""((?<![^\s"'(=,\[:])//)[^\s/?\#@:"<>\\\[]{0,200}:[^\s/"<>\\]{1,300}@""",
         r"""((?<![^\s"'(=,\[]))[^\s/:@"'<>\\=(,\[]{1,100}:[^\s/"'<>\\]{1,300}@

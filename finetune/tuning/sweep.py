@@ -37,7 +37,7 @@ from finetune.runtime.wording import count_of
 from finetune.training import run_removal
 from finetune.training.prepared_data import DataCache
 from finetune.tuning.study import Sweep, Values, claim_orphan, lock_file, open_study
-from finetune.tuning.trial import RunTrial, TrialRun, trial_folder
+from finetune.tuning.trial import RunTrial, TrialRun, remove_states, trial_folder
 
 RunSeeds = Callable[[Recipe, SignalListener], object]
 
@@ -53,25 +53,28 @@ def run_sweep(sweep: Sweep, listener: SignalListener, run_trial: RunTrial) -> op
         StoppedError: after a signal; the same command goes on.
     """
     study, cache = open_study(sweep), DataCache()
-    finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    for trial in finished:
+        remove_states(trial_folder(sweep, trial.number))  # where a kill came before
     if finished:
-        print_line(f"Resuming: {count_of(finished, 'trial')} already finished", even_if_quiet=True)
+        many = count_of(len(finished), "trial")
+        print_line(f"Resuming: {many} already finished", even_if_quiet=True)
     until = time.monotonic() + 60 * (sweep.minutes if sweep.minutes is not None else float("inf"))
     while time.monotonic() < until:
         # A study of its own for each trial: it reads anew what other processes did.
         study = open_study(sweep)
         with FolderLock() as lock:
-            trial = _claim_trial(study, sweep, lock)
-            if trial is None:
+            claimed = _claim_trial(study, sweep, lock)
+            if claimed is None:
                 break
             try:
-                TrialRun(trial, sweep).execute(listener, cache, run_trial)
+                TrialRun(claimed, sweep).execute(listener, cache, run_trial)
             except StoppedError as error:
                 raise StoppedError(
-                    f"trial {trial.number} {error.what_stopped}; "
+                    f"trial {claimed.number} {error.what_stopped}; "
                     "the same command goes on with the sweep"
                 ) from None
-        ended = study.get_trials(deepcopy=False)[trial.number]
+        ended = study.get_trials(deepcopy=False)[claimed.number]
         print_line(_describe_end(ended, sweep), even_if_quiet=True)
     return study
 

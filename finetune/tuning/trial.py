@@ -106,11 +106,16 @@ class TrialRun:
         if why:
             self.trial.set_user_attr("why", why)
         self.trial.study.tell(self.trial, value, state)
-        for name in ("model", "checkpoints"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        remove_states(self.folder)
 
     def _record_seconds(self) -> None:
         self.trial.set_user_attr("seconds", self.earlier + time.monotonic() - self.began)
+
+
+def remove_states(folder: Path) -> None:
+    """Remove the weights of a trial whose end is recorded; what it scored stays."""
+    for name in ("model", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def trial_folder(sweep: Sweep, number: int) -> Path:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from huggingface_hub import ModelCard
-from hypothesis import example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -373,6 +373,9 @@ def test_recipes_are_written_visibly_and_read_back(text):
         ("HTTPS_PROXY=me:secret@proxy", "HTTPS_PROXY=***@proxy"),
         ("//me:secret@proxy:3128", "//***@proxy:3128"),
         ("https://me:se cret@host/", "https://***@host/"),
+        ("https://me:se \"cr'et@host/", "https://***@host/"),
+        ("https://me:\"s\" 'e'@host/", "https://***@host/"),
+        ("https://me:s<et@host/", "https://***@host/"),
         ("postgresql://u:p'w@h/db", "postgresql://***@h/db"),
         ("https://h/#access_token=secret", "https://h/#access_token=***"),
         ("?to=https%3A%2F%2Fme%3Asecret%40h", "?to=https%3A%2F%2F***%40h"),
@@ -444,6 +447,76 @@ def test_an_endpoint_with_a_password_is_not_said(monkeypatch):
 @example("?token" * 20000)
 def test_masking_takes_no_time_and_never_fails(text):
     streams.readable(text, io.StringIO())
+
+
+# Every shape of credentials: what stands around one, and the characters that it may have there.
+PASSWORD = "aZ09 _-.~!$%^&*()+=|;'\"\\/`?#éß"
+TOKEN = "aZ09_-.~"
+SHAPES = {
+    "https://me:{}@host/x": PASSWORD,
+    "socks5h://{}@proxy:1": TOKEN + "!$&()*+;=%",
+    "postgresql+psycopg2://me:{}@db:5432/optuna": PASSWORD,
+    "cannot reach https://me:{}@host:8080, try again": PASSWORD,
+    "//me:{}@proxy:3128": TOKEN + "'!$&()*+;=%#?",
+    "me:{}@proxy:3128": TOKEN + "!$&()*+;%#?",
+    "HTTPS_PROXY=me:{}@proxy": TOKEN + "!$&()*+;%#?",
+    "https://host/x?token={}&b=1": TOKEN + "!$()*+=%",
+    "https://host/x?b=1&X-Amz-Signature={}": TOKEN + "%",
+    "https://host/x?api_key={}": TOKEN + "%",
+    "https://h/#access_token={}": TOKEN + "%",
+    "?to=https%3A%2F%2Fme%3A{}%40h": TOKEN,
+    "?to=https%253A%252F%252Fme%253A{}%2540h": TOKEN,
+    "Authorization: Bearer {}": TOKEN + "+/=",
+    "{{'authorization': 'Bearer {}'}}": TOKEN + "+/=",
+    "Proxy-Authorization: Basic {}": TOKEN + "+/=",
+    "HF_TOKEN={}": TOKEN + "!$()*+=%/",
+    "AWS_SECRET_ACCESS_KEY={}": TOKEN + "+/=",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_credential_of_any_shape_is_masked(shape):
+    @settings(max_examples=60)
+    @given(st.text(SHAPES[shape], max_size=30), st.text(SHAPES[shape], max_size=30))
+    def attack(before, after):
+        secret = f"x{before}MARKER{after}7"
+        # A quote behind which a bracket follows may as well end a string of JSON.
+        assume(not re.search(r"""["']\s*[,:}\])]|://""", secret))
+        text = shape.format(secret)
+        assert "MARKER" not in mask_credentials(text), text
+        assert "MARKER" not in mask_credentials(f"'{text}': no such host")
+        written = mask_credentials(json.dumps({"a": [text, "an e-mail: me@host"]}))
+        assert "MARKER" not in written
+        assert json.loads(written)["a"][1] == "an e-mail: me@host"
+
+    attack()
+
+
+@given(st.recursive(
+    st.text(max_size=12)
+    | st.sampled_from(["https://host:8080/x", "https://me:a'b \"c@h", "me@host", "https://u:x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+))  # fmt: skip
+def test_json_stays_json(value):
+    for ascii_only in (True, False):
+        json.loads(mask_credentials(json.dumps(value, ensure_ascii=ascii_only)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "https://host:8080", "b": "me@host"}',
+        '{"a": "https://user:word", "b": "me@host"}',
+        "{'a': 'https://user:word', 'b': 'me@host'}",
+        "open 'https://host:8080' or write to me@host",
+        '<a href="https://user:word">x</a> me@host',
+        "ratio 3:4, me@host",
+        "mailto:me@host",
+    ],
+)
+def test_what_is_no_credential_stays(text):
+    assert mask_credentials(text) == text
 
 
 def test_logs_of_a_run_are_written_visibly(tmp_path):

@@ -3,6 +3,7 @@
 Each test sends a real signal to a real process at the boundary of two outputs.
 """
 
+import os
 import shutil
 import signal
 
@@ -12,7 +13,7 @@ from finetune.training import folder_mark, run_folder
 from finetune.training.train_log import TrainLog
 from tests.end_to_end.test_push import hub  # noqa: F401
 from tests.support import forks
-from tests.support.runs import checkpoints, results, run_here
+from tests.support.runs import checkpoints, in_step, results, run_here
 
 AT_OUTPUT = "tests.support.at_output"
 TINY = (
@@ -142,3 +143,14 @@ def test_a_damaged_mark_is_no_end(here, resumed, capsys):
     run_here("run.resume=auto", "run.dir=run", *TINY, code=2)
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: run/run.json is damaged: expected format 1 with kind, id and")
+
+
+def test_no_checkpoint_of_an_earlier_signal_is_left(here):
+    words = "run.dir=run", *TINY
+    with pytest.MonkeyPatch.context() as patch:
+        in_step(patch, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        run_here(*words, code=75)
+    assert checkpoints(here / "run") == ["step-00000002"]
+    run_here(*words, "run.resume=auto")
+    assert run_folder.is_complete(here / "run")
+    assert checkpoints(here / "run") == []

@@ -19,7 +19,7 @@ from huggingface_hub import constants
 
 from finetune import run  # found by the line above
 from finetune.hub import delivery, publish
-from finetune.reporting import run_outputs
+from finetune.reporting import html_report, run_outputs, seeds_report
 from tests.support.hub import TOKEN
 
 # What is no call of `RunOutputs.attempt`: name → where it is made.
@@ -28,6 +28,8 @@ STEPS = {
     "analysis": (run_outputs, "analyse"),
     "the push": (publish, "push_model"),
     "the mark": (delivery, "mark_finished"),
+    "seeds.json": (seeds_report, "write_seeds"),
+    "the report of all seeds": (html_report, "write_seeds_report"),
 }
 
 
