@@ -58,15 +58,14 @@ def attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    sliding_window: int | None = None,
     flat_rows: FlatRows | None = None,
     **named: Any,
 ) -> tuple[Tensor, None]:
     """transformers' interface: (rows, heads, tokens, size) each → (rows, tokens, heads, size).
 
     Args:
-        sliding_window: a token sees those that are less far away.
         flat_rows: of a flat batch, where there is one row.
+        named: `sliding_window`: a token sees those that are less far away.
     """
     if flat_rows is None:
         mixed, _ = sdpa_attention_forward(
@@ -77,10 +76,11 @@ def attention(
     key, value = (x.repeat_interleave(repeat, 1) if repeat > 1 else x for x in (key, value))
     rows = [x[0].transpose(0, 1) for x in (query, key, value)]  # (capacity, heads, size)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    window: int | None = named.get("sliding_window")
     if flat_rows.kernel is not None:
-        mixed = _in_16_bits(KERNELS[flat_rows.kernel], rows, flat_rows, sliding_window, scale)
+        mixed = _in_16_bits(KERNELS[flat_rows.kernel], rows, flat_rows, window, scale)
     else:
-        mixed = _in_groups(rows, flat_rows, sliding_window, scale, dropout)
+        mixed = _in_groups(rows, flat_rows, window, scale, dropout)
     return mixed[None].to(value.dtype), None
 
 
