@@ -1,12 +1,14 @@
 """A recipe → this machine's plan for it, and the one `Accelerator` of the run."""
 
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
+from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, TorchDynamoPlugin
 
 from finetune.compute import fsdp, hardware_plan, launch_checks
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
 from finetune.runtime import console, distributed, heartbeat
+
+COMPILER = "inductor"  # of torch.compile
 
 
 def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
@@ -16,13 +18,17 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
         InputError: where the machine, or what is installed, cannot do what the recipe asks for.
     """
     console.quiet_libraries()
-    plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
+    plan = hardware_plan.plan_hardware(recipe.model, recipe.train, recipe.run.deterministic)
     accelerator = Accelerator(
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(recipe.run.trackers) or None,
         project_dir="runs",  # some trackers want one at once; the run's own comes later
         # The loop divides by the step's rows itself, whatever the environment says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        # Batches differ in size: graphs of fixed sizes would be compiled again and again.
+        dynamo_plugin=(
+            TorchDynamoPlugin(backend=COMPILER, dynamic=True) if recipe.train.compile else None
+        ),
         kwargs_handlers=[
             # Buffers never change here; to send them at every forward would cost time.
             DistributedDataParallelKwargs(broadcast_buffers=False),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from finetune.runtime.device_copies import copy_tensor
 from finetune.tokenization.token_table import Rows, TokenTable
 
 STATES = "frozen_states"  # the name under which a batch carries them to the model
@@ -26,11 +27,11 @@ class CachedTable(TokenTable):
         pieces = self.pieces(rows)
         if self.pooled_states:
             one = torch.ones(len(pieces), 1, dtype=torch.long, device=device)  # nothing reads them
-            states = self.states[torch.from_numpy(pieces)].to(device)
+            states = copy_tensor(self.states[torch.from_numpy(pieces)], device)
             return {"input_ids": one, "attention_mask": one, STATES: states}
         inputs = super().batch(rows, device)
         states = torch.zeros(*inputs["input_ids"].shape, self.states.shape[1])
         for i, piece in enumerate(pieces):
             some = self.states[self.span(piece)]
             states[i, : len(some)] = some
-        return inputs | {STATES: states.to(device)}
+        return inputs | {STATES: copy_tensor(states, device)}

@@ -28,6 +28,7 @@ from finetune.compute.flat_attention import FlatRows
 from finetune.compute.packed_attention import MASKED, ROUND, Group, Layout, layout
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING
+from finetune.runtime.device_copies import copy_tensor
 from finetune.tokenization.token_table import Rows, TokenTable, expand_ranges, range_starts
 
 ROUND_ON_GPU = 8  # what its matrix products ask for; more would be padding
@@ -108,7 +109,7 @@ class FlatTable(TokenTable):
         if self.states is not None:
             states = torch.zeros(1, places.capacity, self.states.shape[1])
             states[0, : places.tokens] = self.states[torch.from_numpy(where)]
-            batch[STATES] = states.to(device)
+            batch[STATES] = copy_tensor(states, device)
         return batch
 
     def _positions(self, ids: Rows, lengths: Rows) -> Rows:

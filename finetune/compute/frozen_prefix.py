@@ -4,7 +4,8 @@ Frozen layers without dropout give the same states for the same row in every epo
 computed once (`frozen_cache.py`), and every later step begins where training does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -110,7 +111,24 @@ def attach_frozen_prefix(
     if boundary == 0 or first.weight.requires_grad or _has_dropout(below, encoder.config):
         return None
     prefix = FrozenPrefix(model, boundary, pooled)
-    return prefix if _keeps_the_logits(prefix, model) else None
+    with _attention_of_cpus(encoder.config):
+        return prefix if _keeps_the_logits(prefix, model) else None
+
+
+@contextmanager
+def _attention_of_cpus(config: Any) -> Iterator[None]:
+    """While it is entered, an encoder computes attention as CPUs can.
+
+    A model is built on the CPU, where FlashAttention has no kernel. What is computed is the same.
+    """
+    chosen = config._attn_implementation
+    if chosen == "flash_attention_2":
+        config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        if chosen == "flash_attention_2":
+            config._attn_implementation = chosen
 
 
 def _has_dropout(below: Sequence[torch.nn.Module], config: Any) -> bool:

@@ -13,11 +13,17 @@ from typing import Literal
 
 import torch
 
+from finetune.compute.padding_masks import keep_padding_masks
 from finetune.config import schema
 from finetune.runtime.errors import InputError
 
 # What `accelerate launch`, and torchrun below it, set for each process they start.
 LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "LOCAL_WORLD_SIZE"}
+WHY_DETERMINISTIC = {
+    "cuda": "algorithms that give the same bits at each run on this GPU, some of them slower",
+    "cpu": "a CPU gives the same bits at each run in any case",
+    "mps": "",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Hardware:
     threads: int
     reasons: tuple[str, ...]
     packed: bool = False  # rows end to end instead of padded (`packing.py` decides)
+    deterministic: bool = False  # the same bits at each run, on a GPU too
 
     def reason_for(self, tokens: int) -> str:
         """The reason that names how much is computed at once."""
@@ -39,8 +46,13 @@ class Hardware:
         return f"micro-batches of up to {tokens:,} tokens, {threads} in each process"
 
 
-def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
+def plan_hardware(
+    model: schema.Model, train: schema.Train, deterministic: bool = False
+) -> Hardware:
     """Choose for this machine what the recipe leaves open.
+
+    Args:
+        deterministic: whether the recipe asks for the same bits at each run.
 
     Raises:
         InputError: where the recipe asks for what this machine cannot do.
@@ -55,11 +67,22 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
         for what, (requested, others) in cuda_only.items()
         if what.endswith(requested) and device != "cuda"
     ]
-    if problems:
-        raise InputError(problems)
+    if deterministic and device == "mps":
+        problems.append(
+            "run.deterministic: true needs a CUDA device or a CPU, and this run is on mps, where "
+            "nothing promises it; leave run.deterministic out, or set ACCELERATE_USE_CPU=true in "
+            "the environment"
+        )
     precision, why_precision = _precision(device)
     if train.precision != "auto":
         precision, why_precision = train.precision, "as the recipe says"
+    if model.attention == "flash_attention_2" and device == "cuda" and precision == "fp32":
+        problems.append(
+            "model.attention: flash_attention_2 computes in bf16 or fp16, and train.precision is "
+            "fp32; use train.precision=auto, or model.attention=sdpa"
+        )
+    if problems:
+        raise InputError(problems)
     attention, why_attention = _attention(device, precision)
     if model.attention != "auto":
         attention, why_attention = model.attention, "as the recipe says"
@@ -77,15 +100,25 @@ def plan_hardware(model: schema.Model, train: schema.Train) -> Hardware:
             f"attention {attention}: {why_attention}",
             *_why_threads(train, threads),
         ),
+        deterministic=deterministic,
     )
+    if deterministic:
+        why = f"deterministic: {WHY_DETERMINISTIC[device]}"
+        chosen = dataclasses.replace(chosen, reasons=(*chosen.reasons, why))
     return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.reason_for(tokens)))
 
 
 def apply_plan(chosen: Hardware) -> None:
     """Have this process use the planned threads, and keep memory that it will need again."""
     torch.set_num_threads(chosen.threads)
+    if chosen.device != "cpu":
+        keep_padding_masks()
     if chosen.device == "cuda" and chosen.precision != "fp32":
         torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
+    if chosen.device == "cuda":
+        if chosen.deterministic:  # read when the first product is computed
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(chosen.deterministic)
     if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
         # Else each large tensor's memory goes back to the system and comes anew, page by page:
         # at 512 tokens a row that took a tenth of a step.
@@ -95,12 +128,25 @@ def apply_plan(chosen: Hardware) -> None:
 
 
 def _device() -> Literal["cpu", "cuda", "mps"]:
-    # The same test as accelerate's: its Accelerator must come to the same device.
+    """The device that accelerate's Accelerator comes to, by the same tests.
+
+    Raises:
+        InputError: for one that this program is not made for.
+    """
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    other = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if other is not None:  # which accelerate would choose
+        raise InputError(
+            f"this machine has an accelerator of the kind {other.type}; expected CUDA, MPS or a "
+            "CPU, for which training and prediction are made; set ACCELERATE_USE_CPU=true in the "
+            "environment to run on the CPU"
+        )
+    return "cpu"
 
 
 def _precision(device: str) -> tuple[Literal["fp32", "bf16", "fp16"], str]:

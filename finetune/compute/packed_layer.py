@@ -82,14 +82,17 @@ class PackedLayer:
         self._cast_of: object = None
 
     def __call__(
-        self, states: Tensor, layout: Layout, dtype: torch.dtype, bias: Tensor | None = None
-    ) -> Tensor:
+        self, states: Tensor, layout: Layout, dtype: torch.dtype, bias: Tensor | None = None,
+        recomputes: bool = False,
+    ) -> Tensor:  # fmt: skip
         """(capacity, hidden) → (capacity, hidden), with products in `dtype`.
 
         Where the layer learns, states are fp32; else they are in `dtype` too.
 
         Args:
             bias: of the attention's scores (heads, longest, longest), as `attend_only` has it.
+            recomputes: whether the layer is computed again for its gradient, and keeps its input
+                alone until then.
         """
         parameters = self.modules.parameters()
         weights = self._weights(parameters, dtype)
@@ -99,7 +102,7 @@ class PackedLayer:
         )
         if not (learns and torch.is_grad_enabled()):
             return forward_only(states.to(dtype), layout, weights, self.heads, eps, bias)
-        given = states.float(), layout, weights, self.heads, eps, bias
+        given = states.float(), layout, weights, self.heads, eps, bias, recomputes
         result: Tensor = _Layer.apply(*given, *parameters)
         return result
 
@@ -148,8 +151,22 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float],
-        bias: Tensor | None, *parameters: Tensor,
+        bias: Tensor | None, recomputes: bool, *parameters: Tensor,
     ) -> Tensor:  # fmt: skip
+        result, made = _Layer.compute(x, layout, w, heads, eps, bias)
+        ctx.given = layout, w
+        ctx.bias = bias
+        ctx.again = (x, layout, w, heads, eps, bias) if recomputes else None
+        ctx.made = None if recomputes else made
+        ctx.learns = [p.requires_grad for p in parameters]
+        return result
+
+    @staticmethod
+    def compute(
+        x: Tensor, layout: Layout, w: LayerWeights, heads: int, eps: tuple[float, float],
+        bias: Tensor | None,
+    ) -> tuple[Tensor, tuple[Any, ...]]:  # fmt: skip
+        """The layer's output, and what its gradient needs."""
         hidden, low = x.shape[1:], w.qkv.weight.dtype
         x_low = x.to(low)
         mixed, attended = attend(linear(x_low, *w.qkv), layout, heads, bias)
@@ -160,17 +177,16 @@ class _Layer(torch.autograd.Function):
         active = nn.functional.gelu(wide)
         second = y + linear(active, *w.down)
         result, *stats2 = torch.native_layer_norm(second, hidden, *w.norm2, eps[1])
-        ctx.given = layout, w
-        ctx.made = x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2
-        ctx.bias = bias
-        ctx.learns = [p.requires_grad for p in parameters]
-        return result
+        return result, (
+            x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2,
+        )  # fmt: skip
 
     @staticmethod
     def backward(ctx: Any, d_result: Tensor) -> Any:
         layout, w = ctx.given
-        x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2 = ctx.made
-        del ctx.made
+        made = ctx.made if ctx.again is None else _Layer.compute(*ctx.again)[1]
+        x_low, attended, mixed, first, stats1, y_low, wide, active, second, stats2 = made
+        del ctx.made, ctx.again
         hidden, low, learns = second.shape[1:], w.qkv.weight.dtype, ctx.learns
         d_second, *d_norm2 = norm_backward(
             d_result.contiguous(), second, hidden, *stats2, *w.norm2, (True,) * 3
@@ -192,7 +208,7 @@ class _Layer(torch.autograd.Function):
         kept = [
             d.float() if learned else None for d, learned in zip(gradients, learns, strict=True)
         ]
-        return d_x, None, None, None, None, d_bias, *kept
+        return d_x, None, None, None, None, d_bias, None, *kept
 
 
 @cache

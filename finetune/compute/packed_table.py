@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from finetune.compute import packed_encoders
 from finetune.compute.cached_table import CachedTable
+from finetune.compute.checkpointing import recomputes_layers
 from finetune.compute.packed_attention import Layout, layout, like_lengths
 from finetune.compute.packed_layer import PackedLayer
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
@@ -121,8 +122,9 @@ def _encode(
         states = nn.functional.pad(states, (0, 0, 0, layout.capacity - layout.tokens))
         longest = max(group.length for group in layout.groups)
         bias = packed_encoders.position_bias(model.encoder, longest)
+        recomputes = recomputes_layers(model.encoder)
         for layer in packed[batch.boundary :]:
-            states = layer(states, layout, dtype, bias)
+            states = layer(states, layout, dtype, bias, recomputes)
     return BaseModelOutput(last_hidden_state=states.float())
 
 

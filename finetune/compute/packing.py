@@ -54,6 +54,8 @@ def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig
 def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> str | None:
     if recipe.train.packing == "off":
         return "the recipe says so"
+    if recipe.train.compile:
+        return "torch.compile is on (train.compile)"
     if recipe.model.head != "linear":
         return "the architecture's own head takes them so"
     why_not = why_not_packable(plan.device, config)

@@ -204,6 +204,13 @@ class Run(Section):
         min_length=1,
     )
     seed: Seed = Field(0, description="the seed of row order, dropout and head initialization")
+    deterministic: bool = Field(
+        False,
+        description=(
+            "on a CUDA device, use only algorithms that give the same bits at each run on the same "
+            "GPU, which are slower here and there; on a CPU it is so in any case"
+        ),
+    )
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] | None = Field(
         None, description="a list: one run for each seed, and the mean and spread of their scores"
     )

@@ -84,6 +84,21 @@ class Train(Section):
             "can be computed so; the results are the same, and training is faster"
         ),
     )
+    compile: bool = Field(
+        False,
+        description=(
+            "compile the model with torch.compile, for batches of any size; rows are padded then. "
+            "Worth it for long trainings on a GPU, on which it has not been run"
+        ),
+    )
+    checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description=(
+            "gradient checkpointing: compute each layer again for its gradient instead of keeping "
+            "what it computed, which takes far less memory and about a third more time; the "
+            "results are the same. auto: where a row does not fit otherwise"
+        ),
+    )
     loss: Literal["cross_entropy", "focal", "generalised_cross_entropy"] = Field(
         "cross_entropy",
         description=(

@@ -14,6 +14,7 @@ from finetune.compute import micro_batches
 from finetune.compute.forward import forward_rows
 from finetune.evaluation.metrics import Metric, measure
 from finetune.evaluation.probabilities import row_losses
+from finetune.runtime.device_copies import copy_rows
 from finetune.tokenization.token_table import TokenTable
 
 
@@ -86,13 +87,17 @@ def compute_logits(
     classes = accelerator.unwrap_model(model).config.num_labels
     logits = torch.zeros(len(table), classes, device=accelerator.device)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
+    computed: list[torch.Tensor] = []
     with accelerator.autocast():
         for rows in mine:
-            logits[torch.from_numpy(rows)] = forward_rows(model, table, rows, accelerator.device)
+            computed.append(forward_rows(model, table, rows, accelerator.device))
         if accelerator.distributed_type == DistributedType.FSDP:
             # All processes must take part in every forward pass of a sharded model.
             for _ in range(-(-len(batches) // accelerator.num_processes) - len(mine)):
                 model(**table.batch(batches[-1], accelerator.device))
+    if mine:  # in one go, as each would be a copy to the device of its own
+        at = copy_rows(np.concatenate(mine), accelerator.device)
+        logits.index_copy_(0, at, torch.cat(computed))
     model.train(was_training)
     joined: torch.Tensor = accelerator.reduce(logits)
     result: NDArray[np.float32] = joined.cpu().numpy()

@@ -7,15 +7,13 @@ and their tracebacks would bury its message.
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch.nn.parallel import DistributedDataParallel
 
 from finetune.runtime import heartbeat
 from finetune.runtime.errors import InputError
@@ -67,21 +65,6 @@ def wait_while_others_live() -> None:
     """Let collectives take as long as they may, once all processes have joined."""
     if dist.is_initialized():
         dist.distributed_c10d._set_pg_timeout(PATIENCE)
-
-
-def fix_ddp_buckets(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> None:
-    """Have DDP deal its buckets of gradients before the first step. All must call this.
-
-    It deals them anew after the first backward, which is another one where a run is taken up. With
-    three processes or more, the floats of that step would then be added in another order.
-
-    Args:
-        inputs: any batch; in eval mode it draws no random numbers. The gradients are the caller's
-            to forget.
-    """
-    if isinstance(model, DistributedDataParallel):
-        model.eval()
-        model(**inputs).logits.sum().backward()
 
 
 def claim_first_error() -> bool:

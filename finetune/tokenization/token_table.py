@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from finetune.runtime.device_copies import copy_arrays
+
 Rows = NDArray[np.int64]
 Ids = NDArray[np.int32]
 WindowPooling = Literal["mean", "max"]
-SEGMENT_REDUCE_DEVICES = ("cpu", "cuda")  # MPS has none
+SEGMENT_REDUCE_DEVICES = ("cpu",)  # MPS has none, and CUDA's makes the host wait
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,21 @@ class TokenTable:
         if self.first is None:
             return logits
         places = np.argsort(self._longest_first(self._in_order(rows)))
-        counts = torch.from_numpy(self.first[rows + 1] - self.first[rows]).to(logits.device)
-        ordered = logits.index_select(0, torch.from_numpy(places).to(logits.device))
-        if logits.device.type in SEGMENT_REDUCE_DEVICES:
+        windows = self.first[rows + 1] - self.first[rows]  # (rows,)
+        # Of windows that tie for the maximum, its gradient counts negative ones several times.
+        if self.window_pooling == "mean" and logits.device.type in SEGMENT_REDUCE_DEVICES:
+            ordered = logits.index_select(0, torch.from_numpy(places))
+            counts = torch.from_numpy(windows)
             return torch.segment_reduce(ordered, self.window_pooling, lengths=counts)
-        pooled = torch.segment_reduce(ordered.cpu(), self.window_pooling, lengths=counts.cpu())
-        return pooled.to(logits.device)
+        there = np.arange(windows.max()) < windows[:, None]  # (rows, most windows)
+        grid = np.zeros(there.shape, dtype=np.int64)
+        grid[there] = places
+        at, real = copy_arrays([grid, there.astype(np.int64)], logits.device)
+        spread = logits.index_select(0, at.flatten()).view(*grid.shape, -1)
+        missing = (real == 0).unsqueeze(-1)
+        if self.window_pooling == "max":
+            return spread.masked_fill(missing, -torch.inf).amax(dim=1)
+        return spread.masked_fill(missing, 0).sum(dim=1) / real.sum(dim=1, keepdim=True)
 
     def by_piece(self) -> Self:
         """The same, each piece a row: without a gradient, pieces can be computed one by one."""
@@ -120,10 +131,7 @@ class TokenTable:
         inputs = {"input_ids": self.padded(pieces, mask), "attention_mask": mask.astype(np.int64)}
         if self.seconds is not None:
             inputs["token_type_ids"] = self.types(pieces, mask)
-        return {
-            name: torch.from_numpy(values).to(device, non_blocking=True)
-            for name, values in inputs.items()
-        }
+        return dict(zip(inputs, copy_arrays([*inputs.values()], device), strict=True))
 
     def padded(self, pieces: Rows, mask: NDArray[np.bool_]) -> Rows:
         """The ids of some pieces, where the mask says that there are any. (pieces, longest)"""

@@ -52,6 +52,7 @@ class State(_Section):
     sound: Count
     rate_scale: Annotated[float, Field(gt=0, le=1)]
     back_offs: list[dict[str, Any]]
+    micro_batch_tokens: Annotated[int, Field(ge=1)] | None = None  # older releases wrote none
 
 
 class SplitIdentity(_Section):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 from finetune.compute import micro_batches
 from finetune.config.schema import Recipe
 from finetune.runtime.console import ProgressBar
-from finetune.tokenization.token_table import TokenTable
+from finetune.runtime.device_copies import copy_rows
+from finetune.tokenization.token_table import Rows, TokenTable
 from finetune.training import sampling
-from finetune.training.losses import row_loss
+from finetune.training.losses import Loss, row_loss
 from finetune.training.schedule import Schedule, resolve_sampling
+from finetune.training.step_memory import OnLowered, StepMemory
 from finetune.training.train_log import Line, TrainLog
 
 
@@ -53,11 +56,13 @@ class Callbacks:
         validate: is given the steps done, wherever the schedule has validation scored.
         after_step: is given the steps done, and whether validation was scored; it may write a
             checkpoint, and ends the loop by returning True.
+        lowered: is told where a step ran out of memory, as of `StepMemory`.
     """
 
     log: Callable[[int, Line], None] = lambda step, line: None
     validate: Callable[[int], None] = lambda step: None
     after_step: Callable[[int, bool], bool] = lambda step, scored: False
+    lowered: OnLowered = lambda step, tokens, recomputes: None
 
 
 def fit(
@@ -79,9 +84,12 @@ def fit(
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
     """
-    table, device, processes = rows.table, accelerator.device, accelerator.num_processes
+    table, device = rows.table, accelerator.device
     targets = torch.from_numpy(rows.labels).to(device)
-    loss_of = row_loss(recipe.train, rows.class_weights)
+    loss_of = row_loss(recipe.train, rows.class_weights, device)
+    memory = StepMemory(
+        rows.micro_batch_tokens, model, recipe.train, accelerator, callbacks.lowered
+    )
     method = resolve_sampling(len(table), recipe.train)
     parameters = [p for p in model.parameters() if p.requires_grad]
     max_norm = recipe.optim.max_grad_norm or math.inf
@@ -100,33 +108,17 @@ def fit(
                 rows.labels, method, recipe.train.batch_size, recipe.run.seed, epoch
             )
         batch_rows = drawn[step_in_epoch]
-        parts = micro_batches.process_micro_batches(
-            batch_rows,
-            table.padded_tokens,
-            processes,
-            accelerator.process_index,
-            rows.micro_batch_tokens,
-            accelerator.is_fsdp2,
-        )
 
         # Forward and backward, micro-batch by micro-batch: gradients add up.
-        with accelerator.autocast():  # one for all parts, so that weights are cast once
-            for i, (part, weight) in enumerate(parts, 1):
-                # The processes' gradients are averaged once, with the last part.
-                with nullcontext() if i == len(parts) else accelerator.no_sync(model):
-                    batch = table.batch(part, device)
-                    log.mark("data")
-                    logits = model(**batch).logits.float()
-                    logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
-                    losses = weight * loss_of(logits, targets[torch.from_numpy(part)])  # (part,)
-                    log.mark("forward")
-                    # Divided by the step's true row count; times processes, as they are averaged.
-                    accelerator.backward(losses.sum() * (processes / len(batch_rows)))
-                log.add(losses)
-                log.mark("backward")
+        gradients = partial(
+            add_gradients, model, table, targets, loss_of, batch_rows, accelerator, log
+        )
+        for losses in memory.compute(step + 1, gradients):
+            log.add(losses)
 
         # Clip, set the learning rate, descend.
-        norm = accelerator.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
+        accelerator.unscale_gradients(optimizer)  # of fp16
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)  # as it was before clipping
         log.end_step(norm, rows=len(batch_rows), tokens=int(table.lengths[batch_rows].sum()))
         rate = schedule.learning_rate(step)
         for group in optimizer.param_groups:
@@ -149,3 +141,52 @@ def fit(
             if callbacks.after_step(done, scored):
                 break
     progress.close()
+
+
+def add_gradients(
+    model: torch.nn.Module,
+    table: TokenTable,
+    targets: torch.Tensor,
+    loss_of: Loss,
+    batch_rows: Rows,
+    accelerator: Accelerator,
+    log: TrainLog,
+    memory: StepMemory,
+) -> list[torch.Tensor]:
+    """Add to the gradients those of a step's mean loss, of this process's part of its rows.
+
+    Args:
+        targets: of all rows of the table: classes (rows,), or 0 and 1 (rows, classes).
+        batch_rows: of the step, of all processes.
+
+    Returns:
+        Of each micro-batch, the losses of its rows.
+    """
+    device, processes, sharded = accelerator.device, accelerator.num_processes, accelerator.is_fsdp2
+    parts = micro_batches.process_micro_batches(
+        batch_rows,
+        table.padded_tokens,
+        processes,
+        accelerator.process_index,
+        memory.tokens,
+        sharded,
+    )
+    computed = []
+    with accelerator.autocast():  # one for all parts, so that weights are cast once
+        for part, weight in parts:
+            memory.rows = len(part)
+            # `memory` averages the processes' gradients, but for those of a sharded model.
+            with nullcontext() if sharded else accelerator.no_sync(model):
+                batch = table.batch(part, device)
+                log.mark("data")
+                logits = model(**batch).logits.float()
+                logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
+                losses = weight * loss_of(logits, targets[copy_rows(part, device)])  # (part,)
+                log.mark("forward")
+                # Autocast would round the gradient of the head, which is computed in fp32.
+                with torch.autocast(device.type, enabled=False):
+                    # Divided by the step's true row count; times processes, as they are averaged.
+                    accelerator.backward(losses.sum() * (processes / len(batch_rows)))
+            computed.append(losses.detach())
+            log.mark("backward")
+    return computed

@@ -34,7 +34,9 @@ Floats = NDArray[np.float64]
 SURE = 1e-7  # what 1 - p is at least, in the focal factor: its slope at 0 may be infinite
 
 
-def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
+def row_loss(
+    train: schema.Train, weights: Floats | None = None, device: torch.device | str = "cpu"
+) -> Loss:
     """The loss that a recipe asks for.
 
     With p the probability of what is true:
@@ -48,12 +50,13 @@ def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
     Args:
         weights: what the losses of each class are multiplied by: of single labels, that of the true
             class; multi-label: that of each class which the row has. (classes,)
+        device: where the logits will be.
 
     Returns:
         A function of logits (rows, classes), float32, and targets: class ids (rows,), or 0 and 1
         (rows, classes). It gives (rows,).
     """
-    scale = None if weights is None else torch.from_numpy(weights.astype(np.float32))
+    scale = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(device)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         multi_label = targets.ndim == 2
@@ -65,10 +68,7 @@ def row_loss(train: schema.Train, weights: Floats | None = None) -> Loss:
             case "generalised_cross_entropy":
                 nats = -torch.expm1(-train.gce_q * nats) / train.gce_q
         if scale is not None:
-            of_classes = scale.to(logits.device)
-            nats = nats * (
-                torch.where(targets > 0, of_classes, 1.0) if multi_label else of_classes[targets]
-            )
+            nats = nats * (torch.where(targets > 0, scale, 1.0) if multi_label else scale[targets])
         return nats.sum(dim=1) if multi_label else nats
 
     return loss

@@ -12,13 +12,18 @@ ADAMW_HEAD = 10.0
 FEW_LABELS = 8
 
 
-def build_optimizer(model: torch.nn.Module, optim: schema.Optim) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: torch.nn.Module, optim: schema.Optim, fused: bool = False
+) -> torch.optim.Optimizer:
     """SGD or AdamW over the trainable parameters, in groups.
 
     Each group has a `scale`, by which the loop multiplies the step's rate: the head's, or that of
     a layer (discriminative rates, Howard & Ruder 2018, section 3.2). Weight decay spares biases and
     norms, which have one dimension: it would pull a norm's scale to 0, where it regularises nothing
     (Loshchilov & Hutter 2019 decay all; BERT's recipe spares these).
+
+    Args:
+        fused: whether one kernel of the device updates all parameters.
     """
     scale = head_scale(model, optim)
     depths: dict[torch.nn.Parameter, int] = {}
@@ -44,9 +49,15 @@ def build_optimizer(model: torch.nn.Module, optim: schema.Optim) -> torch.optim.
     rate = optim.lr if isinstance(optim.lr, float) else schema.DEFAULT_LR[optim.name]
     if optim.name == "adamw":
         first, second = optim.betas
-        return torch.optim.AdamW(groups.values(), lr=rate, betas=(first, second), eps=optim.eps)
+        return torch.optim.AdamW(
+            groups.values(), lr=rate, betas=(first, second), eps=optim.eps, fused=fused or None
+        )
     return torch.optim.SGD(
-        groups.values(), lr=rate, momentum=optim.momentum, nesterov=optim.nesterov
+        groups.values(),
+        lr=rate,
+        momentum=optim.momentum,
+        nesterov=optim.nesterov,
+        fused=fused or None,
     )
 
 

@@ -1,10 +1,12 @@
 """This process of a run: its machine's plan, the one `Accelerator`, signals, the folder's lock."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 
 from finetune.compute.accelerator import start_accelerator
@@ -49,6 +51,7 @@ class RunEnvironment:
         Raises:
             InputError: where the machine, or what is installed, cannot do what the recipe asks for.
         """
+        free_memory()
         started, meter = datetime.now().astimezone(), CostMeter(heartbeat.note)
         trackers.validate_trackers(recipe.run.trackers)
         plan, accelerator = start_accelerator(recipe)
@@ -64,3 +67,14 @@ class RunEnvironment:
     def on_main_first(self, call: Callable[[], Result]) -> Result:
         """`call()` on the main process, which may fill a cache, then on the others."""
         return run_on_main_first(self.accelerator, call)
+
+
+def free_memory() -> None:
+    """Give back what an earlier run of this process held, such as its model on a GPU.
+
+    Models that skip or pack layers refer to themselves, and only the collector finds that nobody
+    else does. It would wait until many objects had come, however large these are.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

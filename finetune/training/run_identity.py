@@ -18,6 +18,8 @@ from finetune.training.schedule import resolve_sampling
 # What decides no number.
 NO_EFFECT = {
     "train.log_every",
+    "train.checkpointing",
+    "run.deterministic",
     "data.id",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
     *("run.trackers", "run.mlflow_model", "run.hang_minutes"),
@@ -35,7 +37,8 @@ BY_CONTENT = {"data.source", "model.source"}
 SAMPLING = "train.sampling"
 # The same mathematics, with floats added in another order.
 ORDER_OF_SUMS = {
-    *("train.micro_batch_tokens", "train.packing", "train.threads", "model.attention"),
+    *("train.micro_batch_tokens", "train.packing", "train.threads", "train.compile"),
+    "model.attention",
 }
 
 

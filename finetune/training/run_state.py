@@ -19,6 +19,7 @@ class RunState:
         sound: the step of the last scoring that was not worse than a constant guess; 0: none.
         rate_scale: what the learning rate is multiplied by, halved at each back-off.
         back_offs: a line of the log for each.
+        micro_batch_tokens: computed at once since memory ran out; None: it never did.
     """
 
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -29,6 +30,7 @@ class RunState:
     sound: int = 0
     rate_scale: float = 1.0
     back_offs: list[dict[str, Any]] = field(default_factory=list)
+    micro_batch_tokens: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Its plain values."""

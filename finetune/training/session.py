@@ -16,7 +16,6 @@ from finetune.modeling.saved_model import Tensors
 from finetune.runtime import heartbeat
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.console import print_line
-from finetune.runtime.distributed import fix_ddp_buckets
 from finetune.runtime.errors import StoppedError
 from finetune.training import (
     checkpoint,
@@ -217,7 +216,7 @@ class Session:
         self.events.stage = self.stage.number if self.stage.count > 1 else None
         if self.log.steps < self.stage.end:
             messages.print_stage(self.stage)
-        fix_ddp_buckets(self.parts.model, self.builder.first_batch(self.parts))
+        self._use_lowered_tokens()
         self.parts.optimizer.zero_grad()
         trained = train_state.trained_names(self.parts.model, self.env.accelerator)
         self.state.trained = sorted({*self.state.trained, *trained})
@@ -231,7 +230,23 @@ class Session:
             log=lambda step, line: self.events.write("train", step, line),
             validate=timed("validate", self.validate),
             after_step=timed("checkpoint", self.after_step),
+            lowered=self.after_lowered,
         )
+
+    def after_lowered(self, step: int, tokens: int, recomputes: bool) -> None:
+        """Note that a step ran out of memory, and compute so many tokens at once from there on."""
+        messages.print_lowered(step, self.parts.plan.micro_batch_tokens, tokens, recomputes)
+        line = {"micro_batch_tokens": tokens, "checkpointing": recomputes}
+        self.events.write("out_of_memory", step, line)
+        self.state.micro_batch_tokens = tokens
+        self._use_lowered_tokens()
+
+    def _use_lowered_tokens(self) -> None:
+        """Compute as few tokens at once as some step needed, in scoring and later stages too."""
+        lowered, plan = self.state.micro_batch_tokens, self.parts.plan
+        if lowered is not None and lowered < plan.micro_batch_tokens:
+            plan = dataclasses.replace(plan, micro_batch_tokens=lowered)
+            self.parts = dataclasses.replace(self.parts, plan=plan)
 
     def validate(self, step: int) -> None:
         """Score validation, and keep the model where it is the best so far.
@@ -274,7 +289,11 @@ class Session:
         stage = stages.stage_at(self.stages, checkpoint.step_of(point))
         if stage != self.stage:
             self._enter(stage, checkpoint_weights(point, self.env))
-        return self.checkpointer.restore(point, self.parts, self.log)
+        lowered = self.state.micro_batch_tokens
+        notes = self.checkpointer.restore(point, self.parts, self.log)
+        # What did not fit since the checkpoint was written would not fit again.
+        self.state.micro_batch_tokens = lowered or self.state.micro_batch_tokens
+        return notes
 
     def back_off(self, error: DivergedError) -> None:
         """Return to the newest checkpoint from when the run was sound, with half the rate.

@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.compute import frozen_cache, fsdp, micro_batch_size, packing
+from finetune.compute.checkpointing import enable_checkpointing
 from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
@@ -172,13 +172,19 @@ class StageBuilder:
         if accelerator.is_fsdp2:
             bare = saved_model.weightless_copy(built)
             fsdp.shard_model(accelerator, built)
-        model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim))
+        if recipe.train.checkpointing == "on":
+            enable_checkpointing(built)
+        # Fused optimizers leave fp16's question whether a step overflowed to the device.
+        fused = accelerator.device.type == "cuda" and not accelerator.is_fsdp2
+        model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim, fused))
         plan, packed = self.data.plan, None
         if plan.packed:
             packed = packing.attach_packing(bare, plan.precision)
             plan = packed.apply(plan)
         fitted = tables["train"] if packed is None else packed.table(tables["train"])
-        plan = micro_batch_size.fit_micro_batches(plan, model, fitted, accelerator)
+        plan = micro_batch_size.fit_micro_batches(
+            plan, model, optimizer, fitted, accelerator, recipe.train
+        )
         if frozen is not None:
             again = {name: t for name, t in tables.items() if name != "test"}  # scored once
             tables |= frozen_cache.fill_cache(frozen, model, again, recipe, plan, accelerator)
@@ -205,11 +211,6 @@ class StageBuilder:
         return lr_finder.run_range_test(
             parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
         )
-
-    def first_batch(self, parts: StageParts) -> dict[str, torch.Tensor]:
-        """The inputs of train's first row."""
-        row = np.zeros(1, dtype=np.int64)
-        return parts.tables["train"].batch(row, self.accelerator.device)
 
     def continue_with(self, stage: Stage, weights: Tensors) -> StageParts:
         """The parts of a later stage.

@@ -8,7 +8,6 @@ needs keeping.
 
 import random
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from finetune.modeling.saved_model import Tensors
+from finetune.runtime.random_states import device_random
 from finetune.training.checkpoint import Plain
 from finetune.training.state_check import check_state, check_tensors
 from finetune.training.train_log import TrainLog
@@ -48,7 +48,7 @@ def capture(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{name}/{key}"] = whole(value)
     own |= {"torch": torch.get_rng_state()}
-    device = _device_rng(accelerator)
+    device = device_random(accelerator.device)
     if device is not None:
         own["device"] = device.get_rng_state()
     mine = {name: value.cpu() for name, value in own.items()}, _python_rng()
@@ -101,15 +101,16 @@ def restore(
         memory = optimizer.state[parameter]
         memory.clear()
         for key, source in kept.items():
-            if key == "step":  # a count, which stays on the CPU
-                memory[key] = tensors[source].clone()
+            if key == "step":  # a count, which stays on the CPU but for fused optimizers
+                fused = bool(optimizer.defaults.get("fused"))
+                memory[key] = tensors[source].clone().to(parameter.device if fused else "cpu")
             else:
                 memory[key] = torch.empty_like(parameter)
                 place(tensors[source], memory[key])
     processes, rank = plain["processes"], accelerator.process_index
     if rank < len(processes):
         torch.set_rng_state(tensors[f"process/{rank}/torch"])
-        device, key = _device_rng(accelerator), f"process/{rank}/device"
+        device, key = device_random(accelerator.device), f"process/{rank}/device"
         if device is not None and key in tensors:
             device.set_rng_state(tensors[key])
         _set_python_rng(processes[rank])
@@ -213,11 +214,6 @@ def _changed(
 def _parameters(model: torch.nn.Module, accelerator: Accelerator) -> dict[str, torch.nn.Parameter]:
     named = _bare(model, accelerator).named_parameters()
     return {name: parameter for name, parameter in named if parameter.requires_grad}
-
-
-def _device_rng(accelerator: Accelerator) -> Any:
-    """The module that holds the device's random state; None for the CPU, which has torch's."""
-    return {"cuda": torch.cuda, "mps": torch.mps}.get(accelerator.device.type)
 
 
 def _python_rng() -> Plain:

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from finetune.compute import accelerator
 from finetune.compute.accelerator import start_accelerator
 from finetune.config.schema import Data, Recipe, Train
 from finetune.runtime import console
 from finetune.runtime.errors import InputError
+from tests.support.runs import run_here
 
 
 def recipe(**train):
@@ -16,17 +19,17 @@ def recipe(**train):
 @pytest.mark.parametrize(("precision", "mixed"), [("fp32", "no"), ("bf16", "bf16")])
 def test_precision_and_threads_are_the_plan_s(monkeypatch, precision, mixed):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    plan, accelerator = start_accelerator(recipe(precision=precision, threads=1))
-    assert (plan.precision, accelerator.mixed_precision) == (precision, mixed)
+    plan, started = start_accelerator(recipe(precision=precision, threads=1))
+    assert (plan.precision, started.mixed_precision) == (precision, mixed)
     assert torch.get_num_threads() == plan.threads == 1
-    assert accelerator.num_processes == 1
+    assert started.num_processes == 1
     assert console.CONSOLE.is_main
 
 
 def test_the_environment_accumulates_no_gradients(monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
-    _, accelerator = start_accelerator(recipe(precision="fp32", threads=1))
-    assert accelerator.gradient_accumulation_steps == 1
+    _, started = start_accelerator(recipe(precision="fp32", threads=1))
+    assert started.gradient_accumulation_steps == 1
 
 
 def test_processes_that_did_not_join_are_refused(monkeypatch):
@@ -39,3 +42,24 @@ def test_processes_that_did_not_join_are_refused(monkeypatch):
 
 def refuse():
     raise InputError("not joined")
+
+
+def test_a_compiled_model_computes_the_same(here, monkeypatch):
+    """Dynamo traces it, once for all sizes of batches; its graph is then computed as it stands."""
+    compiled, compile_model = [], torch.compile
+
+    def noted(model, **named):
+        compiled.append(named)
+        return compile_model(model, **named)
+
+    monkeypatch.setattr(accelerator, "COMPILER", "eager")
+    monkeypatch.setattr(torch, "compile", noted)
+    words = "train.packing=off", "train.max_steps=4", "checkpoint.every=never", "model.dropout=0"
+    run_here(*words, "run.dir=plain", "cache.frozen_states=off")
+    assert compiled == []
+    run_here(*words, "run.dir=compiled", "cache.frozen_states=off", "train.compile=true")
+    assert [(named["backend"], named["dynamic"]) for named in compiled] == [("eager", True)]
+    plain, same = (load_file(f"{name}/model/model.safetensors") for name in ("plain", "compiled"))
+    assert plain.keys() == same.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,8 @@
 """What the hardware can do decides the plan; what the recipe names is kept."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -104,3 +107,52 @@ def test_threads_that_the_environment_asks_for(machine, monkeypatch, word, launc
     chosen = hardware_plan.plan_hardware(schema.Model(), schema.Train(threads=2))
     assert chosen.threads == 2
     assert not any("OMP_NUM_THREADS" in reason for reason in chosen.reasons)
+
+
+@pytest.mark.parametrize("kind", ["xpu", "npu"])
+def test_other_accelerators_are_refused_with_the_setting_that_helps(machine, monkeypatch, kind):
+    machine()
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda: SimpleNamespace(type=kind)
+    )
+    with pytest.raises(InputError) as told:
+        hardware_plan.plan_hardware(schema.Model(), schema.Train())
+    assert [*told.value.problems] == [
+        f"this machine has an accelerator of the kind {kind}; expected CUDA, MPS or a CPU, for "
+        "which training and prediction are made; set ACCELERATE_USE_CPU=true in the environment "
+        "to run on the CPU"
+    ]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert hardware_plan.plan_hardware(schema.Model(), schema.Train()).device == "cpu"
+
+
+def test_flash_attention_needs_half_precision(machine):
+    machine(cuda=True, bf16_gpu=True)
+    model = schema.Model(attention="flash_attention_2")
+    assert hardware_plan.plan_hardware(model, schema.Train()).attention == "flash_attention_2"
+    with pytest.raises(InputError, match="flash_attention_2 computes in bf16 or fp16"):
+        hardware_plan.plan_hardware(model, schema.Train(precision="fp32"))
+
+
+def test_a_deterministic_run_says_what_makes_it_so(machine, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda how: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    machine(cuda=True, bf16_gpu=True)
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train(), deterministic=True)
+    assert "deterministic: algorithms that give the same bits" in " ".join(plan.reasons)
+    assert plan.reasons[-1] == plan.reason_for(plan.micro_batch_tokens)
+    monkeypatch.setattr(hardware_plan, "keep_padding_masks", lambda: None)
+    hardware_plan.apply_plan(plan)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    hardware_plan.apply_plan(hardware_plan.plan_hardware(schema.Model(), schema.Train()))
+    assert asked == [True, False]
+    machine()
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train(), deterministic=True)
+    assert "deterministic: a CPU gives the same bits at each run in any case" in plan.reasons
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(InputError, match="true needs a CUDA device or a CPU"):
+        hardware_plan.plan_hardware(schema.Model(), schema.Train(), deterministic=True)

@@ -1,7 +1,6 @@
 """Work of the main process, as one process sees it; `tests/distributed` has two."""
 
 import pytest
-import torch
 from accelerate import Accelerator
 
 from finetune.runtime import distributed
@@ -64,10 +63,3 @@ def test_a_lost_peer_is_told_from_other_errors():
 def test_one_process_returns_its_exit_code(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert distributed.exit_process(2) == 2
-
-
-def test_buckets_are_of_ddp_alone():
-    layer = torch.nn.Linear(2, 1).train()
-    distributed.fix_ddp_buckets(layer, {})  # would fail if it were called
-    assert layer.training
-    assert layer.weight.grad is None

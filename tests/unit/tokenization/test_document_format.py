@@ -153,7 +153,7 @@ def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool, monk
             together = torch.stack(one)
             wanted = together.mean(0) if pool == "mean" else together.max(0).values
             torch.testing.assert_close(logits[i], wanted, rtol=1e-4, atol=1e-5)
-    with monkeypatch.context() as without:  # on MPS: by way of the CPU
+    with monkeypatch.context() as without:  # as on CUDA and MPS
         without.setattr(token_table, "SEGMENT_REDUCE_DEVICES", ())
         assert torch.equal(gradient(model, table, [rows]), whole)
     attach_packed_layers(model)

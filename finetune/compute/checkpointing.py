@@ -1,0 +1,43 @@
+"""Gradient checkpointing: keep each layer's input, and compute the layer again for its gradient.
+
+    enable_checkpointing(model)
+
+What a layer makes on its way is then held for one layer at a time instead of for all of them, for
+one more forward pass (Chen et al. 2016, arXiv 1604.06174). The gradient is the same to the bit:
+dropout draws the same numbers again.
+"""
+
+from functools import partial
+from typing import Any
+
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from finetune.modeling.freezing import encoder_layers
+
+MARK = "recomputes_layers"  # an attribute of encoders that do, which packed layers read too
+
+
+def enable_checkpointing(model: PreTrainedModel) -> bool:
+    """Have a model's layers computed again for their gradients; False where they already are.
+
+    Packed layers, which are not called as modules, see the mark and do so by themselves.
+    """
+    encoder = model.base_model
+    if recomputes_layers(encoder):
+        return False
+    for block in encoder_layers(encoder):
+        block.forward = partial(_recomputed, block, block.forward)
+    setattr(encoder, MARK, True)
+    return True
+
+
+def recomputes_layers(encoder: Any) -> bool:
+    """Whether an encoder's layers are computed again for their gradients."""
+    return bool(getattr(encoder, MARK, False))
+
+
+def _recomputed(block: Any, forward: Any, *given: Any, **named: Any) -> Any:
+    if not block.training:
+        return forward(*given, **named)
+    return checkpoint(forward, *given, use_reentrant=False, **named)

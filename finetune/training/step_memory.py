@@ -1,0 +1,156 @@
+"""Out of memory in the middle of training → the same step again, with fewer tokens at once.
+
+    memory = StepMemory(rows.micro_batch_tokens, model, recipe, accelerator, callbacks)
+    losses = memory.compute(step, add_gradients)  # calls add_gradients(memory), on every process
+
+How a step's rows are divided changes memory and not the gradient. So a step that ran out of memory
+is computed anew with half as many tokens at once, from the same random states: the run is the one
+that had this many from that step on. Where one row alone was too much, gradient checkpointing is
+switched on instead, if the recipe leaves it open.
+
+Gradients are averaged over the processes only once all of them have computed their own. Were they
+averaged during the backward pass, a process that ran out of memory in it would leave the others
+waiting for ever.
+"""
+
+import gc
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor
+
+from finetune.compute.checkpointing import enable_checkpointing
+from finetune.config import schema
+from finetune.runtime.distributed import PATIENCE
+from finetune.runtime.memory_errors import LOWER_BATCH, describe_memory_error, is_out_of_memory
+from finetune.runtime.random_states import get_random_states, set_random_states
+
+BUCKET = 25 * 2**20 // 4  # numbers whose mean is taken at once
+
+# Is told the step under way (from 1), the tokens at once from there on, and whether gradient
+# checkpointing was switched on.
+OnLowered = Callable[[int, int, bool], None]
+
+
+class StepMemory:
+    """How many tokens each process computes at once, which falls where memory runs out.
+
+    Attributes:
+        tokens: computed at once.
+        rows: of the micro-batch under way, which `add_gradients` sets.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        model: torch.nn.Module,
+        train: schema.Train,
+        accelerator: Accelerator,
+        on_lowered: OnLowered,
+    ) -> None:
+        self.tokens, self.rows = tokens, 0
+        self._model, self._train = model, train
+        self._accelerator, self._on_lowered = accelerator, on_lowered
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def compute(
+        self, step: int, add_gradients: Callable[["StepMemory"], list[Tensor]]
+    ) -> list[Tensor]:
+        """The losses of a step's micro-batches; every parameter has the gradient of all processes.
+
+        Args:
+            step: counted from 1.
+            add_gradients: adds to the parameters' gradients those of this process's rows, in
+                micro-batches of `tokens`, and gives their losses.
+
+        Raises:
+            InputError: where not even one row at once fits.
+        """
+        while True:
+            states = get_random_states(self._accelerator.device)
+            losses, problem = self._attempt(add_gradients)
+            failed, alone = self._agree(problem is not None, problem is not None and self.rows == 1)
+            if not failed:
+                self._average()
+                return losses
+            for parameter in self._parameters:
+                parameter.grad = None
+            gc.collect()
+            if self._accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            set_random_states(states, self._accelerator.device)
+            self._lower(step, alone, problem)
+
+    def _attempt(
+        self, add_gradients: Callable[["StepMemory"], list[Tensor]]
+    ) -> tuple[list[Tensor], str | None]:
+        """The losses; or what an error said that memory ran out."""
+        try:
+            return add_gradients(self), None
+        except Exception as error:
+            # The processes of a sharded model share every forward pass: none can stop in one alone.
+            if self._accelerator.is_fsdp2 or not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)  # whose variables hold what was computed
+            return [], str(error)
+
+    def _agree(self, failed: bool, alone: bool) -> tuple[bool, bool]:
+        """Whether any process ran out of memory, and whether one did with a single row."""
+        if self._accelerator.num_processes == 1 or self._accelerator.is_fsdp2:
+            return failed, alone
+        flags = torch.tensor([int(failed), int(alone)])
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
+        any_failed, any_alone = flags.tolist()
+        return bool(any_failed), bool(any_alone)
+
+    def _lower(self, step: int, alone: bool, problem: str | None) -> None:
+        switched = False
+        if not alone:
+            self.tokens = max(1, self.tokens // 2)
+        else:
+            bare = self._accelerator.unwrap_model(self._model, keep_torch_compile=False)
+            switched = self._train.checkpointing == "auto" and enable_checkpointing(bare)
+            if not switched:
+                raise describe_memory_error(
+                    MemoryError(problem or "on another process"), "training", LOWER_BATCH
+                )
+        self._on_lowered(step, self.tokens, switched)
+
+    def _average(self) -> None:
+        """The mean over the processes of each gradient, as each has computed its own share."""
+        processes = self._accelerator.num_processes
+        if processes == 1 or self._accelerator.is_fsdp2:  # which averages its shards itself
+            return
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(1 / processes)
+            dist.all_reduce(flat)
+            parts = flat.split([gradient.numel() for gradient in bucket])
+            for gradient, part in zip(bucket, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Gradients of one type, in order, up to a number of numbers each."""
+    buckets: list[list[Tensor]] = []
+    size = BUCKET
+    for gradient in gradients:
+        if size + gradient.numel() > BUCKET or buckets[-1][0].dtype != gradient.dtype:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(gradient)
+        size += gradient.numel()
+    return buckets
+
+
+@cache
+def _host_group(world: Any) -> Any:
+    """The processes, to exchange numbers of the host: without waiting for their GPUs."""
+    if dist.get_backend(world) == "gloo":
+        return world
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
