@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "new": Command("new", "look at a file of documents, and write a recipe for it"),
         "recipes": Command("recipes", "list the shipped recipes, print one, or copy it"),
         "inspect": Command("inspect", "show what a recipe's data holds, and what is wrong with it"),
+        "suggest": Command("suggest", "name the unlabelled documents whose labels teach most"),
         "suspects": Command("find_label_errors", "rank rows by how likely their label is wrong"),
     },
     "Training": {
