@@ -13,6 +13,7 @@ that a class is computed by its own code, and needs no padding. Padded batches g
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -208,11 +209,13 @@ def _in_groups(
     return nn.functional.pad(packed, (0, 0, 0, 0, 0, layout.capacity - layout.tokens))
 
 
+@lru_cache(maxsize=1)  # all layers of a batch share it: of 8,192 tokens it is 268 MB
 def _window_bias(window: int, length: int, device: torch.device) -> Tensor:
     """0 for tokens that see each other, else `MASKED`. (1, length, length)"""
-    place = torch.arange(length, device=device)
-    far = (place[:, None] - place).abs() >= window
-    return torch.zeros(length, length, device=device).masked_fill_(far, MASKED)[None]
+    with torch.inference_mode(False):  # scoring must not leave one that training cannot keep
+        place = torch.arange(length, device=device)
+        far = (place[:, None] - place).abs() >= window
+        return torch.zeros(length, length, device=device).masked_fill_(far, MASKED)[None]
 
 
 class _Attend(torch.autograd.Function):
@@ -222,14 +225,16 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, qkv: Tensor, layout: Layout, heads: int, bias: Tensor | None) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             mixed, attended = attend(qkv, layout, heads, bias)
-        ctx.layout, ctx.attended = layout, attended
+        ctx.layout = layout
+        ctx.save_for_backward(*(part for group in attended for part in group))
         return mixed
 
     @staticmethod
     def backward(ctx: Any, d_mixed: Tensor) -> Any:
+        saved = iter(ctx.saved_tensors)
+        attended = list(zip(saved, saved, saved, saved, strict=True))  # four of each group
         with torch.autocast("cpu", enabled=False):
-            d_qkv = attend_backward(d_mixed.contiguous(), ctx.attended, ctx.layout)
-        del ctx.attended
+            d_qkv = attend_backward(d_mixed.contiguous(), attended, ctx.layout)
         return d_qkv, None, None, None
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from finetune.compute import flat_attention, flat_table, micro_batches
+from finetune.compute import checkpointing, flat_attention, flat_table, micro_batches
 from finetune.compute.cached_table import CachedTable
 from finetune.compute.frozen_prefix import attach_frozen_prefix
 from finetune.config import schema
@@ -182,6 +182,18 @@ def test_long_rows_keep_no_scores(monkeypatch):
     monkeypatch.setattr(flat_attention, "BY_HAND_UP_TO", 16)
     monkeypatch.setattr(flat_attention, "_Attend", None)
     assert_alike(outcome(net, flat(net, table), rows), outcome(net, table, rows))
+
+
+@pytest.mark.parametrize("up_to", [512, 16])
+def test_layers_that_are_computed_again_have_the_same_gradient(monkeypatch, up_to):
+    monkeypatch.setattr(flat_attention, "BY_HAND_UP_TO", up_to)
+    net = attached("modernbert")
+    table = table_of([60, 41, 41, 7], 0)
+    with torch.inference_mode():  # what scoring leaves behind serves training
+        net(**flat(net, table).batch(rows_of(table), CPU))
+    before = outcome(net, flat(net, table), rows_of(table))
+    assert checkpointing.enable_checkpointing(net)
+    assert_alike(outcome(net, flat(net, table), rows_of(table)), before, 1e-6)
 
 
 def reference(query, key, value, ends, longest, scale, window):
