@@ -60,6 +60,8 @@ class LengthShare(Section):
     longest: int | None = Field(description="of its longest; null: no limit")
     before: int = Field(description="documents of the old test split")
     after: int = Field(description="documents of the new rows")
+    difference: float = Field(description="their share of the new rows minus that of the old")
+    interval: Interval = Field(description="95 % interval of the difference (Newcombe)")
 
 
 class LengthChange(Section):
@@ -149,7 +151,7 @@ def measure_drift(
             median_before=old.median,
             median_after=new.median,
             buckets=[
-                LengthShare(shortest=start, longest=end, before=int(one), after=int(two))
+                _length_share(start, end, (int(one), len(right[0])), (int(two), len(right[1])))
                 for start, end, (one, two) in zip(starts, ends, counts.T, strict=True)
             ],
             p=of_lengths,
@@ -201,6 +203,19 @@ def _count_lengths(buckets: Sequence[LengthBucket], tokens: Ids) -> Ids:
     at = np.searchsorted(ends, tokens)  # a document as long as a bucket's end is in it
     new = np.bincount(at, minlength=len(buckets))
     return np.array([[bucket.rows for bucket in buckets], new], dtype=np.int64)
+
+
+def _length_share(
+    shortest: int, longest: int | None, before: tuple[int, int], after: tuple[int, int]
+) -> LengthShare:
+    return LengthShare(
+        shortest=shortest,
+        longest=longest,
+        before=before[0],
+        after=after[0],
+        difference=after[0] / max(1, after[1]) - before[0] / max(1, before[1]),
+        interval=newcombe_interval(before, after),
+    )
 
 
 def _change(label: str | None, before: tuple[int, int], after: tuple[int, int], p: float) -> Change:

@@ -108,6 +108,7 @@ COMMANDS = [
     ("compare", EVIL, EVIL),
     ("recipes", EVIL),
     ("demo", EVIL, "--port", EVIL),
+    ("serve", EVIL, "--port", EVIL),
     ("push", EVIL, EVIL),
     ("completion", EVIL),
     (EVIL,),

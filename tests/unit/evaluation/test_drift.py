@@ -95,6 +95,16 @@ def test_changes_are_found_where_they_are():
     assert sum(one.after.rows for one in drift.shares) == 200
 
 
+def test_each_bucket_of_length_has_its_difference():
+    generator = np.random.default_rng(0)
+    drift = drift_of(generator, scored(generator, 200), scored(generator, 200))
+    short, long = drift.lengths.buckets
+    assert short.difference == pytest.approx((short.after - short.before) / 200)
+    assert short.interval == newcombe_interval((short.before, 200), (short.after, 200))
+    assert long.difference == pytest.approx(-short.difference)
+    assert long.interval[0] == pytest.approx(-short.interval[1])
+
+
 def test_rows_of_several_labels():
     old = ScoredRows(np.array([[1, 0], [1, 1]]), np.array([[1, 0], [1, 0]]), 5)
     new = ScoredRows(np.array([[0, 0], [1, 0], [1, 0]]), np.array([[0, 0], [1, 0], [0, 1]]), 5)

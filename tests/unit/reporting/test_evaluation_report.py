@@ -30,8 +30,10 @@ def drift(p=0.5):
         shares=[change("<b>", 30, 50, p)], recalls=[change("<b>", 90, 70, p)],
         lengths=LengthChange(
             median_before=20, median_after=45, p=p,
-            buckets=[LengthShare(shortest=0, longest=20, before=50, after=10),
-                     LengthShare(shortest=21, longest=None, before=50, after=90)],
+            buckets=[LengthShare(shortest=0, longest=20, before=50, after=10,
+                                 difference=-0.4, interval=(-0.51, -0.28)),
+                     LengthShare(shortest=21, longest=None, before=50, after=90,
+                                 difference=0.4, interval=(0.28, 0.51))],
         ),
     )  # fmt: skip
 

@@ -1,0 +1,234 @@
+"""A bounded load test of `finetune serve` on loopback, beside predict's classifier in one process.
+
+    python scripts/bench/bench_serve.py MODEL test.jsonl.gz [--clients 32] [--rows 960] [--each 1 8]
+    python scripts/bench/bench_serve.py MODEL test.jsonl.gz --requests 100000 --words 8
+
+By turns, in rounds: the classifier on all rows, then as many rows through the server by so many
+clients, each with one connection and one request at a time, of so many documents (--each). Printed
+are rows/s of both, the ratio (median of the rounds), p50 and p99 of a request, and whether all
+labels are the same. --requests: instead, so many requests of a row, and the memory of the server at
+each tenth. Last, the server is stopped while all clients ask, and what it took and did not answer
+is counted. The server is a process of its own, so clients and server share the machine's cores.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.runtime import console
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", help="run folder or model folder")
+    add("data", help="documents with a column text")
+    add("--clients", type=int, default=32)
+    add("--rows", type=int, default=960)
+    add("--rounds", type=int, default=3)
+    add("--each", type=int, nargs="+", default=[1, 8], help="documents of a request")
+    add("--words", type=int, help="of a document; the rest is cut")
+    add("--requests", type=int, help="measure memory over so many requests")
+    add("--threads", type=int, help="of both sides")
+    known = parser.parse_args()
+    console.quiet_libraries()
+    texts = read_texts(known)
+    server = Server(known)
+    try:
+        if known.requests is None:
+            compare(known, texts, server)
+        else:
+            watch_memory(known, texts, server)
+        stop_under_load(known, texts, server)
+    finally:
+        server.process.kill()
+    return 0
+
+
+def read_texts(known: argparse.Namespace) -> list[str]:
+    from finetune.data.formats.source import ReadProgress
+    from finetune.inference import inputs
+    from finetune.inference.records import RequestedColumns, read_records
+
+    found = (
+        row.texts[0]
+        for item in inputs.find_inputs(inputs.InputSpec(known.data))
+        for row in read_records(item, RequestedColumns(("text",)), ReadProgress())
+        if row.error is None
+    )
+    return [" ".join(text.split()[: known.words]) for text in itertools.islice(found, known.rows)]
+
+
+class Server:
+    """`finetune serve` in a process of its own."""
+
+    def __init__(self, known: argparse.Namespace) -> None:
+        threads = [] if known.threads is None else ["--threads", str(known.threads)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "finetune", "serve", known.model, "--port", "0", *threads],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path.cwd(),
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        port = re.search(r":(\d+)  ", line)
+        assert port is not None, line
+        self.port = int(port[1])
+
+    def memory(self) -> float:
+        """Resident memory, in MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        found = re.search(r"VmRSS:\s*(\d+)", status)
+        return 0.0 if found is None else int(found[1]) / 1024
+
+
+class Client:
+    """One connection, with one request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+
+    def ask(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        body = json.dumps({"inputs": texts})
+        self.connection.request("POST", "/v1/classify", body, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        content = json.loads(answer.read())
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {content}")
+        predictions: list[dict[str, Any]] = content["predictions"]
+        return predictions
+
+
+def in_threads(many: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def ask_all(
+    server: Server, known: argparse.Namespace, texts: Sequence[str], each: int
+) -> tuple[list[str], list[float]]:
+    """Every text once, by all clients: the labels in order, and the seconds of each request."""
+    parts = iter(range(0, len(texts), each))
+    lock = threading.Lock()
+    labels: list[str] = [""] * len(texts)
+    seconds: list[float] = []
+
+    def work(number: int) -> None:
+        client = Client(server.port)
+        while True:
+            with lock:
+                start = next(parts, None)
+            if start is None:
+                return
+            began = time.perf_counter()
+            found = client.ask(texts[start : start + each])
+            seconds.append(time.perf_counter() - began)
+            labels[start : start + each] = [one["label"] for one in found]
+
+    in_threads(known.clients, work)
+    return labels, seconds
+
+
+def compare(known: argparse.Namespace, texts: Sequence[str], server: Server) -> None:
+    from finetune.inference.classifier import Classifier
+
+    classify = Classifier(known.model, threads=known.threads)
+    classify(texts[:64])
+    ask_all(server, known, texts[:64], 8)
+    took: dict[str, list[float]] = {}
+    requests: dict[str, list[float]] = {}
+    same: dict[str, float] = {}
+    for _ in range(known.rounds):
+        began = time.perf_counter()
+        expected = [one["label"] for one in classify(texts)]
+        took.setdefault("predict", []).append(time.perf_counter() - began)
+        for each in known.each:
+            name = f"serve, {each} a request"
+            began = time.perf_counter()
+            labels, seconds = ask_all(server, known, texts, each)
+            took.setdefault(name, []).append(time.perf_counter() - began)
+            requests.setdefault(name, []).extend(seconds)
+            same[name] = statistics.mean(a == b for a, b in zip(labels, expected, strict=True))
+    table = [("", "rows/s", "of predict", "p50 ms", "p99 ms", "same labels")]
+    for name, values in took.items():
+        ratio = statistics.median(a / b for a, b in zip(took["predict"], values, strict=True))
+        row = (name, f"{len(texts) / statistics.median(values):.1f}", f"{100 * ratio:.0f} %")
+        rest = ("", "", "")
+        if name in requests:
+            cuts = statistics.quantiles(requests[name], n=100)
+            rest = (
+                f"{1000 * cuts[49]:.0f}",
+                f"{1000 * cuts[98]:.0f}",
+                f"{100 * same[name]:.2f} %",
+            )
+        table.append((*row, *rest))
+    console.print_line(
+        f"{len(texts):,} rows, {known.rounds} rounds, {known.clients} clients, load "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    console.print_line(console.format_table(table))
+
+
+def watch_memory(known: argparse.Namespace, texts: Sequence[str], server: Server) -> None:
+    tenth = known.requests // 10
+    for number in range(11):
+        if number:
+            some = list(itertools.islice(itertools.cycle(texts), tenth))
+            ask_all(server, known, some, 1)
+        console.print_line(f"{number * tenth:>9,} requests  {server.memory():,.1f} MB")
+
+
+def stop_under_load(known: argparse.Namespace, texts: Sequence[str], server: Server) -> None:
+    """SIGTERM while all clients ask: what was answered, refused, and lost.
+
+    A request is lost where its connection was answered nothing. One that meets the closing of its
+    idle connection, or a closed port, was never taken: HTTP has the client ask again elsewhere.
+    """
+    answered, refused, lost = [0] * known.clients, [0] * known.clients, [0] * known.clients
+
+    def work(number: int) -> None:
+        client = Client(server.port)
+        for text in itertools.cycle(texts):
+            try:
+                client.ask([text])
+                answered[number] += 1
+            except (ConnectionRefusedError, http.client.RemoteDisconnected):
+                refused[number] += 1
+                return
+            except Exception:
+                lost[number] += 1
+                return
+
+    stopper = threading.Timer(2.0, server.process.send_signal, (signal.SIGTERM,))
+    stopper.start()
+    in_threads(known.clients, work)
+    code = server.process.wait(60)
+    console.print_line(
+        f"SIGTERM under load: {sum(answered):,} answered, {sum(refused):,} refused, "
+        f"{sum(lost):,} lost; exit code {code}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
