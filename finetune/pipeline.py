@@ -52,6 +52,19 @@ from finetune.training.validator import ScoreCallback
 from finetune.tuning import cross_validation, seeds
 
 
+def run_recipe(recipe: Recipe, listener: SignalListener) -> Path:
+    """One run, or those of the recipe's seeds or folds; the folder of its results, or of them all.
+
+    Raises:
+        InputError, StoppedError: as `run` does.
+    """
+    if recipe.run.seeds is not None:
+        return run_seeds(recipe, listener)
+    if recipe.run.folds is not None:
+        return run_folds(recipe, listener)
+    return run(recipe, listener)
+
+
 def run(
     recipe: Recipe,
     listener: SignalListener,

@@ -185,11 +185,6 @@ def _train(recipe: "schema.Recipe", listener: "SignalListener") -> Path:
 
     from finetune import pipeline
 
-    if recipe.run.seeds is not None:
-        folder = pipeline.run_seeds(recipe, listener)
-    elif recipe.run.folds is not None:
-        folder = pipeline.run_folds(recipe, listener)
-    else:
-        folder = pipeline.run(recipe, listener)
+    folder = pipeline.run_recipe(recipe, listener)
     PartialState().wait_for_everyone()  # the main process writes what the others will read
     return folder

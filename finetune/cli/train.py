@@ -61,12 +61,8 @@ def train(known: argparse.Namespace, overrides: Sequence[str], listener: SignalL
     if known.dry_run:
         pipeline.dry_run(recipe, listener)
         return 0
-    if recipe.run.seeds is not None:
-        file = pipeline.run_seeds(recipe, listener) / "seeds.json"
-    elif recipe.run.folds is not None:
-        file = pipeline.run_folds(recipe, listener) / "results.json"
-    else:
-        file = pipeline.run(recipe, listener) / "results.json"
+    folder = pipeline.run_recipe(recipe, listener)
     if known.json:
-        console.print_file(file)
+        several = recipe.run.seeds is not None
+        console.print_file(folder / ("seeds.json" if several else "results.json"))
     return 0

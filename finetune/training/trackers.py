@@ -1,5 +1,6 @@
 """Accelerate's experiment trackers, where they are installed, and MLflow's model registry."""
 
+import hashlib
 import os
 import re
 import warnings
@@ -21,6 +22,7 @@ FILES = re.compile(
     r"[^/]+/(\d+(\.\d+)?/)?(hparams\.yml|events\.out\.tfevents\.\d+\.[^/]+\.\d+\.\d+)"
 )
 RUN_TAG = "finetune.run_id"  # by which a run of MLflow is found when it is taken up again
+MODEL_TAG = "finetune.identity"  # the SHA-256 of the model's identity.json, on its version
 
 
 def validate_trackers(names: Sequence[str]) -> None:
@@ -136,14 +138,32 @@ def _log_to_mlflow(recipe: Recipe, folder: Path) -> None:
 
     for name in ("results.json", "report.html"):
         mlflow.log_artifact(str(folder / name))
-    if recipe.run.mlflow_model is None:
+    if recipe.run.mlflow_model is not None:
+        _register_in_mlflow(recipe.run.mlflow_model, folder / "model")
+
+
+def _register_in_mlflow(name: str, model: Path) -> None:
+    """Register a model as the next version of a name, unless it is one, of before a kill.
+
+    A run that was trained on since has other weights, and registers them as another version.
+    """
+    import mlflow
+
+    run, identity = mlflow.active_run(), (model / "identity.json").read_bytes()
+    tags = {
+        RUN_TAG: "" if run is None else run.info.run_id,
+        MODEL_TAG: hashlib.sha256(identity).hexdigest(),
+    }
+    quote = '"' if "'" in name else "'"
+    versions = mlflow.MlflowClient().search_model_versions(f"name = {quote}{name}{quote}")
+    if any(tags.items() <= version.tags.items() for version in versions):
         return
     with warnings.catch_warnings(action="ignore"):  # it advises type hints, which pairs lack
-        mlflow.pyfunc.log_model(
+        logged = mlflow.pyfunc.log_model(
             name="model",
             # Its source: no pickle is written, and none is read.
             python_model=str(Path(__file__).parents[1] / "inference" / "mlflow_model.py"),
-            artifacts={"model": str(folder / "model")},
-            registered_model_name=recipe.run.mlflow_model,
+            artifacts={"model": str(model)},
             pip_requirements=[f"finetune-documents=={__version__}"],
         )
+        mlflow.register_model(logged.model_uri, name, tags=tags)

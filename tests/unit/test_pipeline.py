@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from finetune import pipeline
-from finetune.config import loader
+from finetune.config import loader, schema
 from finetune.reporting.results_model import Results
 from finetune.runtime.errors import InputError
 from finetune.runtime.signals import SignalListener
@@ -86,3 +86,13 @@ def test_functions_fit_on_a_screen_and_take_few_parameters():
         if len([one for one in given if one.arg not in ("self", "cls")]) > MOST_PARAMETERS:
             wide.append((file, node.name))
     assert wide == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "called"), [({}, "run"), ({"seeds": (0, 1)}, "run_seeds"), ({"folds": 3}, "run_folds")]
+)
+def test_a_recipe_is_one_run_or_those_of_its_seeds_or_folds(monkeypatch, keys, called):
+    for name in ("run", "run_seeds", "run_folds"):
+        monkeypatch.setattr(pipeline, name, lambda recipe, listener, name=name: Path(name))
+    recipe = schema.Recipe(data=schema.Data(source="x"), run=schema.Run(**keys))
+    assert pipeline.run_recipe(recipe, None) == Path(called)

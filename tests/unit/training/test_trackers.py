@@ -32,6 +32,18 @@ def test_a_name_in_mlflow_s_registry_needs_mlflow():
     assert schema.Run(mlflow_model="news", trackers=["mlflow"]).mlflow_model == "news"
 
 
+class DiedError(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+def dies_after(call):
+    def die(*given):
+        call(*given)
+        raise DiedError
+
+    return die
+
+
 def test_mlflow_has_the_run_also_where_it_is_resumed_and_serves_the_model(here, monkeypatch):
     """Its own store, in a file. `constraints.txt` pins what no new release of MLflow takes."""
     mlflow = pytest.importorskip("mlflow", reason="pip install 'finetune-documents[mlflow]'")
@@ -42,6 +54,10 @@ def test_mlflow_has_the_run_also_where_it_is_resumed_and_serves_the_model(here, 
     with monkeypatch.context() as stopped:
         in_step(stopped, 20, lambda: os.kill(os.getpid(), signal.SIGTERM))
         run_here(*words, code=75)
+    with monkeypatch.context() as killed:
+        killed.setattr(trackers, "_register_in_mlflow", dies_after(trackers._register_in_mlflow))
+        with pytest.raises(DiedError):
+            run_here(*words, "run.resume=auto")
     run_here(*words, "run.resume=auto")
 
     [run] = mlflow.search_runs(search_all_experiments=True, output_format="list")
@@ -51,6 +67,8 @@ def test_mlflow_has_the_run_also_where_it_is_resumed_and_serves_the_model(here, 
     found = results(here / "run")
     assert run.data.metrics["test/accuracy"] == pytest.approx(found["test"]["accuracy"])
     client = mlflow.MlflowClient()
+    [version] = client.search_model_versions("name = 'news'")  # not a second one after the kill
+    assert version.tags[trackers.RUN_TAG] == run.info.run_id
     steps = [one.step for one in client.get_metric_history(run.info.run_id, "train/loss")]
     assert steps == sorted(set(steps))
     assert steps[-1] == 36
@@ -68,6 +86,9 @@ def test_mlflow_has_the_run_also_where_it_is_resumed_and_serves_the_model(here, 
     model.load_context(context)
     rows = pandas.DataFrame({"text": texts, "more": ["x", "y"]})
     assert model.predict(context, rows) == wanted
+    # A run that goes on has another model, which is the next version.
+    run_here(*words, "run.resume=auto", "train.epochs=4")
+    assert {one.version for one in client.search_model_versions("name = 'news'")} == {1, 2}
 
 
 def test_what_a_registry_refuses_is_one_message(monkeypatch, tmp_path):
