@@ -54,7 +54,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[offline,sweep,tensorboard,demo,docs,onnx,ray,serve,suspects,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[offline,sweep,tensorboard,demo,docs,onnx,openvino,ray,serve,suspects,test]'
 	touch .venv/installed
 
 .venv-oldest/installed: pyproject.toml constraints-oldest.txt

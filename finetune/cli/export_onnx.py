@@ -1,7 +1,8 @@
-"""Export a trained model for ONNX Runtime, and check it against torch on real rows.
+"""Export a trained model, and check it against torch on real rows.
 
     finetune export MODEL OUT --data FILE [--label COLUMN] [--int8]
     finetune predict OUT INPUT --output answers.csv      # runs it
+    finetune export MODEL OUT --layout standard          # for optimum, transformers.js, servers
 
 Prints how often it predicts torch's labels, and both speeds. With labelled rows, also its accuracy
 and torch's. Where its predictions differ from torch's, it refuses, and writes nothing.
@@ -10,18 +11,54 @@ and torch's. Where its predictions differ from torch's, it refuses, and writes n
 import argparse
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
-from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from finetune.inference.classifier import Classifier
     from finetune.inference.onnx_comparison import Check
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What an export writes.
+
+    Attributes:
+        meaning: for whom it is.
+        module, function: which writes it; arguments and result as of `onnx_export.export_onnx`.
+        needs_data: whether it is checked only on documents that are given.
+        keeps_fp32: whether fp32 is written beside int8.
+    """
+
+    meaning: str
+    module: str
+    function: str
+    needs_data: bool = True
+    keeps_fp32: bool = False
+
+
+LAYOUTS = {
+    "onnx": Layout("for finetune predict", "finetune.inference.onnx_export", "export_onnx"),
+    "standard": Layout(
+        "also for optimum, transformers.js and servers, without this package or its code",
+        "finetune.inference.standard_layout",
+        "export_standard",
+        needs_data=False,
+        keeps_fp32=True,
+    ),
+    "openvino": Layout(
+        "for finetune predict with OpenVINO",
+        "finetune.inference.openvino_export",
+        "export_openvino",
+    ),
+}
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -41,9 +78,16 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="use 8-bit weights and products, which is smaller and faster",
     )
     add(
+        "--layout",
+        choices=tuple(LAYOUTS),
+        default="onnx",
+        help="; ".join(f"{name}: {layout.meaning}" for name, layout in LAYOUTS.items())
+        + " (default: %(default)s)",
+    )
+    add(
         "--data",
-        required=True,
-        help="real documents to check the export on, given as INPUT of predict",
+        help="real documents to check the export on, given as INPUT of predict; with --layout "
+        "standard, without it: the beginnings of a run's test documents, or drawn texts",
     )
     add("--split", help="the split of a data set, or the file of that name in a folder")
     add("--label", help="the column with the right labels, which gives accuracies")
@@ -64,41 +108,47 @@ def export(known: argparse.Namespace) -> int:
         InputError: without the extra `onnx`, for input that cannot be read, or where the exported
             model's predictions differ from torch's.
     """
-    _require_onnx()
-    from finetune.inference import inputs, onnx_export
+    from finetune.inference import inputs, onnx_export, standard_layout
     from finetune.inference.classifier import Classifier
     from finetune.inference.model_folder import find_model
     from finetune.runtime.errors import ProblemList
 
-    problems = ProblemList()
+    onnx_export.check_installed()
+    layout, problems = LAYOUTS[known.layout], ProblemList()
     if known.out.exists():
         problems.append(f"{known.out}: exists already; choose another name")
+    if known.data is None:
+        problems += [
+            f"{option} needs --data FILE, with the documents to check the export on"
+            for option, given in (
+                (f"--layout {known.layout}", layout.needs_data),
+                ("--label", known.label is not None),
+                ("--split", known.split is not None),
+            )
+            if given
+        ]
     source, items = "", []
     with problems.collect():
         source = find_model(known.model)
-    with problems.collect():
-        items = inputs.find_inputs(inputs.InputSpec(known.data, split=known.split))
+    if known.data is not None:
+        with problems.collect():
+            items = inputs.find_inputs(inputs.InputSpec(known.data, split=known.split))
     problems.raise_if_any()
     console.quiet_libraries()
     classifier = Classifier(source, engine="torch", precision="fp32", threads=known.threads)
-    rows = read_rows(known, items, classifier)
+    if known.data is None:
+        rows = standard_layout.sample_rows(known.model, classifier, known.rows)
+    else:
+        rows = read_rows(known, items, classifier)
     truth = true_labels(known, rows, classifier, source) if known.label else None
-    checks = onnx_export.export_onnx(
-        classifier, source, known.out, rows, truth, known.int8, known.threads
-    )
+    write = getattr(import_module(layout.module), layout.function)
+    checks = write(classifier, source, known.out, rows, truth, known.int8, known.threads)
     console.print_line(f"{len(rows):,} rows")
     print_checks(checks)
-    console.print_line(f"\nWritten to {known.out}: {checks[-1].name}")
+    written = {check.name: None for check in (checks[1:2] if layout.keeps_fp32 else [])}
+    names = " and ".join(written | {checks[-1].name: None})
+    console.print_line(f"\nWritten to {known.out}: {names}")
     return 0
-
-
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401 # before torch looks for it, to say what is missing
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"{error.name} is not installed; {install('onnx')}") from None
 
 
 def read_rows(known: argparse.Namespace, items: Sequence[Any], classifier: "Classifier") -> Any:

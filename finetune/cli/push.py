@@ -11,10 +11,15 @@ modelling file and card are pushed, and nothing else of the folder.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.runtime.console import format_table, print_line
+from finetune.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from finetune.config import schema
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -46,6 +51,12 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="download what was pushed and compare its logits on sample rows",
     )
     parser.add_argument(
+        "--onnx",
+        action="store_true",
+        help="also push the model in the standard layout of finetune export, to the branch onnx "
+        "(of --revision: BRANCH-onnx)",
+    )
+    parser.add_argument(
         "--trust-remote-code",
         action="store_true",
         help="push a model that loads code from another repository; with --verify: run the "
@@ -71,7 +82,11 @@ def push(known: argparse.Namespace) -> int:
         private=known.private,
         revision=known.revision,
         pull_request=known.pull_request,
+        onnx=known.onnx,
     )
+    if known.onnx and (known.pull_request or known.dry_run):
+        other = "--pull-request, which is against main" if known.pull_request else "--dry-run"
+        raise InputError(f"--onnx: expected it without {other}")
     if known.dry_run:
         plan = push_module.plan_push(known.run, publish, trust_remote_code=known.trust_remote_code)
         print_line(f"To {plan.where}:")
@@ -86,4 +101,24 @@ def push(known: argparse.Namespace) -> int:
     if known.verify:
         rows = push_module.verify(known.run, publish, done, known.trust_remote_code)
         print_line(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")
+    if known.onnx:
+        push_onnx(known, publish)
     return 0
+
+
+def push_onnx(known: argparse.Namespace, publish: "schema.Publish") -> None:
+    """Push the model in the standard layout too, and verify that where the model is verified.
+
+    Raises:
+        InputError: as `push` does, or where it cannot be exported.
+    """
+    from finetune.hub import push_standard
+    from finetune.inference import onnx_export
+
+    onnx_export.check_installed("--onnx: ")
+    done, rows = push_standard.push_standard(
+        known.run, publish, known.trust_remote_code, known.verify
+    )
+    print_line(f"Published as ONNX: {done.url}")
+    if rows:
+        print_line(f"Verified: downloaded at {done.commit}, the same logits on {rows} sample rows")

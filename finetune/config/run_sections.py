@@ -279,6 +279,14 @@ class Publish(Section):
         min_length=1,
     )
     pull_request: bool = Field(False, description="open a pull request, or update the open one")
+    onnx: bool = Field(
+        False,
+        description=(
+            "also push the model in the standard layout of `finetune export`, which optimum and "
+            "transformers.js load without remote code, to the branch `onnx` of the repository (of "
+            "`publish.revision`: REVISION-onnx)"
+        ),
+    )
     license: str | None = Field(
         None,
         description=(
@@ -300,4 +308,6 @@ class Publish(Section):
     def _one_place(self) -> Self:
         if self.pull_request and self.revision is not None:
             raise conflict("revision", "null with publish.pull_request, which is against main")
+        if self.pull_request and self.onnx:
+            raise conflict("onnx", "false with publish.pull_request, which is against main")
         return self

@@ -32,20 +32,51 @@ def score(model: Any, tokenizer: Any, rows: list[str]) -> list[list[float]]:
         ]
 
 
-def labels(model: Any) -> list[str]:
+def score_graphs(folder: str, tokenizer: Any, rows: list[str]) -> list[list[float]]:
+    """The same of a folder in the standard layout; the logits of its graphs side by side."""
+    import numpy as np
+    import onnxruntime
+
+    sessions = [
+        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        for file in sorted(Path(folder).glob("onnx/*.onnx"))
+    ]
+    names = {each.name for each in sessions[0].get_inputs()}
+    logits = []
+    for row in rows:
+        encoded = tokenizer(row, truncation=True, return_tensors="np")
+        inputs = {name: encoded[name].astype(np.int64) for name in encoded if name in names}
+        found = [session.run(["logits"], inputs)[0][0].tolist() for session in sessions]
+        logits.append([logit for each in found for logit in each])
+    return logits
+
+
+def has_graphs(folder: str) -> bool:
+    """Whether a folder is in the standard layout, whose weights are graphs alone."""
+    there = Path(folder)
+    return (there / "onnx" / "model.onnx").is_file() and not [*there.glob("*.safetensors")]
+
+
+def labels(config: Any) -> list[str]:
     """Their names, in the order of the logits."""
-    return [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+    return [str(config.id2label[index]) for index in range(config.num_labels)]
 
 
 def main(folder: str, rows: str, out: str) -> None:
     sys.meta_path.insert(0, BlockPackage())
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    texts = json.loads(Path(rows).read_text("utf-8"))
+    if has_graphs(folder):
+        config = AutoConfig.from_pretrained(folder)
+        logits = score_graphs(folder, AutoTokenizer.from_pretrained(folder), texts)
+        Path(out).write_text(json.dumps({"labels": labels(config), "logits": logits}), "utf-8")
+        return
     own_code = "auto_map" in json.loads((Path(folder) / "config.json").read_text("utf-8"))
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=own_code)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code)
-    logits = score(model.eval(), tokenizer, json.loads(Path(rows).read_text("utf-8")))
-    Path(out).write_text(json.dumps({"labels": labels(model), "logits": logits}), "utf-8")
+    logits = score(model.eval(), tokenizer, texts)
+    Path(out).write_text(json.dumps({"labels": labels(model.config), "logits": logits}), "utf-8")
 
 
 if __name__ == "__main__":

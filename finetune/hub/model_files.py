@@ -15,6 +15,8 @@ from finetune.runtime.errors import InputError, shorten
 
 CODE_KEYS = ("auto_map", "custom_pipelines")  # keys under which transformers looks for code
 
+GRAPH = "onnx/model.onnx"  # of the standard layout, which has no other weights
+
 Files = Mapping[str, Path | bytes]  # name → its path, or its bytes
 
 
@@ -71,7 +73,12 @@ def collect_files(folder: Path, repo_id: str) -> Files:
     files: dict[str, Path | bytes] = {
         file.name: file for file in there if file.is_file() and is_model_file(file.name)
     }
-    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+    has_weights = any(name.endswith(".safetensors") for name in files)
+    if folder.is_dir() and not has_weights:  # the standard layout
+        graphs = (file.relative_to(folder).as_posix() for file in sorted(folder.glob("onnx/*")))
+        files |= {name: folder / name for name in graphs if is_model_file(name)}
+        has_weights = GRAPH in files
+    if "config.json" not in files or not has_weights:
         raise InputError(
             f"{folder}: not a model folder: expected config.json and model.safetensors, found "
             f"{shorten([file.name for file in there]) or 'nothing'}"

@@ -16,6 +16,10 @@ def check_access(recipe: Recipe) -> None:
         from finetune.hub import push
 
         push.check_access(recipe.publish)
+        if recipe.publish.onnx:
+            from finetune.inference import onnx_export
+
+            onnx_export.check_installed("publish.onnx: ")
 
 
 def push_model(recipe: Recipe, run: Path) -> None:
@@ -27,5 +31,11 @@ def push_model(recipe: Recipe, run: Path) -> None:
     if recipe.publish.repo_id is not None:
         from finetune.hub import push
 
-        pushed = push.push(run, recipe.publish, trust_remote_code=recipe.model.trust_remote_code)
+        trust_remote_code = recipe.model.trust_remote_code
+        pushed = push.push(run, recipe.publish, trust_remote_code=trust_remote_code)
         console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
+        if recipe.publish.onnx:
+            from finetune.hub import push_standard
+
+            pushed, _ = push_standard.push_standard(run, recipe.publish, trust_remote_code)
+            console.print_line(f"Published as ONNX: {pushed.url}", even_if_quiet=True)

@@ -93,6 +93,7 @@ def push(
     settings: schema.Publish,
     sleep: Sleep = time.sleep,
     trust_remote_code: bool = False,
+    remedy: str | None = None,
 ) -> Pushed:
     """Upload what differs in one commit, and compare what arrived.
 
@@ -103,11 +104,12 @@ def push(
     Args:
         run: the folder of a finished run, or a model folder.
         trust_remote_code: push a model that loads code from another repository.
+        remedy: what every message ends with; None: where the model is, and how to push it again.
 
     Raises:
         InputError: with the folder of the model and the command that pushes it.
     """
-    folder, files, repository = _prepare(run, settings, sleep, trust_remote_code)
+    folder, files, repository = _prepare(run, settings, sleep, trust_remote_code, remedy)
     others = model_files.list_other_files(folder)
     if others:
         console.print_line(f"Skipped, not part of the model: {shorten(others)}")
@@ -194,6 +196,11 @@ def verify(
             raise InputError(f"{done.url}: {error}") from None
 
 
+def describe_remedy(run: Path, folder: Path, settings: schema.Publish) -> str:
+    """Where the model is, and the command that pushes it again."""
+    return f"the model is safe in {folder.resolve()}; push it again with: {command(run, settings)}"
+
+
 def command(run: Path, settings: schema.Publish) -> str:
     """The command that pushes the same model to the same place."""
     script = os.path.relpath(SCRIPT) if SCRIPT.is_relative_to(Path.cwd()) else str(SCRIPT)
@@ -204,11 +211,17 @@ def command(run: Path, settings: schema.Publish) -> str:
         words += ["--revision", settings.revision]
     if settings.pull_request:
         words.append("--pull-request")
+    if settings.onnx:
+        words.append("--onnx")
     return shlex.join(words)
 
 
 def _prepare(
-    run: Path, settings: schema.Publish, sleep: Sleep, trust_remote_code: bool
+    run: Path,
+    settings: schema.Publish,
+    sleep: Sleep,
+    trust_remote_code: bool,
+    remedy: str | None = None,
 ) -> tuple[Path, Files, Repository]:
     """The model folder, its files to push, and the repository."""
     assert settings.repo_id is not None, "the recipe names no repository"
@@ -218,7 +231,7 @@ def _prepare(
     model_identity.check_files(folder)
     errors = HubErrors(
         settings.repo_id,
-        f"the model is safe in {folder.resolve()}; push it again with: " + command(run, settings),
+        remedy or describe_remedy(run, folder, settings),
     )
     repository = Repository(settings, errors, sleep, PUSH_TRIES)
     model_files.refuse_secrets(folder, files, errors.token)

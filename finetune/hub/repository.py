@@ -94,22 +94,25 @@ class Repository:
         return None if number is None else f"refs/pr/{number}"
 
     def list_files(self, revision: str | None) -> dict[str, RepoFile]:
-        """The files at the top of the repository, by name."""
-        entries = self.api.list_repo_tree(self.repo_id, revision=revision)
+        """The files of the repository, by their paths in it."""
+        entries = self.api.list_repo_tree(self.repo_id, revision=revision, recursive=True)
         return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
 def compare_files(files: Files, there: dict[str, RepoFile]) -> list[Change]:
     """Local files against those on the Hub, by name, size and hash.
 
-    A card that was written there stays where the model has none.
+    A card that was written there stays where the model has none, and so do graphs in a folder of
+    the repository where the model has none.
     """
+    has_graphs = any("/" in name for name in files)
     return [
         *_compare_local(files, there),
         *(
             Change(name, remote.size, "removed")
             for name, remote in there.items()
             if is_model_file(name) and name not in files and name != "README.md"
+            if has_graphs or "/" not in name
         ),
     ]
 

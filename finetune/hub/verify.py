@@ -11,22 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from finetune.hub import isolated_load, model_files
+from finetune.inference import onnx_engine
+from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.sample_texts import draw_texts
 from finetune.modeling import load_errors, modeling_document_classifier, saved_model
 from finetune.reporting.results_model import FILE, read_results
+from finetune.runtime import telemetry
 from finetune.runtime.errors import InputError, shorten
 
 SAMPLES = 16  # rows drawn from the vocabulary
-MAX_TOKENS = 256  # in each of them
 
 
 def verify_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = False) -> int:
     """Score sample rows with both folders; returns their number.
 
     The rows: the mistakes that the run's report shows, and some drawn from the whole vocabulary, of
-    every length up to `MAX_TOKENS`.
+    every length up to 256 tokens.
 
     Args:
         run: a run's folder, or a model folder, which has no documents.
@@ -39,12 +41,8 @@ def verify_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = 
     """
     if not trust_remote_code:
         _refuse_foreign_code(there)
-    model, tokenizer = saved_model.load_classifier(here, trust_remote_code=trust_remote_code)
-    mistakes = read_results(run).mistakes if (run / FILE).is_file() else []
-    texts = [*(mistake.text for mistake in mistakes), *_draw_texts(tokenizer)]
-    expected = np.array(isolated_load.score(model, tokenizer, texts))
+    texts, expected, expected_labels = _score_here(run, here, trust_remote_code)
     labels, logits = _score_isolated(there, texts)
-    expected_labels = isolated_load.labels(model)
     if labels != expected_labels:
         raise InputError(
             f"the downloaded model has other labels: {load_errors.format_files(labels)}, not "
@@ -58,6 +56,23 @@ def verify_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = 
             "that folder again"
         )
     return len(texts)
+
+
+def _score_here(
+    run: Path, here: Path, trust_remote_code: bool
+) -> tuple[list[str], np.ndarray, list[str]]:
+    """The sample rows, their logits (rows, classes), and the labels."""
+    if isolated_load.has_graphs(str(here)):
+        telemetry.import_silently("onnxruntime")
+        loaded = onnx_engine.load(ModelSource(str(here)), EngineOptions())
+        texts = draw_texts(loaded.tokenizer, SAMPLES)
+        logits = isolated_load.score_graphs(str(here), loaded.tokenizer, texts)
+        return texts, np.array(logits), isolated_load.labels(loaded.config)
+    model, tokenizer = saved_model.load_classifier(here, trust_remote_code=trust_remote_code)
+    mistakes = read_results(run).mistakes if (run / FILE).is_file() else []
+    texts = [*(mistake.text for mistake in mistakes), *draw_texts(tokenizer, SAMPLES)]
+    logits = isolated_load.score(model, tokenizer, texts)
+    return texts, np.array(logits), isolated_load.labels(model.config)
 
 
 def _refuse_foreign_code(folder: Path) -> None:
@@ -88,6 +103,7 @@ def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarr
         env=kept
         | {
             "HF_HUB_OFFLINE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
             "HF_MODULES_CACHE": str(folder.parent / "modules"),
             "CUDA_VISIBLE_DEVICES": "",  # as here
             "OMP_NUM_THREADS": str(torch.get_num_threads()),  # another number adds otherwise
@@ -102,13 +118,3 @@ def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarr
         raise InputError(f"the downloaded model does not load without this package ({last})")
     scored = json.loads(out.read_text("utf-8"))
     return scored["labels"], np.array(scored["logits"])
-
-
-def _draw_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    random = np.random.default_rng(0)
-    longest = min(int(tokenizer.model_max_length), MAX_TOKENS)
-    lengths = np.linspace(1, longest, SAMPLES).round().astype(int)
-    return [
-        str(tokenizer.decode(random.integers(len(tokenizer), size=length).tolist()))
-        for length in lengths
-    ]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from finetune.inference.engine import Engine
 
 ONNX = "model.onnx"  # the file that makes a folder one of ONNX Runtime's
+OPENVINO = "openvino_model.xml"  # OpenVINO's; its weights are in openvino_model.bin
+STANDARD_ONNX = "onnx/model.onnx"  # the same, where other libraries look for it
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,19 @@ class EngineEntry:
         requires: the library that it needs, as it is imported.
         library: the same, as people call it.
         install: the command that installs it.
-        file: in a model folder, what marks it as this engine's; None: any model folder.
+        files: in a model folder, each marks it as this engine's; none: any model folder.
     """
 
     module: str
     requires: str
     library: str
     install: str
-    file: str | None = None
+    files: tuple[str, ...] = ()
+
+    def find_file(self, folder: str | Path) -> Path | None:
+        """The first of its files that a folder holds; None where it holds none."""
+        found = (Path(folder) / file for file in self.files)
+        return next((file for file in found if file.is_file()), None)
 
 
 ENGINES = {
@@ -97,7 +104,14 @@ ENGINES = {
         requires="onnxruntime",
         library="ONNX Runtime",
         install=install("onnx"),
-        file=ONNX,
+        files=(ONNX, STANDARD_ONNX),
+    ),
+    "openvino": EngineEntry(
+        module="finetune.inference.openvino_engine",
+        requires="openvino",
+        library="OpenVINO",
+        install=install("openvino"),
+        files=(OPENVINO,),
     ),
 }
 
@@ -107,7 +121,7 @@ def pick_engine(name: str | None, folder: str) -> str:
     if name is not None:
         return name
     for known, entry in ENGINES.items():
-        if entry.file is not None and (Path(folder) / entry.file).is_file():
+        if entry.find_file(folder) is not None:
             return known
     return "torch"
 

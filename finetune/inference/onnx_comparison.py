@@ -1,6 +1,7 @@
 """An exported model against torch in fp32, on real rows: labels, logits, accuracy, speed, size."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 
 from finetune.evaluation import probabilities
 from finetune.inference.decision import DecisionRules
-from finetune.inference.engine import Logits
-from finetune.inference.engines import ONNX
+from finetune.inference.engine import Engine, Logits
+from finetune.inference.engines import ONNX, OPENVINO
 from finetune.inference.onnx_engine import onnx_engine
 from finetune.tokenization.token_table import TokenTable
 
@@ -66,10 +67,19 @@ class Reference:
         return predicted.reshape(len(logits), -1)
 
 
-def compare_with_torch(name: str, folder: Path, reference: Reference) -> Check:
-    """Run an exported model on the reference's rows."""
+def compare_with_torch(
+    name: str,
+    folder: Path,
+    reference: Reference,
+    build: Callable[[Path, int | None], Engine] = onnx_engine,
+) -> Check:
+    """Run an exported model on the reference's rows.
+
+    Args:
+        build: makes the engine of a folder for so many threads.
+    """
     table = reference.table
-    engine = onnx_engine(folder, reference.threads)
+    engine = build(folder, reference.threads)
     engine.logits(table)  # its first pass plans each shape
     began = time.perf_counter()
     logits = engine.logits(table)
@@ -81,5 +91,11 @@ def compare_with_torch(name: str, folder: Path, reference: Reference) -> Check:
         max_difference=float(np.abs(logits - reference.logits).max()),
         accuracy=reference.accuracy(logits),
         rows_per_second=len(table) / seconds,
-        megabytes=sum(part.stat().st_size for part in folder.glob(f"{ONNX}*")) / 1e6,
+        megabytes=sum(part.stat().st_size for part in _graph_files(folder)) / 1e6,
     )
+
+
+def _graph_files(folder: Path) -> Iterator[Path]:
+    for file in folder.iterdir():
+        if file.name.startswith((ONNX, OPENVINO.removesuffix("xml"))):
+            yield file

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from finetune.compute import hardware_plan
 from finetune.inference.engine import Engine, count_workers, describe_batches
-from finetune.inference.engines import ONNX, EngineOptions, LoadedModel, ModelSource
+from finetune.inference.engines import ENGINES, ONNX, EngineOptions, LoadedModel, ModelSource
 from finetune.modeling import (
     load_errors,
     model_identity,
@@ -35,6 +35,18 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     Raises:
         InputError: where the folder was not exported.
     """
+    config, tokenizer = load_exported(source)
+    return LoadedModel(
+        config, tokenizer, lambda: onnx_engine(Path(source.name), options.threads, options.tokens)
+    )
+
+
+def load_exported(source: ModelSource) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The config and the tokenizer of an exported folder.
+
+    Raises:
+        InputError: where the folder was not exported.
+    """
     folder = Path(source.name)
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -51,9 +63,7 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
             trust_remote_code=source.trust_remote_code,
         )
     model_identity.check_identity(source.name, source.name, config, tokenizer, tell=True)
-    return LoadedModel(
-        config, tokenizer, lambda: onnx_engine(folder, options.threads, options.tokens)
-    )
+    return config, tokenizer
 
 
 def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = None) -> Engine:
@@ -62,8 +72,8 @@ def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = N
     Raises:
         InputError: where ONNX Runtime cannot read the file.
     """
-    file = folder / ONNX
-    if not file.is_file():
+    file = ENGINES["onnx"].find_file(folder)
+    if file is None:
         raise InputError(
             f"{folder}: expected {ONNX}, found none; {command('export', 'MODEL', 'OUT')} writes one"
         )

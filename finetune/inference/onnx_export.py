@@ -10,6 +10,7 @@ int8 as `onnx_quantization.py` says.
 import shutil
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from finetune.inference.onnx_comparison import Check, Reference
 from finetune.inference.onnx_quantization import quantize, silence_exporter
 from finetune.inference.records import Record
 from finetune.modeling import model_identity, saved_model
+from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.tokenization.token_table import TokenTable
 
@@ -44,6 +46,19 @@ class _PlainClassifier(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         logits: Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
         return logits
+
+
+def check_installed(key: str = "") -> None:
+    """
+    Args:
+        key: what the message begins with.
+
+    Raises:
+        InputError: without the extra `onnx`.
+    """
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{key}{missing[0]} is not installed; {install('onnx')}")
 
 
 def export_onnx(
@@ -66,37 +81,54 @@ def export_onnx(
     Raises:
         InputError: where the exported model predicts other labels. Nothing is written then.
     """
-    table = classifier.encode(rows)
-    began = time.perf_counter()
-    logits = classifier.engine.logits(table)
-    speed = len(table) / (time.perf_counter() - began)
-    reference = Reference(table, logits, truth, classifier.rules, threads)
-    size = sum(p.numel() * 4 for p in saved_model.load_classifier(source)[0].parameters()) / 1e6
-    checks = [Check("torch fp32", 1.0, 0.0, reference.accuracy(logits), speed, size)]
+    reference, first = make_reference(classifier, source, rows, truth, threads)
+    checks = [first]
     aside = out.with_name(f".{out.name}.new")
     with explain_write_errors(out, "write it to"):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
-            checks.append(_write_checked(source, aside, reference))
+            checks.append(write_checked(source, aside, reference))
             if int8:
                 checks += quantize(aside / ONNX, reference)
-            _save_config(source, aside)
+            save_config(source, aside)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return checks
 
 
-def _write_checked(source: str, folder: Path, reference: Reference) -> Check:
+def make_reference(
+    classifier: Classifier,
+    source: str,
+    rows: Sequence[Record],
+    truth: NDArray[np.int64] | None,
+    threads: int | None,
+) -> tuple[Reference, Check]:
+    """What an exported model is compared with, and how torch did; arguments as of `export_onnx`."""
+    table = classifier.encode(rows)
+    began = time.perf_counter()
+    logits = classifier.engine.logits(table)
+    speed = len(table) / (time.perf_counter() - began)
+    reference = Reference(table, logits, truth, classifier.rules, threads)
+    size = sum(p.numel() * 4 for p in saved_model.load_classifier(source)[0].parameters()) / 1e6
+    return reference, Check("torch fp32", 1.0, 0.0, reference.accuracy(logits), speed, size)
+
+
+def write_checked(
+    source: str, folder: Path, reference: Reference, opsets: Sequence[int] = OPSETS
+) -> Check:
     """Write the graph in the first set of operators in which ONNX Runtime computes torch's logits.
+
+    Args:
+        opsets: the versions of the operators, the best one first.
 
     Raises:
         InputError: where it does in none.
     """
     largest = MAX_DIFFERENCE * max(1.0, float(np.abs(reference.logits).max()))
     problems: dict[str, int] = {}  # why → the first set of operators for which it is so
-    for opset in OPSETS:
+    for opset in opsets:
         try:
             to_onnx(source, reference.table, folder / ONNX, opset)
             check = onnx_comparison.compare_with_torch("fp32", folder, reference)
@@ -144,7 +176,7 @@ def to_onnx(source: str, table: TokenTable, file: Path, opset: int = OPSETS[0]) 
         program.save(str(file))
 
 
-def _save_config(source: str, folder: Path) -> None:
+def save_config(source: str, folder: Path) -> None:
     """Write the config, the tokenizer, and the identity of both and of the graph."""
     model, tokenizer = saved_model.load_classifier(source)
     model.config.save_pretrained(folder)

@@ -5,6 +5,7 @@ accuracy at most `MAX_LOST` lower.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from finetune.tokenization.token_table import TokenTable
 
 MAX_CHANGED = 0.02  # of the labels against fp32's, where no label says which is right
 MAX_LOST = 0.005  # of accuracy
+MIN_EMBEDDING = 2**12  # numbers of a table: smaller ones stay as they are
 MIN_LABELLED = 100  # rows, for a meaningful accuracy
 
 
@@ -39,14 +41,14 @@ def quantize(file: Path, reference: Reference) -> Iterator[Check]:
             make(file, folder / ONNX, reference.table)
         tried.append((onnx_comparison.compare_with_torch(name, folder, reference), folder))
         yield tried[-1][0]
-        if name == "int8 dynamic" and _is_good(tried[0][0], reference):
+        if name == "int8 dynamic" and is_good(tried[0][0], reference):
             break  # static int8 needs calibration rows that represent all to come
     labelled = reference.truth is not None
     best, folder = max(
         tried, key=lambda pair: pair[0].accuracy or 0.0 if labelled else pair[0].agreement
     )
-    if not _is_good(best, reference):
-        raise InputError(_explain_int8_loss(best, len(tried), reference))
+    if not is_good(best, reference):
+        raise InputError(explain_loss(best, len(tried), reference))
     (folder / ONNX).replace(file)
     for _, made in tried:
         shutil.rmtree(made)
@@ -54,14 +56,16 @@ def quantize(file: Path, reference: Reference) -> Iterator[Check]:
         yield best
 
 
-def _is_good(check: Check, reference: Reference) -> bool:
+def is_good(check: Check, reference: Reference) -> bool:
+    """Whether a model predicts as well as torch's: by accuracy, or without labels by agreement."""
     before = reference.accuracy(reference.logits)
     if before is None or check.accuracy is None or len(reference.logits) < MIN_LABELLED:
         return check.agreement >= 1 - MAX_CHANGED
     return check.accuracy >= before - MAX_LOST
 
 
-def _explain_int8_loss(best: Check, tried: int, reference: Reference) -> str:
+def explain_loss(best: Check, tried: int, reference: Reference) -> str:
+    """Why the best int8 of so many is refused."""
     before = reference.accuracy(reference.logits)
     loss = (
         f"{100 * (1 - best.agreement):.1f} % of {len(reference.table):,} predicted labels change"
@@ -81,6 +85,7 @@ def _dynamic(file: Path, out: Path, table: TokenTable) -> None:
         file, out, per_channel=True, weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=["MatMul"],
     )  # fmt: skip
+    quantize_embeddings(out)
 
 
 def _static(file: Path, out: Path, table: TokenTable) -> None:
@@ -106,6 +111,63 @@ def _static(file: Path, out: Path, table: TokenTable) -> None:
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=["MatMul"],
     )  # fmt: skip
+    quantize_embeddings(out)
+
+
+def quantize_embeddings(file: Path) -> None:
+    """Keep each row of the embedding tables as int8 with a scale of its own, in place.
+
+    The runtime's own quantizer has one scale for a whole table, whose largest row then decides how
+    finely all others are told apart. A lookup becomes
+
+        Gather(table, ids)  →  Cast(Gather(int8 rows, ids)) · Gather(scales, ids)
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(file)
+    graph = model.graph
+    tables = {one.name: one for one in graph.initializer}
+    used = Counter(name for node in graph.node for name in node.input)
+    nodes, done = [], set()
+    for node in graph.node:
+        table = tables.get(node.input[0]) if node.op_type == "Gather" else None
+        axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+        if table is None or axis != 0 or not _is_embedding(table):
+            nodes.append(node)
+            continue
+        name, ids, out = table.name, node.input[1], node.output[0]
+        if name not in done:
+            rows = numpy_helper.to_array(table)
+            scales = np.abs(rows).max(axis=1, keepdims=True) / 127  # (tokens, 1)
+            scales[scales == 0] = 1
+            small = np.rint(rows / scales).astype(np.int8)
+            graph.initializer.append(numpy_helper.from_array(small, f"{name}_int8"))
+            graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scales"))
+            done.add(name)
+        nodes += [
+            helper.make_node("Gather", [f"{name}_int8", ids], [f"{out}_int8"]),
+            helper.make_node("Cast", [f"{out}_int8"], [f"{out}_float"], to=table.data_type),
+            helper.make_node("Gather", [f"{name}_scales", ids], [f"{out}_scales"]),
+            helper.make_node("Mul", [f"{out}_float", f"{out}_scales"], [out], name=node.name),
+        ]
+        used[name] -= 1
+    kept = [one for one in graph.initializer if one.name not in done or used[one.name]]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    onnx.save(model, file)
+
+
+def _is_embedding(table: Any) -> bool:
+    """Whether a stored tensor is a table of float vectors that is worth to be kept in int8."""
+    import onnx
+
+    return (
+        table.data_type == onnx.TensorProto.FLOAT
+        and len(table.dims) == 2
+        and table.dims[0] * table.dims[1] >= MIN_EMBEDDING
+    )
 
 
 @contextmanager

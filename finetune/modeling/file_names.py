@@ -3,12 +3,14 @@
 import re
 
 # What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
-# folder itself; weights only as safetensors, which run no code when they are read.
+# folder itself; weights only as safetensors, or as the graphs of the standard layout, neither of
+# which runs code when it is read.
 MODEL_FILES = re.compile(
     r"""
     README\.md
     | config\.json | identity\.json
     | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
+    | onnx/model(_quantized)?\.onnx(\.data)?
     | (modeling|configuration|tokenization)_\w+\.py
     | tokenizer(_config)?\.json | tokenizer\.model
     | special_tokens_map\.json | added_tokens\.json

@@ -15,7 +15,7 @@ vocabulary, not of its files, which each release of transformers writes in anoth
 import hashlib
 import json
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 FILE = "identity.json"
 FORMAT = 1
 OURS = "document"  # the key of config.json that every model of this package has
-WEIGHTS = ("*.safetensors", "*.onnx", "*.onnx.data")
+WEIGHTS = (
+    *("*.safetensors", "openvino_model.xml", "openvino_model.bin"),
+    *("*.onnx", "*.onnx.data", "onnx/*.onnx", "onnx/*.onnx.data"),
+)
 REMEDY = "copy the whole model folder again; if it was changed on purpose, delete its identity.json"
 # Texts that tell tokenizers apart: scripts, case, accents, digits, blanks, signs, broken words.
 PROBES = (
@@ -227,14 +230,14 @@ def check_files(folder: Path) -> None:
 def _compare_weights(source: str, identity: Identity, **hub: Any) -> list[str]:
     wrong = []
     for name, recorded in identity.weights.items():
-        named = Path(name).name == name  # and no path out of the folder
+        named = PurePosixPath(name).name == name.removeprefix("onnx/")  # and no path out of it
         file = find_file(source, name, hub.get("revision"), True) if named else None
         if file is None:
             wrong.append(f"{name} is missing")
         elif _hash_file(file) != recorded:
             wrong.append(f"{name} differs")
     if Path(source).is_dir():
-        there = {file.name for file in _weight_files(Path(source))}
+        there = {_relative(file, Path(source)) for file in _weight_files(Path(source))}
         wrong += [f"{name} was added" for name in sorted(there - identity.weights.keys())]
     return wrong
 
@@ -244,7 +247,11 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _hash_weights(folder: Path) -> dict[str, str]:
-    return {file.name: _hash_file(file) for file in _weight_files(folder)}
+    return {_relative(file, folder): _hash_file(file) for file in _weight_files(folder)}
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def _hash_file(file: Path) -> str:

@@ -18,6 +18,7 @@ OFF = {
     "GRADIO_ANALYTICS_ENABLED": "False",  # and the look for a newer version
     "HF_HUB_DISABLE_TELEMETRY": "1",  # of transformers and datasets too
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # a request of datasets and evaluate for each loader
+    "NNCF_CI": "1",  # the only word by which NNCF reports nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",

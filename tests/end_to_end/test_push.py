@@ -701,6 +701,26 @@ def test_what_was_pushed_is_verified(hub: Hub, folder: Path, script: Script) -> 
     ]
 
 
+def test_the_standard_layout_gets_a_branch_of_its_own(
+    hub: Hub, folder: Path, script: Script
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    code, out, err = script(str(folder), "ann/model", "--onnx", "--verify")
+    assert (code, err) == (0, "")
+    head = hub.repos["ann/model"].branches["onnx"]
+    assert out.splitlines()[-2:] == [
+        f"Published as ONNX: {hub.url}/ann/model/commit/{head}",
+        f"Verified: downloaded at {head}, the same logits on 16 sample rows",
+    ]
+    assert hub.files("ann/model").keys() == {*local(folder), ".gitattributes"}
+    there = hub.files("ann/model", "onnx").keys()
+    assert {"config.json", "tokenizer.json", "onnx/model.onnx"} <= there
+    assert not [name for name in there if name.endswith((".safetensors", ".py"))]
+    code, _, err = script(str(folder), "ann/model", "--onnx", "--dry-run")
+    assert (code, err) == (2, "error: --onnx: expected it without --dry-run\n")
+
+
 def test_another_model_there_is_no_success(
     hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

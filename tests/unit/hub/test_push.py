@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from finetune.config.schema import Publish
-from finetune.hub import push
+from finetune.hub import push, push_standard
 from finetune.runtime.errors import InputError
 from tests.end_to_end.test_push import folder, hub, local, pushed, saved  # noqa: F401
 
@@ -44,6 +44,7 @@ def test_a_bad_name_is_refused_before_the_hub_is_asked(hub, folder):  # noqa: F8
         ({}, []),
         ({"private": True, "revision": "next"}, ["--private", "--revision", "next"]),
         ({"pull_request": True}, ["--pull-request"]),
+        ({"onnx": True}, ["--onnx"]),
     ],
 )
 def test_the_command_that_pushes_again(tmp_path, values, options):
@@ -52,3 +53,9 @@ def test_the_command_that_pushes_again(tmp_path, values, options):
     assert words[0] == "python"
     assert words[1].endswith("push_to_hub.py")
     assert words[2:] == [str(tmp_path / "a run"), "ann/model", *options]
+
+
+@pytest.mark.parametrize(("revision", "branch"), [(None, "onnx"), ("next", "next-onnx")])
+def test_the_branch_of_the_standard_layout(revision, branch):
+    settings = SETTINGS.model_copy(update={"revision": revision})
+    assert push_standard.branch_settings(settings).revision == branch

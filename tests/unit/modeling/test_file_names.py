@@ -11,6 +11,7 @@ from finetune.modeling import file_names
         ("README.md", True), ("model-00001-of-00012.safetensors", True), ("merges.txt", True),
         ("modeling_document_classifier.py", True), ("sentencepiece.bpe.model", True),
         ("pytorch_model.bin", False), (".env", False), ("config.json.bak", False),
+        ("onnx/model.onnx", True), ("onnx/model_quantized.onnx", True), ("model.onnx", False),
         ("notes.txt", False), ("optimizer.safetensors", False), ("setup.py", False),
     ],
 )  # fmt: skip
