@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.cli.argument_types import add_text_options, positive
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
+from finetune.cli.output_files import add_overwrite, check_output
 from finetune.cli.path_checks import check_all, check_model
 from finetune.data.formats.registry import FILE_FORMATS, FORMATS
 from finetune.runtime import console
@@ -51,7 +52,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "between the two most probable labels; entropy: the highest entropy of the probabilities; "
         "core_set: each as unlike those before as can be; cluster_margin: the least margins of "
         "different kinds (default: %(default)s)")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the file of --output")
+    add_overwrite(parser, "the file of --output")
     add("--text", nargs="+", default=[], metavar="COLUMN", help="the column of the documents "
         "(default: the one that the model was trained on)")  # fmt: skip
     add("--id", metavar="COLUMN", help="the column that names a row (default: data.id of the "
@@ -126,10 +127,7 @@ def _check_paths(known: argparse.Namespace) -> None:
 
     if known.input == "-":
         raise InputError("INPUT: expected a file, which is read twice, got standard input")
-    if known.output.exists() and not known.overwrite:  # people write their labels in it
-        raise InputError(
-            f"--output: {known.output} exists already; choose another file, or add --overwrite"
-        )
+    check_output("--output", known.output, known.overwrite)  # people write their labels in it
     check_all(partial(outputs.check_output_file, known.output), partial(check_model, known.model))
 
 

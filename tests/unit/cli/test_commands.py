@@ -30,6 +30,7 @@ from finetune.cli import (
     recipes,
     report,
     schema,
+    serve,
     suggest,
     sweep,
     train,
@@ -47,7 +48,7 @@ from tests.support.processes import ENVIRONMENT
 
 MODULES = (
     compare, completion, demo, doctor, evaluate, export_onnx, find_label_errors, find_lr, inspect,
-    new, predict, predict_ray, push, recipes, report, schema, suggest, sweep, train,
+    new, predict, predict_ray, push, recipes, report, schema, serve, suggest, sweep, train,
 )  # fmt: skip
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")
@@ -57,6 +58,7 @@ SHARED = {
     "command_parser",
     "exit_codes",
     "main",
+    "output_files",
     "path_checks",
     "recipe_argument",
 }
