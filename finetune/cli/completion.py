@@ -5,7 +5,7 @@
     finetune completion fish > ~/.config/fish/completions/finetune.fish
     finetune completion tcsh >> ~/.tcshrc
 
-It takes effect in the next shell. Made with shtab; bash, zsh and fish are tested, tcsh is not.
+It takes effect in the next shell. Made with shtab.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from finetune.runtime import console
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 # Arguments that are paths, though not only paths: a model may be on the Hub.
 PATHS = {"MODEL", "INPUT", "FILE", "RUN"}
+RECIPE_NAMES = ("name", "named")
 # Keys end in `=`, after which a value follows and no space.
 NO_SPACE = """
 _finetune() {
@@ -81,7 +82,8 @@ def _mark(action: argparse.Action) -> None:
     """Say what completes an argument: recipes, sections of keys, or files."""
     import shtab
 
-    if action.metavar in ("RECIPE", "NAME"):
+    # An encoding has a NAME too.
+    if action.metavar == "RECIPE" or (action.metavar == "NAME" and action.dest in RECIPE_NAMES):
         action.complete = _recipe_words(files=action.metavar == "RECIPE")  # type: ignore[attr-defined]
     elif action.metavar == "KEYS":
         action.choices = [*SECTIONS, "all"]

@@ -166,6 +166,7 @@ def _check_paths(options: "JobOptions") -> None:
         if is_local(options.input.source, "INPUT"):
             found = find_inputs(options.input)
     problems += options.output.find_lost_files(found)
+    problems += options.columns.find_taken_names()
     problems.raise_if_any()
 
 

@@ -60,6 +60,7 @@ PHRASES = {
         "row has a label that looks like a list",
         "rows have a label that looks like a list",
     ),
+    "joined labels": ("label looks like several", "labels look like several"),
     "similar labels": ("group of labels look alike", "groups of labels look alike"),
     "repeat": (
         "row duplicates an earlier text and label",

@@ -52,7 +52,7 @@ def find_id_problems(splits: Sequence[Split]) -> Iterator[Finding]:
         missing = ids.missing()
         if missing.any():
             places = split.places.take(np.flatnonzero(missing))
-            rule = "kept, and named by its place alone (data.id)"
+            rule = "kept; its file and row alone tell which document it is (data.id)"
             yield Finding("no id", split.name, len(places), places, rule)
         named = np.flatnonzero(~missing)
         firsts = named[np.unique(own[named], return_index=True)[1]]

@@ -42,7 +42,7 @@ from finetune.data.row_rules import (
     require_classes,
 )
 from finetune.data.rows import Rows
-from finetune.data.similar_labels import find_similar, show_apart
+from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
 from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError
@@ -274,6 +274,22 @@ def _note_similar_labels(splits: Mapping[str, SplitRows], log: FindingLog) -> No
     if groups:
         rule = "kept apart; if they mean the same, correct the data"
         log.findings.append(Finding("similar labels", "source", len(groups), tuple(groups), rule))
+    if not any(split.rows.multi_label for split in splits.values()):
+        _note_joined_labels(counts, log)
+
+
+def _note_joined_labels(counts: Mapping[str, int], log: FindingLog) -> None:
+    """Note the labels that may be several, with something between them."""
+    found = find_joined(counts)
+    if found is not None:
+        mark, labels = found
+        rows = sum(counts[label] for label in labels)
+        listed = [f"{show_label(label)} ({format_rows(counts[label])})" for label in labels]
+        rule = (
+            f"each read as one label, in {format_rows(rows)} in all; where a row may have several, "
+            f"set data.label_separator='{mark}'"
+        )
+        log.findings.append(Finding("joined labels", "source", len(labels), listed, rule))
 
 
 def _require_something_scored(test: SplitRows) -> None:

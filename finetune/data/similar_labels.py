@@ -6,7 +6,8 @@ is written. They stay apart, as the data has them; a finding names them, each as
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 # Letters of other scripts that look like Latin ones.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕԁαβεικνορτυχ", "abekmhopctyxijsdabeikvoptux")
@@ -43,6 +44,22 @@ def show_label(label: str) -> str:
         for character in label
     )
     return f"'{shown}'"
+
+
+def find_joined(labels: Collection[str]) -> tuple[str, list[str]] | None:
+    """What seems to separate several labels in one, and the labels that seem so.
+
+    Several of them have the mark, each part of these is a label or in another of them, and there
+    are fewer parts than labels: 'Paris, France' beside 'Rome, Italy' is a name.
+    """
+    for mark in (";", "|", ","):
+        parts = {label: [part.strip() for part in label.split(mark)] for label in labels}
+        joined = [label for label, names in parts.items() if len(names) > 1 and all(names)]
+        counts = Counter(name for names in parts.values() for name in {*names})
+        is_shared = all(counts[name] > 1 for label in joined for name in parts[label])
+        if len(joined) > 1 and is_shared and len(counts) < len(labels):
+            return mark, joined
+    return None
 
 
 def show_apart(labels: Iterable[str]) -> list[str]:

@@ -69,21 +69,29 @@ class ColumnOptions:
             keep=tuple(word.rpartition("=")[2] for word in self.keep),
         )
 
+    def find_taken_names(self, labels: Sequence[str] = ()) -> list[str]:
+        """The problem of each name that the output has already.
+
+        Args:
+            labels: of the model, each with its probability; none: not known yet.
+        """
+        reserved = ["label", "score", "labels", "scores", "probabilities", "error"]
+        reserved += [f"probabilities.{label}" for label in labels]
+        names = self.names
+        return [
+            f"--keep {name}: the output has a column '{name}' of its own; write --keep "
+            f"my_{name}={name}"
+            for i, name in enumerate(names)
+            if i and (name in reserved or name in names[:i])
+        ]
+
     def check(self, classifier: "Classifier") -> None:
         """Refuse names that the output has already, and columns that this model does not read.
 
         Raises:
             InputError: with each of them.
         """
-        reserved = ["label", "score", "labels", "scores", "probabilities", "error"]
-        reserved += [f"probabilities.{label}" for label in classifier.labels]
-        names = self.names
-        problems = [
-            f"--keep {name}: the output has a column '{name}' of its own; write --keep "
-            f"my_{name}={name}"
-            for i, name in enumerate(names)
-            if i and (name in reserved or name in names[:i])
-        ]
+        problems = self.find_taken_names(classifier.labels)
         if self.text and len(self.text) != len(classifier.columns):
             problems.append(
                 f"--text: the model reads {len(classifier.columns)} columns "

@@ -95,6 +95,8 @@ def read_tokenizer(
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
         except (ImportError, ValueError) as error:
+            if (file := find_file(source, "tokenizer.json", revision)) is not None:
+                read_json(file, key)  # if it is that, it is named
             # Where there is no file, transformers 4 asks for libraries that might read one.
             of_nothing = isinstance(error, ImportError) and _lacks_vocabulary(Path(source))
             if of_nothing or "backend tokenizer" in str(error):

@@ -117,6 +117,10 @@ def summarize(results: Results) -> Iterator[str]:
     if results.baselines is not None:
         yield summarize_comparison(results)
     yield from filter(None, (explain_never_predicted(results), explain_macro(results)))
+    main = main_metric(results)
+    interval = results.scores.intervals[main]
+    if off_centre := explain_off_centre(main, results.scores.metric(main), interval):
+        yield f"The 95 % interval of {main}: {off_centre[0].lower()}{off_centre[1:]}"
     worst = weakest_label(results.classes)
     if len(results.classes) > 2 and worst is not None and worst.f1 is not None and worst.f1 < 1:
         yield f"Weakest label: '{worst.label}', F1 {worst.f1:.3f}."

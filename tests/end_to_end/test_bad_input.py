@@ -374,7 +374,7 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         pytest.param(
             {"data/train.csv": 'text,label\na,b\n"a"x,b\n'},
             ["data/train.csv: expected quoted cells that end with a quote and double the quotes "
-             "within, got ',' expected after '\"' at row 2"],
+             "within, got text behind the quote that ends a cell at row 2"],
             id="open quote",
         ),
         pytest.param(

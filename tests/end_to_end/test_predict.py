@@ -285,12 +285,12 @@ def test_bad_rows_of_tables(here):
     assert [row.get("error", row["n"]) for row in found] == [
         "0",
         "bad.csv: row 2: expected 2 cells in each row, as in the header, got 3",
-        f"bad.csv: row 3: {quotes} ',' expected after '\"'",
+        f"bad.csv: row 3: {quotes} text behind the quote that ends a cell",
         "bad.csv: row 4: 'text' is not UTF-8",
         "bad.csv: row 5: 'text' is empty",
         "5",
         "6",
-        f"bad.csv: row 8: {quotes} unexpected end of data",
+        f"bad.csv: row 8: {quotes} a quote that does not end",
         "8",
     ]
     (here / "quotes.tsv").write_text('text\tn\n"the match\t0\nit was "good"\t1\n')

@@ -102,7 +102,9 @@ def zipped(stream):
 
 TABLE = pa.table({"text": ["one", "two"]})
 BINARY = {
-    "a Parquet file; call it .parquet": packed(lambda out: pq.write_table(TABLE, out)),
+    "a Parquet file; write it to a file called .parquet first": packed(
+        lambda out: pq.write_table(TABLE, out)
+    ),
     "an Arrow file": packed(lambda out: pa.feather.write_feather(TABLE, out)),
     "a zip archive or a spreadsheet": packed(zipped),
     "a bzip2 archive; unpack it": bz2.compress(LINES),

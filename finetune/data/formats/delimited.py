@@ -28,6 +28,7 @@ from finetune.data.formats.quoting import (
     LetterRows,
     Lines,
     QuotedRows,
+    describe_quotes,
     split_letters,
     uses_quotes,
 )
@@ -66,7 +67,9 @@ class DelimitedReader(RowReader):
         header = self._rows.next_row()
         if isinstance(header, csv.Error):
             if self.delimiter not in UNQUOTED or isinstance(self._lines.taken[0], Overlong):
-                raise InputError(f"{source.name}: line 1: expected {QUOTES}, got {header}")
+                raise InputError(
+                    f"{source.name}: line 1: expected {QUOTES}, got {describe_quotes(header)}"
+                )
             header = split_letters(self._lines.taken[0], self.delimiter)
         self.columns = self._header = [skip_invisible(cell).strip() for cell in header or [""]]
         self._check_delimiter(requested)
@@ -154,7 +157,7 @@ class DelimitedReader(RowReader):
                 if isinstance(row, csv.Error):
                     row = split_letters(taken[0], self.delimiter)
             if isinstance(row, csv.Error):
-                cells = RowProblem(QUOTES, str(row))
+                cells = RowProblem(QUOTES, describe_quotes(row))
             elif len(row or [""]) != len(header):
                 expected = f"{len(header)} cells in each row, as in the header"
                 cells = RowProblem(expected, str(len(row)))

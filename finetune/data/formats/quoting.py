@@ -124,6 +124,14 @@ class LetterRows:
         return None if line is None else split_letters(line, self._delimiter)
 
 
+def describe_quotes(error: csv.Error) -> str:
+    """What is wrong with the quotes of a row, for a message: csv's own words name no cell."""
+    text = str(error)
+    if "expected after" in text:
+        return "text behind the quote that ends a cell"
+    return "a quote that does not end" if text.startswith("unexpected end") else text
+
+
 def split_letters(line: str, delimiter: str) -> list[str]:
     line = line.rstrip("\r\n")
     return line.split(delimiter) if line else []

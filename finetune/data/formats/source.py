@@ -168,6 +168,8 @@ def _check_beginning(source: DataSource, head: bytes) -> None:
     if not strip_boms(head):
         raise InputError(f"{source.name}: the file is empty")
     if (found := describe_binary(head)) is not None:
+        if source.path is None:  # what comes through a pipe has no name
+            found = found.replace("call it .parquet", "write it to a file called .parquet first")
         raise InputError(f"{source.name}: expected text, got {found}")
     option, wide = source.encoding_option, find_wide_encoding(head)
     if is_utf_8(source.encoding) and wide is not None:

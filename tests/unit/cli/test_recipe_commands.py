@@ -230,6 +230,37 @@ def test_zsh_completes(line, filled, tmp_path):
     shell.close(force=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "filled"),
+    [
+        ("finetune sus", "suspects "),
+        ("finetune train bbc_n", "bbc_news "),
+        ("finetune train bbc_news optim.layer_d", "optim.layer_decay="),
+        ("finetune predict --precision fp1", "fp16 "),
+    ],
+)
+def test_tcsh_completes(line, filled, tmp_path):
+    """As zsh, on a terminal that it edits lines on."""
+    (tmp_path / "c.tcsh").write_text(shtab.complete(completion.build_whole_parser(), "tcsh"))
+    shell = pexpect.spawn(
+        installed("tcsh"), ["-f", "-i"], cwd=tmp_path, encoding="utf-8", timeout=30,
+        env={**os.environ, "TERM": "vt100"},
+    )  # fmt: skip
+    shell.sendline("source c.tcsh; echo RE''ADY")
+    shell.expect_exact("READY")
+    shell.send(f"{line}\t")
+    shell.expect_exact(filled)
+    shell.close(force=True)
+
+
+def test_an_encoding_is_no_recipe():
+    """Both are called NAME in the help."""
+    fish = shtab.complete(completion.build_whole_parser(), "fish")
+    of_encoding = [line for line in fish.splitlines() if "-l encoding" in line]
+    assert of_encoding
+    assert not any("bbc_news" in line for line in of_encoding)
+
+
 def installed(shell):
     path = shutil.which(shell)
     if path is None:

@@ -490,7 +490,7 @@ def test_problems_of_rows_are_told_by_training_and_cost_prediction_a_row(tmp_pat
     assert error.value.problems == (
         "a.csv: expected 2 cells in each row, as in the header, got 1 at row 2",
         "a.csv: expected quoted cells that end with a quote and double the quotes within, got "
-        "',' expected after '\"' at row 3",
+        "text behind the quote that ends a cell at row 3",
     )
     assert [record.error is None for record in read_prediction(source)] == [
         True,

@@ -62,7 +62,8 @@ def test_rows_that_it_does_not_tell_apart_are_named():
     corpus = corpus_with(["x", "y", "x", None, ""], ["y", "z", "z", "z"])
     found = id_checks.note_id_problems(corpus).findings
     assert [str(finding) for finding in found] == [
-        "train: 2 rows have no identifier (3, 4): kept, and named by its place alone (data.id)",
+        "train: 2 rows have no identifier (3, 4): kept; its file and row alone tell "
+        "which document it is (data.id)",
         "train: 1 row has the identifier of an earlier one (2 (x)): kept, though data.id does not "
         "tell them apart",
         "test: 2 rows have the identifier of an earlier one (2 (z), 3 (z)): kept, though data.id "

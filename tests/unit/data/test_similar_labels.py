@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from finetune.config.schema import Data
 from finetune.data.prepare import prepare_corpus
-from finetune.data.similar_labels import find_similar, fold_label, show_apart, show_label
+from finetune.data.similar_labels import (
+    find_joined,
+    find_similar,
+    fold_label,
+    show_apart,
+    show_label,
+)
 from finetune.data.sources import load_rows
 from finetune.runtime.errors import InputError
 
@@ -89,3 +95,20 @@ def test_conflicting_labels_within_test_are_named(tmp_path: Path) -> None:
         "test.jsonl: line 2): kept, so that scores stay comparable; not all of them can be "
         "predicted correctly"
     ) in [str(finding) for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["a", "b", "c", "a,b", "b,c"], (",", ["a,b", "b,c"])),
+        (["a; b", "b; c", "c", "a"], (";", ["a; b", "b; c"])),
+        (["x|y", "y|z", "x|z", "x|y|z"], ("|", ["x|y", "y|z", "x|z", "x|y|z"])),
+        (["Paris, France", "Rome, Italy", "London"], None),
+        (["Arts, Crafts", "Sports", "Money"], None),
+        (["a", "b", "a,b"], None),  # one alone may be a name
+        (["a,", "b,", "a"], None),
+        ([], None),
+    ],
+)
+def test_labels_that_may_be_several(labels, found):
+    assert find_joined(labels) == found

@@ -285,7 +285,7 @@ def test_offline_hub(tmp_path: Path) -> None:
         ("a.csv", b"text,label\na,b\nc\n\nd,e,f\n", "expected 2 cells in each row, as in the "
          "header, got 1 at row 2, 3 at row 3"),
         ("a.csv", b'text,label\na,b\n"c,d\n', "expected quoted cells that end with a quote and "
-         "double the quotes within, got unexpected end of data at row 2"),
+         "double the quotes within, got a quote that does not end at row 2"),
         ("a.csv", "text,label\na,b\n".encode("utf-16"),
          "expected UTF-8, got UTF-16; set data.encoding=utf-16, or save it as UTF-8"),
         ("a.csv", b"PK\x03\x04xxxx", "expected text, got a zip archive or a spreadsheet; unpack "

@@ -1,10 +1,12 @@
 """`job_options` and `job_output`: what is refused before a model loads, and the rows of a shard."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+from finetune.cli import predict
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
 from finetune.inference.job_options import ColumnOptions, OutputOptions
@@ -77,3 +79,14 @@ def test_several_labels_are_counted_each():
     )
     assert json.loads(lines[0])["id"] == "i"
     assert (footer["abstained"], footer["counts"]) == (1, {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize("words", [["label"], ["a=x", "a=y"], ["score", "n"]])
+def test_a_name_that_is_taken_is_told_before_the_model_loads(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("text,label\n")
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr("finetune.cli.predict.check_model", lambda source: None)
+    monkeypatch.setitem(sys.modules, "finetune.inference.batch_job", None)  # no import of it works
+    assert predict.main(["model", "a.csv", "--output", "o.csv", "--keep", *words]) == 2
+    assert f"--keep {words[0].partition('=')[0]}: the output has" in capsys.readouterr().err

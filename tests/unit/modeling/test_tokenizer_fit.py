@@ -272,3 +272,12 @@ def test_a_loaded_native_head_finds_the_padding_of_its_tokenizer(tmp_path):
     model.save_pretrained(tmp_path / "classifier")
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "classifier")
     assert len(Classifier(tmp_path / "classifier")(["team", "the bank said"])) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"version": 1,}'])
+def test_a_tokenizer_json_that_is_none_is_named(encoder, content):
+    folder = Path(encoder())
+    (folder / "tokenizer.json").write_text(content)
+    config = AutoConfig.from_pretrained(folder)
+    with pytest.raises(InputError, match=r"tokenizer\.json is not valid JSON"):
+        tokenizer_fit.read_tokenizer(str(folder), "model.source", config, trust_remote_code=False)
