@@ -94,11 +94,13 @@ def read_tokenizer(
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
-        except (ImportError, ValueError) as error:
+        except (ImportError, KeyError, ValueError) as error:
             if (file := find_file(source, "tokenizer.json", revision)) is not None:
                 read_json(file, key)  # if it is that, it is named
-            # Where there is no file, transformers 4 asks for libraries that might read one.
-            of_nothing = isinstance(error, ImportError) and _lacks_vocabulary(Path(source))
+            # Where there is no file, transformers 4 asks for libraries that might read one, or does
+            # not know which class a model of this package has.
+            is_unknown = isinstance(error, ImportError | KeyError)
+            of_nothing = is_unknown and _lacks_vocabulary(Path(source))
             if of_nothing or "backend tokenizer" in str(error):
                 raise InputError(missing) from error
             if "tiktoken" in str(error) and find_spec("sentencepiece") is None:
@@ -136,7 +138,7 @@ def _switch_sampling_off(tokenizer: PreTrainedTokenizerBase) -> None:
 def _lacks_vocabulary(folder: Path) -> bool:
     """Whether a folder here has no file that a tokenizer's vocabulary could be in."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else ["unknown"]
-    return all(name.startswith(("config", "model", "README")) for name in names)
+    return all(name.startswith(("config", "identity", "model", "README")) for name in names)
 
 
 def align_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
