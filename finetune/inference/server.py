@@ -6,11 +6,13 @@ SIGTERM and SIGINT end it in order: nothing new is taken, what was taken is answ
 signal ends it at once. It says where it listens and how it ended; uvicorn's log of requests is off.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -30,6 +32,7 @@ PORT = 8000
 KEY = "FINETUNE_API_KEY"
 CONNECTIONS = 1024  # open at once; more are told 503
 SHORTEST_KEY = 16  # characters
+DRAIN = 1.0  # seconds that idle connections stay open after a signal
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than the clients' own pools
 
 
@@ -55,6 +58,10 @@ class ServerOptions:
 class SignalledServer(uvicorn.Server):
     """uvicorn's server, which returns after a signal instead of raising it again."""
 
+    def __init__(self, config: uvicorn.Config, guard: ServerGuard) -> None:
+        super().__init__(config)
+        self.guard = guard
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Listen to signals, where this is the thread that gets them."""
@@ -70,6 +77,22 @@ class SignalledServer(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port at once, and idle connections only after a moment.
+
+        A request may be on its way on a connection that seems idle. It is answered, and its client
+        told to close.
+        """
+        for one in self.servers:
+            one.close()
+        for listener in sockets or ():
+            listener.close()
+        self.guard.is_stopping = True
+        until = time.monotonic() + DRAIN
+        while self.server_state.connections and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; the second time at once."""
@@ -145,7 +168,8 @@ def make_server(
             timeout_keep_alive=KEEP_ALIVE,
             server_header=False,
             proxy_headers=False,
-        )
+        ),
+        app,
     )
 
 

@@ -59,6 +59,9 @@ def error_body(status: int, reason: str) -> dict[str, str]:
 class ServerGuard:
     """Middleware of ASGI around the whole application.
 
+    Attributes:
+        is_stopping: whether clients are told to close their connection.
+
     Args:
         count: is called with path, status and seconds of each answer.
     """
@@ -67,6 +70,7 @@ class ServerGuard:
         self, app: Any, options: GuardOptions, count: Callable[[str, int, float], None]
     ) -> None:
         self.app, self.options, self._count = app, options, count
+        self.is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -75,7 +79,7 @@ class ServerGuard:
         if scope["type"] != "http":  # there are no websockets
             await send({"type": "websocket.close", "code": 1008})
             return
-        began, answer = time.perf_counter(), _Answer(send)
+        began, answer = time.perf_counter(), _Answer(send, lambda: self.is_stopping)
         try:
             await self._respond(scope, receive, answer)
         finally:
@@ -154,8 +158,8 @@ class _Answer:
         status: that was sent; until then that of a client which has gone.
     """
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, GONE
+    def __init__(self, send: Send, closes: Callable[[], bool]) -> None:
+        self._send, self._closes, self.status = send, closes, GONE
 
     @property
     def is_started(self) -> bool:
@@ -166,12 +170,14 @@ class _Answer:
             self.status = int(message["status"])
             headers = [*message.get("headers", ()), *UNFRAMED, (b"cache-control", b"no-store"),
                        (b"x-content-type-options", b"nosniff")]  # fmt: skip
+            if self._closes():
+                headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         await self._send(message)
 
     async def refuse(self, status: int, reason: str) -> None:
         body = json.dumps(error_body(status, reason)).encode()
-        headers = [
+        headers: list[tuple[bytes, bytes]] = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),  # what may be left of the body is not read

@@ -1,6 +1,7 @@
 """`finetune serve`: whatever a real server is sent gets its status, and breaks nothing."""
 
 import contextlib
+import http.client
 import json
 import re
 import socket
@@ -289,6 +290,20 @@ def test_a_stop_finishes_what_was_taken_and_refuses_what_is_new(classifier, monk
             thread.join()
     assert answers == [200] * 8
     assert not one.server.force_exit
+
+
+def test_a_request_on_its_way_when_the_server_stops_is_answered(classifier):
+    """On a connection that seemed idle; the client is told to close it."""
+    with serving(classifier) as one:
+        connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=120)
+        for is_stopping in (False, True):
+            one.server.config.app.is_stopping = is_stopping
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert (answer.headers["connection"] == "close") == is_stopping
+            answer.read()
+        assert connection.sock is None
 
 
 def is_refused(port):
