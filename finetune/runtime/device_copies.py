@@ -7,6 +7,9 @@ the host waits until all work before it is done. Elsewhere copies are ordinary o
 `non_blocking=True` from memory that is released at once can corrupt what arrives (pytorch#189690).
 """
 
+# torch's own `split` is not typed.
+# mypy: disable-error-code="no-untyped-call"
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -13,6 +13,9 @@ averaged during the backward pass, a process that ran out of memory in it would 
 waiting for ever.
 """
 
+# torch's own `split` is not typed.
+# mypy: disable-error-code="no-untyped-call"
+
 import gc
 import traceback
 from collections.abc import Callable, Sequence

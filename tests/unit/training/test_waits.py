@@ -31,8 +31,6 @@ VARIANTS = {
     "checkpointing": {"train": {"checkpointing": "on"}},
     "no clipping": {"optim": {"max_grad_norm": None}},
     "eager attention": {"model": {"attention": "eager"}},
-    "fp16": {"precision": "fp16"},
-    "fp16, AdamW": {"precision": "fp16", "optim": {"name": "adamw"}},
 }
 
 
