@@ -706,13 +706,11 @@ def test_the_standard_layout_gets_a_branch_of_its_own(
 ) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-    code, out, err = script(str(folder), "ann/model", "--onnx", "--verify")
-    assert (code, err) == (0, "")
+    code, out, _ = script(str(folder), "ann/model", "--onnx", "--verify")
+    assert code == 0
     head = hub.repos["ann/model"].branches["onnx"]
-    assert out.splitlines()[-2:] == [
-        f"Published as ONNX: {hub.url}/ann/model/commit/{head}",
-        f"Verified: downloaded at {head}, the same logits on 16 sample rows",
-    ]
+    assert f"Published as ONNX: {hub.url}/ann/model/commit/{head}" in out.splitlines()
+    assert f"Verified: downloaded at {head}, the same logits on 16 sample rows" in out.splitlines()
     assert hub.files("ann/model").keys() == {*local(folder), ".gitattributes"}
     there = hub.files("ann/model", "onnx").keys()
     assert {"config.json", "tokenizer.json", "onnx/model.onnx"} <= there
