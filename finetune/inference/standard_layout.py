@@ -142,7 +142,8 @@ def _class_name(config: PretrainedConfig, model: PreTrainedModel) -> str:
     known: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
     if type(config) in known:
         return str(known[type(config)].__name__)
-    encoder: Any = AutoModel._model_mapping[type(config)]  # type: ignore[attr-defined]
+    encoders: Any = AutoModel
+    encoder = encoders._model_mapping[type(config)]
     return f"{encoder.__name__.removesuffix('Model')}ForSequenceClassification"
 
 

@@ -212,9 +212,10 @@ def random_encoder(check: Check, size: str, shape: dict[str, int]) -> Path:
     if not folder.is_dir():
         tokenizer = AutoTokenizer.from_pretrained(check.model)
         layers = shape["num_hidden_layers"] if check.cuda else 1
+        known: dict[str, Any] = shape | {"num_hidden_layers": layers}
         config = BertConfig(
             vocab_size=len(tokenizer), intermediate_size=4 * shape["hidden_size"],
-            pad_token_id=tokenizer.pad_token_id, **shape | {"num_hidden_layers": layers},
+            pad_token_id=tokenizer.pad_token_id, **known,
         )  # fmt: skip
         BertModel(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -320,8 +321,8 @@ def main(words: Sequence[str] | None = None) -> int:
     import torch  # what takes seconds to load, no --help needs
 
     known.out.mkdir(parents=True, exist_ok=True)
-    paths = (path.resolve() for path in (known.model, known.train, known.out))
-    check = Check(*paths, known.seconds, torch.cuda.is_available())
+    model, train, out = (path.resolve() for path in (known.model, known.train, known.out))
+    check = Check(model, train, out, known.seconds, torch.cuda.is_available())
     for name in known.only:
         if check.left() < 20:
             check.add(name, "-", "no time left")
