@@ -77,7 +77,7 @@ def locate_start(
             continue
         notes = tuple(f"{damage}; the one before is used" for damage in damages)
         return Start(folder, point, finished=finished, complete=complete, notes=notes)
-    if finished and (run.resume == "auto" or not complete):
+    if finished and (run.resume == "auto" or not complete or not damages):
         return Start(folder, finished=True, complete=complete, notes=tuple(damages))
     if damages:  # they may be repaired, and hours of work are beside them: nothing is removed
         raise InputError(damages)
