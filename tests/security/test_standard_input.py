@@ -132,7 +132,8 @@ def test_and_so_in_a_file_or_with_a_format(tmp_path, monkeypatch, problem):
     file = tmp_path / "rows.txt"
     file.write_bytes(BINARY[problem])
     [source] = find_inputs(InputSpec(str(file)))
-    with pytest.raises(InputError, match=problem), open_rows(source, ["text"]):
+    in_file = problem.replace("write it to a file called .parquet first", "call it .parquet")
+    with pytest.raises(InputError, match=in_file), open_rows(source, ["text"]):
         pass
     for kind in ("csv", "tsv", "jsonl", "json", "txt"):
         with pytest.raises(InputError, match=problem):
