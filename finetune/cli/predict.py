@@ -153,7 +153,7 @@ def _check_paths(options: "JobOptions") -> None:
     Raises:
         InputError: with all that is wrong with them.
     """
-    from finetune.inference.inputs import find_inputs
+    from finetune.inference.inputs import check_inputs, find_inputs
     from finetune.inference.outputs import check_output_file
 
     problems, found = ProblemList(), []
@@ -167,6 +167,9 @@ def _check_paths(options: "JobOptions") -> None:
             found = find_inputs(options.input)
     problems += options.output.find_lost_files(found)
     problems += options.columns.find_taken_names()
+    if problems and found:  # what is known of the columns without the model is told at once
+        with problems.collect():
+            check_inputs(found, options.columns.given)
     problems.raise_if_any()
 
 

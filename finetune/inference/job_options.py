@@ -66,8 +66,17 @@ class ColumnOptions:
             classifier.reading.column_spec(),
             "--text" if self.text else "the model's",
             id=row_id,
-            keep=tuple(word.rpartition("=")[2] for word in self.keep),
+            keep=self._kept,
         )
+
+    @property
+    def given(self) -> RequestedColumns:
+        """The columns that the user names, whatever the model."""
+        return RequestedColumns(self.text, id=self.id, keep=self._kept)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return tuple(word.rpartition("=")[2] for word in self.keep)
 
     def find_taken_names(self, labels: Sequence[str] = ()) -> list[str]:
         """The problem of each name that the output has already.
