@@ -19,6 +19,7 @@ from finetune.runtime.errors import InputError
 
 # What `accelerate launch`, and torchrun below it, set for each process they start.
 LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "LOCAL_WORLD_SIZE"}
+RECOMPUTED = "gradient checkpointing: each layer is computed again for its gradient"
 WHY_DETERMINISTIC = {
     "cuda": "algorithms that give the same bits at each run on this GPU, some of them slower",
     "cpu": "a CPU gives the same bits at each run in any case",
@@ -99,12 +100,11 @@ def plan_hardware(
             f"{precision}: {why_precision}",
             f"attention {attention}: {why_attention}",
             *_why_threads(train, threads),
+            *[RECOMPUTED] * (train.checkpointing == "on"),
+            *[f"deterministic: {WHY_DETERMINISTIC[device]}"] * deterministic,
         ),
         deterministic=deterministic,
     )
-    if deterministic:
-        why = f"deterministic: {WHY_DETERMINISTIC[device]}"
-        chosen = dataclasses.replace(chosen, reasons=(*chosen.reasons, why))
     return dataclasses.replace(chosen, reasons=(*chosen.reasons, chosen.reason_for(tokens)))
 
 

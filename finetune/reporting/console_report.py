@@ -147,7 +147,8 @@ def _describe_stage(stage: stages.Stage) -> str:
         epochs, note = asked, f", or as many as {train.min_steps:,} steps take"
     elif schedule.epochs_per_round(stage.rows, train) > 1:
         least = min(train.min_steps or LEAST_STEPS, LEAST_STEPS)
-        note = f" (at least {least:,} steps)"
+        if steps >= least:  # train.max_steps may ask for fewer
+            note = f" (at least {least:,} steps)"
     documents, stratified = train.batch_size, ""
     if schedule.resolve_sampling(stage.rows, train) == "stratified":
         documents = -(-stage.rows // per_epoch)

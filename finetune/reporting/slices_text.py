@@ -1,7 +1,9 @@
 """Scores by the values of a column → sentences, and a table for the terminal."""
 
+import re
 from collections.abc import Iterator, Sequence
 
+from finetune.data.cells import clip
 from finetune.evaluation.analysis_model import SliceScores, Slicing
 from finetune.reporting.number_formats import (
     count_documents,
@@ -12,6 +14,7 @@ from finetune.reporting.number_formats import (
 
 CLEAR = 0.05  # a corrected p-value below it tells two accuracies apart
 SHOWN = 10  # slices of a column in the terminal
+TIMES = re.compile(r"(\d{4}-\d\d-\d\d)[T ]\S+ to (\d{4}-\d\d-\d\d)[T ]\S+")
 
 
 def format_p(value: float) -> str:
@@ -57,7 +60,7 @@ def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
         apart, p = one.difference, one.p_value
         rows.append(
             [
-                one.value[:30],
+                clip(_shorten_times(one.value)),
                 f"{one.rows:,}",
                 format_score(one.metric(metric)),
                 format_interval(one.intervals[metric]),
@@ -68,3 +71,9 @@ def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
     if (more := len(slicing.slices) - SHOWN) > 0:
         rows.append([f"{more} more in the report", *[""] * 5])
     return rows
+
+
+def _shorten_times(value: str) -> str:
+    """A range of times as one of dates, where they differ."""
+    match = TIMES.fullmatch(value)
+    return f"{match[1]} to {match[2]}" if match and match[1] != match[2] else value

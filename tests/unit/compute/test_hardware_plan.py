@@ -156,3 +156,10 @@ def test_a_deterministic_run_says_what_makes_it_so(machine, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with pytest.raises(InputError, match="true needs a CUDA device or a CPU"):
         hardware_plan.plan_hardware(schema.Model(), schema.Train(), deterministic=True)
+
+
+@pytest.mark.parametrize(("asked", "told"), [("on", 1), ("auto", 0), ("off", 0)])
+def test_gradient_checkpointing_is_said_where_the_recipe_asks_for_it(machine, asked, told):
+    machine()
+    plan = hardware_plan.plan_hardware(schema.Model(), schema.Train(checkpointing=asked))
+    assert sum("gradient checkpointing" in reason for reason in plan.reasons) == told

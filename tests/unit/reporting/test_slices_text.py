@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from finetune.evaluation.analysis_model import Slicing
 from finetune.reporting import console_report, html_report
 from finetune.reporting.results_model import describe
@@ -44,6 +46,20 @@ def test_many_slices_are_cut_in_the_terminal_alone():
     rows = tabulate_slices(many, "accuracy")
     assert rows[1] == ["v0", "12", "0.7000", "0.5000 to 0.8000", "−20.0 points", "1.000"]
     assert rows[-1][0] == "2 more in the report"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("2024-01-02T10:29:00 to 2024-03-03T10:50:00", "2024-01-02 to 2024-03-03"),
+        ("2024-01-02T10:29:00 to 2024-01-02T18:00:00", "2024-01-02T10:29:00 to 2024-01-02T18:00…"),
+        ("2024-01-02 to 2024-03-03", "2024-01-02 to 2024-03-03"),
+        ("x" * 50, "x" * 39 + "…"),
+    ],
+)
+def test_a_name_that_is_cut_says_so(value, shown):
+    (_, (name, *_)) = tabulate_slices(made_slicing(made_slice(value, 1.0)), "accuracy")
+    assert name == shown
 
 
 def test_the_report_and_the_terminal_show_them_escaped(capsys):
