@@ -91,12 +91,17 @@ def _cut(
     if data.split_by_time is not None:
         by_time: Ids = splitting.cut_latest(read_times(pool, data.split_by_time), shares)
         return by_time
-    cut = carve if data.group is None else splitting.carve_groups
+    cut = splitting.carve_groups if _differ_in_size(data) else carve
     side: Ids = cut(group_rows(pool, data), labels, shares, data.split_seed)
     if fold is not None:
         part, count = fold
         side[deal_folds(pool, class_ids, count, data) == part - 1] = 0
     return side
+
+
+def _differ_in_size(data: schema.Data) -> bool:
+    """Whether what stays together may be of very different sizes, so that rows are counted."""
+    return data.group is not None or data.near_duplicates == "together"
 
 
 def _describe_cut(pool: SplitRows, rows: Ids, share: float, data: schema.Data) -> str:
@@ -207,7 +212,7 @@ def deal_folds(pool: SplitRows, class_ids: Mapping[str, int], count: int, data: 
         what = f"groups of '{data.group}' (data.group)"
     if documents < count:
         raise InputError(f"run.folds: expected at least {count} {what} in train, found {documents}")
-    deal = splitting.assign_folds if data.group is None else splitting.deal_groups
+    deal = splitting.deal_groups if _differ_in_size(data) else splitting.assign_folds
     folds: Ids = deal(keys, pool.class_ids(class_ids), count, data.split_seed)
     return folds
 

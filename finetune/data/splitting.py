@@ -5,6 +5,7 @@ The cut is stratified by label, keeps identical texts together, and is the same 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -101,19 +102,17 @@ def carve_groups(
     Args, Returns: as of `carve`.
     """
     groups, counts = _count_by_group(keys, labels)
-    label_of = np.asarray(labels, dtype=np.int64)
-    free = np.ones(len(counts), dtype=bool)
-    free[_anchors(groups, label_of, _shuffle(len(counts), seed, 0))] = False
-    taken = np.full(len(counts), STAYS, dtype=np.int64)
+    many = len(counts.starts) - 1
+    free = np.ones(many, dtype=bool)
+    free[_anchors(groups, np.asarray(labels), _shuffle(many, seed, 0))] = False
+    taken = np.full(many, STAYS, dtype=np.int64)
     for cut, fraction in enumerate(fractions):
-        missing = counts.sum(axis=0) * fraction
-        order = _shuffle(len(counts), seed, 1 + cut)
+        missing = counts.totals() * fraction
+        order = _shuffle(many, seed, 1 + cut)
         for group in order[free[order]]:
-            if missing.max(initial=0.0) <= 0.5:
-                break
-            own = counts[group]
-            if 2 * missing @ own > own @ own:
-                missing = missing - own
+            names, own = counts.of(group)
+            if 2 * missing[names] @ own > own @ own:
+                missing[names] -= own
                 taken[group], free[group] = cut, False
     assigned: np.ndarray = taken[groups]
     return assigned
@@ -127,32 +126,67 @@ def deal_groups(keys: np.ndarray, labels: np.ndarray, many: int, seed: int) -> n
     Args, Returns: as of `assign_folds`.
     """
     groups, counts = _count_by_group(keys, labels)
-    order = _shuffle(len(counts), seed, 3001)
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    missing = np.tile(counts.sum(axis=0) / many, (many, 1))
-    parts = np.empty(len(counts), dtype=np.int64)
+    sizes = np.bincount(groups)
+    order = _shuffle(len(sizes), seed, 3001)
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    # What each part lacks of each label and in all, times `many`: whole numbers, so ties are exact.
+    missing = np.tile(counts.totals(), (many, 1))
+    room = np.full(many, len(groups))
+    parts = np.empty(len(sizes), dtype=np.int64)
     for group in order:
-        fits = missing @ counts[group]
-        part = int(np.lexsort((np.arange(many), -missing.sum(axis=1), -fits))[0])
+        names, own = counts.of(group)
+        part = int(np.lexsort((-room, -(missing[:, names] @ own)))[0])
         parts[group] = part
-        missing[part] -= counts[group]
+        missing[part, names] -= many * own
+        room[part] -= many * own.sum()
     part_of: np.ndarray = parts[groups]
     return part_of
 
 
-def _count_by_group(keys: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's group (rows,), and the rows of each label, and without, in each (groups, …)."""
+@dataclass(frozen=True)
+class _LabelCounts:
+    """The rows of each label in each group, of the labels alone that the group has.
+
+    Groups and labels may be many, so the table of all of them does not fit into memory.
+
+    Attributes:
+        starts: where each group's labels begin in `names`, and the end. (groups + 1,)
+        names: ascending within a group.
+        rows: of that label in that group; of several labels, a row counts for each.
+    """
+
+    starts: np.ndarray
+    names: np.ndarray
+    rows: np.ndarray
+
+    def of(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """The labels of a group, and how many rows it has of each."""
+        own = slice(self.starts[group], self.starts[group + 1])
+        return self.names[own], self.rows[own]
+
+    def totals(self) -> np.ndarray:
+        """The rows of each label. (labels,)"""
+        totals = np.zeros(int(self.names.max(initial=0)) + 1, dtype=np.int64)
+        np.add.at(totals, self.names, self.rows)
+        return totals
+
+
+def _count_by_group(keys: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, _LabelCounts]:
+    """Each row's group (rows,), and the rows of each label, and without, in each."""
     _, first_rows, groups = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first_rows)
     groups = np.argsort(order)[groups]
     if labels.ndim == 1:
-        classes = np.unique(labels, return_inverse=True)[1].reshape(-1)
-        has = np.eye(int(classes.max(initial=0)) + 1)[classes]
+        rows, names = np.arange(len(labels)), np.unique(labels, return_inverse=True)[1].reshape(-1)
     else:
-        has = np.column_stack([labels > 0, ~(labels > 0).any(axis=1)]).astype(np.float64)
-    counts = np.zeros((len(first_rows), has.shape[1]))
-    np.add.at(counts, groups, has)
-    return groups, counts
+        rows, names = np.nonzero(labels > 0)
+        without = np.flatnonzero(np.bincount(rows, minlength=len(labels)) == 0)
+        rows = np.concatenate([rows, without])
+        names = np.concatenate([names, np.full(len(without), labels.shape[1])])
+    width = int(names.max(initial=0)) + 1
+    pairs, counts = np.unique(groups[rows] * width + names, return_counts=True)
+    starts = np.searchsorted(pairs // width, np.arange(len(first_rows) + 1))
+    return groups, _LabelCounts(starts, pairs % width, counts)
 
 
 def cut_latest(times: np.ndarray, fractions: Sequence[float]) -> np.ndarray:

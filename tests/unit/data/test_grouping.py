@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from finetune.config import schema
-from finetune.data import prepare, sources, splitting
+from finetune.data import carving, prepare, sources, splitting
 from finetune.data.corpus import split_hash
 from finetune.data.grouping import group_rows
 from finetune.runtime.errors import InputError
@@ -53,6 +53,36 @@ def test_a_cut_of_groups_has_its_share_of_each_label():
             assert (side[of_label] == cut).mean() == pytest.approx(share, abs=0.02)
         for part in range(5):
             assert (parts[of_label] == part).mean() == pytest.approx(0.2, abs=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, st.booleans())
+def test_counts_are_those_of_the_whole_table(drawn, multi_label):
+    keys, labels = map(np.array, drawn)
+    has = np.eye(4, dtype=int)[labels]
+    if multi_label:
+        labels = (labels[:, None] >> np.arange(2)) & 1
+        has = np.column_stack([labels, ~labels.any(axis=1)]).astype(int)
+    groups, counts = splitting._count_by_group(keys, labels)
+    assert [*dict.fromkeys(keys.tolist())] == [keys[groups == g][0] for g in range(max(groups) + 1)]
+    there = has[:, has.any(axis=0)]
+    for group in range(max(groups) + 1):
+        names, rows = counts.of(group)
+        whole = has[groups == group].sum(axis=0)
+        assert sorted(rows) == sorted(whole[whole > 0])
+        assert names.tolist() == sorted(set(names.tolist()))
+    totals = counts.totals()
+    assert totals[totals > 0].tolist() == there.sum(axis=0).tolist()
+
+
+def test_clusters_of_very_different_sizes_are_cut_by_rows(tmp_path, monkeypatch):
+    sizes = [400, *[5] * 19, *[1] * 500]
+    keys = np.repeat(np.arange(len(sizes)), sizes)
+    labels = (keys >= 20).astype(int)
+    rows = [{"text": f"t{i}", "label": "ab"[label]} for i, label in enumerate(labels)]
+    monkeypatch.setattr(carving, "group_rows", lambda pool, data: keys[pool.keep])
+    corpus = corpus_of(tmp_path, rows, near_duplicates="together", test_fraction=0.1)
+    assert len(corpus.test.labels) / len(rows) == pytest.approx(0.1, abs=0.01)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=50))
