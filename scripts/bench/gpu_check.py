@@ -288,7 +288,7 @@ def inference(check: Check) -> None:
     ours = Classifier(folder)
     calls: dict[str, Callable[[], list[str]]] = {
         "pipeline": lambda: [one["label"] for one in theirs(texts, batch_size=32, truncation=True)],
-        "Classifier": lambda: [one.label for one in ours(texts)],
+        "Classifier": lambda: [one["label"] for one in ours(texts)],
     }
     said = {}
     for name, call in calls.items():
