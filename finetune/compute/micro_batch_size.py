@@ -43,7 +43,7 @@ def fit_micro_batches(
     planned = budget = plan.micro_batch_tokens
     longest = np.argsort(-table.padded_tokens, kind="stable")
     recomputes = False
-    with _held(model, _slots(optimizer)):
+    with _held(model, _slots(optimizer), accelerator):
         while True:
             part = micro_batches.micro_batches(longest[:budget], table.padded_tokens, budget)[0]
             if _everywhere(_fits(model, table, part, accelerator), accelerator):
@@ -92,22 +92,38 @@ def _slots(optimizer: torch.optim.Optimizer) -> int:
 
 
 @contextmanager
-def _held(model: torch.nn.Module, slots: int) -> Iterator[None]:
-    """While it is entered, the device holds what an optimizer will, and gradients."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    memory = []
+def _held(model: torch.nn.Module, slots: int, accelerator: Accelerator) -> Iterator[None]:
+    """While it is entered, the device holds what an optimizer will keep.
+
+    Raises:
+        InputError: on all processes, where it does not fit on one.
+    """
+    memory: list[torch.Tensor] = []
     try:
-        memory = [torch.zeros_like(p) for p in trained for _ in range(slots)]
+        # One process may run out alone, and the others must not wait for it.
+        if not _everywhere(_allocate(model, slots, memory), accelerator):
+            raise InputError(
+                "model.source: the model and what the optimizer keeps do not fit into the GPU; "
+                "choose a smaller model, model.freeze of more layers, or optim.name=sgd"
+            )
         yield
-    except torch.OutOfMemoryError as error:  # of these alone: the tries catch their own
-        raise InputError(
-            "model.source: the model, its gradients and what the optimizer keeps do not fit into "
-            "the GPU; choose a smaller model, model.freeze of more layers, or optim.name=sgd"
-        ) from error
     finally:
         memory.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _allocate(model: torch.nn.Module, slots: int, memory: list[torch.Tensor]) -> bool:
+    """Whether the numbers that an optimizer keeps fit; they are added to `memory`."""
+    try:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                memory += [torch.zeros_like(parameter) for _ in range(slots)]
+    except torch.OutOfMemoryError:
+        memory.clear()
+        torch.cuda.empty_cache()
+        return False
+    return True
 
 
 def _fits(model: torch.nn.Module, table: TokenTable, part: Rows, accelerator: Accelerator) -> bool:

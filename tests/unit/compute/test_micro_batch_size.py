@@ -137,3 +137,22 @@ def test_gradients_and_the_optimizer_s_memory_are_held_while_one_is_tried(parts,
     same = sum(p.shape == trained[0].shape for p in trained)
     zeros = sum(p.shape == trained[0].shape and not p.any() for p in trained)
     assert held[0] - zeros == (slots + 1) * same
+
+
+def test_memory_of_the_optimizer_that_does_not_fit_is_refused_by_all(parts, monkeypatch):
+    """The processes agree before any of them raises: none waits for one that has gone."""
+    net, table, plan = parts
+    agreed = []
+
+    def agree(here, accelerator):
+        agreed.append(here)
+        return here
+
+    def run_out(parameter):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(micro_batch_size, "_everywhere", agree)
+    monkeypatch.setattr(torch, "zeros_like", run_out)
+    with pytest.raises(InputError, match="the model and what the optimizer keeps do not fit"):
+        fit(plan, net, table)
+    assert agreed == [False]
