@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.cli.argument_types import positive
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
@@ -93,11 +94,11 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--label", help="the column with the right labels, which gives accuracies")
     add(
         "--rows",
-        type=int,
+        type=positive,
         default=1000,
         help="the number of documents to check (default: %(default)s)",
     )
-    add("--threads", type=int, help="the number of CPU threads (default: all cores)")
+    add("--threads", type=positive, help="the number of CPU threads (default: all cores)")
     return parser
 
 

@@ -68,8 +68,9 @@ def main(folder: str, rows: str, out: str) -> None:
 
     texts = json.loads(Path(rows).read_text("utf-8"))
     if has_graphs(folder):
-        config = AutoConfig.from_pretrained(folder)
-        logits = score_graphs(folder, AutoTokenizer.from_pretrained(folder), texts)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        logits = score_graphs(folder, tokenizer, texts)
         Path(out).write_text(json.dumps({"labels": labels(config), "logits": logits}), "utf-8")
         return
     own_code = "auto_map" in json.loads((Path(folder) / "config.json").read_text("utf-8"))

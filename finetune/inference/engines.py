@@ -120,8 +120,10 @@ def pick_engine(name: str | None, folder: str) -> str:
     """The engine that was asked for; None: the one whose file is in the folder, or torch."""
     if name is not None:
         return name
+    has_weights = any(Path(folder).glob("*.safetensors"))  # beside which a graph is a second copy
     for known, entry in ENGINES.items():
-        if entry.find_file(folder) is not None:
+        file = entry.find_file(folder)
+        if file is not None and not (has_weights and file == Path(folder) / STANDARD_ONNX):
             return known
     return "torch"
 

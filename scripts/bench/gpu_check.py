@@ -210,7 +210,7 @@ def random_encoder(check: Check, size: str, shape: dict[str, int]) -> Path:
 
     folder = check.out / f"encoder-{size}"
     if not folder.is_dir():
-        tokenizer = AutoTokenizer.from_pretrained(check.model)
+        tokenizer = AutoTokenizer.from_pretrained(check.model, trust_remote_code=False)
         layers = shape["num_hidden_layers"] if check.cuda else 1
         known: dict[str, Any] = shape | {"num_hidden_layers": layers}
         config = BertConfig(

@@ -42,13 +42,15 @@ def main() -> None:
     asked = json.loads(given)
     rows = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
     labels = sorted({str(row["label"]) for row in rows})
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
     ids = tokenizer([row["text"] for row in rows], truncation=True, max_length=256)["input_ids"]
     data = [
         {"input_ids": one, "labels": labels.index(str(row["label"]))}
         for one, row in zip(ids, rows, strict=True)
     ]
-    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=len(labels))
+    model = AutoModelForSequenceClassification.from_pretrained(
+        encoder, num_labels=len(labels), trust_remote_code=False
+    )
     clock, more = Clock(), dict(asked["more"])
     if more:  # rows of like length together, under the name that this release has for it
         by_name = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__
