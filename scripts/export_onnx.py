@@ -1,4 +1,4 @@
-"""Export a trained model for ONNX Runtime, and check it against torch on real rows.
+"""Export a trained model, and check it against torch on real rows.
 
     python scripts/export_onnx.py MODEL OUT --data FILE [--label COLUMN] [--int8]
     python scripts/predict.py OUT INPUT --output answers.csv      # runs it

@@ -175,7 +175,7 @@ class Results(Analysis):
     cost: Cost = Field(description="time and memory of the main process")
     hardware: Hardware = Field(
         description="device, its name, precision, attention, micro_batch_tokens, threads, packed "
-        "(sequence packing), and the reasons for these choices"
+        "(sequence packing), deterministic, and the reasons for these choices"
     )
     machine: Machine = Field(description="the computer")
     versions: dict[str, str] = Field(description="of Python and the libraries")

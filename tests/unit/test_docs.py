@@ -247,7 +247,7 @@ def test_recipe_keys_that_are_named_exist(page):
         for key in model.model_fields
     }
     sections = "|".join(make_pages.SECTIONS)
-    text = re.sub(r"[\w/-]+\.(?:py|md|csv|jsonl?|yaml|html)\b", "", read(page))
+    text = re.sub(r"[\w/-]+\.(?:py|md|csv|jsonl?|yaml|html|onnx|safetensors)\b", "", read(page))
     named = set(re.findall(rf"(?<![\w./])((?:{sections})\.[a-z_]+)\b(?!\()", text))
     allowed = {"train.learning_rate", "train.loss"} | {
         "data.reading",
