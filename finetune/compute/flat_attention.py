@@ -116,8 +116,9 @@ def _flash_attn(
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found,unused-ignore]
 
     mixed: Tensor = flash_attn_varlen_func(
-        query, key, value, ends, ends, longest, longest, softmax_scale=scale, window_size=window
-    )
+        query, key, value, ends, ends, longest, longest, softmax_scale=scale, window_size=window,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+    )  # fmt: skip
     return mixed
 
 

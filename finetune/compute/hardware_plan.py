@@ -115,10 +115,11 @@ def apply_plan(chosen: Hardware) -> None:
         keep_padding_masks()
     if chosen.device == "cuda" and chosen.precision != "fp32":
         torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
-    if chosen.device == "cuda":
-        if chosen.deterministic:  # read when the first product is computed
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(chosen.deterministic)
+    if chosen.device == "cuda" and chosen.deterministic:
+        # Read when the first product is computed, and by transformers at each flash attention.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"
+        torch.use_deterministic_algorithms(True)
     if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
         # Else each large tensor's memory goes back to the system and comes anew, page by page:
         # at 512 tokens a row that took a tenth of a step.

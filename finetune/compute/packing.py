@@ -58,6 +58,8 @@ def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) ->
         return "torch.compile is on (train.compile)"
     if recipe.model.head != "linear":
         return "the architecture's own head takes them so"
+    if recipe.model.attention != "auto":
+        return f"attention is {recipe.model.attention} (model.attention)"
     why_not = why_not_packable(plan.device, config)
     if why_not is None and recipe.model.dropout != 0 and plan.device == "cpu":
         return "dropout is on (model.dropout)"
@@ -181,7 +183,8 @@ def _probe_table(model: DocumentClassifier) -> TokenTable:
     limit = getattr(config, "max_position_embeddings", None) or 2 * window
     lengths = np.array([*PROBE, min(2 * window, limit // 2)] if window else PROBE)
     pad = getattr(config, "pad_token_id", None) or 0
-    known = np.delete(np.arange(min(12, config.vocab_size)), pad)
+    known = np.arange(min(12, config.vocab_size))
+    known = known[known != pad]
     ids = np.resize(known, lengths.sum()).astype(np.int32)
     return TokenTable(ids, np.concatenate([[0], np.cumsum(lengths)]), lengths, pad)
 

@@ -88,14 +88,14 @@ class Train(Section):
         False,
         description=(
             "compile the model with torch.compile, for batches of any size; rows are padded then. "
-            "Worth it for long trainings on a GPU, on which it has not been run"
+            "It has not been run on a GPU"
         ),
     )
     checkpointing: Literal["auto", "on", "off"] = Field(
         "auto",
         description=(
             "gradient checkpointing: compute each layer again for its gradient instead of keeping "
-            "what it computed, which takes far less memory and about a third more time; the "
+            "what it computed, which takes far less memory and one more forward pass; the "
             "results are the same. auto: where a row does not fit otherwise"
         ),
     )

@@ -27,8 +27,11 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from finetune.runtime import console, telemetry
 
 Restore = Callable[[], None]
-# Variables that accelerate sets for itself while it starts.
-OWN_VARIABLES = ("ACCELERATE_", "PYTORCH_ENABLE_")
+# Variables that accelerate sets for itself while it starts, and those of a deterministic run.
+OWN_VARIABLES = (
+    *("ACCELERATE_", "PYTORCH_ENABLE_"),
+    *("CUBLAS_WORKSPACE_CONFIG", "FLASH_ATTENTION_DETERMINISTIC"),
+)
 
 
 _blocks: list[ExitStack] = []  # those that are entered
@@ -133,12 +136,15 @@ def _keep_random_numbers() -> Restore:
 def _keep_torch_settings() -> Restore:
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     dtype = torch.get_default_dtype()
+    same_bits = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_default_dtype(torch.float32)
 
     def restore() -> None:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
         torch.set_default_dtype(dtype)
+        torch.use_deterministic_algorithms(same_bits, warn_only=warns)
 
     return restore
 

@@ -52,13 +52,29 @@ def build_optimizer(
         return torch.optim.AdamW(
             groups.values(), lr=rate, betas=(first, second), eps=optim.eps, fused=fused or None
         )
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups.values(),
         lr=rate,
         momentum=optim.momentum,
         nesterov=optim.nesterov,
         fused=fused or None,
     )
+    if fused and optim.momentum:
+        sgd.register_step_pre_hook(_begin_momentum)
+    return sgd
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Have momentum begin at zero, from which the first step makes the gradient, as without this.
+
+    Fused SGD makes it of memory as it comes, for the kernel to fill; where fp16's gradients
+    overflow, the kernel skips the first step and fills nothing, and the next one reads it.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if parameter.grad is not None and state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:

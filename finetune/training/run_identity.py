@@ -19,7 +19,6 @@ from finetune.training.schedule import resolve_sampling
 NO_EFFECT = {
     "train.log_every",
     "train.checkpointing",
-    "run.deterministic",
     "data.id",
     *(f"run.{key}" for key in ("name", "dir", "overwrite", "resume", "seeds", "folds")),
     *("run.trackers", "run.mlflow_model", "run.hang_minutes"),
@@ -38,7 +37,7 @@ SAMPLING = "train.sampling"
 # The same mathematics, with floats added in another order.
 ORDER_OF_SUMS = {
     *("train.micro_batch_tokens", "train.packing", "train.threads", "train.compile"),
-    "model.attention",
+    *("model.attention", "run.deterministic"),
 }
 
 

@@ -184,6 +184,8 @@ def test_scoring_and_padded_batches_are_unchanged(encoder):
         ("bert", {"model": {"head": "native"}}, "the architecture's own head takes them so"),
         ("bert", {"model": {"dropout": 0.1}}, "dropout is on (model.dropout)"),
         ("bert", {"train": {"packing": "off"}}, "the recipe says so"),
+        ("bert", {"model": {"attention": "eager"}}, "attention is eager (model.attention)"),
+        ("modernbert", {"model": {"attention": "sdpa"}}, "attention is sdpa (model.attention)"),
     ],
 )
 def test_who_is_packed(tmp_path, architecture, sections, why):
@@ -305,3 +307,12 @@ def test_on_cuda_every_class_with_flat_batches_is_packed():
         assert packing.why_not_packable("cuda", AutoConfig.for_model(kind)) is None
     assert packing.why_not_packable("cuda", AutoConfig.for_model("mpnet")) is not None
     assert packing.why_not_packable("mps", AutoConfig.for_model("bert")) is not None
+
+
+@pytest.mark.parametrize("pad", [0, 3, 11, 12, 40])
+def test_the_rows_on_which_packing_is_tried_hold_no_padding(bert, monkeypatch, pad):
+    net, _ = bert
+    monkeypatch.setattr(net.encoder.config, "pad_token_id", pad)
+    table = packing._probe_table(net)
+    assert pad not in table.ids
+    assert table.pad_id == pad

@@ -114,3 +114,16 @@ def test_variables_settings_and_the_console_are_restored(monkeypatch):
     assert (dict(os.environ), torch.get_num_threads(), dict(vars(console.CONSOLE))) == before
     assert torch.get_float32_matmul_precision() == "highest"
     assert csv.field_size_limit() == longest
+
+
+def test_a_deterministic_run_leaves_the_caller_s_process_as_it_was(monkeypatch):
+    names = "CUBLAS_WORKSPACE_CONFIG", "FLASH_ATTENTION_DETERMINISTIC"
+    monkeypatch.setenv(names[0], ":16:8")
+    monkeypatch.delenv(names[1], raising=False)
+    with preserved_process():
+        torch.use_deterministic_algorithms(True)
+        for name in names:
+            os.environ[name] = "1"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ[names[0]] == ":16:8"
+    assert names[1] not in os.environ

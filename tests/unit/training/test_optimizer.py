@@ -46,3 +46,31 @@ def test_each_optimizer():
     )
     assert isinstance(adamw, torch.optim.AdamW)
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+def test_fused_momentum_begins_at_zero_where_fp16_skips_the_first_steps(
+    monkeypatch, nesterov, skipped
+):
+    """The steps that count are those of SGD that knows of no scaler."""
+    made = torch.empty_like
+    monkeypatch.setattr(
+        torch, "empty_like", lambda *of, **how: made(*of, **how).fill_(float("nan"))
+    )
+    weights = {}
+    for fused in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        sgd = optimizer.build_optimizer(
+            model, Optim(name="sgd", lr=0.1, momentum=0.9, nesterov=nesterov), fused
+        )
+        for step in range(4):
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, step + 0.5)
+            if fused:
+                sgd.grad_scale, sgd.found_inf = torch.ones(1), torch.tensor([float(step < skipped)])
+            if fused or step >= skipped:
+                sgd.step()
+        weights[fused] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(weights[True], weights[False])
