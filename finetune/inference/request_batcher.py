@@ -7,8 +7,9 @@
 
 One thread tokenizes, so that the budget is of real tokens; another takes as many requests, in their
 order, as fit into the budget, and computes them in one call of the engine. A batch starts when it
-is full, or when its oldest request has waited for `wait`. A request that was cancelled meanwhile is
-not computed. Where a batch fails, each of its requests is computed alone.
+is full, or when its oldest request has waited for `wait`. A request that is cancelled while it
+waits leaves the queue at once, with its memory. Where a batch fails, each of its requests is
+computed alone.
 """
 
 import math
@@ -162,16 +163,23 @@ class RequestBatcher:
         return max(1, min(LONGEST_RETRY, math.ceil(self._held_rows / 2 / self._rate)))
 
     def _release(self, request: _Request) -> None:
+        """Forget a request that is done or was cancelled, wherever it is."""
         with self._changed:
             self._held_rows -= len(request.rows)
             self._held_characters -= request.characters
+            if request in self._queue:
+                self._queue.remove(request)
+                self._queued_tokens -= request.tokens
+                self._changed.notify_all()
+            request.rows, request.table = (), None
 
     def _encode(self, request: _Request) -> None:
         """Tokenize a request, and queue it."""
+        rows = request.rows  # before the question: a request that is cancelled loses them
         if request.future.cancelled():
             return
         try:
-            table = self._classifier.encode(request.rows)
+            table = self._classifier.encode(rows)
         except Exception as error:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(error)
@@ -180,9 +188,11 @@ class RequestBatcher:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_result(Computed(table, None))
             return
-        request.table, request.tokens = table, int(table.lengths.sum())
-        request.since = time.monotonic()
         with self._changed:
+            if request.future.cancelled():
+                return
+            request.table, request.tokens = table, int(table.lengths.sum())
+            request.since = time.monotonic()
             self._queue.append(request)
             self._queued_tokens += request.tokens
             self._changed.notify_all()

@@ -159,6 +159,8 @@ def make_server(
     return SignalledServer(
         uvicorn.Config(
             app,
+            http="h11",  # whatever else is installed: its limits are those that are tested
+            loop="asyncio",
             log_config=None,
             access_log=False,
             log_level="error",

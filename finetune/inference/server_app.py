@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from finetune import __version__
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import ClassifierService, RequestError, ServerLimits
-from finetune.inference.server_guard import GuardOptions, ServerGuard, error_body
+from finetune.inference.server_guard import FAILED, GuardOptions, ServerGuard, error_body
 from finetune.inference.server_models import (
     ClassifyRequest,
     ClassifyResponse,
@@ -81,6 +81,7 @@ def build_app(
 
 def _add_routes(app: FastAPI, service: ClassifierService, info: dict[str, Any]) -> None:
     secured = [Depends(HTTPBearer(auto_error=False))]  # for the description: the guard checks it
+    template = html_report.template_environment().get_template("api.html")
 
     @app.post("/predict", responses=ERRORS, dependencies=secured,
               response_model=list[LabelScore] | list[list[LabelScore]])  # fmt: skip
@@ -113,7 +114,6 @@ def _add_routes(app: FastAPI, service: ClassifierService, info: dict[str, Any]) 
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        template = html_report.template_environment().get_template("api.html")
         address = str(request.base_url).rstrip("/")
         return HTMLResponse(
             template.render(api=app.openapi(), requests=EXAMPLES, answers=ANSWERS, address=address)
@@ -135,8 +135,12 @@ def _add_errors(app: FastAPI) -> None:
         if kind != "application/json":
             reason = f"expected Content-Type: application/json, got {kind or 'none'}"
             return JSONResponse(error_body(415, reason), 415)
-        place = ".".join(map(str, first["loc"][1:])) or "the body"
+        place = ".".join(map(str, first["loc"][1:])) or first.get("ctx", {}).get("key", "the body")
         return JSONResponse(error_body(422, f"{place}: {first['msg'].lower()}"), 422)
+
+    @app.exception_handler(Exception)  # the guard prints where it was
+    async def refuse_unforeseen(request: Request, error: Exception) -> Response:
+        return JSONResponse(error_body(500, FAILED), 500)
 
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:

@@ -24,6 +24,7 @@ from finetune.inference.http_guard import UNFRAMED, Headers, Message, Receive, R
 from finetune.runtime.console import print_line
 
 OPEN_PATHS = ("/", "/health", "/openapi.json")  # without a key: they say nothing of the model
+FAILED = "the server failed; its log says where"
 GONE = 499  # what is counted where the client has gone; nobody reads it
 BODY_SECONDS = 30.0
 DISCARDED_BYTES = 64_000_000  # of a body that is refused, so that its sender reads why
@@ -124,7 +125,7 @@ class ServerGuard:
         except Exception as error:
             print_line(f"error: {_describe(error)}", even_if_quiet=True)
             if not answer.is_started:
-                await answer.refuse(500, "the server failed; its log says where")
+                await answer.refuse(500, FAILED)
         finally:
             for task in (work, gone):
                 task.cancel()

@@ -243,6 +243,13 @@ def test_a_body_that_does_not_arrive(classifier):
         assert is_alive(one)
 
 
+def test_many_unknown_keys_are_one_error(served):
+    """To name each of them would take seconds, in which nobody else is answered."""
+    answer = served.post("/v1/classify", {"inputs": "a"} | {f"{n}": 0 for n in range(1500)})
+    assert answer.status == 422
+    assert json.loads(answer.body)["error"] == "0: extra inputs are not permitted"
+
+
 def test_no_text_is_printed_whatever_fails(classifier, served, monkeypatch, capfd):
     secret = "the minister and the robot"
 
@@ -254,6 +261,7 @@ def test_no_text_is_printed_whatever_fails(classifier, served, monkeypatch, capf
             patch.setattr(classifier, name, fail)
             answer = served.post("/v1/classify", {"inputs": secret})
             assert answer.status == 500
+            assert json.loads(answer.body)["error"] == "the server failed; its log says where"
             assert "minister" not in answer.body.decode()
     served.post("/v1/classify", {"inputs": [secret, 3, secret * 100]})
     served.ask("GET", f"/{secret.replace(' ', '')}?text={secret.replace(' ', '+')}")

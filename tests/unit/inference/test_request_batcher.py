@@ -135,8 +135,12 @@ def test_what_was_cancelled_is_not_computed(classifier, start, monkeypatch):
     gate.wait()
     gone, other = (batcher.submit(read(classifier, *TEXTS[:n])) for n in (3, 2))
     wait_for(lambda: queued(batcher) == 2)
+    tokens = batcher._queued_tokens
     assert gone.cancel()
     assert batcher.held_rows == 3
+    # Neither its place nor its memory is held until a batch would take it.
+    assert queued(batcher) == 1
+    assert 0 < batcher._queued_tokens < tokens
     gate.open()
     assert len(other.result().logits) == 2
     assert len(first.result().logits) == 1
