@@ -129,11 +129,15 @@ def _next_steps(program: str, file: Path) -> list[str]:
 def print_draft(draft: "Draft", file: Path) -> None:
     """The guesses, what is wrong with rows, and the commands to go on with."""
     from finetune.config.recipe_writer import format_yaml
+    from finetune.data.source_survey import NOT_UTF_8
 
     for line in draft.header:
         console.print_wrapped(line, mark="")
     chosen = [(line.name, format_yaml(line.value)) for line in draft.lines if line.active]
     console.print_line("\n" + console.format_table(chosen, left=2))
+    for line in draft.lines:
+        if line.name == "data.encoding" and line.comment.startswith(NOT_UTF_8):
+            console.print_wrapped(f"Check the encoding. {line.comment}", mark="  ")
     proposed = [line.name for line in draft.lines if not line.active]
     if proposed:
         console.print_wrapped(f"Commented out, if you need it: {', '.join(proposed)}", mark="  ")

@@ -201,9 +201,10 @@ def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
         if names is None:
             with open_rows(source) as reader:
                 raise InputError(
-                    f"{source.name}: expected rows with named columns, found none; a .txt file "
+                    f"{source.name}: {describe_table(reader)}expected rows with named columns, "
+                    "found none; a .txt file "
                     "carries no labels: make a csv file, or a folder with a sub-folder of .txt "
-                    f"files per label{describe_table(reader)}"
+                    "files per label"
                 )
         require_header(source.name, names)
         twice = [name for name, count in Counter(names).items() if count > 1]

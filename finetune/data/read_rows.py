@@ -173,19 +173,19 @@ def _appender(
 
 
 def describe_table(reader: RowReader) -> str:
-    """What to add where the lines of a .txt file look like a table; nothing where they do not."""
+    """What comes first where the lines of a .txt file look like a table; else nothing."""
     lines = [f"{row.cells}\n" for row in itertools.islice(reader.rows(), TABLE_LINES)]
     marks = [name_delimiter(mark) for mark in dividing_alike(lines)]
     options = " or ".join(reader.source.delimiter_option + mark for mark in marks)
-    return f"; its lines look like a table: to read it so, set {options}" if marks else ""
+    return f"its lines look like a table: to read it so, set {options}; " if marks else ""
 
 
 def _read_texts(reader: RowReader, name: str, spec: ColumnSpec) -> Rows:
     if spec.needs_label:
         raise InputError(
-            f"{reader.source.name}: a .txt file carries no labels, which training needs; expected "
-            "a csv, tsv, json, jsonl or parquet file, or a folder with a sub-folder of .txt files "
-            f"per label{describe_table(reader)}"
+            f"{reader.source.name}: {describe_table(reader)}a .txt file carries no labels, which "
+            "training needs; expected a csv, tsv, json, jsonl or parquet file, or a folder with a "
+            "sub-folder of .txt files per label"
         )
     if len(spec.text_columns()) > 1:
         columns = ", ".join(spec.text_columns())

@@ -57,13 +57,14 @@ def id_lines(guess: ColumnGuess) -> Iterator[RecipeLine]:
     """The column that names each row: switched on where its own name says so."""
     if guess.ids:
         name = choose_id(guess.ids)
-        yield RecipeLine(
-            "data.id",
-            name,
+        is_known = is_id_name(name)
+        comment = (
             f"Each row has a value of its own in '{clip(name)}': predictions, the report's errors "
-            "and suspects name a document by it.",
-            active=is_id_name(name),
+            "and suspects name a document by it."
         )
+        if not is_known:
+            comment += " It is commented out, as its name does not say that it is an id."
+        yield RecipeLine("data.id", name, comment, active=is_known)
 
 
 def choose_id(names: Sequence[str]) -> str:

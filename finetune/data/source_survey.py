@@ -20,6 +20,8 @@ from finetune.data.recipe_lines import quote_names
 from finetune.data.text_store import is_broken, replace_surrogates
 from finetune.runtime.errors import InputError
 
+NOT_UTF_8 = "Not UTF-8"  # how the comment of a guessed encoding begins
+
 
 @dataclass(frozen=True)
 class SourceSurvey:
@@ -77,7 +79,7 @@ def _guess_encoding(
     if likely:
         data = data.model_copy(update={"encoding": next(iter(likely))})
         columns = survey_columns(find_train_tables(data))
-        why = f"Not UTF-8: {suggest_encodings(broken)}. Check that it reads right."
+        why = f"{NOT_UTF_8}: {suggest_encodings(broken)}. Check that it reads right."
         return data, columns, why
     if names:
         raise InputError(

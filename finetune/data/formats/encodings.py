@@ -29,6 +29,9 @@ WIDE = {"utf-32-le": 4, "utf-32-be": 4, "utf-16-le": 2, "utf-16-be": 2}
 # Of files in one of the common encodings; where two are as likely, the first.
 CANDIDATES = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1250", "cp1251", "koi8_r",
               "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874", "mac_roman"]  # fmt: skip
+ALPHABETS = ("LATIN", "CYRILLIC", "GREEK", "ARABIC", "HEBREW", "THAI")
+IDEOGRAPHS = "\u2e80"  # from here on: Chinese, Japanese and Korean
+BESIDE_LETTERS = "…·´™®©°€£§¿¡"
 SAMPLE = 2**15  # bytes that are looked at
 HEAD = 2**12  # bytes of the beginning, for UTF-16 and UTF-32
 BROKEN = 0.2  # the share of control and broken characters from which bytes are hardly UTF-8
@@ -89,11 +92,25 @@ def _is_no_text(character: str) -> bool:
 
 def suggest_encodings(samples: Sequence[bytes]) -> str | None:
     """The most likely encodings of some texts that are not UTF-8, and how each reads the first."""
-    said = [
-        f"{name}, as which the first reads {clip(text, 38)!r}"
-        for name, text in likely_encodings(samples).items()
-    ]
-    return f"perhaps {' or '.join(said[:2])}" if said else None
+    likely = [*likely_encodings(samples).items()][:2]
+    texts = [text for _, text in likely]
+    first = _first_difference(texts)
+    said = [f"{name}, as which the first reads {_preview(text, first)!r}" for name, text in likely]
+    return f"perhaps {' or '.join(said)}" if said else None
+
+
+def _first_difference(texts: Sequence[str]) -> int:
+    """Where readings of the same bytes begin to differ; of one, where it leaves ASCII."""
+    if len(texts) > 1:
+        pairs = enumerate(zip(*texts, strict=False))
+        return next((place for place, (one, *others) in pairs if [one] != others), 0)
+    return next((place for text in texts for place, one in enumerate(text) if one > "\x7f"), 0)
+
+
+def _preview(text: str, place: int, most: int = 38) -> str:
+    """The characters around a place, which is left of the middle where words lead up to it."""
+    start = place - most // 3 if place > most // 2 else 0
+    return "…" * (start > 0) + clip(text[start:], most - (start > 0))
 
 
 def likely_encodings(samples: Sequence[bytes]) -> dict[str, str]:
@@ -109,9 +126,8 @@ def likely_encodings(samples: Sequence[bytes]) -> dict[str, str]:
     content = b"\n".join(samples)[:SAMPLE]
     content = b"\n".join([content] * (1 + 256 // (len(content) + 1)))  # few bytes tell too little
     matches = from_bytes(content, cp_isolation=CANDIDATES, threshold=0.5)
-    likely = sorted(matches, key=_likelihood)
     readings: dict[str, str] = {}
-    for name in map(_commonest, likely):
+    for name in map(_commonest, sorted(matches, key=_likelihood)):
         try:
             readings.setdefault(first.decode(name), name)
         except UnicodeDecodeError:
@@ -123,7 +139,47 @@ def _likelihood(match: Any) -> tuple[float, float, int]:
     """Sort key: the most likely first."""
     # Hundredths of scores say nothing, least of all between code pages that differ in few letters.
     order = CANDIDATES.index(_commonest(match))
-    return round(match.chaos, 1), -round(match.coherence, 1), order
+    return round(match.chaos + _oddity(str(match)), 1), -round(match.coherence, 1), order
+
+
+def _oddity(text: str) -> float:
+    """The share of characters beyond ASCII that no writer puts where they stand.
+
+    Those are symbols that touch letters (f¸r), letters of another alphabet than their neighbour
+    (fьr), and capitals after small letters (fŸr). Ideographs and their marks are left out, as they
+    stand beside anything.
+    """
+    odd = 0
+    for before, one, after in zip(f" {text}", text, f"{text[1:]} ", strict=False):
+        if "\x7f" < one < IDEOGRAPHS:
+            odd += any(map(_are_at_odds, (before, one), (one, after)))
+    return odd / max(1, sum(character > "\x7f" for character in text))
+
+
+def _are_at_odds(left: str, right: str) -> bool:
+    if max(left, right) >= IDEOGRAPHS:
+        return False
+    letters = _is_letter(left), _is_letter(right)
+    if all(letters):
+        return _alphabet(left) != _alphabet(right) or (left.islower() and right.isupper())
+    if not any(letters):
+        return False
+    mark = right if letters[0] else left
+    return mark > "\x7f" and mark not in BESIDE_LETTERS and _is_symbol(mark)
+
+
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LM"
+
+
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character) in ("Sk", "Sm", "Sc", "So", "Po", "Cc")
+
+
+def _alphabet(letter: str) -> str:
+    """`LATIN` of `ü`; the marks and signs of any alphabet count as Latin."""
+    word = unicodedata.name(letter, "").partition(" ")[0]
+    return word if word in ALPHABETS else "LATIN"
 
 
 def _commonest(match: Any) -> str:

@@ -150,7 +150,9 @@ def test_other_encodings_are_told(here, capsys):
     text = "text,label\n" + "".join(f"{document(i)} é,{'ab'[i % 2]}\n" for i in range(60))
     (here / "latin.csv").write_bytes(text.encode("latin-1"))
     assert main(["new", "latin.csv"]) == 0
-    assert "data.encoding  cp1252" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "data.encoding  cp1252" in told
+    assert "Check the encoding. Not UTF-8: perhaps cp1252" in told
     assert loader.load("latin.yaml").data.encoding == "cp1252"
 
 

@@ -153,8 +153,8 @@ def test_a_txt_file_that_looks_like_a_table_says_so(tmp_path: Path) -> None:
     for read in (train, survey):
         with pytest.raises(InputError) as error:
             read(path)
-        hint = "; its lines look like a table: to read it so, set data.delimiter=tab"
-        assert str(error.value).endswith(f"of .txt files per label{hint}")
+        hint = "its lines look like a table: to read it so, set data.delimiter=tab; "
+        assert str(error.value).startswith(f"{path}: {hint}")
     assert train(path, delimiter="tab").texts == ["I like it, really", "No"]
     path.write_text("one, two\nthree\nfour, five, six\n")
     with pytest.raises(InputError, match=r"files per label$"):

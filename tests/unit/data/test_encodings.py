@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.config.schema import Data
-from finetune.data.formats.encodings import find_wide_encoding, suggest_encodings, to_utf_8
+from finetune.data.formats.encodings import (
+    find_wide_encoding,
+    likely_encodings,
+    suggest_encodings,
+    to_utf_8,
+)
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.prepare import prepare_corpus
 from finetune.data.sources import load_rows
@@ -206,3 +211,29 @@ def test_half_of_a_surrogate_pair_is_no_matter_of_the_encoding(tmp_path, escape)
         prepare_corpus(load_rows(Data(source=str(file))), Data(source=str(file)))
     assert "has a label with half of a surrogate pair" in str(error.value)
     assert "correct the \\u escapes" in str(error.value)
+
+
+@pytest.mark.parametrize("opening", ["", "ticket {} ", "Die Rechnung wurde zweimal abgebucht, {} "])
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1252", "für Ärger"),
+        ("cp1252", "mañana también"),
+        ("cp1251", "очень плохо"),
+        ("mac_roman", "für Ärger"),
+    ],
+)
+def test_letters_in_words_tell_the_encoding(encoding: str, words: str, opening: str) -> None:
+    samples = [(opening.format(i) + words).encode(encoding) for i in range(40)]
+    assert next(iter(likely_encodings(samples))) == encoding
+
+
+@pytest.mark.parametrize("encoding", ["cp1252"])
+@pytest.mark.parametrize("length", [0, 10, 60, 300])
+def test_previews_show_where_readings_differ(encoding: str, length: int) -> None:
+    text = ("plain words " * 40)[:length] + WORDS[encoding][2] + " and more words" * 9
+    hint = suggest_encodings([text.encode(encoding)])
+    assert hint is not None
+    previews = hint.split("'")[1::2]
+    assert len(previews) == len({*previews}) > 0
+    assert any(WORDS[encoding][2] in preview for preview in previews)
