@@ -135,9 +135,9 @@ def print_draft(draft: "Draft", file: Path) -> None:
         console.print_wrapped(line, mark="")
     chosen = [(line.name, format_yaml(line.value)) for line in draft.lines if line.active]
     console.print_line("\n" + console.format_table(chosen, left=2))
-    for line in draft.lines:
-        if line.name == "data.encoding" and line.comment.startswith(NOT_UTF_8):
-            console.print_wrapped(f"Check the encoding. {line.comment}", mark="  ")
+    for one in draft.lines:
+        if one.name == "data.encoding" and one.comment.startswith(NOT_UTF_8):
+            console.print_wrapped(f"Check the encoding. {one.comment}", mark="  ")
     proposed = [line.name for line in draft.lines if not line.active]
     if proposed:
         console.print_wrapped(f"Commented out, if you need it: {', '.join(proposed)}", mark="  ")
