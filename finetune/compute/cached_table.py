@@ -1,6 +1,8 @@
 """A token table whose batches carry what a model's frozen layers make of their rows."""
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -35,3 +37,17 @@ class CachedTable(TokenTable):
             some = self.states[self.span(piece)]
             states[i, : len(some)] = some
         return inputs | {STATES: copy_tensor(states, device)}
+
+
+def fields_of_rows(table: TokenTable) -> dict[str, Any] | None:
+    """What a table of another kind is made of: the rows, and `states` of their tokens or None.
+
+    None for a table of pooled states, which has no tokens to arrange.
+    """
+    states = None
+    if isinstance(table, CachedTable):
+        if table.pooled_states:
+            return None
+        states = table.states
+    rows = {one.name: getattr(table, one.name) for one in dataclasses.fields(TokenTable)}
+    return rows | {"states": states}

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import MODEL_MAPPING, PretrainedConfig
 
 from finetune.compute import flat_attention
-from finetune.compute.cached_table import STATES, CachedTable
+from finetune.compute.cached_table import STATES, fields_of_rows
 from finetune.compute.flat_attention import FlatRows
 from finetune.compute.packed_attention import MASKED, ROUND, Group, Layout, layout
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
@@ -64,14 +64,10 @@ class FlatTable(TokenTable):
     @classmethod
     def of(cls, table: TokenTable, model: DocumentClassifier, kernel: str | None) -> TokenTable:
         """The same rows, flat; a table of pooled states stays as it is."""
-        states = None
-        if isinstance(table, CachedTable):
-            if table.pooled_states:
-                return table
-            states = table.states
-        fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
+        if (fields := fields_of_rows(table)) is None:
+            return table
         after_padding = model.encoder.config.model_type in POSITIONS_AFTER_PADDING
-        return cls(**fields, kernel=kernel, after_padding=after_padding, states=states)
+        return cls(**fields, kernel=kernel, after_padding=after_padding)
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, Any]:
         """The inputs of some rows, best given by length: ids, perhaps types, (1, capacity) int64.

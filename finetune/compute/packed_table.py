@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from finetune.compute import packed_encoders
-from finetune.compute.cached_table import CachedTable
+from finetune.compute.cached_table import fields_of_rows
 from finetune.compute.checkpointing import recomputes_layers
 from finetune.compute.packed_attention import Layout, layout, like_lengths
 from finetune.compute.packed_layer import PackedLayer
@@ -69,13 +69,9 @@ class PackedTable(TokenTable):
     @classmethod
     def of(cls, table: TokenTable, boundary: int = 0) -> TokenTable:
         """The same rows, packed; a table of pooled states stays as it is."""
-        states = None
-        if isinstance(table, CachedTable):
-            if table.pooled_states:
-                return table
-            states = table.states
-        fields = {f.name: getattr(table, f.name) for f in dataclasses.fields(TokenTable)}
-        return cls(**fields, boundary=boundary if states is not None else 0, states=states)
+        if (fields := fields_of_rows(table)) is None:
+            return table
+        return cls(**fields, boundary=boundary if fields["states"] is not None else 0)
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, Any]:
         """The inputs of some rows, best given by length: groups of ids (pieces, length) int64."""
