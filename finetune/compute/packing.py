@@ -58,8 +58,6 @@ def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) ->
         return "torch.compile is on (train.compile)"
     if recipe.model.head != "linear":
         return "the architecture's own head takes them so"
-    if recipe.model.attention != "auto":
-        return f"attention is {recipe.model.attention} (model.attention)"
     why_not = why_not_packable(plan.device, config)
     if why_not is None and recipe.model.dropout != 0 and plan.device == "cpu":
         return "dropout is on (model.dropout)"

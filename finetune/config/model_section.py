@@ -69,7 +69,9 @@ class Model(Section):
         ),
     )
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        "auto", description="the attention implementation; auto: the fastest on this hardware"
+        "auto",
+        description="the attention implementation of padded rows (packed rows have one of their "
+        "own); auto: the fastest on this hardware",
     )
 
     def describe_freezing(self) -> str:
