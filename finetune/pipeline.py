@@ -142,8 +142,11 @@ def dry_run(recipe: Recipe, listener: SignalListener) -> None:
 
 
 def estimate_time(data: PreparedData, processes: int) -> TimeEstimate | None:
-    """How long training would take, from a short pass through an encoder of the same shape."""
+    """How long training would take, from a short pass through an encoder of the same shape; None
+    where `train.minutes` says it."""
     table = data.tokens.tables["train"]
+    if data.recipe.train.awaits_plan:
+        return None  # it is the recipe that says how long
     parts = [
         PlannedTraining(stage.recipe.model.freeze, (stage.end - stage.begin) * batch)
         for stage in plan_stages(data.recipe, len(table))
@@ -254,12 +257,12 @@ def _go_on_after(run_one: Callable[[], Path], failed: ProblemList) -> Path:
 
 
 def locate_start(recipe: Recipe, env: RunEnvironment) -> tuple[Recipe, Start]:
-    """Where the run begins; and the recipe with the learning rates that an earlier part found."""
+    """Where the run begins; and the recipe with what an earlier part found."""
     start = env.on_main(
         lambda: resume.locate_start(recipe.run, env.started, env.lock, env.checkpoints)
     )
     messages.print_notes(start.notes)
-    return env.on_main(lambda: resume.with_recorded_rates(recipe, start)), start
+    return env.on_main(lambda: resume.with_recorded_plan(recipe, start)), start
 
 
 def prepare_data(

@@ -138,6 +138,16 @@ class Recipe(Section):
             changes["optim"] = self.optim.model_copy(update=default)
         return self.model_copy(update=changes)
 
+    def with_steps(self, steps: int, scored_every: int | Literal["epoch"]) -> Self:
+        """The same with so many steps, and validation scored every so many of them."""
+        length = {"max_steps": steps, "min_steps": steps}
+        return self.model_copy(
+            update={
+                "train": self.train.model_copy(update=length),
+                "score": self.score.model_copy(update={"every": scored_every}),
+            }
+        )
+
 
 SECTIONS: dict[str, type[Section]] = {
     name: field.annotation

@@ -64,6 +64,16 @@ class Train(Section):
             "the least optimizer steps: with a few dozen rows, epochs are too short a measure"
         ),
     )
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "how long the run may take, from its start to its test scores: the first steps are "
+            "timed, and train.max_steps, train.min_steps and score.every are set from that, once, "
+            "so that the schedule ends in time; a number of train.epochs, and train.max_steps, are "
+            "the most that is done. A saved recipe names the steps, and repeats the run"
+        ),
+    )
     batch_size: Count = Field(
         32,
         description=(
@@ -159,6 +169,11 @@ class Train(Section):
         ),
     )
 
+    @property
+    def awaits_plan(self) -> bool:
+        """Whether `minutes` are still to decide how many steps there are."""
+        return self.minutes is not None and self.min_steps is None
+
     @field_validator("class_weights", mode="before")
     @classmethod
     def _labels_are_words(cls, weights: object) -> object:
@@ -184,6 +199,12 @@ class Train(Section):
         if self.min_steps is not None and self.min_steps > (self.max_steps or self.min_steps):
             raise conflict(
                 "min_steps", f"at most train.max_steps ({self.max_steps}), got {self.min_steps}"
+            )
+        if self.minutes is not None and self.stages:
+            raise conflict("minutes", f"null with train.stages, got {self.minutes:g}")
+        if self.minutes is not None and self.min_steps not in (None, self.max_steps):
+            raise conflict(
+                "min_steps", f"null with train.minutes, which finds them, got {self.min_steps}"
             )
         for number, stage in enumerate(self.stages, 1):
             least, most = stage.min_steps or self.min_steps, stage.max_steps or self.max_steps

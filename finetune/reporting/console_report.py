@@ -154,11 +154,11 @@ def _describe_stage(stage: stages.Stage) -> str:
         documents = -(-stage.rows // per_epoch)
         if documents != train.batch_size:
             stratified = f" ({stage.rows:,} rows in equal batches)"
-    text = (
-        f"{steps:,} steps of {documents} documents{stratified}, {epochs:.3g} "
-        f"epoch{'s' * (epochs != 1)}{note}; {optim.name}, lr {format_rate(optim.lr)}, "
-        f"{optim.schedule}"
-    )
+    length = f"{steps:,} steps of {documents} documents{stratified}, {epochs:.3g} "
+    length += f"epoch{'s' * (epochs != 1)}{note}"
+    if train.awaits_plan:
+        length = f"steps of {documents} documents{stratified} for train.minutes: {train.minutes:g}"
+    text = f"{length}; {optim.name}, lr {format_rate(optim.lr)}, {optim.schedule}"
     if stage.count == 1:
         return text
     return f"stage {stage.number}: {text}, {stage.recipe.model.describe_freezing()}"

@@ -78,6 +78,9 @@ def print_rates(recipe: Recipe, train: TokenTable) -> None:
     planned = stages.plan_stages(recipe, len(train))
     rows = [["stage", "step", "epoch", "lr"]]
     print_line("\nLearning rate")
+    if recipe.train.awaits_plan:
+        print_line("  its steps are found by timing the first ones, for train.minutes")
+        return
     for stage in planned:
         steps = stage.end - stage.begin
         if stage.recipe.optim.lr == "auto":

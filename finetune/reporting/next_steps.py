@@ -59,12 +59,15 @@ class Run(NamedTuple):
         value = self.results.scores.metric(main_metric(self.results))
         return 1.0 if value is None else min(1.0, max(0.0, 1 - value))
 
-    def longer(self) -> str:
-        """The override that trains twice as long."""
+    def longer(self) -> list[str]:
+        """The overrides that train twice as long."""
+        if self.results.train.minutes is not None:  # whose saved recipe names the steps
+            open_again = ["train.max_steps=null", "train.min_steps=null", "score.every=epoch"]
+            return [f"train.minutes={2 * self.results.train.minutes:g}", *open_again]
         if self.results.train.min_steps:
-            return f"train.min_steps={2 * self.results.train.steps}"
+            return [f"train.min_steps={2 * self.results.train.steps}"]
         epochs = max((line["epoch"] for line in self.log if "epoch" in line), default=3.0)
-        return f"train.epochs={2 * math.ceil(epochs)}"
+        return [f"train.epochs={2 * math.ceil(epochs)}"]
 
 
 def suggest_next_steps(
@@ -226,7 +229,7 @@ def _falling_loss(run: Run) -> Iterator[Advice]:
             "length",
             run.error * (1 - last / before),  # as much again as in the last interval
             f"Validation loss was still falling at the end ({before:.3f} to {last:.3f}). Train "
-            f"longer: {run.again(run.longer())}",
+            f"longer: {run.again(*run.longer())}",
         )
 
 
@@ -301,14 +304,14 @@ def _baseline(run: Run) -> Iterator[Advice]:
             "length",
             run.error,
             f"The model is {how} than {gap.baseline} by {gap.metric}: it has learned next to "
-            f"nothing. Train longer, or on more documents: {run.again(run.longer())}",
+            f"nothing. Train longer, or on more documents: {run.again(*run.longer())}",
         )
     else:
         yield Advice(
             "length",
             effect,
             f"The model is {how} than {gap.baseline}, which trains in seconds. Train longer, on "
-            f"more documents, or with a larger encoder: {run.again(run.longer())}",
+            f"more documents, or with a larger encoder: {run.again(*run.longer())}",
         )
 
 
@@ -324,7 +327,7 @@ def _too_many_labels(run: Run) -> Iterator[Advice]:
             run.error,
             f"The model predicts {predicted:.1f} labels a document, where {true:.1f} are true: it "
             "hardly separates them yet, so low thresholds trade precision for recall. Train "
-            f"longer: {run.again(run.longer())}",
+            f"longer: {run.again(*run.longer())}",
         )
 
 

@@ -184,6 +184,7 @@ def train_section(
         steps=log.steps,
         planned_steps=last.end,
         min_steps=last.recipe.train.min_steps,
+        minutes=last.recipe.train.minutes,
         best_step=int(best_step),
         rows=log.rows,
         tokens=log.tokens,

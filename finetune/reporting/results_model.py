@@ -110,6 +110,9 @@ class TrainSection(Section):
     steps: int = Field(description="optimizer updates that were made")
     planned_steps: int = Field(description="more than `steps` where patience ended the run")
     min_steps: int | None = Field(description="train.min_steps of the last stage")
+    minutes: float | None = Field(
+        None, description="train.minutes, which decided the number of steps, or null"
+    )
     best_step: int = Field(
         description="step of the saved model: the best on validation, or the last"
     )

@@ -68,6 +68,11 @@ class CostMeter:
 
         return timed
 
+    def total(self) -> float:
+        """Seconds of all stages so far."""
+        self._count()
+        return sum(self.seconds.values())
+
     def cost(self) -> dict[str, Any]:
         """Seconds by stage (`prepare`: what no stage counts), and peak memory in bytes."""
         self._count()

@@ -28,6 +28,7 @@ from finetune.training import sampling
 from finetune.training.loop import Callbacks, TrainingRows, fit
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.train_log import DivergedError, TrainLog
+from finetune.training.undo import undone
 
 FILE = "lr_range.json"
 STEPS = 100  # of the test, or fewer where that is more than PASSES over train
@@ -78,31 +79,8 @@ def run_range_test(
     Args:
         model, optimizer: prepared by the accelerator; left as they are found.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in parameters]
-    scaler = accelerator.scaler
-    scale = None if scaler is None else scaler.state_dict()
-    was = [group["lr"] for group in optimizer.param_groups]
-    settled = {
-        id(p): {k: v.clone() if torch.is_tensor(v) else v for k, v in state.items()}
-        for p, state in optimizer.state.items()
-    }
-    try:
-        with torch.random.fork_rng():  # of every device
-            rates, losses = _climb(model, optimizer, rows, recipe, accelerator)
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(parameters, before, strict=True):
-                parameter.copy_(value)
-        optimizer.zero_grad()
-        optimizer.state.clear()
-        for parameter in parameters:
-            if id(parameter) in settled:
-                optimizer.state[parameter] = settled[id(parameter)]
-        for group, rate in zip(optimizer.param_groups, was, strict=True):
-            group["lr"] = rate
-        if scaler is not None and scale is not None:
-            scaler.load_state_dict(scale)
+    with undone(model, optimizer, accelerator):
+        rates, losses = _climb(model, optimizer, rows, recipe, accelerator)
     memorized = len(losses) == _most_steps(len(rows.table), recipe) < STEPS
     return suggest_rate(rates, losses, recipe.optim.name, memorized=memorized)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune.runtime.console import print_line, print_wrapped
 from finetune.training import stages
 from finetune.training.lr_finder import LrRangeTest as LrRange
+from finetune.training.time_budget import Speed, TimePlan
 
 
 def format_rate(lr: float | str | None) -> str:
@@ -18,6 +19,21 @@ def print_range_test(found: LrRange, stage: stages.Stage) -> None:
         print_line()
     mark = "Rate   " if stage.number == 1 else f"  rate of stage {stage.number}: "
     print_wrapped(f"{found.rate:g}: {found.why}", mark=mark)
+
+
+def print_time_plan(plan: TimePlan, speed: Speed, minutes: float) -> None:
+    """How many steps fit into `train.minutes`."""
+    steps, scorings, closing = plan.seconds
+    why = f"{speed.timed} steps, since undone, took {speed.step:,.3f} s each on average"
+    if plan.is_capped:
+        why += "; more passes over the rows would not fit train.epochs or pay, so it ends earlier"
+    print_line()
+    print_wrapped(
+        f"{plan.steps:,} steps in {minutes:g} minutes ({why}): about {steps:,.0f} s of training, "
+        f"{scorings:,.0f} s of scoring validation every {plan.scored_every:,} steps and saving, "
+        f"{closing:,.0f} s for the test scores and the report",
+        mark="Time    ",
+    )
 
 
 def print_training() -> None:

@@ -138,19 +138,22 @@ def _named(path: Path) -> tuple[Path, list[Path]]:
     return path, checkpoint.list_checkpoints(path)
 
 
-def with_recorded_rates(recipe: schema.Recipe, start: Start) -> schema.Recipe:
-    """The recipe; where a rate is `auto`, with the one that the run which goes on has found.
+def with_recorded_plan(recipe: schema.Recipe, start: Start) -> schema.Recipe:
+    """The recipe; where a rate is `auto`, or `train.minutes` decides the steps, with what the run
+    which goes on has found.
 
     Raises:
         InputError: where what was recorded cannot be read.
     """
-    if all(one.optim.lr != "auto" for one in recipe.by_stage()):
+    if not recipe.train.awaits_plan and all(one.optim.lr != "auto" for one in recipe.by_stage()):
         return recipe
     if start.point is not None:
-        return _with_rates(recipe, checkpoint.read_plain(start.point)["identity"]["recipe"])
-    if start.replaces or start.finished:
-        return _with_rates(recipe, _read_recipe(start.folder))
-    return recipe
+        recorded = checkpoint.read_plain(start.point)["identity"]["recipe"]
+    elif start.replaces or start.finished:
+        recorded = _read_recipe(start.folder)
+    else:
+        return recipe
+    return _with_steps(_with_rates(recipe, recorded), recorded)
 
 
 def _read_recipe(folder: Path) -> dict[str, Any]:
@@ -166,6 +169,15 @@ def _with_rates(recipe: schema.Recipe, then: Mapping[str, Any]) -> schema.Recipe
         if one.optim.lr == "auto" and rate != "auto":
             recipe = recipe.with_rate(rate, number)
     return recipe
+
+
+def _with_steps(recipe: schema.Recipe, then: Mapping[str, Any]) -> schema.Recipe:
+    """A recipe; where its minutes are to decide the steps, with those that they came to."""
+    train = then["train"]
+    planned = train.get("minutes") == recipe.train.minutes and train["min_steps"] is not None
+    if not (recipe.train.awaits_plan and planned):
+        return recipe  # of other minutes, who compares the two recipes tells
+    return recipe.with_steps(train["max_steps"], then["score"]["every"])
 
 
 def has_nothing_left(

@@ -24,6 +24,7 @@ from finetune.training import (
     messages,
     run_folder,
     stages,
+    time_budget,
     trackers,
     train_state,
 )
@@ -111,6 +112,7 @@ class Session:
             steps = session.stages[-1].end
             messages.print_resumed(start.point, session.log.steps, steps, notes)
         session.find_rate()
+        session.plan_time()
         session.open_trackers(session.state.run_id, session.log.steps)
         return session
 
@@ -198,18 +200,50 @@ class Session:
             found = self.builder.find_rate(self.stage, self.parts)
         messages.print_range_test(found, self.stage)
         number = self.stage.number
-        self.recipe = self.recipe.with_rate(found.rate, number)
-        self.stages = stages.plan_stages(self.recipe, self.stage.rows)
-        self.stage = self.stages[number - 1]
+        self._plan_anew(
+            self.recipe.with_rate(found.rate, number),
+            lambda: lr_finder.write_range_test(found, self.folder, number),
+        )
+
+    def plan_time(self) -> None:
+        """Where `train.minutes` is to decide how many steps there are, time some and save the plan.
+
+        Raises:
+            InputError: where there is no time for a single step.
+        """
+        train, tables = self.recipe.train, self.parts.tables
+        if not train.awaits_plan or train.minutes is None:
+            return
+        with self.env.meter("plan"):
+            speed = self.builder.measure_speed(self.stage, self.parts)
+        budget = time_budget.Budget(
+            train.minutes,
+            self.env.meter.total(),
+            *(int(tables[name].lengths.sum()) for name in ("validation", "test")),
+            sum(p.numel() * p.element_size() for p in self.parts.bare.parameters()),
+        )
+        most = time_budget.most_steps(self.stage.rows, train)
+        plan = self.env.on_main(
+            lambda: time_budget.plan_steps(budget, speed, self.recipe.score, most)
+        )
+        messages.print_time_plan(plan, speed, train.minutes)
+        self.events.write("time_plan", 0, dataclasses.asdict(plan))
+        self._plan_anew(self.recipe.with_steps(plan.steps, plan.scored_every))
+
+    def _plan_anew(self, recipe: Recipe, write: Callable[[], None] = lambda: None) -> None:
+        """Go on with what was found before the first step of a stage, and save it."""
+        self.recipe = recipe
+        self.stages = stages.plan_stages(recipe, self.stage.rows)
+        self.stage = self.stages[self.stage.number - 1]
         resolved = self.resolved_recipe
         self.identity = {**self.identity, "recipe": resolved.model_dump(mode="json")}
         self.checkpointer.identity = self.identity
 
-        def write() -> None:
-            lr_finder.write_range_test(found, self.folder, number)
+        def write_all() -> None:
+            write()
             run_folder.write_recipe(self.folder, resolved)
 
-        self.env.on_main(write)
+        self.env.on_main(write_all)
 
     def _settle(self) -> None:
         """Before the first step with these parts."""

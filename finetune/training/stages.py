@@ -30,7 +30,7 @@ from finetune.modeling.saved_model import Tensors
 from finetune.modeling.tokenizer_fit import align_padding
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization.token_table import TokenTable
-from finetune.training import lr_finder, train_state
+from finetune.training import lr_finder, time_budget, train_state
 from finetune.training.loop import TrainingRows
 from finetune.training.optimizer import build_optimizer
 from finetune.training.prepared_data import PreparedData
@@ -209,6 +209,13 @@ class StageBuilder:
         rows = self.training_rows(parts)
         lr_finder.announce_range_test(len(rows.table), stage.recipe)
         return lr_finder.run_range_test(
+            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
+        )
+
+    def measure_speed(self, stage: Stage, parts: StageParts) -> time_budget.Speed:
+        """How fast a stage that is about to begin will be."""
+        rows = self.training_rows(parts)
+        return time_budget.measure_speed(
             parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
         )
 
