@@ -192,7 +192,9 @@ def attend_backward(
             d_bias[:, :length, :length] += d_scores.view(rows, heads, length, length).sum(
                 0, dtype=torch.float32
             )
-        d_query, d_key = torch.empty_like(query), torch.empty_like(key)
+        # Not `empty_like`: the query of a row alone is a view, and into its strides each head's
+        # product would be computed by itself.
+        d_query, d_key = (query.new_empty(query.shape) for _ in range(2))
         torch.baddbmm(d_query, d_scores, key, beta=0, alpha=size**-0.5, out=d_query)
         torch.baddbmm(d_key, d_scores.mT, query, beta=0, alpha=size**-0.5, out=d_key)
         to = result[here].view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)

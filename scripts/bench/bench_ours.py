@@ -87,12 +87,20 @@ class Ours:
             self.packing = packing.attach_packing(self.bare, self.plan.precision)
         return self.packing.table(table, 0 if self.prefix is None else self.prefix.boundary)
 
-    def fit(self, table: token_table.TokenTable, labels: Any, steps: int) -> list[Mark]:
+    def fit(
+        self,
+        table: token_table.TokenTable,
+        labels: Any,
+        steps: int,
+        after: Callable[[Mark], None] = lambda mark: None,
+    ) -> list[Mark]:
+        """Train for so many steps; `after` is called after each."""
         log = TrainLog(self.accelerator, self.choices.optim.max_grad_norm)
         marks = [Mark(time.perf_counter(), 0, 0)]
 
         def after_step(step: int, scored: bool) -> bool:
             marks.append(Mark(time.perf_counter(), log.rows, log.tokens))
+            after(marks[-1])
             return False
 
         recipe = with_steps(self.choices, steps)
@@ -252,14 +260,20 @@ def token_seconds(
     outputs: int, inputs: int, kind: torch.dtype, sizes: tuple[int, ...]
 ) -> tuple[float, float, float]:
     """Seconds a token of the forward product and the gradients of its input and its weight."""
-    weight = torch.randn(outputs, inputs).to(kind)
     best = [float("inf")] * 3
     for many in sizes:
-        states, gradient = (torch.randn(many, size).to(kind) for size in (inputs, outputs))
-        pairs = ((states, weight.t()), (gradient, weight), (gradient.t(), states))
-        for i, pair in enumerate(pairs):
+        for i, pair in enumerate(factors(outputs, inputs, many, kind)):
             best[i] = min(best[i], best_seconds(torch.mm, *pair) / many)
     return best[0], best[1], best[2]
+
+
+def factors(
+    outputs: int, inputs: int, tokens: int, kind: torch.dtype
+) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    """What is multiplied forward, for the gradient of the input, and for that of the weight."""
+    weight = torch.randn(outputs, inputs).to(kind)
+    states, gradient = (torch.randn(tokens, size).to(kind) for size in (inputs, outputs))
+    return (states, weight.t()), (gradient, weight), (gradient.t(), states)
 
 
 def best_seconds(product: Callable[..., Any], one: Any, other: Any) -> float:

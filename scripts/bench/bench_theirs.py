@@ -6,9 +6,10 @@
 import argparse
 import json
 import os
+import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from bench_ours import Mark, flops, loaded, pace, scored
 from bench_shown import Numbers
 
+from finetune.compute import hardware_plan
 from finetune.config import schema
 from finetune.modeling import freezing, pretrained
 from finetune.tokenization import encoding
@@ -23,31 +25,58 @@ from finetune.tokenization import encoding
 LEARN_RATE = {False: 5e-5, True: 2e-4}  # as it comes: Trainer's own default; tuned
 
 
-def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Numbers:
-    """Trainer on the recipe's rows, as it comes or tuned."""
-    from datasets import Dataset
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+class Theirs:
+    """The model, the tokenizer and the rows that Trainer gets of a recipe."""
 
-    choices, corpus, source = loaded(known, words)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    net = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=len(corpus.labels), dtype=torch.float32, trust_remote_code=False
-    )
-    limit = pretrained.max_positions(net.config)
-    length = encoding.resolve_max_length(choices.data.max_length, limit)
+    def __init__(self, choices: schema.Recipe, source: str, labels: Sequence[str]) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    def encoded(texts: Sequence[str], labels: Any) -> Dataset:
-        rows = tokenizer(list(texts), truncation=True, max_length=length)
+        torch.set_num_threads(choices.train.threads or len(os.sched_getaffinity(0)))
+        self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        self.net = AutoModelForSequenceClassification.from_pretrained(
+            source, num_labels=len(labels), dtype=torch.float32, trust_remote_code=False
+        )
+        limit = pretrained.max_positions(self.net.config)
+        self.length = encoding.resolve_max_length(choices.data.max_length, limit)
+
+    def encode(self, texts: Sequence[str], labels: Any) -> Any:
+        from datasets import Dataset
+
+        rows = self.tokenizer(list(texts), truncation=True, max_length=self.length)
         return Dataset.from_dict({**rows, "labels": labels})
 
-    train = encoded(corpus.train.texts[:], corpus.train.labels)
+
+def choose_attention(theirs: Theirs, train: Any, rows: int) -> None:
+    """Give the model the faster of its attentions, by one step's gradient with each."""
+    from transformers import DataCollatorWithPadding
+
+    batch = DataCollatorWithPadding(theirs.tokenizer)([train[i] for i in range(rows)])
+    took = {}
+    for name in ("eager", "sdpa"):
+        try:
+            theirs.net.set_attn_implementation(name)
+        except ValueError:  # the class has no such attention
+            continue
+        theirs.net.train()
+        began = time.process_time()
+        theirs.net(**batch).loss.backward()
+        theirs.net.zero_grad()
+        took[name] = time.process_time() - began
+    theirs.net.set_attn_implementation(min(took, key=took.__getitem__))
+
+
+def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Numbers:
+    """Trainer on the recipe's rows, as it comes or tuned."""
+    choices, corpus, source = loaded(known, words)
+    theirs = Theirs(choices, source, corpus.labels)
+    net = theirs.net
+    train = theirs.encode(corpus.train.texts[:], corpus.train.labels)
     with tempfile.TemporaryDirectory() as folder:
-        runner, marks = timed_trainer(known, choices, net, tokenizer, train, folder, tuned)
+        runner, marks = timed_trainer(known, choices, theirs, train, folder, tuned)
         runner.train()
         assert corpus.test.labels is not None, "the test rows must have labels"
         began = time.perf_counter()
-        test = encoded(corpus.test.texts[: known.scored], corpus.test.labels[: known.scored])
+        test = theirs.encode(corpus.test.texts[: known.scored], corpus.test.labels[: known.scored])
         predicted = runner.predict(test)  # in an order of its own where it groups by length
         found = np.asarray(predicted.predictions).argmax(axis=1)
         seconds = time.perf_counter() - began
@@ -64,24 +93,35 @@ def trainer(known: argparse.Namespace, words: Sequence[str], tuned: bool) -> Num
 def timed_trainer(
     known: argparse.Namespace,
     choices: schema.Recipe,
-    net: Any,
-    tokenizer: Any,
+    theirs: Theirs,
     train: Any,
     folder: str,
     tuned: bool,
+    after: Callable[[Mark], None] = lambda mark: None,
 ) -> tuple[Any, list[Mark]]:
-    """A Trainer, and the marks that it sets at the end of each step."""
+    """A Trainer, and the marks that it sets at the end of each step; `after` is called then."""
     from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    class LengthsMixed(Trainer):
+        """Has batches of like length in random order, not the longest first: few tell of all."""
+
+        def _get_train_sampler(self, *given: Any) -> Any:
+            sampler: Any = super()._get_train_sampler(*given)
+            rows, size = list(sampler), self.args.train_batch_size
+            batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+            random.Random(0).shuffle(batches)
+            return [row for batch in batches for row in batch]
 
     more: dict[str, Any] = {}
     if tuned:
-        more = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+        precision = hardware_plan.plan_hardware(choices.model, choices.train).precision
+        more = {"bf16": precision == "bf16", "train_sampling_strategy": "group_by_length"}
         more["use_cpu"] = not torch.cuda.is_available()
     optimizer: Any = None
     rate = LEARN_RATE[tuned]
     if known.optimizer is not None:
-        rate, optimizer = same_optimizer(known, choices, net)
-    pad, made, marks = DataCollatorWithPadding(tokenizer), [], [Mark(0, 0, 0)]
+        rate, optimizer = same_optimizer(known, choices, theirs.net)
+    pad, made, marks = DataCollatorWithPadding(theirs.tokenizer), [], [Mark(0, 0, 0)]
 
     def collate(rows: list[Any]) -> Any:
         batch = pad(rows)
@@ -93,6 +133,7 @@ def timed_trainer(
             rows, many = made[len(marks) - 1]  # batches are made ahead, in the steps' order
             last = marks[-1]
             marks.append(Mark(time.perf_counter(), last.rows + rows, last.tokens + many))
+            after(marks[-1])
 
         def on_train_begin(self, *given: Any, **named: Any) -> None:
             marks[0] = Mark(time.perf_counter(), 0, 0)
@@ -108,8 +149,8 @@ def timed_trainer(
         disable_tqdm=True,
         **more,
     )
-    runner = Trainer(
-        model=net,
+    runner = (LengthsMixed if tuned else Trainer)(
+        model=theirs.net,
         args=arguments,
         train_dataset=train,
         data_collator=collate,
