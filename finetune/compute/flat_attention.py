@@ -12,8 +12,7 @@ that a class is computed by its own code, and needs no padding. Padded batches g
 # mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -27,6 +26,8 @@ from finetune.compute.packed_attention import MASKED, Layout, attend, attend_bac
 
 NAME = "rows_end_to_end"
 BY_HAND_UP_TO = 512  # tokens of a row; above, the scores of all layers would fill the memory
+# Of a group of rows, query and key (rows, heads, length, size) each → what their scores get added.
+GroupBias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class FlatRows:
         positions: of each token in its row, as the class counts them. (1, capacity)
         layout: the rows in groups of like length; None: `kernel` needs none.
         kernel: which of `KERNELS` computes the attention; None: groups of like length do.
+        padded: the token at each place of a padded batch, for what takes no other, padding the
+            last, which belongs to no row; None: nothing asks for it. (rows, longest)
+        windows: what `window_bias` has made for this batch.
     """
 
     count: int
@@ -49,6 +53,26 @@ class FlatRows:
     positions: Tensor
     layout: Layout | None
     kernel: str | None
+    padded: Tensor | None = None
+    windows: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def longest_group(self) -> int:
+        """The length to which the rows of the longest group are padded for the attention."""
+        assert self.layout is not None
+        return max(group.length for group in self.layout.groups)
+
+    def window_bias(self, window: int) -> Tensor:
+        """0 for tokens that see each other, else `MASKED`. (1, longest_group, longest_group)
+
+        All layers of a batch share it, and it goes with the batch: of 8,192 tokens it is 268 MB.
+        """
+        if window not in self.windows:
+            place = torch.arange(self.longest_group, device=self.ends.device)
+            far = (place[:, None] - place).abs() >= window
+            seen = torch.zeros(far.shape, device=far.device).masked_fill_(far, MASKED)
+            self.windows[window] = seen[None]
+        return self.windows[window]
 
 
 def attention(
@@ -81,7 +105,8 @@ def attention(
     if flat_rows.kernel is not None:
         mixed = _in_16_bits(KERNELS[flat_rows.kernel], rows, flat_rows, window, scale)
     else:
-        mixed = _in_groups(rows, flat_rows, window, scale, dropout)
+        seen = None if window is None else flat_rows.window_bias(window)
+        mixed = attend_in_groups(rows, flat_rows, scale, dropout, seen)
     return mixed[None].to(value.dtype), None
 
 
@@ -171,52 +196,64 @@ def is_right(
     return all(near)
 
 
-def _in_groups(
-    rows: list[Tensor], flat: FlatRows, window: int | None, scale: float, dropout: float
-) -> Tensor:
-    """(capacity, heads, size) each → the same, in groups of rows of like length."""
-    layout, (query, key, value) = flat.layout, rows
+def attend_in_groups(
+    rows: list[Tensor], flat: FlatRows, scale: float, dropout: float = 0.0,
+    bias: Tensor | None = None, bias_of: GroupBias | None = None,
+) -> Tensor:  # fmt: skip
+    """Query, key and value, (capacity, heads, size) each → the same, in groups of like length.
+
+    Args:
+        bias: added to the scores of all rows, which take its first places.
+            (heads or 1, longest_group, longest_group)
+        bias_of: what makes a bias for the rows of each group.
+    """
+    layout, value = flat.layout, rows[2]
     assert layout is not None
-    longest = max(group.length for group in layout.groups)
-    seen = None if window is None else _window_bias(window, longest, query.device)
-    if query.device.type == "cpu" and not dropout and longest <= BY_HAND_UP_TO:
-        size = query.shape[-1]
-        query = query * (scale * size**0.5) if scale != size**-0.5 else query
-        qkv = torch.stack([query.to(value.dtype), key.to(value.dtype), value], 1).flatten(1)
-        if not (qkv.requires_grad and torch.is_grad_enabled()):
-            mixed = attend_only(qkv, layout, value.shape[1], seen)
-        else:
-            mixed = _Attend.apply(qkv, layout, value.shape[1], seen)
-        return mixed.view(value.shape)
+    is_short = flat.longest_group <= BY_HAND_UP_TO
+    if value.device.type == "cpu" and not dropout and is_short and bias_of is None:
+        return _by_hand(rows, layout, scale, bias)
     places = [x.to(value.dtype).index_select(0, layout.spread) for x in rows]
     looked = []
     for group in layout.groups:
         here, shape = slice(group.start, group.end), (group.rows, group.length, *value.shape[1:])
         one, other, own_value = (x[here].view(shape).transpose(1, 2) for x in places)
-        mask = group.mask
-        if seen is not None:
-            own = seen[:, : group.length, : group.length][None]
-            mask = own if mask is None else mask + own
+        added = [] if group.mask is None else [group.mask]
+        if bias is not None:
+            added.append(bias[None, :, : group.length, : group.length])
+        if bias_of is not None:
+            added.append(bias_of(one, other))
         mixed = nn.functional.scaled_dot_product_attention(
-            one,
-            other,
-            own_value,
-            None if mask is None else mask.to(value.dtype),
-            dropout_p=dropout,
-            scale=scale,
+            one, other, own_value, _added(added, value.dtype), dropout_p=dropout, scale=scale
         )
         looked.append(mixed.transpose(1, 2).flatten(0, 1))
     packed = torch.cat(looked).index_select(0, layout.gather)
     return nn.functional.pad(packed, (0, 0, 0, 0, 0, layout.capacity - layout.tokens))
 
 
-@lru_cache(maxsize=1)  # all layers of a batch share it: of 8,192 tokens it is 268 MB
-def _window_bias(window: int, length: int, device: torch.device) -> Tensor:
-    """0 for tokens that see each other, else `MASKED`. (1, length, length)"""
-    with torch.inference_mode(False):  # scoring must not leave one that training cannot keep
-        place = torch.arange(length, device=device)
-        far = (place[:, None] - place).abs() >= window
-        return torch.zeros(length, length, device=device).masked_fill_(far, MASKED)[None]
+def _added(parts: list[Tensor], dtype: torch.dtype) -> Tensor | None:
+    """What is added to scores, in their precision: in fp16, `MASKED` would be minus infinity.
+
+    A token of padding that sees padding alone would make NaN of that.
+    """
+    if not parts:
+        return None
+    first, *others = parts
+    total = sum(others, first)
+    return total.clamp(min=torch.finfo(dtype).min / 2).to(dtype)
+
+
+def _by_hand(rows: list[Tensor], layout: Layout, scale: float, bias: Tensor | None) -> Tensor:
+    query, key, value = rows
+    size = query.shape[-1]
+    query = query * (scale * size**0.5) if scale != size**-0.5 else query
+    qkv = torch.stack([query.to(value.dtype), key.to(value.dtype), value], 1).flatten(1)
+    learns = qkv.requires_grad or (bias is not None and bias.requires_grad)
+    mixed: Tensor
+    if learns and torch.is_grad_enabled():
+        mixed = _Attend.apply(qkv, layout, value.shape[1], bias)
+    else:
+        mixed = attend_only(qkv, layout, value.shape[1], bias)
+    return mixed.view(value.shape)
 
 
 class _Attend(torch.autograd.Function):
@@ -227,6 +264,7 @@ class _Attend(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             mixed, attended = attend(qkv, layout, heads, bias)
         ctx.layout = layout
+        ctx.shape = None if bias is None else bias.shape
         ctx.save_for_backward(*(part for group in attended for part in group))
         return mixed
 
@@ -234,9 +272,12 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, d_mixed: Tensor) -> Any:
         saved = iter(ctx.saved_tensors)
         attended = list(zip(saved, saved, saved, saved, strict=True))  # four of each group
+        d_bias = (
+            d_mixed.new_zeros(ctx.shape, dtype=torch.float32) if ctx.needs_input_grad[3] else None
+        )
         with torch.autocast("cpu", enabled=False):
-            d_qkv = attend_backward(d_mixed.contiguous(), attended, ctx.layout)
-        return d_qkv, None, None, None
+            d_qkv = attend_backward(d_mixed.contiguous(), attended, ctx.layout, d_bias)
+        return d_qkv, None, None, d_bias
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, attention)

@@ -28,6 +28,7 @@ from finetune.compute import micro_batches
 from finetune.compute.cached_table import CachedTable
 from finetune.compute.frozen_prefix import FrozenPrefix
 from finetune.compute.hardware_plan import Hardware
+from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config import schema
 from finetune.modeling.saved_model import weights_hash
 from finetune.runtime import cache_folder
@@ -250,7 +251,7 @@ def _write_states(
     )
     was_training = model.training
     model.eval()
-    with torch.no_grad(), accelerator.autocast():
+    with torch.no_grad(), accelerator.autocast(), kept_padding_masks(plan.device):
         for rows in batches[accelerator.local_process_index :: per_machine]:
             computed = prefix.states(model, table.batch(rows, accelerator.device))
             computed = computed.to("cpu", file.dtype)

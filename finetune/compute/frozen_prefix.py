@@ -108,15 +108,15 @@ def attach_frozen_prefix(
     pooled = whole and isinstance(model, DocumentClassifier)
     below = [encoder] if pooled else [*blocks[:boundary]]
     first: Any = model.get_input_embeddings()
-    if boundary == 0 or first.weight.requires_grad or _has_dropout(below, encoder.config):
+    if boundary == 0 or first.weight.requires_grad or has_dropout(below, encoder.config):
         return None
     prefix = FrozenPrefix(model, boundary, pooled)
-    with _attention_of_cpus(encoder.config):
+    with attention_of_cpus(encoder.config):
         return prefix if _keeps_the_logits(prefix, model) else None
 
 
 @contextmanager
-def _attention_of_cpus(config: Any) -> Iterator[None]:
+def attention_of_cpus(config: Any) -> Iterator[None]:
     """While it is entered, an encoder computes attention as CPUs can.
 
     A model is built on the CPU, where FlashAttention has no kernel. What is computed is the same.
@@ -131,7 +131,7 @@ def _attention_of_cpus(config: Any) -> Iterator[None]:
             config._attn_implementation = chosen
 
 
-def _has_dropout(below: Sequence[torch.nn.Module], config: Any) -> bool:
+def has_dropout(below: Sequence[torch.nn.Module], config: Any) -> bool:
     """Whether dropout makes the frozen layers' states differ from one time to the next."""
     modules = [module for part in below for module in part.modules()]
     return any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in modules) or any(

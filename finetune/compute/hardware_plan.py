@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 
-from finetune.compute.padding_masks import keep_padding_masks
 from finetune.config import schema
 from finetune.runtime.errors import InputError
 
@@ -111,8 +110,6 @@ def plan_hardware(
 def apply_plan(chosen: Hardware) -> None:
     """Have this process use the planned threads, and keep memory that it will need again."""
     torch.set_num_threads(chosen.threads)
-    if chosen.device != "cpu":
-        keep_padding_masks()
     if chosen.device == "cuda" and chosen.precision != "fp32":
         torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in fp32
     if chosen.device == "cuda" and chosen.deterministic:

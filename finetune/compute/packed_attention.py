@@ -73,10 +73,14 @@ class Layout:
         return packed
 
 
-def layout(lengths: Rows, multiple: int = ROUND) -> Layout:
-    """The places of the tokens of rows of these lengths, filled up to such a multiple."""
+def layout(lengths: Rows, multiple: int = ROUND, at_once: int = AT_ONCE) -> Layout:
+    """The places of the tokens of rows of these lengths, filled up to such a multiple.
+
+    Args:
+        at_once: rows × length² of the largest group of several rows.
+    """
     groups, places, start = [], [], 0
-    for first, last, length in like_lengths(lengths):
+    for first, last, length in like_lengths(lengths, at_once):
         mask = np.arange(length) < lengths[first:last, None]  # (rows, length)
         scores = torch.from_numpy(np.where(mask, 0, MASKED).astype(np.float32))[:, None, None]
         group = Group(start, last - first, length, None if mask.all() else scores)
@@ -94,7 +98,7 @@ def layout(lengths: Rows, multiple: int = ROUND) -> Layout:
     )
 
 
-def like_lengths(lengths: Rows) -> Iterator[tuple[int, int, int]]:
+def like_lengths(lengths: Rows, at_once: int = AT_ONCE) -> Iterator[tuple[int, int, int]]:
     """Rows that follow each other and are padded to one length, for the attention only.
 
     Few lengths, of which vector instructions leave no rest: for the backward pass fewer.
@@ -103,7 +107,7 @@ def like_lengths(lengths: Rows) -> Iterator[tuple[int, int, int]]:
     padded = np.where(lengths > 16, -(-lengths // step) * step, 16)
     start = 0
     for length, run in itertools.groupby(int(length) for length in padded):
-        end, most = start + len(list(run)), max(1, AT_ONCE // length**2)
+        end, most = start + len(list(run)), max(1, at_once // length**2)
         for first in range(start, end, most):
             yield first, min(first + most, end), length
         start = end

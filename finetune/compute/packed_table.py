@@ -29,13 +29,21 @@ from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.tokenization.token_table import Rows, TokenTable
 
 
-def attach_packed_layers(model: PreTrainedModel) -> None:
-    """Teach a model the batches of a `PackedTable`; it computes the others as before."""
+def attach_packed_layers(model: PreTrainedModel) -> Callable[[], None]:
+    """Teach a model the batches of a `PackedTable`; it computes the others as before.
+
+    Returns: what makes it forget them.
+    """
     assert isinstance(model, DocumentClassifier)
     packed = packed_encoders.find_layers(model.encoder)
-    encode, pool = model.encoder.forward, model.pool
+    before = encode, pool = model.encoder.forward, model.pool
+
+    def undo() -> None:
+        model.encoder.forward, model.pool = before  # type: ignore[method-assign]
+
     model.encoder.forward = partial(_encode, encode, model, packed)
     model.pool = partial(_pool, pool)  # type: ignore[method-assign]
+    return undo
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,24 @@
     table = packing.table(table)                  # its batches are packed
 
 BERT-like layers are computed by hand on CPUs (`packed_table.py`), which is the fastest; those of
-other encoders, and all on CUDA, by their own class over one long row (`flat_table.py`). Either way
-each product with the weights runs over the tokens of many rows at once.
+other encoders, those with dropout or under a class's own head, and all on CUDA, by their own class
+over one long row (`flat_model.py`). Either way each product with the weights runs over the tokens
+of many rows at once.
 """
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from finetune.compute import flat_attention, packed_encoders
-from finetune.compute.flat_table import FlatTable, attach_flat_rows, why_not_flat
+from finetune.compute import flat_attention, packed_encoders, packing_probe
+from finetune.compute.flat_encoders import computes_own_attention
+from finetune.compute.flat_model import attach_flat_rows, why_not_flat
+from finetune.compute.flat_table import FlatTable
+from finetune.compute.frozen_prefix import has_dropout
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_table import PackedTable, attach_packed_layers
 from finetune.config import schema
@@ -31,7 +31,6 @@ from finetune.tokenization.token_table import TokenTable
 
 PACKED_TOKENS = 4096  # at once on a CPU, where the recipe leaves it open; more is hardly faster
 PACKED = "sequence packing: rows end to end, without padding"
-PROBE = (3, 7, 5)  # tokens of the rows on which packing is tried
 
 
 def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> Hardware:
@@ -56,22 +55,22 @@ def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) ->
         return "the recipe says so"
     if recipe.train.compile:
         return "torch.compile is on (train.compile)"
-    if recipe.model.head != "linear":
-        return "the architecture's own head takes them so"
-    why_not = why_not_packable(plan.device, config)
-    if why_not is None and recipe.model.dropout != 0 and plan.device == "cpu":
-        return "dropout is on (model.dropout)"
-    return why_not
+    by_hand = recipe.model.head == "linear" and recipe.model.dropout == 0
+    return why_not_packable(plan.device, config, by_hand)
 
 
-def why_not_packable(device: str, config: PretrainedConfig) -> str | None:
-    """Why the rows of this encoder, which computes no dropout, cannot be packed; None: they can."""
+def why_not_packable(device: str, config: PretrainedConfig, by_hand: bool = True) -> str | None:
+    """Why the rows of this encoder cannot be packed; None: they can, and `attach_packing` tries.
+
+    Args:
+        by_hand: whether its layers may be computed by hand, which leaves dropout out.
+    """
     inner = getattr(config, "encoder", config)
     if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
         return "torch.compile is on"
     if device not in ("cpu", "cuda"):
         return f"packing is made for CPUs and CUDA, and this is {device}"
-    if device == "cpu" and packed_encoders.why_no_packed_layers(inner) is None:
+    if by_hand and device == "cpu" and packed_encoders.why_no_packed_layers(inner) is None:
         return None
     return why_not_flat(inner)
 
@@ -86,7 +85,7 @@ class Packing:
         kernel: of the attention of flat batches; None: groups of rows.
     """
 
-    model: DocumentClassifier
+    model: PreTrainedModel
     by_hand: bool
     kernel: str | None = None
     why_not: str | None = None
@@ -111,86 +110,48 @@ class Packing:
         return dataclasses.replace(plan, packed=False, reasons=tuple(reasons))
 
 
-def attach_packing(model: PreTrainedModel, precision: str) -> Packing:
+def attach_packing(model: PreTrainedModel, precision: str, learns: bool = True) -> Packing:
     """Teach a model packed batches, if it then computes of them what it does of padded ones.
 
-    Tried on a few short rows, as a class may ignore what it is told of rows, or count positions in
-    a way of its own. Padded batches it computes as before.
+    Tried on a few rows (`packing_probe.py`). Padded batches it computes as before.
 
     Args:
         model: on its device.
         precision: of its matrix products: fp32, bf16 or fp16.
+        learns: whether it is trained, and not only computed.
     """
-    assert isinstance(model, DocumentClassifier)
-    config: Any = model.encoder.config
-    device = model.classifier.weight.device.type
-    by_hand = device == "cpu" and packed_encoders.why_no_packed_layers(config) is None
-    kernels = [None] if by_hand else flat_kernels(device, precision, config)
-    before = model.encoder.forward, model.pool, config._attn_implementation
-    with _evaluating(model):
-        expected = _probe(model, _probe_table(model), precision)
-        (attach_packed_layers if by_hand else attach_flat_rows)(model)
-        for kernel in kernels:
-            packing = Packing(model, by_hand, kernel)
-            if _is_sound(packing, expected, precision):
-                return packing
-    model.encoder.forward, model.pool = before[:2]  # type: ignore[method-assign]
-    if not by_hand:
-        model.encoder.set_attn_implementation(before[2])
-    name = type(model.encoder).__name__
-    return Packing(model, by_hand, why_not=f"{name} computes something else of packed rows")
-
-
-def _is_sound(packing: Packing, expected: Tensor, precision: str) -> bool:
-    """Whether packed rows get the pooled states of padded ones."""
-    try:
-        found = _probe(packing.model, packing.table(_probe_table(packing.model)), precision)
-    except Exception:  # whatever a class or a kernel does with what it did not expect
-        return False
-    atol = 1e-5 if precision == "fp32" else 0.05
-    return torch.allclose(found, expected, rtol=1e-4, atol=atol)
+    config: Any = model.base_model.config
+    device = model.device.type
+    by_hand = (
+        isinstance(model, DocumentClassifier)
+        and device == "cpu"
+        and packed_encoders.why_no_packed_layers(config) is None
+        and not (learns and has_dropout([model.encoder], config))
+    )
+    name = type(model.base_model).__name__
+    probe = packing_probe.Probe(model, learns)
+    undo = (attach_packed_layers if by_hand else attach_flat_rows)(model)
+    packing = Packing(model, by_hand)
+    if not probe.is_passed_by(packing.table):
+        undo()
+        return Packing(model, by_hand, why_not=f"{name} computes something else of packed rows")
+    low = torch.float16 if precision == "fp16" else torch.bfloat16
+    for kernel in flat_kernels(device, precision, config):
+        faster = Packing(model, by_hand, kernel)
+        if kernel is not None and probe.is_passed_in(low, faster.table):
+            return faster
+    return packing
 
 
 def flat_kernels(device: str, precision: str, config: Any) -> list[str | None]:
     """What can compute the attention of flat batches, the fastest first; None: groups of rows.
 
-    Kernels for rows of any lengths take 16 bits and no dropout.
+    Kernels for rows of any lengths take 16 bits, no dropout and no bias of the scores.
     """
     names = ("attention_dropout", "attention_probs_dropout_prob")
     if device != "cuda" or precision == "fp32" or any(getattr(config, n, 0) for n in names):
         return [None]
+    if computes_own_attention(config):
+        return [None]
     kernel = flat_attention.find_kernel(config.hidden_size // config.num_attention_heads, precision)
     return [None] if kernel is None else [kernel, None]
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def _probe_table(model: DocumentClassifier) -> TokenTable:
-    """A few short rows, one of them longer than a sliding window, if there is one."""
-    config: Any = model.encoder.config
-    window = getattr(config, "sliding_window", None) or 0
-    limit = getattr(config, "max_position_embeddings", None) or 2 * window
-    lengths = np.array([*PROBE, min(2 * window, limit // 2)] if window else PROBE)
-    pad = getattr(config, "pad_token_id", None) or 0
-    known = np.arange(min(12, config.vocab_size))
-    known = known[known != pad]
-    ids = np.resize(known, lengths.sum()).astype(np.int32)
-    return TokenTable(ids, np.concatenate([[0], np.cumsum(lengths)]), lengths, pad)
-
-
-def _probe(model: DocumentClassifier, table: TokenTable, precision: str) -> Tensor:
-    """The pooled states of all rows of a small table. (rows, hidden)"""
-    low = torch.float16 if precision == "fp16" else torch.bfloat16
-    device = model.classifier.weight.device
-    batch = table.batch(np.argsort(-table.lengths, kind="stable"), device)
-    with torch.autocast(device.type, low, enabled=precision != "fp32"):
-        return model.pool(model.encoder(**batch).last_hidden_state, batch["attention_mask"])

@@ -30,6 +30,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from transformers import PreTrainedModel
 
 from finetune.compute import hardware_plan, micro_batches, packing
+from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config import schema
 from finetune.data import local_paths
 from finetune.data.corpus import Corpus, Split, label_names_of
@@ -101,7 +102,9 @@ def pooled_states(
     )
     plan = packing.plan_packing(plan, recipe, config)
     torch.nn.Module.to(classifier, plan.device)
-    packed = packing.attach_packing(classifier, plan.precision) if plan.packed else None
+    packed = None
+    if plan.packed:
+        packed = packing.attach_packing(classifier, plan.precision, learns=False)
     vectors = []
     for split in splits:
         table = reading.encode(split.texts, split.seconds, tokenizer)
@@ -118,7 +121,8 @@ def head_inputs(
 ) -> NDArray[np.float32]:
     """What a model's head takes of each document. (rows, hidden)"""
     vectors: NDArray[np.float32] | None = None
-    with head.record_inputs(head.find_head(model)) as given:
+    layer = head.find_head(model)
+    with head.record_inputs(layer) as given, kept_padding_masks(model.device.type):
         for rows in micro_batches.micro_batches(
             np.arange(len(table)), table.padded_tokens, micro_batch_tokens
         ):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
 from finetune.compute.forward import forward_rows
+from finetune.compute.padding_masks import kept_padding_masks
 from finetune.evaluation.metrics import Metric, measure
 from finetune.evaluation.probabilities import row_losses
 from finetune.runtime.device_copies import copy_rows
@@ -88,7 +89,7 @@ def compute_logits(
     logits = torch.zeros(len(table), classes, device=accelerator.device)
     mine = batches[accelerator.process_index :: accelerator.num_processes]
     computed: list[torch.Tensor] = []
-    with accelerator.autocast():
+    with accelerator.autocast(), kept_padding_masks(accelerator.device.type):
         for rows in mine:
             computed.append(forward_rows(model, table, rows, accelerator.device))
         if accelerator.distributed_type == DistributedType.FSDP:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune.compute import forward, hardware_plan, packing
+from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config import schema
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import EngineOptions, LoadedModel, ModelSource
@@ -45,14 +46,13 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
     device = options.device or torch.device(plan.device)
     identity = f"{saved_model.weights_hash(model.state_dict())} {plan.precision}"
     model.to(device).eval()  # type: ignore[arg-type]
-    why_not = packing.why_not_packable(device.type, model.config)
-    if why_not is None and not isinstance(model, DocumentClassifier):
-        why_not = "the architecture's own head takes them so"
+    by_hand = isinstance(model, DocumentClassifier)
+    why_not = packing.why_not_packable(device.type, model.config, by_hand)
     if why_not is None and not options.packing:
         why_not = "as in the model's run"
     prepare: Callable[[TokenTable], TokenTable] | None = None
     if why_not is None:
-        packed = packing.attach_packing(model, plan.precision)
+        packed = packing.attach_packing(model, plan.precision, learns=False)
         why_not, prepare = packed.why_not, packed.table
     budget = options.tokens or plan.micro_batch_tokens
     if options.tokens is None and why_not is None and device.type == "cpu":
@@ -64,7 +64,8 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
     @torch.inference_mode()
     def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
         torch.set_num_threads(threads)  # those of the calling thread
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        with autocast, kept_padding_masks(device.type):
             return forward.forward_rows(model, table, rows, device).cpu()
 
     why = plan.reasons[0] if options.precision == "auto" else f"{plan.precision}: as requested"

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
+from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config.schema import Recipe
 from finetune.runtime.console import ProgressBar
 from finetune.runtime.device_copies import copy_rows
@@ -172,7 +173,8 @@ def add_gradients(
         sharded,
     )
     computed = []
-    with accelerator.autocast():  # one for all parts, so that weights are cast once
+    # One for all parts, so that weights are cast once.
+    with accelerator.autocast(), kept_padding_masks(device.type):
         for part, weight in parts:
             memory.rows = len(part)
             # `memory` averages the processes' gradients, but for those of a sharded model.

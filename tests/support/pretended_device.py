@@ -180,10 +180,8 @@ def install():
     """Have torch and accelerate take the pretended device for one that they know."""
     from accelerate import PartialState
 
-    from finetune.compute.padding_masks import keep_padding_masks
     from finetune.runtime import device_copies
 
-    keep_padding_masks()
     os.environ.pop("ACCELERATE_USE_CPU", None)  # else its state would refuse the device
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
     device_copies.PINNED = (NAME,)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from finetune.compute import checkpointing, flat_attention, flat_table, micro_batches
+from finetune.compute import (
+    checkpointing,
+    flat_attention,
+    flat_encoders,
+    flat_model,
+    flat_table,
+    micro_batches,
+)
 from finetune.compute.cached_table import CachedTable
 from finetune.compute.frozen_prefix import attach_frozen_prefix
 from finetune.config import schema
@@ -33,6 +40,16 @@ SIZES = {
     "pad_token_id": 0,
 }
 AFTER_PADDING = {"pad_token_id": 1, "max_position_embeddings": 66, "type_vocab_size": 1}
+V3 = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 12,
+    "max_relative_positions": -1,
+    "type_vocab_size": 0,
+}
 # By class, what differs; no dropout anywhere.
 CLASSES = {
     "bert": {},
@@ -47,7 +64,24 @@ CLASSES = {
     "nomic_bert": {},
     "gte": {},
     "eurobert": {"num_key_value_heads": 1, "hidden_act": "silu"},
-}
+    "mpnet": AFTER_PADDING,
+    # As v3's are published; in 60 tokens, far distances share a vector.
+    "deberta-v2": V3,
+    # As v2's largest are: with a convolution, and positions of their own projections.
+    "deberta-v2, large": {
+        **V3, "share_att_key": False, "conv_kernel_size": 3, "conv_act": "gelu",
+        "position_biased_input": True, "type_vocab_size": 2, "embedding_size": 16,
+    },
+    "deberta-v2, keys alone": {**V3, "pos_att_type": ["c2p"], "position_buckets": -1},
+    "deberta-v2, no distances": {**V3, "relative_attention": False, "pos_att_type": []},
+    "deberta": {
+        "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": -1,
+        "position_biased_input": False, "type_vocab_size": 0,
+    },
+    "deberta, few distances": {
+        "relative_attention": True, "pos_att_type": ["p2c"], "max_relative_positions": 24,
+    },
+}  # fmt: skip
 RATES = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout",
     "embedding_dropout", "mlp_dropout", "classifier_dropout_prob", "resid_pdrop", "embd_pdrop",
@@ -58,7 +92,7 @@ def built(name, pooling="mean"):
     """A classifier over a tiny encoder of a class; skipped where this release has none."""
     sizes = {**SIZES, **CLASSES[name]}
     try:
-        config = AutoConfig.for_model(name, **sizes)
+        config = AutoConfig.for_model(name.split(",")[0], **sizes)
     except ValueError:
         pytest.skip(f"this release of transformers has no {name}")
     for rate in RATES:
@@ -103,10 +137,10 @@ def rows_of(table):
 
 def attached(name, pooling="mean"):
     net = built(name, pooling)
-    why_not = flat_table.why_not_flat(net.encoder.config)
+    why_not = flat_model.why_not_flat(net.encoder.config)
     if why_not is not None:
         pytest.skip(why_not)
-    flat_table.attach_flat_rows(net)
+    flat_model.attach_flat_rows(net)
     return net
 
 
@@ -261,6 +295,9 @@ def test_a_flat_batch_holds_hardly_any_padding():
 
 
 def test_who_has_flat_batches():
-    assert flat_table.why_not_flat(AutoConfig.for_model("mpnet")) is not None
-    assert flat_table.why_not_flat(AutoConfig.for_model("deberta-v2")) is not None
-    assert flat_table.POOLINGS.keys() == POOLINGS.keys()
+    for kind in ("mpnet", "deberta", "deberta-v2"):  # by code of this package's own
+        assert flat_encoders.computes_own_attention(AutoConfig.for_model(kind))
+        assert flat_model.why_not_flat(AutoConfig.for_model(kind)) is None
+    mixed = AutoConfig.for_model("deberta", talking_head=True)
+    assert "talking_head" in flat_model.why_not_flat(mixed)
+    assert flat_model.POOLINGS.keys() == POOLINGS.keys()

@@ -15,12 +15,13 @@ from transformers import AutoConfig
 
 from finetune.compute import (
     flat_attention,
-    flat_table,
+    flat_model,
     hardware_plan,
     packed_attention,
     packed_layer,
     packed_table,
     packing,
+    packing_probe,
 )
 from finetune.config import schema
 from finetune.inference import torch_engine
@@ -34,7 +35,7 @@ from tests.support.tiny import HIDDEN, POSITIONS, tiny_encoder
 
 CPU = torch.device("cpu")
 needs_flat = pytest.mark.skipif(
-    flat_table.why_not_flat(AutoConfig.for_model("modernbert")) is not None,
+    flat_model.why_not_flat(AutoConfig.for_model("modernbert")) is not None,
     reason="this release of transformers takes no attention of ours",
 )
 LENGTHS = [1, 3, 40, 17, 5, 60, 25, 2, 17]
@@ -176,13 +177,10 @@ def test_scoring_and_padded_batches_are_unchanged(encoder):
         ("bert", {}, None),
         ("distilbert", {}, None),
         ("mpnet", {}, None),
-        (
-            "deberta-v2",
-            {},
-            "deberta-v2, in this release of transformers, takes no other attention than its own",
-        ),
-        ("bert", {"model": {"head": "native"}}, "the architecture's own head takes them so"),
-        ("bert", {"model": {"dropout": 0.1}}, "dropout is on (model.dropout)"),
+        ("deberta-v2", {}, None),
+        pytest.param("bert", {"model": {"head": "native"}}, None, marks=needs_flat),
+        pytest.param("bert", {"model": {"dropout": 0.1}}, None, marks=needs_flat),
+        ("mpnet", {"model": {"dropout": 0.1}}, None),
         ("bert", {"train": {"packing": "off"}}, "the recipe says so"),
         # A run's saved recipe names the attention, and repeats the run.
         ("bert", {"model": {"attention": "eager"}}, None),
@@ -284,6 +282,23 @@ def test_a_class_that_computes_something_else_of_packed_rows_is_padded(
     assert net.encoder.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("modernbert", marks=needs_flat)])
+def test_a_gradient_that_is_another_is_found(tmp_path, monkeypatch, architecture):
+    """By a model that learns; one that only predicts has none."""
+    encoder = str(tiny_encoder(tmp_path, architecture))
+    options = schema.Model(source=encoder, freeze="none")
+    net = build.build_classifier(encoder, options, ["a", "b"], "sdpa", seed=0)
+    backward = packed_attention.attend_backward
+
+    def wrong(*given, **named):
+        return 1.05 * backward(*given, **named)
+
+    monkeypatch.setattr(packed_layer, "attend_backward", wrong)
+    monkeypatch.setattr(flat_attention, "attend_backward", wrong)
+    assert packing.attach_packing(net, "fp32").why_not is not None
+    assert packing.attach_packing(net, "fp32", learns=False).why_not is None
+
+
 @pytest.mark.parametrize(
     ("precision", "rate", "installed", "tried"),
     [
@@ -303,9 +318,8 @@ def test_which_attention_a_gpu_is_given(monkeypatch, precision, rate, installed,
 
 @needs_flat
 def test_on_cuda_every_class_with_flat_batches_is_packed():
-    for kind in ("bert", "modernbert", "albert"):
+    for kind in ("bert", "modernbert", "albert", "mpnet", "deberta", "deberta-v2"):
         assert packing.why_not_packable("cuda", AutoConfig.for_model(kind)) is None
-    assert packing.why_not_packable("cuda", AutoConfig.for_model("mpnet")) is not None
     assert packing.why_not_packable("mps", AutoConfig.for_model("bert")) is not None
 
 
@@ -313,6 +327,47 @@ def test_on_cuda_every_class_with_flat_batches_is_packed():
 def test_the_rows_on_which_packing_is_tried_hold_no_padding(bert, monkeypatch, pad):
     net, _ = bert
     monkeypatch.setattr(net.encoder.config, "pad_token_id", pad)
-    table = packing._probe_table(net)
+    table = packing_probe.Probe(net, learns=True).rows
     assert pad not in table.ids
     assert table.pad_id == pad
+
+
+@needs_flat
+@pytest.mark.parametrize(
+    "architecture",
+    ["bert", "roberta", "electra", "albert", "distilbert", "mpnet", "deberta-v2", "modernbert"],
+)
+def test_a_class_s_own_head_takes_rows_end_to_end(tmp_path, architecture):
+    """Its pooler and its head read padded states, spread out after the last layer alone."""
+    encoder = str(tiny_encoder(tmp_path, architecture))
+    options = schema.Model(source=encoder, freeze="none", head="native", head_init="normal")
+    net = build.build_classifier(encoder, options, ["a", "b", "c"], "sdpa", seed=0).train()
+    table = table_of(LENGTHS, pretrained.load_tokenizer(encoder, options))
+    rows = np.argsort(-table.lengths, kind="stable")
+    before = outcome(net, table, rows)
+    packed = packing.attach_packing(net, "fp32")
+    assert packed.why_not is None
+    batch = packed.table(table).batch(rows, CPU)
+    assert batch["input_ids"].numel() < table.lengths.sum() + packed_attention.ROUND + 1
+    assert batch["attention_mask"].sum() == table.lengths.sum()
+    assert_alike(outcome(net, packed.table(table), rows), before, 1e-5)
+    assert_alike(outcome(net, table, rows), before, 1e-6)
+
+
+@needs_flat
+def test_dropout_on_a_cpu_is_drawn_of_packed_rows_too(tmp_path):
+    encoder = str(tiny_encoder(tmp_path))
+    options = schema.Model(source=encoder, freeze="none", dropout=0.5, head_init="normal")
+    net = build.build_classifier(encoder, options, ["a", "b", "c"], "sdpa", seed=0).train()
+    packed = packing.attach_packing(net, "fp32")
+    assert (packed.why_not, packed.by_hand) == (None, False)
+    table = table_of(LENGTHS, pretrained.load_tokenizer(encoder, options))
+    rows = np.argsort(-table.lengths, kind="stable")
+    batch = packed.table(table).batch(rows, CPU)
+    with torch.no_grad():
+        one, other = net(**batch).logits, net(**batch).logits
+        assert not torch.equal(one, other)
+        net.eval()
+        padded = net(**table.batch(rows, CPU)).logits
+        torch.testing.assert_close(net(**batch).logits, padded, rtol=1e-5, atol=1e-5)
+    assert packing.attach_packing(net, "fp32", learns=False).by_hand
