@@ -68,6 +68,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--keep", nargs="+", default=[], action="extend", metavar="[NAME=]COLUMN",
         help="columns to copy to the output, under a name of your own")  # fmt: skip
     add("--probabilities", action="store_true", help="also write each label's probability")
+    add("--explain", type=positive, default=0, metavar="WORDS", help="also write the most telling "
+        "words of each label, this many at most, with their scores and characters, in the column "
+        "`explanation` (torch engine; a document takes some 25 times as long)")  # fmt: skip
     add(
         "--resume",
         action="store_true",
@@ -167,6 +170,7 @@ def _check_paths(options: "JobOptions") -> None:
             found = find_inputs(options.input)
     problems += options.output.find_lost_files(found)
     problems += options.columns.find_taken_names()
+    problems += options.output.find_too_many_words()
     if problems and found:  # what is known of the columns without the model is told at once
         with problems.collect():
             check_inputs(found, options.columns.given)
@@ -192,6 +196,7 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
             file=known.output,
             errors=known.errors,
             probabilities=known.probabilities,
+            explain=known.explain,
             resume=known.resume,
             overwrite=known.overwrite,
             chunk_rows=known.window,

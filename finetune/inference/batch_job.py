@@ -22,6 +22,7 @@ from finetune.data.formats.source import DataSource
 from finetune.inference import inputs
 from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier
+from finetune.inference.explanation import check_explainable
 from finetune.inference.job_options import JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
 from finetune.inference.model_folder import find_model
@@ -83,6 +84,9 @@ def run_job(options: JobOptions) -> JobSummary | None:
     with problems.collect():
         options.columns.check(classifier)
     with problems.collect():
+        if options.output.explain:
+            check_explainable(classifier, "--explain")
+    with problems.collect():
         run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
     problems.raise_if_any()
     for note in notes:  # not before an error, to which they would be noise
@@ -100,6 +104,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
         "columns": [*columns.texts, *columns.beside],
         "names": list(output.names),
         "probabilities": options.output.probabilities,
+        **({"explain": options.output.explain} if options.output.explain else {}),
         "window": options.output.chunk_rows,
     }
     if options.output.overwrite and not options.output.resume:
@@ -137,8 +142,9 @@ class BatchJob:
         for chunk, table in read_ahead(self._tokenize()):
             count = chunk.index + 1
             if table is not None:
+                options = self.output.options
                 predictions = self.classifier.predict(
-                    chunk.rows, table, self.output.options.probabilities
+                    chunk.rows, table, options.probabilities, options.explain
                 )
                 self.store.write(chunk.index, *self.output.make_shard(chunk, predictions))
                 computed += len(chunk.rows)

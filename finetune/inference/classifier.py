@@ -27,6 +27,7 @@ from finetune.inference.decision import DecisionRules
 from finetune.inference.documents import DocumentReader
 from finetune.inference.engine import Logits
 from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.explanation import MOST_WORDS, add_explanations, check_explainable
 from finetune.inference.model_folder import find_model
 from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.modeling import pretrained
@@ -151,6 +152,38 @@ class Classifier:
                 return found
         return frames.like(documents, self._as_columns(found, probabilities))
 
+    def explain(
+        self, documents: Any, n: int = 10, text: Sequence[str] | None = None
+    ) -> list[Prediction]:
+        """A prediction for each document, with the `explanation`: which words spoke for it.
+
+            classify.explain("The striker scored twice.")[0]["explanation"]
+            # [{"word": "striker", "start": 4, "end": 11, "score": 2.31}, …]
+
+        `start` and `end` are the word's characters in the document, and `score` is by how much it
+        raises the log-odds of the label, by integrated gradients. Only words that spoke for the
+        label are in it, the most telling first; where the model predicts none, it is None. Of a
+        multi-label model it has such a list for each label; of a pair, `column` says where the word
+        is. Several columns that make up one document count as that one text.
+
+        Args:
+            documents, text: as of `__call__`.
+            n: words of each label, at most.
+
+        Raises:
+            InputError: as `__call__` does, and where the engine is not torch.
+        """
+        check_explainable(self, "explain")
+        if not 0 < n <= MOST_WORDS:
+            raise InputError(f"n: expected a number of words from 1 to {MOST_WORDS}, got {n}")
+        self._check_names(text)
+        source = frames.as_source(documents)
+        if source is not None:
+            return self._predict_all(self._read_source(source, text), False, n)
+        cells = frames.as_texts(documents)
+        rows = DocumentReader(self.reading, text).read(documents if cells is None else cells)
+        return self._predict_all(rows, False, n)
+
     def predict_source(
         self, source: DataSource, text: Sequence[str] | None = None, probabilities: bool = False
     ) -> list[Prediction]:
@@ -163,6 +196,9 @@ class Classifier:
             InputError: where the source cannot be read, or for columns that are not there.
         """
         self._check_names(text)
+        return self._predict_all(self._read_source(source, text), probabilities)
+
+    def _read_source(self, source: DataSource, text: Sequence[str] | None) -> list[Record]:
         known = self.reading.id
         has_id = known is not None and known in (peek_columns(source, (known,)) or ())
         requested = RequestedColumns(
@@ -171,7 +207,7 @@ class Classifier:
             option="text=",
             id=known if has_id else None,
         )
-        return self._predict_all([*read_records(source, requested, ReadProgress())], probabilities)
+        return [*read_records(source, requested, ReadProgress())]
 
     def _check_names(self, text: Sequence[str] | None) -> None:
         """
@@ -184,11 +220,13 @@ class Classifier:
                 f"({', '.join(self.columns)}), got {len(text)}"
             )
 
-    def _predict_all(self, rows: Sequence[Record], probabilities: bool) -> list[Prediction]:
+    def _predict_all(
+        self, rows: Sequence[Record], probabilities: bool, explain: int = 0
+    ) -> list[Prediction]:
         predictions: list[Prediction] = []
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = rows[start : start + CHUNK_ROWS]
-            found = self.predict(chunk, self.encode(chunk), probabilities)
+            found = self.predict(chunk, self.encode(chunk), probabilities, explain)
             predictions += (
                 {"id": row.beside[0]} | one if row.beside and not is_missing(row.beside[0]) else one
                 for row, one in zip(chunk, found, strict=True)
@@ -217,15 +255,23 @@ class Classifier:
         return self.reading.encode([texts[0] for texts in valid], seconds, self.tokenizer)
 
     def predict(
-        self, rows: Sequence[Record], table: TokenTable, probabilities: bool = False
+        self,
+        rows: Sequence[Record],
+        table: TokenTable,
+        probabilities: bool = False,
+        explain: int = 0,
     ) -> Iterator[Prediction]:
         """The prediction for each row, or its `error`: what is wrong with it, or with its logits.
 
         Args:
             table: what `encode` made of the rows.
+            explain: how many words of each label its `explanation` has; 0: it has none.
         """
         logits = self.engine.logits(table) if len(table) else None
-        return self.decide(rows, logits, probabilities)
+        found = self.decide(rows, logits, probabilities)
+        if not explain:
+            return found
+        return add_explanations(self, rows, table, logits, found, explain)
 
     def decide(
         self, rows: Sequence[Record], logits: Logits | None, probabilities: bool = False

@@ -19,6 +19,7 @@ from finetune import __version__
 from finetune.inference.classifier import NOT_FINITE, Classifier
 from finetune.inference.decision import DIGITS
 from finetune.inference.documents import DocumentReader
+from finetune.inference.explanation_queue import ExplanationQueue
 from finetune.inference.records import Record
 from finetune.inference.request_batcher import (
     ClosingError,
@@ -27,7 +28,7 @@ from finetune.inference.request_batcher import (
     QueueLimits,
     RequestBatcher,
 )
-from finetune.inference.server_guard import error_body
+from finetune.inference.request_error import RequestError
 from finetune.inference.server_metrics import ServerMetrics
 from finetune.inference.server_models import ClassifyRequest, Info, PredictRequest
 from finetune.runtime.errors import InputError, shorten
@@ -48,17 +49,6 @@ class ServerLimits:
     queue: QueueLimits = field(default_factory=QueueLimits)
 
 
-class RequestError(Exception):
-    """A request that is refused: its status, kind and reason."""
-
-    def __init__(
-        self, status: int, reason: str, kind: str | None = None, retry_after: int | None = None
-    ) -> None:
-        self.status, self.retry_after = status, retry_after
-        self.body = error_body(status, reason) | ({"error_type": kind} if kind else {})
-        super().__init__(reason)
-
-
 class ClassifierService:
     """Reads the documents of requests, and has them computed.
 
@@ -70,10 +60,12 @@ class ClassifierService:
         self.classifier, self.limits = classifier, limits
         self.metrics = ServerMetrics(lambda: self._batcher.held_rows)
         self._batcher = RequestBatcher(classifier, limits.queue, self.metrics.count_batch)
+        self._explanations = ExplanationQueue(classifier)
 
     def close(self) -> None:
         """Finish what was taken, and take no more."""
         self._batcher.close()
+        self._explanations.close()
 
     def read(self, rows: Sequence[Any]) -> list[Record]:
         """The records of a request's rows, each with its error.
@@ -164,8 +156,14 @@ class ClassifierService:
         records = self.read(request.inputs if is_list else [request.inputs])
         if not is_list:
             self.refuse_wrong(records)
+        if request.explain:
+            self._explanations.check(records)
         found = await self.compute(records)
         decided = self.classifier.decide(records, found.logits, request.probabilities)
+        if request.explain:
+            decided = iter(
+                await self._explanations.explain(records, found, [*decided], request.explain)
+            )
         table = found.table
         windows = np.ones(len(table), int) if table.first is None else np.diff(table.first)
         read = table.full - table.lost_tokens

@@ -9,7 +9,7 @@ loopback alone; it asks nothing of any other address, and `templates/answer.html
 import itertools
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +20,10 @@ from markupsafe import Markup
 
 from finetune.inference.classifier import Classifier
 from finetune.inference.demo_guard import DemoGuard
-from finetune.inference.records import RecordMaker, RequestedColumns
+from finetune.inference.explanation import explain_answers
+from finetune.inference.records import Record, RecordMaker, RequestedColumns
 from finetune.reporting import html_report
+from finetune.reporting.marked_text import Segment, mark_words
 from finetune.runtime import telemetry
 from finetune.runtime.commands import install
 from finetune.runtime.console import print_line
@@ -30,6 +32,8 @@ from finetune.tokenization.token_table import Ids, TokenTable
 
 LOOPBACK = "127.0.0.1"
 MAX_SHOWN = 20  # classes, and windows
+MOST_REASONS = 3  # labels that are explained
+EXPLAINED_TOKENS = 2048  # of the longest document that is explained: some seconds
 CHARACTERS = 500_000  # that a box takes: some hundred pages
 WAITING = 16  # texts that wait for the one that is classified
 
@@ -52,6 +56,18 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """The words that spoke for a label.
+
+    Attributes:
+        texts: the document, or both texts of a pair, each with its column and its segments.
+    """
+
+    label: str
+    texts: Sequence[tuple[str, Sequence[Segment]]]
+
+
+@dataclass(frozen=True)
 class Inspection:
     """One document's prediction, and what of the document was read.
 
@@ -61,6 +77,8 @@ class Inspection:
         abstain_below: the probability of the best label below which the model abstains, or None.
         tokens: of the whole document, special ones included.
         read: how many of them are in some window.
+        reasons: for each of the first predicted labels; none where the engine is not torch, or the
+            document too long.
     """
 
     predicted: Sequence[str]
@@ -70,6 +88,7 @@ class Inspection:
     tokens: int
     read: int
     windows: Sequence[Window]
+    reasons: Sequence[Reason] = ()
 
 
 def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
@@ -99,16 +118,37 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     if "error" in prediction:
         raise InputError(prediction["error"])
     probabilities: dict[str, float] = prediction["probabilities"]
-    predicted = prediction["labels"] if rules.multi_label else [prediction["label"]]
+    several = prediction["labels"] if rules.multi_label else [prediction["label"]]
+    predicted = [label for label in several if label is not None]
     return Inspection(
-        predicted=[label for label in predicted if label is not None],
+        predicted=predicted,
         probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
         abstain_below=rules.abstain_below,
         multi_label=rules.multi_label,
         tokens=int(table.full[0]),
         read=int(table.full[0]) - table.total_lost_tokens,
         windows=_windows(classifier, table),
+        reasons=[*_reasons(classifier, row, table, predicted[:MOST_REASONS])],
     )
+
+
+def _reasons(
+    classifier: Classifier, row: Record, table: TokenTable, labels: Sequence[str]
+) -> Iterator[Reason]:
+    """Which words spoke for each of these labels."""
+    is_long = int(table.lengths.sum()) > EXPLAINED_TOKENS
+    if is_long or classifier.engine_name != "torch" or not classifier.tokenizer.is_fast:
+        return
+    logits = classifier.engine.logits(table)
+    columns = classifier.columns
+    for label in labels:
+        (words,) = explain_answers(classifier, [row], table, logits, [label])
+        texts, highest = [], max((one.score for one in words), default=0.0)
+        for number, text in enumerate(row.texts):
+            name = columns[number - len(row.texts)] if len(row.texts) > 1 else ""
+            own = [(one.start, one.end, one.score) for one in words if one.text == number]
+            texts.append((name, mark_words(text, own, highest)))
+        yield Reason(label, texts)
 
 
 def _windows(classifier: Classifier, table: TokenTable) -> list[Window]:

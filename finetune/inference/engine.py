@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.compute import micro_batches
+from finetune.evaluation.explanations import Attribute
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
@@ -35,6 +36,7 @@ class Engine:
         workers: batches that are computed at once, each by its share of the threads; where there
             are fewer rows, each row has its share.
         prepare: what to make of a table first.
+        attribute: computes how much each token contributed; None: this engine has no gradients.
         reasons: what it runs on, and why; a line each.
         identity: a hash of the weights and the precision: equal where the logits are.
     """
@@ -47,6 +49,7 @@ class Engine:
     reasons: tuple[str, ...]
     identity: str
     prepare: Callable[[TokenTable], TokenTable] = field(default=lambda table: table)
+    attribute: Attribute | None = None
 
     def logits(self, table: TokenTable) -> Logits:
         """The logits of every row, in the table's order. (rows, classes)

@@ -10,6 +10,7 @@ from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
 from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.explanation import MOST_WORDS
 from finetune.inference.inputs import InputSpec
 from finetune.inference.records import RequestedColumns
 from finetune.runtime.errors import InputError
@@ -84,7 +85,7 @@ class ColumnOptions:
         Args:
             labels: of the model, each with its probability; none: not known yet.
         """
-        reserved = ["label", "score", "labels", "scores", "probabilities", "error"]
+        reserved = ["label", "score", "labels", "scores", "probabilities", "explanation", "error"]
         reserved += [f"probabilities.{label}" for label in labels]
         names = self.names
         return [
@@ -129,6 +130,7 @@ class OutputOptions:
     Attributes:
         errors: the file of invalid rows; None: they are in the output, with their `error`.
         probabilities: include the probability of each label.
+        explain: how many words of each label to include; 0: none.
         resume: continue an unfinished job.
         overwrite: replace the output, and discard an unfinished job.
         chunk_rows: sorted by length and written together.
@@ -138,10 +140,16 @@ class OutputOptions:
     file: Path
     errors: Path | None = None
     probabilities: bool = False
+    explain: int = 0
     resume: bool = False
     overwrite: bool = False
     chunk_rows: int = CHUNK_ROWS
     spreadsheet_safe: bool = False
+
+    def find_too_many_words(self) -> Iterator[str]:
+        """The problem of more words than an explanation may have."""
+        if self.explain > MOST_WORDS:
+            yield f"--explain: expected {MOST_WORDS} words or fewer, got {self.explain:,}"
 
     def find_lost_files(self, items: Sequence[DataSource]) -> Iterator[str]:
         """What would be lost if the output were written."""

@@ -87,6 +87,8 @@ class JobOutput:
             probabilities = [f"probabilities.{label}" for label in self.rules.labels]
             columns += probabilities
             kinds |= dict.fromkeys(probabilities, frozenset({"float"}))
+        if self.options.explain:
+            columns.append("explanation")
 
         check = IdCheck() if self.id is not None else None
 

@@ -44,7 +44,7 @@ EXAMPLES = {
     "/predict": ("PredictRequest", '{"inputs": [["One text."], ["Another."]]}'),
     "/v1/classify": ("ClassifyRequest", '{"inputs": ["One text."], "probabilities": true}'),
 }
-ANSWERS = ("LabelScore", "Classified", "ErrorResponse", "Info")
+ANSWERS = ("LabelScore", "Classified", "TellingWord", "ErrorResponse", "Info")
 
 
 def build_app(

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from finetune.inference.explanation import MOST_WORDS
+
 LONGEST_KEY = 60  # characters of an unknown key that its sender is told
 TEXT = {"type": "string"}
 TEXTS = {"type": "array", "items": TEXT, "minItems": 1}
@@ -49,6 +51,13 @@ class ClassifyRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     inputs: Annotated[Any, WithJsonSchema(CLASSIFY_INPUTS)]
     probabilities: bool = Field(False, description="include the probability of each label")
+    explain: int = Field(
+        0,
+        ge=0,
+        le=MOST_WORDS,
+        description="how many words that spoke for each label to include, the most telling first; "
+        "of at most 16 documents",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -64,6 +73,16 @@ class ClassifyRequest(BaseModel):
         return body
 
 
+class TellingWord(BaseModel):
+    """A word that spoke for a label."""
+
+    word: str
+    column: str | None = Field(None, description="of a pair: the text that the word is in")
+    start: int = Field(description="its first character in the text, from 0")
+    end: int = Field(description="the character behind its last")
+    score: float = Field(description="by how much it raises the log-odds of the label")
+
+
 class Classified(BaseModel):
     """One document; label and score of a single-label model, labels and scores of others."""
 
@@ -72,6 +91,9 @@ class Classified(BaseModel):
     labels: list[str] | None = Field(None, description="the most probable first")
     scores: list[float] | None = Field(None, description="their probabilities")
     probabilities: dict[str, float] | None = None
+    explanation: list[TellingWord] | dict[str, list[TellingWord]] | None = Field(
+        None, description="the words that spoke for the label; multi-label: for each label"
+    )
     tokens: int | None = Field(None, description="of the whole document")
     tokens_read: int | None = Field(None, description="of these, how many the model read")
     windows: int | None = Field(None, description="in which it read them")

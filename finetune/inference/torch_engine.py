@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune.compute import forward, hardware_plan, packing
+from finetune.compute import attribution, forward, hardware_plan, packing
 from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config import schema
 from finetune.inference.engine import Engine, count_workers, describe_batches
@@ -30,11 +30,16 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     model, tokenizer = saved_model.load_classifier(
         source.name, trust_remote_code=source.trust_remote_code, revision=source.revision
     )
-    return LoadedModel(model.config, tokenizer, lambda: torch_engine(model, options))
+    baseline = attribution.baseline_token(tokenizer)
+    return LoadedModel(model.config, tokenizer, lambda: torch_engine(model, options, baseline))
 
 
-def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
-    """Runs a loaded classifier as scoring does."""
+def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int = 0) -> Engine:
+    """Runs a loaded classifier as scoring does.
+
+    Args:
+        baseline: the token that says nothing, for explanations.
+    """
     settings: dict[str, Any] = {
         "precision": options.precision,
         "threads": options.threads,
@@ -68,6 +73,11 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
         with autocast, kept_padding_masks(device.type):
             return forward.forward_rows(model, table, rows, device).cpu()
 
+    def attribute(table: TokenTable, is_text: Any, weights: Any) -> Any:
+        if device.type == "cpu":
+            torch.set_num_threads(plan.threads)
+        return attribution.attribute_tokens(model, table, is_text, weights, baseline, device)
+
     why = plan.reasons[0] if options.precision == "auto" else f"{plan.precision}: as requested"
     layout = f"padded: {why_not}" if why_not else "end to end, without padding"
     return Engine(
@@ -79,6 +89,7 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions) -> Engine:
         reasons=(why, f"rows {layout}", describe_batches(budget, plan.threads, workers)),
         identity=identity,
         prepare=prepare or (lambda table: table),
+        attribute=attribute,
     )
 
 

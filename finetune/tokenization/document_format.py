@@ -165,9 +165,13 @@ class DocumentFormat:
         Args:
             on_chunk: as for `encoding.encode`.
         """
-        options = encoding.TruncationOptions(
-            self.truncation, self.stride, self.max_windows, self.window_pooling
-        )
+        options = self.truncation_options()
         return encoding.encode(
             texts, tokenizer, self.max_length, options, seconds=seconds, on_chunk=on_chunk
+        )
+
+    def truncation_options(self) -> encoding.TruncationOptions:
+        """What is kept of a longer document."""
+        return encoding.TruncationOptions(
+            self.truncation, self.stride, self.max_windows, self.window_pooling
         )

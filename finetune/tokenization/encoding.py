@@ -75,7 +75,7 @@ def encode(
         InputError: where the special tokens leave no room, or for a tokenizer that does not put
             one text of a pair after the other.
     """
-    cutter = _PieceCutter(tokenizer, max_length, options) if seconds is None else None
+    cutter = PieceCutter(tokenizer, max_length, options) if seconds is None else None
     chunks: list[Chunk] = []
     for start in range(0, len(texts), chunk_size):
         some = list(texts[start : start + chunk_size])
@@ -140,7 +140,7 @@ def count_windows(
     return windows, np.minimum(lengths, (windows - 1) * step + room)
 
 
-class _PieceCutter:
+class PieceCutter:
     """Documents' own tokens → pieces that the encoder has room for, special tokens around each."""
 
     def __init__(

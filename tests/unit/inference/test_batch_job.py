@@ -1,6 +1,7 @@
 """A batch job in this process: what it counts, what it writes, and what it refuses or resumes."""
 
 import csv
+import json
 
 import pytest
 
@@ -47,6 +48,18 @@ def test_a_job_counts_what_it_writes(job):
         assert count == sum(row["label"] == label for row in rows)
     assert sum(done.counts.values()) == ROWS - 1
     assert rows[-1]["error"]
+
+
+def test_the_words_that_spoke_for_each_label(job):
+    run_job(job(explain=2))
+    rows = written(job)
+    assert [*rows[0]] == ["id", "label", "score", "explanation", "error"]
+    for row, text in zip(rows, texts(ROWS - 1), strict=False):
+        words = json.loads(row["explanation"])
+        assert len(words) <= 2
+        assert all(text[one["start"] : one["end"]] == one["word"] for one in words)
+    assert rows[-1]["explanation"] == ""
+    assert any(row["explanation"] not in ("", "[]") for row in rows)
 
 
 def test_an_output_is_not_replaced_unasked(job):

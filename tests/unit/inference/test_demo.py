@@ -269,3 +269,21 @@ def test_pairs_in_a_browser(pairs):
         said = browser.value("document.querySelector('#answer .window').innerText")
         assert [line for line in said.splitlines() if line] == ["9 tokens", "a team .", "a goal ."]
         assert_sound(browser, address)
+
+
+def test_the_words_that_spoke_for_the_label_are_marked(classifier, monkeypatch):
+    text = "the coach and the <b>team</b> win"
+    found = demo.inspect_texts(classifier, [text])
+    (reason,) = found.reasons
+    assert reason.label == found.predicted[0]
+    ((column, segments),) = reason.texts
+    assert (column, "".join(one.text for one in segments)) == ("", text)
+    assert any(one.grade == 3 for one in segments)
+    page = demo.as_html(found)
+    assert f"<h3>Why {reason.label}</h3>" in page
+    assert '<mark class="grade3">' in page
+    assert "<b>team" not in page
+    monkeypatch.setattr(demo, "EXPLAINED_TOKENS", 3)
+    assert not demo.inspect_texts(classifier, [text]).reasons
+    monkeypatch.setattr(classifier, "engine_name", "onnx")
+    assert not demo.inspect_texts(classifier, ["the coach"]).reasons

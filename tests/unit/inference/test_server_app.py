@@ -1,5 +1,6 @@
 """What the server answers: scores as text-embeddings-inference, and the model's decisions."""
 
+import asyncio
 import json
 
 import numpy as np
@@ -9,9 +10,11 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from finetune.inference import server_app, server_guard, server_models
+from finetune.inference import explanation_queue, server_app, server_guard, server_models
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import RequestError, model_name, split_predict_inputs
+from finetune.inference.documents import DocumentReader
+from finetune.inference.request_batcher import Computed
 from finetune.inference.server import ServerOptions, make_server
 from finetune.inference.server_metrics import PATHS, ServerMetrics
 from tests.support.served import LABELS, read_as, serving, write_classifier
@@ -100,6 +103,53 @@ def test_classify_answers_as_the_classifier(served, classifier):
     assert served.post("/v1/classify", {"inputs": "a", "more": 1}).json["error"] == (
         "more: extra inputs are not permitted"
     )
+
+
+def test_which_words_spoke_for_an_answer(served, classifier, monkeypatch):
+    rows = {"inputs": [*TEXTS, ""], "explain": 2}
+    found = served.post("/v1/classify", rows).json["predictions"]
+    for one, text, expected in zip(found, TEXTS, classifier.explain(TEXTS, 2), strict=False):
+        assert [(w["start"], w["end"]) for w in one["explanation"]] == [
+            (w["start"], w["end"]) for w in expected["explanation"]
+        ]
+        assert all(text[w["start"] : w["end"]] == w["word"] for w in one["explanation"])
+    assert found[3]["explanation"] is None
+    assert "explanation" not in served.post("/v1/classify", {"inputs": "a"}).json["predictions"][0]
+
+    def refused(request):
+        answer = served.post("/v1/classify", request)
+        return answer.status, answer.json["error"]
+
+    assert refused({"inputs": ["a"] * 17, "explain": 1}) == (
+        413,
+        "explain: expected at most 16 rows, got 17; send them in several requests",
+    )
+    assert refused({"inputs": "a", "explain": 101})[0] == 422
+    monkeypatch.setattr(explanation_queue, "MOST_TOKENS", 9)
+    assert refused({"inputs": TEXTS, "explain": 1}) == (
+        413,
+        "explain: expected at most 9 tokens in all rows together, got "
+        f"{classifier.encode(DocumentReader(classifier.reading).read(TEXTS)).lengths.sum()}; send "
+        "them in several requests, or shorter ones",
+    )
+    monkeypatch.setattr(classifier, "engine_name", "onnx")
+    assert refused({"inputs": "a", "explain": 1})[0] == 422
+
+
+def test_few_explanations_wait(classifier):
+    queue = explanation_queue.ExplanationQueue(classifier)
+    for _ in range(explanation_queue.MOST_REQUESTS):
+        assert queue._room.acquire(blocking=False)
+    found = Computed(classifier.encode([]), None)
+    with pytest.raises(RequestError, match="4 requests wait already; try again in 5 s") as caught:
+        asyncio.run(queue.explain([], found, [], 1))
+    assert (caught.value.status, caught.value.retry_after) == (429, 5)
+    queue._room.release()
+    assert asyncio.run(queue.explain([], found, [], 1)) == []
+    queue.close()
+    with pytest.raises(RequestError, match="the server stops"):
+        asyncio.run(queue.explain([], found, [], 1))
+    assert queue._room.acquire(blocking=False)
 
 
 def test_windows_abstention_thresholds_and_pairs(model, tmp_path):
