@@ -8,20 +8,20 @@ that it is in. `evaluation/explanations.py` says what the scores are.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from finetune.evaluation.explanations import Word, explain_rows, most_telling, weigh_answers
-from finetune.inference.engine import Logits
+from finetune.inference.decision import DecisionRules
+from finetune.inference.engine import Engine, Logits
 from finetune.inference.records import Record
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import explain_memory_errors
+from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_origins import require_offsets
 from finetune.tokenization.token_table import TokenTable
-
-if TYPE_CHECKING:
-    from finetune.inference.classifier import Classifier
 
 KEY = "explanation"
 MOST_WORDS = 100  # that may be asked for
@@ -31,7 +31,19 @@ LOWER = "explain fewer documents at once, or end other programs"
 Prediction = dict[str, Any]
 
 
-def check_explainable(classifier: "Classifier", option: str) -> None:
+class Explainable(Protocol):
+    """What a classifier has that its explanations need (`classifier.Classifier`)."""
+
+    engine: Engine
+    engine_name: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    reading: DocumentFormat
+    rules: DecisionRules
+    tokenizer: PreTrainedTokenizerBase
+
+
+def check_explainable(classifier: Explainable, option: str) -> None:
     """
     Args:
         option: by which an explanation was asked for.
@@ -49,7 +61,7 @@ def check_explainable(classifier: "Classifier", option: str) -> None:
 
 
 def add_explanations(
-    classifier: "Classifier",
+    classifier: Explainable,
     rows: Sequence[Record],
     table: TokenTable,
     logits: Logits | None,
@@ -88,7 +100,7 @@ def add_explanations(
 
 
 def explain_answers(
-    classifier: "Classifier",
+    classifier: Explainable,
     rows: Sequence[Record],
     table: TokenTable,
     logits: Logits,
