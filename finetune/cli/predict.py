@@ -24,7 +24,7 @@ from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_model, is_local
 from finetune.data.formats.registry import FILE_FORMATS
-from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
+from finetune.inference.engines import AUTO, ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
 from finetune.runtime.errors import ProblemList, StoppedError
 
@@ -103,8 +103,9 @@ def _add_computing(add: Callable[..., object]) -> None:
     """Add the options that change how the labels are computed and told, not which rows are read."""
     add(
         "--engine",
-        choices=tuple(ENGINES),
-        help="what computes (default: onnx if MODEL was exported to it, else torch)",
+        choices=(*ENGINES, AUTO),
+        help="what computes; auto: the fastest that keeps 99.8 %% of torch's labels in a probe of "
+        "a second (default: that which MODEL was exported to, else torch)",
     )
     add(
         "--precision",

@@ -18,9 +18,9 @@ from finetune.cli.argument_types import positive
 from finetune.cli.command_parser import CommandParser
 from finetune.cli.exit_codes import run_command
 from finetune.cli.path_checks import check_model
-from finetune.inference.engines import ENGINES, EngineOptions, ModelSource
+from finetune.inference.engines import AUTO, ENGINES, EngineOptions, ModelSource
 from finetune.runtime.commands import install
-from finetune.runtime.errors import InputError
+from finetune.runtime.errors import InputError, ProblemList
 
 NEEDS = {"fastapi": "FastAPI", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
 
@@ -52,8 +52,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "are computed together (default: as many as the engine computes at once)")  # fmt: skip
     add("--batch-wait", type=positive, default=5, metavar="MILLISECONDS", help="how long a request "
         "waits for others to be computed with (default: %(default)s)")  # fmt: skip
-    add("--engine", choices=tuple(ENGINES), help="what computes (default: onnx if MODEL was "
-        "exported to it, else torch)")  # fmt: skip
+    add("--engine", choices=(*ENGINES, AUTO), help="what computes; auto: the fastest that "
+        "keeps 99.8 %% of torch's labels in a probe of a second (default: that which MODEL was "
+        "exported to, else torch)")  # fmt: skip
     add("--precision", choices=("auto", "bf16", "fp16", "fp32"), default="auto",
         help="the precision of the matrix products (torch engine)")  # fmt: skip
     add("--threads", type=positive, help="the number of CPU threads (default: all cores)")
@@ -77,15 +78,23 @@ def serve(known: argparse.Namespace) -> int:
     from finetune.inference.classifier import Classifier
     from finetune.inference.classifier_service import ServerLimits, model_name
     from finetune.inference.request_batcher import QueueLimits
-    from finetune.runtime.console import quiet_libraries
+    from finetune.runtime.console import print_line, quiet_libraries
 
-    server.read_key()  # before a model is loaded in vain
+    problems = ProblemList()
+    names: tuple[str, ...] = ()
+    with problems.collect():
+        names = server.read_names(known.allow_host)
+    with problems.collect():
+        server.read_key()
+    problems.raise_if_any()  # before a model is loaded in vain
     quiet_libraries()
     classifier = Classifier.with_options(
         ModelSource(known.model, known.revision, known.trust_remote_code),
         known.engine,
         EngineOptions(known.precision, known.threads, known.tokens),
     )
+    if known.engine == AUTO:
+        print_line(classifier.engine.reasons[0], even_if_quiet=True)
     queue = QueueLimits(
         rows=known.max_queue, tokens=known.batch_tokens, wait=known.batch_wait / 1000
     )
@@ -95,7 +104,7 @@ def serve(known: argparse.Namespace) -> int:
             name=model_name(known.model),
             host=known.host,
             port=known.port,
-            allowed_hosts=tuple(known.allow_host),
+            allowed_hosts=names,
             most_bytes=known.max_body,
             limits=ServerLimits(known.max_rows, known.max_characters, queue),
         ),

@@ -10,6 +10,7 @@ from finetune.hub import publish
 from finetune.reporting import console_report
 from finetune.reporting.results_model import Results
 from finetune.reporting.run_outputs import RunOutputs, record_failures
+from finetune.runtime.errors import InputError
 from finetune.training import checkpoint, trackers
 from finetune.training.folder_mark import mark_finished
 from finetune.training.session import Session
@@ -23,7 +24,8 @@ def deliver(session: Session, results: Results, outputs: RunOutputs) -> None:
 
     Raises:
         IncompleteError: where an output failed, of these or before; the run is not finished then.
-        InputError: where the model could not be pushed.
+        InputError: where the model could not be pushed; after the mark, where only its export to
+            ONNX could not.
     """
     env, recipe, folder = session.env, session.recipe, session.folder
     outputs.attempt("the summary", lambda: console_report.print_results(results, folder))
@@ -32,10 +34,13 @@ def deliver(session: Session, results: Results, outputs: RunOutputs) -> None:
     outputs.attempt("logging to the trackers", lambda: log(scores, steps))
     outputs.attempt("closing the trackers", session.close, everywhere=True)
     record_failures(results, outputs)
+    lacking: list[str] = []
     with outputs.reported():
         if outputs.has_card:  # after all that is written here: a failure loses nothing
-            env.on_main(lambda: publish.push_model(recipe, folder))
+            lacking = env.on_main(lambda: publish.push_model(recipe, folder))
     # A run that keeps no checkpoints has those of its last step and of signals no longer.
     if recipe.checkpoint.every == "never" and recipe.checkpoint.minutes is None:
         env.on_main(lambda: checkpoint.drop_after(folder, -1))
     env.on_main(lambda: mark_finished(folder))  # last of all: nothing that it leaves is taken up
+    if lacking:
+        raise InputError(lacking)

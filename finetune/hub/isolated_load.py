@@ -1,6 +1,6 @@
 """A model folder, loaded without this package: its labels and its logits.
 
-    python -P finetune/hub/isolated_load.py MODEL ROWS.json OUT.json
+    python -P finetune/hub/isolated_load.py MODEL torch|onnx ROWS.json OUT.json
 
 A program of its own. It refuses to import the package, so that a linear head comes from the
 modelling file that travels with the weights; an architecture's own head needs no such file.
@@ -51,23 +51,17 @@ def score_graphs(folder: str, tokenizer: Any, rows: list[str]) -> list[list[floa
     return logits
 
 
-def has_graphs(folder: str) -> bool:
-    """Whether a folder is in the standard layout, whose weights are graphs alone."""
-    there = Path(folder)
-    return (there / "onnx" / "model.onnx").is_file() and not [*there.glob("*.safetensors")]
-
-
 def labels(config: Any) -> list[str]:
     """Their names, in the order of the logits."""
     return [str(config.id2label[index]) for index in range(config.num_labels)]
 
 
-def main(folder: str, rows: str, out: str) -> None:
+def main(folder: str, engine: str, rows: str, out: str) -> None:
     sys.meta_path.insert(0, BlockPackage())
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     texts = json.loads(Path(rows).read_text("utf-8"))
-    if has_graphs(folder):
+    if engine == "onnx":
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         logits = score_graphs(folder, tokenizer, texts)

@@ -75,8 +75,8 @@ def collect_files(folder: Path, repo_id: str) -> Files:
     }
     has_weights = any(name.endswith(".safetensors") for name in files)
     if folder.is_dir() and not has_weights:  # the standard layout
-        graphs = (file.relative_to(folder).as_posix() for file in sorted(folder.glob("onnx/*")))
-        files |= {name: folder / name for name in graphs if is_model_file(name)}
+        inner = (file.relative_to(folder).as_posix() for file in sorted(folder.glob("*/**/*")))
+        files |= {name: folder / name for name in inner if is_model_file(name)}
         has_weights = GRAPH in files
     if "config.json" not in files or not has_weights:
         raise InputError(
@@ -92,13 +92,10 @@ def collect_files(folder: Path, repo_id: str) -> Files:
     return files
 
 
-def list_other_files(folder: Path) -> list[str]:
-    """The names of what is in a model folder and not part of the model."""
-    return [
-        file.name
-        for file in sorted(folder.iterdir())
-        if not (file.is_file() and is_model_file(file.name))
-    ]
+def list_other_files(folder: Path, files: Files) -> list[str]:
+    """The names of what is in a model folder, of which no file is among those that go up."""
+    going = {name.partition("/")[0] for name in files}
+    return [file.name for file in sorted(folder.iterdir()) if file.name not in going]
 
 
 def read_content(file: Path | bytes) -> bytes:

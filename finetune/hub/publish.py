@@ -4,6 +4,7 @@ from pathlib import Path
 
 from finetune.config.schema import Recipe
 from finetune.runtime import console
+from finetune.runtime.errors import InputError
 
 
 def check_access(recipe: Recipe) -> None:
@@ -22,11 +23,15 @@ def check_access(recipe: Recipe) -> None:
             onnx_export.check_installed("publish.onnx: ")
 
 
-def push_model(recipe: Recipe, run: Path) -> None:
+def push_model(recipe: Recipe, run: Path) -> list[str]:
     """Push the model of a finished run to the recipe's repository, if it names one.
 
+    Returns:
+        Why there is no export to ONNX beside it where the recipe asks for one, with the command
+        that repeats it; the run lacks nothing of its own then.
+
     Raises:
-        InputError: with the command that pushes it later.
+        InputError: where the model is not there, with the command that pushes it later.
     """
     if recipe.publish.repo_id is not None:
         from finetune.hub import push
@@ -37,5 +42,10 @@ def push_model(recipe: Recipe, run: Path) -> None:
         if recipe.publish.onnx:
             from finetune.hub import push_standard
 
-            pushed, _ = push_standard.push_standard(run, recipe.publish, trust_remote_code)
+            try:
+                pushed, _ = push_standard.push_standard(run, recipe.publish, trust_remote_code)
+            except InputError as error:
+                done = "the run is finished and its model published, but not as ONNX"
+                return [f"publish.onnx: {done}: {problem}" for problem in error.problems]
             console.print_line(f"Published as ONNX: {pushed.url}", even_if_quiet=True)
+    return []

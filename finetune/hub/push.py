@@ -110,7 +110,7 @@ def push(
         InputError: with the folder of the model and the command that pushes it.
     """
     folder, files, repository = _prepare(run, settings, sleep, trust_remote_code, remedy)
-    others = model_files.list_other_files(folder)
+    others = model_files.list_other_files(folder, files)
     if others:
         console.print_line(f"Skipped, not part of the model: {shorten(others)}")
     repository.ensure_writable()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from finetune.config import schema
 from finetune.hub import model_files, push
-from finetune.inference import standard_layout
+from finetune.inference import standard_card, standard_layout
 from finetune.inference.classifier import Classifier
+from finetune.runtime.errors import InputError
 
 BRANCH = "onnx"
 ROWS = 256  # documents that the export is checked on
@@ -39,11 +40,17 @@ def push_standard(
         str(folder), engine="torch", precision="fp32", trust_remote_code=trust_remote_code
     )
     rows = standard_layout.sample_rows(str(run), classifier, ROWS)
+    remedy = push.describe_remedy(run, folder, settings)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "standard"
-        standard_layout.export_standard(classifier, str(folder), out, rows)
+        try:
+            standard_layout.export_standard(classifier, str(folder), out, rows)
+        except InputError as error:
+            raise InputError(f"{problem}; {remedy}" for problem in error.problems) from None
         there = branch_settings(settings)
-        pushed = push.push(out, there, remedy=push.describe_remedy(run, folder, settings))
+        card = standard_card.describe_use(out, str(there.repo_id), there.revision)
+        (out / "README.md").write_text(card, "utf-8")
+        pushed = push.push(out, there, remedy=remedy)
         return pushed, push.verify(out, there, pushed) if verify else 0
 
 

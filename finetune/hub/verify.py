@@ -14,7 +14,7 @@ import torch
 
 from finetune.hub import isolated_load, model_files
 from finetune.inference import onnx_engine
-from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.engines import EngineOptions, ModelSource, pick_engine
 from finetune.inference.sample_texts import draw_texts
 from finetune.modeling import load_errors, modeling_document_classifier, saved_model
 from finetune.reporting.results_model import FILE, read_results
@@ -42,7 +42,8 @@ def verify_logits(run: Path, here: Path, there: Path, trust_remote_code: bool = 
     if not trust_remote_code:
         _refuse_foreign_code(there)
     texts, expected, expected_labels = _score_here(run, here, trust_remote_code)
-    labels, logits = _score_isolated(there, texts)
+    engine = pick_engine(None, str(here))
+    labels, logits = _score_isolated(there, engine, texts)
     if labels != expected_labels:
         raise InputError(
             f"the downloaded model has other labels: {load_errors.format_files(labels)}, not "
@@ -62,7 +63,7 @@ def _score_here(
     run: Path, here: Path, trust_remote_code: bool
 ) -> tuple[list[str], np.ndarray, list[str]]:
     """The sample rows, their logits (rows, classes), and the labels."""
-    if isolated_load.has_graphs(str(here)):
+    if pick_engine(None, str(here)) == "onnx":
         telemetry.import_silently("onnxruntime")
         loaded = onnx_engine.load(ModelSource(str(here)), EngineOptions())
         texts = draw_texts(loaded.tokenizer, SAMPLES)
@@ -92,13 +93,13 @@ def _refuse_foreign_code(folder: Path) -> None:
             )
 
 
-def _score_isolated(folder: Path, texts: list[str]) -> tuple[list[str], np.ndarray]:
+def _score_isolated(folder: Path, engine: str, texts: list[str]) -> tuple[list[str], np.ndarray]:
     """Labels and logits (rows, classes), by a process without this package."""
     rows, out = folder.parent / "rows.json", folder.parent / "logits.json"
     rows.write_text(json.dumps(texts), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
     done = subprocess.run(  # noqa: S603 # this interpreter, our file, folders that we made
-        [sys.executable, "-P", isolated_load.__file__, str(folder), str(rows), str(out)],
+        [sys.executable, "-P", isolated_load.__file__, str(folder), engine, str(rows), str(out)],
         cwd=folder.parent,
         env=kept
         | {

@@ -9,25 +9,28 @@ takes every n-th chunk. At the end the main process merges all shards, in order,
 Memory holds three chunks, whatever the input's size.
 """
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from finetune.compute import launch_checks
-from finetune.data.formats.source import DataSource
+from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.inference import inputs
 from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier
+from finetune.inference.engine_choice import MOST_ROWS, Choice
+from finetune.inference.engines import AUTO, EngineOptions
 from finetune.inference.explanation import check_explainable
 from finetune.inference.job_options import JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
 from finetune.inference.model_folder import find_model
 from finetune.inference.outputs import check_output_file
-from finetune.inference.records import RequestedColumns
+from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.inference.shards import ShardStore
 from finetune.runtime import console, heartbeat
 from finetune.runtime.distributed import (
@@ -57,6 +60,7 @@ class JobSummary:
     computed: int  # rows that this run classified itself; the others an earlier run
     without_id: int = 0  # rows without a value in the column that names them
     repeated_ids: int = 0  # rows whose value there is that of an earlier row
+    engine: str = "torch"  # that computed them
 
 
 def run_job(options: JobOptions) -> JobSummary | None:
@@ -77,7 +81,15 @@ def run_job(options: JobOptions) -> JobSummary | None:
     store = ShardStore(options.output.file)
     if _is_complete(options.output, store):
         return None
-    classifier = run_on_main_first(accelerator, lambda: _load(options, accelerator))
+    compute = replace(options.compute, device=accelerator.device)
+    choice = Choice(options.engine, options.model.name)
+    if options.engine == AUTO:  # one for all processes
+        choice = run_on_main(accelerator, lambda: _choose_engine(options, compute, items, store))
+    source = replace(options.model, name=choice.folder)
+    classifier = run_on_main_first(
+        accelerator, lambda: Classifier.with_options(source, choice.engine, compute)
+    )
+    classifier.engine.reasons = (*choice.reasons, *classifier.engine.reasons)
     notes: list[str] = []
     columns = options.columns.request(classifier, items, notes.append)
     problems = ProblemList()
@@ -101,6 +113,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
     )
     identity = {
         "model": classifier.identity,
+        "engine": [classifier.engine_name, classifier.source],
         "columns": [*columns.texts, *columns.beside],
         "names": list(output.names),
         "probabilities": options.output.probabilities,
@@ -166,6 +179,7 @@ class BatchJob:
             counts={label: counts[label] for label in self.classifier.labels},
             seconds=time.perf_counter() - throughput.began,
             computed=computed,
+            engine=self.classifier.engine_name,
             without_id=ids.missing,
             repeated_ids=ids.repeated,
         )
@@ -234,17 +248,24 @@ def _is_complete(output: OutputOptions, store: ShardStore) -> bool:
     return not store.folder.exists()
 
 
-def _load(options: JobOptions, accelerator: Accelerator) -> Classifier:
-    return Classifier(
-        options.model.name,
-        engine=options.engine,
-        precision=options.compute.precision,
-        threads=options.compute.threads,
-        tokens=options.compute.tokens,
-        device=accelerator.device,
-        revision=options.model.revision,
-        trust_remote_code=options.model.trust_remote_code,
-    )
+def _choose_engine(
+    options: JobOptions, compute: EngineOptions, items: Sequence[DataSource], store: ShardStore
+) -> Choice:
+    """The fastest engine for the first rows; that of the job which goes on."""
+    if options.output.explain:
+        return Choice("torch", options.model.name, ("auto: torch, which alone explains",))
+    before = store.read_job().get("engine") if options.output.resume else None
+    if before is not None:
+        name, folder = before
+        return Choice(name, folder, (f"auto: {name}, as the job began",))
+
+    def read_rows(classifier: Classifier) -> list[Record]:
+        columns = options.columns.request(classifier, items)
+        rows = (row for item in items for row in read_records(item, columns, ReadProgress()))
+        return [*itertools.islice(rows, MOST_ROWS)]
+
+    is_pipe = options.input.source == "-"  # which is read once
+    return Classifier.choose_engine(options.model, compute, None if is_pipe else read_rows)
 
 
 def _print_note(message: str) -> None:

@@ -11,7 +11,8 @@ head), thresholds, and the probability below which it abstains.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -26,10 +27,12 @@ from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
 from finetune.inference.documents import DocumentReader
 from finetune.inference.engine import Logits
-from finetune.inference.engines import EngineOptions, ModelSource
+from finetune.inference.engine_choice import Choice, choose_engine
+from finetune.inference.engines import AUTO, EngineOptions, ModelSource
 from finetune.inference.explanation import MOST_WORDS, add_explanations, check_explainable
 from finetune.inference.model_folder import find_model
 from finetune.inference.records import Record, RequestedColumns, read_records
+from finetune.inference.sample_texts import sample_records
 from finetune.modeling import pretrained
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import explain_memory_errors
@@ -38,6 +41,7 @@ from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 
 LOWER = "choose a smaller model, or end other programs"
+SAMPLE = 128  # documents to compare engines on
 CHUNK_ROWS = 4096  # documents that are sorted by length and classified together
 
 NOT_FINITE = (
@@ -52,7 +56,8 @@ class Classifier:
 
     Args:
         source: a run folder, a model folder, `package:…` or a Hub id.
-        engine: torch or onnx; None: onnx for a folder that `finetune export` wrote.
+        engine: torch, onnx or openvino; auto: the fastest that predicts the same, as a probe of
+            about a second says; None: that of a folder that `finetune export` wrote, else torch.
         precision: auto, bf16, fp16 or fp32; of torch.
         threads: of a CPU; None: all cores.
         tokens: computed at once, which bounds memory; None: as the hardware plan says.
@@ -75,18 +80,58 @@ class Classifier:
         revision: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        self._load(
+        self._choose(
             ModelSource(os.fspath(source), revision, trust_remote_code),
             engine,
             EngineOptions(precision, threads, tokens, device),
         )
 
     @classmethod
-    def with_options(cls, source: ModelSource, engine: str | None, options: EngineOptions) -> Self:
-        """The same, with all options of how an engine computes."""
+    def with_options(
+        cls,
+        source: ModelSource,
+        engine: str | None,
+        options: EngineOptions,
+        read_rows: "Callable[[Classifier], Sequence[Record]] | None" = None,
+    ) -> Self:
+        """The same, with all options of how an engine computes.
+
+        Args:
+            read_rows: the first rows of what it will predict, on which `auto` compares engines;
+                None: texts of the model's run, or drawn ones.
+        """
         made = cls.__new__(cls)
-        made._load(source, engine, options)
+        made._choose(source, engine, options, read_rows)
         return made
+
+    @staticmethod
+    def choose_engine(
+        source: ModelSource,
+        options: EngineOptions,
+        read_rows: "Callable[[Classifier], Sequence[Record]] | None" = None,
+    ) -> Choice:
+        """What `auto` means for a model; arguments as of `with_options`."""
+
+        def load(name: str, folder: str) -> Classifier:
+            return Classifier.with_options(dataclasses.replace(source, name=folder), name, options)
+
+        return choose_engine(find_model(source.name), load, read_rows or _sample_rows)
+
+    def _choose(
+        self,
+        source: ModelSource,
+        engine: str | None,
+        options: EngineOptions,
+        read_rows: "Callable[[Classifier], Sequence[Record]] | None" = None,
+    ) -> None:
+        """Load the model for an engine, which `auto` chooses before."""
+        if engine != AUTO:
+            self._load(source, engine, options)
+            return
+
+        choice = self.choose_engine(source, options, read_rows)
+        self._load(dataclasses.replace(source, name=choice.folder), choice.engine, options)
+        self.engine.reasons = (*choice.reasons, *self.engine.reasons)
 
     def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
         folder = self.source = find_model(source.name)
@@ -310,3 +355,10 @@ class Classifier:
         )
         parts = (self.engine.identity, spelled, repr(self.rules), repr(self.reading))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _sample_rows(classifier: Classifier) -> list[Record]:
+    """Documents to compare engines on where none are given."""
+    is_pair = classifier.reading.text_pair is not None
+    folder = Path(classifier.source)
+    return sample_records(folder.parent, classifier.tokenizer, is_pair, SAMPLE)

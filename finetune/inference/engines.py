@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ONNX = "model.onnx"  # the file that makes a folder one of ONNX Runtime's
 OPENVINO = "openvino_model.xml"  # OpenVINO's; its weights are in openvino_model.bin
 STANDARD_ONNX = "onnx/model.onnx"  # the same, where other libraries look for it
+AUTO = "auto"  # the fastest that predicts the same; `engine_choice.py` finds it
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class EngineEntry:
         library: the same, as people call it.
         install: the command that installs it.
         files: in a model folder, each marks it as this engine's; none: any model folder.
+        also_reads: files of other engines that it computes too.
     """
 
     module: str
@@ -85,10 +87,21 @@ class EngineEntry:
     library: str
     install: str
     files: tuple[str, ...] = ()
+    also_reads: tuple[str, ...] = ()
 
-    def find_file(self, folder: str | Path) -> Path | None:
-        """The first of its files that a folder holds; None where it holds none."""
-        found = (Path(folder) / file for file in self.files)
+    @property
+    def is_installed(self) -> bool:
+        """Whether its library is there."""
+        return find_spec(self.requires) is not None
+
+    def find_file(self, folder: str | Path, only_own: bool = False) -> Path | None:
+        """The first file that it reads in a folder; None where there is none.
+
+        Args:
+            only_own: not those of other engines.
+        """
+        names = self.files if only_own else (*self.files, *self.also_reads)
+        found = (Path(folder) / name for name in names)
         return next((file for file in found if file.is_file()), None)
 
 
@@ -112,6 +125,7 @@ ENGINES = {
         library="OpenVINO",
         install=install("openvino"),
         files=(OPENVINO,),
+        also_reads=(ONNX, STANDARD_ONNX),
     ),
 }
 
@@ -122,7 +136,7 @@ def pick_engine(name: str | None, folder: str) -> str:
         return name
     has_weights = any(Path(folder).glob("*.safetensors"))  # beside which a graph is a second copy
     for known, entry in ENGINES.items():
-        file = entry.find_file(folder)
+        file = entry.find_file(folder, only_own=True)
         if file is not None and not (has_weights and file == Path(folder) / STANDARD_ONNX):
             return known
     return "torch"
@@ -135,7 +149,7 @@ def load_model(name: str, source: ModelSource, options: EngineOptions) -> Loaded
         InputError: where its library is not installed, or the model cannot be loaded.
     """
     entry = ENGINES[name]
-    if find_spec(entry.requires) is None:
+    if not entry.is_installed:
         raise InputError(f"--engine {name} needs {entry.library}; {entry.install}")
     loaded: LoadedModel = import_module(entry.module).load(source, options)
     return loaded

@@ -7,6 +7,7 @@ engine that predicts. Where the model is a run's, the rows are compared with its
 run's own precision and micro-batches, its test split gives the very numbers of its results.json.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +30,10 @@ from finetune.evaluation.metrics import load_metrics
 from finetune.evaluation.probabilities import predict_labels
 from finetune.inference import labelled_input
 from finetune.inference.classifier import Classifier
+from finetune.inference.engine_choice import MOST_ROWS
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.labelled_input import LabelledInput
+from finetune.inference.records import Record
 from finetune.reporting import compare, evaluation_report, predictions
 from finetune.reporting import results as results_module
 from finetune.reporting.evaluation_model import EvaluatedData, EvaluatedModel, Evaluation
@@ -209,7 +212,15 @@ def _load(options: EvaluationOptions, run: TrainedRun | None) -> Classifier:
             in_turn=True,
             packing=hardware.packed,
         )
-    return Classifier.with_options(options.model, options.engine, compute)
+
+    def read_rows(classifier: Classifier) -> list[Record]:
+        data = None if run is None else run.recipe.data
+        split = labelled_input.read_labelled(options.input, classifier, data).split
+        seconds = [()] * len(split) if split.seconds is None else [(one,) for one in split.seconds]
+        rows = zip(split.texts, seconds, strict=True)
+        return [Record((text, *second), ()) for text, second in itertools.islice(rows, MOST_ROWS)]
+
+    return Classifier.with_options(options.model, options.engine, compute, read_rows)
 
 
 def _load_metrics(

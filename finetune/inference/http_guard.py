@@ -76,17 +76,31 @@ def refuse_length(headers: Headers, most_bytes: int) -> Refusal | None:
     return None
 
 
-async def read_body(receive: Receive, most_bytes: int) -> bytes | None:
-    """The whole body; None as soon as it is too long, whatever length it declared."""
+async def read_body(
+    receive: Receive,
+    most_bytes: int,
+    keep: Callable[[int], bool] = lambda count: True,
+    discard: int = 0,
+) -> bytes | None:
+    """The whole body; None where it is too long, whatever length it declared.
+
+    Args:
+        keep: is asked about each part, by its bytes; where it says no, the body is None too.
+        discard: bytes of such a body that are still read, as of `discard_body`.
+    """
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":  # the sender has gone
             return bytes(body)
-        body += message.get("body", b"")
-        if len(body) > most_bytes:
+        part, is_last = message.get("body", b""), not message.get("more_body", False)
+        if len(body) + len(part) > most_bytes or not keep(len(part)):
+            del body
+            if not is_last:
+                await discard_body(receive, discard)
             return None
-        if not message.get("more_body", False):
+        body += part
+        if is_last:
             return bytes(body)
 
 
@@ -97,7 +111,7 @@ async def discard_body(receive: Receive, most_bytes: int) -> None:
     why it was refused.
     """
     seen = 0
-    while seen <= most_bytes:
+    while seen < most_bytes:
         message = await receive()
         seen += len(message.get("body", b""))
         if not message.get("more_body", False):

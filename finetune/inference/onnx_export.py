@@ -181,4 +181,4 @@ def save_config(source: str, folder: Path) -> None:
     model, tokenizer = saved_model.load_classifier(source)
     model.config.save_pretrained(folder)
     saved_model.save_tokenizer(tokenizer, folder)
-    model_identity.write_identity(folder, tokenizer, model.config)
+    model_identity.write_identity(folder, tokenizer, model.config, source)

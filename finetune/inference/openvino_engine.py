@@ -43,7 +43,7 @@ def openvino_engine(folder: Path, options: EngineOptions) -> Engine:
     Raises:
         InputError: where there is none, or OpenVINO cannot read it.
     """
-    file = ENGINES["openvino"].find_file(folder) or ENGINES["onnx"].find_file(folder)
+    file = ENGINES["openvino"].find_file(folder)
     if file is None:
         raise InputError(
             f"{folder}: expected {ENGINES['openvino'].files[0]} or model.onnx, found neither; "

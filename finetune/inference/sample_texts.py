@@ -7,8 +7,25 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from finetune.inference.records import Record
+
+DRAWN = 128  # texts, where there are no documents
 MAX_TOKENS = 256  # in a text that is drawn
 TEST = Path("predictions") / "test.jsonl"  # of a run's folder
+
+
+def sample_records(
+    run: Path, tokenizer: PreTrainedTokenizerBase, is_pair: bool, count: int
+) -> list[Record]:
+    """Documents of a run's test split where it keeps them, else drawn ones.
+
+    Args:
+        run: a folder, be it that of a run or not.
+        is_pair: whether a document has two texts; predictions keep one of them.
+    """
+    texts = [] if is_pair else read_test_texts(run, count)
+    texts = texts or draw_texts(tokenizer, min(count, DRAWN))
+    return [Record((text,) * (1 + is_pair), ()) for text in texts]
 
 
 def draw_texts(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:

@@ -9,30 +9,41 @@ signal ends it at once. It says where it listens and how it ended; uvicorn's log
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import ServerLimits
 from finetune.inference.server_app import build_app
+from finetune.inference.server_connections import (
+    ConnectionLimits,
+    TimedConnection,
+    count_connections,
+)
 from finetune.inference.server_guard import GuardOptions, ServerGuard
 from finetune.runtime.console import print_line
-from finetune.runtime.errors import InputError
+from finetune.runtime.errors import InputError, ProblemList
 
 LOOPBACK = "127.0.0.1"
 PORT = 8000
 KEY = "FINETUNE_API_KEY"
-CONNECTIONS = 1024  # open at once; more are told 503
 SHORTEST_KEY = 16  # characters
 DRAIN = 1.0  # seconds that idle connections stay open after a signal
+TICK = 0.25  # seconds between two looks at the time limits of connections
+IPV6 = 6
+NAME = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9])?)*"
+)
 KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than the clients' own pools
 
 
@@ -43,7 +54,8 @@ class ServerOptions:
     Attributes:
         name: of the model, for clients.
         port: 0: any that is free.
-        allowed_hosts: names under which it is reached, beside loopback's and its own.
+        allowed_hosts: names under which it is reached, beside loopback's and its own; as of
+            `read_names`.
         most_bytes: of a body.
     """
 
@@ -78,6 +90,25 @@ class SignalledServer(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, also to watch the time that clients take."""
+        await super().startup(sockets)
+        self._watcher = asyncio.create_task(self._watch_connections())
+
+    async def _watch_connections(self) -> None:
+        """Close those whose clients take too long, and after a second signal all of them.
+
+        From Python 3.12 on, the listener of a port is closed only when its connections are.
+        """
+        while True:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if self.force_exit:
+                    connection.transport.abort()
+                elif isinstance(connection, TimedConnection):
+                    connection.check_time(now)
+            await asyncio.sleep(TICK)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port at once, and idle connections only after a moment.
 
@@ -93,6 +124,10 @@ class SignalledServer(uvicorn.Server):
         while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
+        if self.force_exit:  # before all that still runs is cancelled, and would answer 500
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0.01)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; the second time at once."""
@@ -115,6 +150,37 @@ def read_key() -> str | None:
             'a good one is that of python -c "import secrets; print(secrets.token_urlsafe())"'
         )
     return key
+
+
+def read_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names under which the server is reached, as a Host header has them, without a port.
+
+    Raises:
+        InputError: for each that has a scheme, a port, a path, or characters that no name has.
+    """
+    problems, found = ProblemList(), []
+    for name in names:
+        with problems.collect():
+            found.append(_read_name(name))
+    problems.raise_if_any()
+    return tuple(found)
+
+
+def _read_name(given: str) -> str:
+    name = given.lower()
+    with contextlib.suppress(ValueError):
+        address = ip_address(name.removeprefix("[").removesuffix("]"))
+        return f"[{address}]" if address.version == IPV6 else str(address)
+    if NAME.fullmatch(name):
+        return name
+    inner = None
+    with contextlib.suppress(ValueError):
+        inner = urlsplit(name if "//" in name else f"//{name}").hostname
+    example = inner if inner and NAME.fullmatch(inner) else "api.example.com"
+    raise InputError(
+        f"--allow-host {given}: expected a name alone, without a scheme, port or path, such as "
+        f"{example}"
+    )
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -150,23 +216,26 @@ def make_server(
     """The server, which does not listen yet."""
     own = () if is_loopback(options.host) else (options.host.lower(),)
     guard = GuardOptions(
-        hosts=frozenset((*own, *(name.lower() for name in options.allowed_hosts))),
+        hosts=frozenset((*own, *options.allowed_hosts)),
         any_address=not is_loopback(options.host),
         key=key,
         most_bytes=options.most_bytes,
     )
     app: ServerGuard = build_app(classifier, options.limits, options.name, guard)
+
+    class Connection(TimedConnection):
+        limits = ConnectionLimits(count=count_connections())
+
     return SignalledServer(
         uvicorn.Config(
             app,
-            http="h11",  # whatever else is installed: its limits are those that are tested
+            http=Connection,
             loop="asyncio",
             log_config=None,
             access_log=False,
             log_level="error",
             lifespan="on",
             ws="none",
-            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE,
             server_header=False,
             proxy_headers=False,

@@ -1,9 +1,10 @@
 """Requests to the server → those that its application answers; all others are refused before it.
 
-Checked in this order: Host and Origin (`http_guard.py`), the API key, the length of the body, and
-how long it takes to arrive. The guard also counts every answer, stops the work for a client that
-has gone, and answers 500 where the application fails, saying where in the code it did: a message of
-Python's may quote a text, so it is neither sent nor printed.
+Checked in this order: Host and Origin (`http_guard.py`), the API key, the length of the body, how
+long it takes to arrive, and how many bytes all bodies have together. The guard also counts every
+answer, stops the work for a client that has gone, and answers 500 where the application fails,
+saying where in the code it did: a message of Python's may quote a text, so it is neither sent nor
+printed.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ class GuardOptions:
         key: that requests must bring; None: none.
         most_bytes: that a body may have.
         body_seconds: in which it must arrive.
+        held_bytes: of all bodies that arrive or wait for their answer; a body alone may have more.
     """
 
     hosts: Collection[str] = ()
@@ -50,6 +52,7 @@ class GuardOptions:
     key: str | None = field(default=None, repr=False)
     most_bytes: int = 2_000_000
     body_seconds: float = BODY_SECONDS
+    held_bytes: int = 64_000_000
 
 
 def error_body(status: int, reason: str) -> dict[str, str]:
@@ -72,6 +75,7 @@ class ServerGuard:
     ) -> None:
         self.app, self.options, self._count = app, options, count
         self.is_stopping = False
+        self.held = 0  # bytes of bodies, of all requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -81,22 +85,31 @@ class ServerGuard:
             await send({"type": "websocket.close", "code": 1008})
             return
         began, answer = time.perf_counter(), _Answer(send, lambda: self.is_stopping)
+        share = _Share(self)
         try:
-            await self._respond(scope, receive, answer)
+            await self._respond(scope, receive, answer, share)
         finally:
+            share.release()
             self._count(scope["path"], answer.status, time.perf_counter() - began)
 
-    async def _respond(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _respond(
+        self, scope: Scope, receive: Receive, answer: "_Answer", share: "_Share"
+    ) -> None:
         headers, body = http_guard.read_headers(scope), None
         refusal = self._refuse(scope, headers)
         try:
             async with asyncio.timeout(self.options.body_seconds):
                 if refusal is None:
-                    body = await http_guard.read_body(receive, self.options.most_bytes)
-                if body is None and "expect" not in headers:  # who expects 100 sends nothing yet
+                    body = await http_guard.read_body(
+                        receive, self.options.most_bytes, share.keep, DISCARDED_BYTES
+                    )
+                elif "expect" not in headers:  # who expects 100 sends nothing yet
                     await http_guard.discard_body(receive, DISCARDED_BYTES)
         except TimeoutError:
+            share.release()
             refusal = refusal or (408, f"the body took over {self.options.body_seconds:g} s")
+        if refusal is None and share.is_refused:
+            refusal = 429, "the server has no memory for this request at the moment; try again"
         if refusal is None and body is None:
             refusal = 413, _too_long(self.options.most_bytes)
         if refusal is not None:
@@ -152,6 +165,34 @@ class ServerGuard:
         return self.options.any_address and found is not None and _is_address(found)
 
 
+class _Share:
+    """The bytes of one request among those of all that are held.
+
+    Attributes:
+        is_refused: whether there were too many.
+    """
+
+    def __init__(self, guard: ServerGuard) -> None:
+        self._guard, self._count, self.is_refused = guard, 0, False
+
+    def keep(self, count: int) -> bool:
+        """Hold so many more bytes, if they fit, or nobody else holds any; else hold none."""
+        guard = self._guard
+        is_full = guard.held + count > guard.options.held_bytes and guard.held > self._count
+        self.is_refused = count > 0 and is_full
+        if self.is_refused:
+            self.release()
+            return False
+        guard.held += count
+        self._count += count
+        return True
+
+    def release(self) -> None:
+        """Hold none."""
+        self._guard.held -= self._count
+        self._count = 0
+
+
 class _Answer:
     """What is sent to the client, with headers that every answer has.
 
@@ -183,6 +224,8 @@ class _Answer:
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),  # what may be left of the body is not read
         ]
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            headers.append((b"retry-after", b"1"))
         if status == HTTPStatus.UNAUTHORIZED:
             headers.append((b"www-authenticate", b"Bearer"))
         await self.send({"type": "http.response.start", "status": status, "headers": headers})

@@ -92,6 +92,12 @@ class ShardStore:
             leftover.unlink()
         return there
 
+    def read_job(self) -> Mapping[str, Any]:
+        """What the unfinished job is; nothing where there is none."""
+        file = self.folder / "job.json"
+        found: Mapping[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return found
+
     def release(self) -> None:
         """Let other processes continue the job."""
         self._lock.release()

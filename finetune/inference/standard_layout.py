@@ -34,7 +34,8 @@ from finetune.inference.decision import DecisionRules
 from finetune.inference.engines import ONNX, STANDARD_ONNX
 from finetune.inference.onnx_comparison import Check
 from finetune.inference.records import Record
-from finetune.inference.sample_texts import draw_texts, read_test_texts
+from finetune.inference.sample_texts import sample_records
+from finetune.inference.standard_card import describe_use
 from finetune.modeling import model_identity, saved_model
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.runtime.console import print_wrapped
@@ -45,7 +46,6 @@ QUANTIZED = "model_quantized.onnx"
 # The operators of version 18 are what torch exports by itself; every runtime of the last three
 # years knows them. Those of 22 are for a model that does not run in these.
 OPSETS = (18, 22)
-DRAWN = 128  # texts, where there are no documents
 
 
 def export_standard(
@@ -85,7 +85,7 @@ def export_standard(
                     raise
                 print_wrapped(f"{QUANTIZED} is left out: {_without_option(error)}", mark="  ! ")
             shutil.rmtree(small)
-            _save_rest(source, aside)
+            _save_rest(source, aside, out.name)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -99,27 +99,28 @@ def sample_rows(model: str, classifier: Classifier, count: int) -> list[Record]:
     Args:
         model: as the user named it: of a run's folder, the beginnings of its test documents.
     """
-    texts = read_test_texts(Path(model), count)
     is_pair = classifier.reading.text_pair is not None
-    if not texts or is_pair:  # of a pair, predictions keep one text
-        texts = draw_texts(classifier.tokenizer, min(count, DRAWN))
-    return [Record((text,) * (1 + is_pair), ()) for text in texts]
+    return sample_records(Path(model), classifier.tokenizer, is_pair, count)
 
 
 def _without_option(error: InputError) -> str:
     return error.problems[0].removeprefix("--int8: ").partition("; nothing was written")[0]
 
 
-def _save_rest(source: str, folder: Path) -> None:
-    """Write config, tokenizer, and identity; for a linear head the sentence-transformers folder."""
+def _save_rest(source: str, folder: Path, name: str) -> None:
+    """Write config, tokenizer, card and identity; for a linear head, sentence-transformers' folder.
+
+    Args:
+        name: that the folder will have.
+    """
     model, tokenizer = saved_model.load_classifier(source)
     config = standard_config(model)
     config.save_pretrained(folder)
     saved_model.save_tokenizer(tokenizer, folder)
     if isinstance(model, DocumentClassifier):
         sentence_layout.save_sentence_transformer(model, tokenizer, folder / sentence_layout.FOLDER)
-    (folder / "README.md").write_text(CARD, "utf-8")
-    model_identity.write_identity(folder, tokenizer, config)
+    (folder / "README.md").write_text(describe_use(folder, name), "utf-8")
+    model_identity.write_identity(folder, tokenizer, config, source)
 
 
 def standard_config(model: PreTrainedModel) -> PretrainedConfig:
@@ -182,32 +183,3 @@ def find_limits(reading: DocumentFormat, rules: DecisionRules) -> Iterator[str]:
         yield f"pairs: the second text ({reading.text_pair}) has to be given as `text_pair`"
     if len(reading.text) > 1 or reading.template is not None:
         yield f"the columns of a document ({', '.join(reading.text)}) have to be joined before"
-
-
-CARD = """---
-pipeline_tag: text-classification
-tags: [onnx, transformers.js]
----
-
-A document classifier in the standard layout. Its labels are in `config.json`; pooling and head
-are in `onnx/model.onnx` (fp32) and `onnx/model_quantized.onnx` (int8, where it predicts as well).
-
-```python
-from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer, pipeline
-
-model = ORTModelForSequenceClassification.from_pretrained(
-    FOLDER, subfolder="onnx", file_name="model.onnx"
-)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
-classify("Shares fell after the bank raised its rate.", truncation=True)
-```
-
-```js
-import { pipeline } from "@huggingface/transformers";
-
-const classify = await pipeline("text-classification", FOLDER, { dtype: "fp32" }); // or "q8"
-await classify("Shares fell after the bank raised its rate.");
-```
-"""

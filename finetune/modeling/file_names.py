@@ -2,20 +2,27 @@
 
 import re
 
-# What `save_pretrained` writes for an encoder with a classification head and its tokenizer, in the
-# folder itself; weights only as safetensors, or as the graphs of the standard layout, neither of
-# which runs code when it is read.
-MODEL_FILES = re.compile(
-    r"""
-    README\.md
-    | config\.json | identity\.json
+# What `save_pretrained` writes for an encoder with a classification head and its tokenizer; weights
+# only as safetensors, or as the graphs of the standard layout, neither of which runs code when it
+# is read.
+SAVED = r"""
+    config\.json
     | model(-\d{5}-of-\d{5})?\.safetensors | model\.safetensors\.index\.json
-    | onnx/model(_quantized)?\.onnx(\.data)?
     | (modeling|configuration|tokenization)_\w+\.py
     | tokenizer(_config)?\.json | tokenizer\.model
     | special_tokens_map\.json | added_tokens\.json
     | vocab\.(json|txt|bpe) | merges\.txt | bpe\.codes | dict\.txt
     | (spiece|spm|sentencepiece(\.bpe)?)\.model
+"""
+# In the folder itself; in the standard layout, also in two folders of it.
+MODEL_FILES = re.compile(
+    rf"""
+    README\.md | identity\.json | {SAVED}
+    | onnx/model(_quantized)?\.onnx(\.data)?
+    | sentence-transformers/(
+        {SAVED} | modules\.json | sentence_bert_config\.json
+        | \d_\w+/(config\.json | model\.safetensors)
+      )
     """,
     re.VERBOSE,
 )

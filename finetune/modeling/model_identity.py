@@ -68,6 +68,8 @@ class Identity(BaseModel):
         batches: `batches_hash`; None: an older release saved the model.
         weights: name of each file → its SHA-256.
         labels: the number of logits.
+        exported_from: of an export, the `weights` of the model that it was made of; None: it is no
+            export, or that model had no identity.
     """
 
     model_config = ConfigDict(strict=True)
@@ -77,6 +79,7 @@ class Identity(BaseModel):
     batches: str | None = None
     weights: dict[str, str]
     labels: Annotated[int, Field(ge=1)]
+    exported_from: dict[str, str] | None = None
 
 
 def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -113,15 +116,24 @@ def _hash_values(values: Any) -> str:
 
 
 def write_identity(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig"
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    config: "PretrainedConfig",
+    source: str | None = None,
 ) -> None:
-    """Write it into a model folder, all of whose other files are written."""
+    """Write it into a model folder, all of whose other files are written.
+
+    Args:
+        source: the model that it is an export of.
+    """
+    before = None if source is None else read_identity(source)
     labels = len(config.id2label or {})
     identity = Identity(
         tokenizer=tokenizer_hash(tokenizer),
         batches=batches_hash(tokenizer),
         weights=_hash_weights(folder),
         labels=labels,
+        exported_from=None if before is None else before.weights,
     )
     _write(folder, identity)
 
@@ -266,5 +278,5 @@ def _hash_version(file: Path, size: int, changed: int, inode: int) -> str:
 
 
 def _write(folder: Path, identity: Identity) -> None:
-    text = identity.model_dump_json(indent=2) + "\n"
+    text = identity.model_dump_json(indent=2, exclude_none=True) + "\n"
     (folder / FILE).write_text(text, encoding="utf-8", newline="\n")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from finetune.config.schema import Model, Publish
 from finetune.hub import push, transport, verify
+from finetune.inference.sentence_layout import FOLDER
 from finetune.modeling import build, pretrained, saved_model
 from finetune.runtime.errors import InputError
 from tests.support.hub import REFUSED, TIMED_OUT, TOKEN, Fault, File, Hub, close_session
@@ -714,7 +715,14 @@ def test_the_standard_layout_gets_a_branch_of_its_own(
     assert hub.files("ann/model").keys() == {*local(folder), ".gitattributes"}
     there = hub.files("ann/model", "onnx").keys()
     assert {"config.json", "tokenizer.json", "onnx/model.onnx"} <= there
-    assert not [name for name in there if name.endswith((".safetensors", ".py"))]
+    assert {f"{FOLDER}/{name}" for name in ("modules.json", "model.safetensors")} <= there
+    assert not [
+        name for name in there if name.endswith((".safetensors", ".py")) and "/" not in name
+    ]
+    card = hub.files("ann/model", "onnx")["README.md"].decode()
+    assert card.count('"ann/model", revision="onnx"') == 3
+    assert "FOLDER" not in card
+    assert "Skipped" not in out
     code, _, err = script(str(folder), "ann/model", "--onnx", "--dry-run")
     assert (code, err) == (2, "error: --onnx: expected it without --dry-run\n")
 

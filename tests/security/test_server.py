@@ -17,8 +17,9 @@ from finetune.inference import server
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import ServerLimits
 from finetune.inference.request_batcher import QueueLimits
+from finetune.inference.server_connections import ConnectionLimits
 from finetune.runtime.errors import InputError
-from tests.support.served import Gate, serving, wait_for, write_classifier
+from tests.support.served import PATIENCE, Gate, serving, wait_for, write_classifier
 
 KEY = "a-key-of-twenty-five-char"
 LIMITS = ServerLimits(rows=4, characters=1000, queue=QueueLimits(rows=4))
@@ -106,7 +107,10 @@ def test_a_megabyte_is_refused_and_its_sender_reads_why(served):
         assert answer.json["error"] == (
             "expected a body of at most 20,000 bytes; send fewer or shorter texts"
         )
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nExpect: 100-continue\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
+    last = b"%x\r\n%b\r\n0\r\n\r\n" % (20_001, b"x" * 20_001)  # too long in its last part
+    assert served.ask_raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + last) == 413
+    head += "Expect: 100-continue\r\n"
     assert served.ask_raw(f"{head}Content-Length: 99999999\r\n\r\n".encode()) == 413
     assert is_alive(served)
 
@@ -312,6 +316,169 @@ def test_a_request_on_its_way_when_the_server_stops_is_answered(classifier):
             assert (answer.headers["connection"] == "close") == is_stopping
             answer.read()
         assert connection.sock is None
+
+
+@contextlib.contextmanager
+def connected(served, content=b""):
+    """A connection on which so much was sent, when the server has read it."""
+    before = set(served.server.server_state.connections)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as connection:
+        connection.sendall(content)
+        wait_for(lambda: new_connections(served, before))
+        (found,) = new_connections(served, before)
+        wait_for(lambda: found.conn.trailing_data[0] == content)
+        yield connection
+
+
+def new_connections(served, before):
+    return set(served.server.server_state.connections) - before
+
+
+def impatient(served, monkeypatch):
+    """Give clients no time at all."""
+    limits = ConnectionLimits(header_seconds=0, read_seconds=0, read_rate=10**9)
+    monkeypatch.setattr(served.server.config.http_protocol_class, "limits", limits)
+
+
+def test_a_header_that_does_not_arrive(served, monkeypatch):
+    for content, answer in ((b"", b""), (b"POST /predict HTTP/1.1\r\nHost: 127", b"HTTP/1.1 408 ")):
+        with connected(served, content) as connection, monkeypatch.context() as patch:
+            impatient(served, patch)
+            assert connection.recv(1 << 16)[: len(b"HTTP/1.1 408 ")] == answer
+    assert is_alive(served)
+
+
+def test_a_header_of_a_second_request_that_does_not_arrive(served, monkeypatch):
+    with connected(served) as connection:
+        ask = f"GET /health HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+        connection.sendall(ask)
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET /health HT")
+        with monkeypatch.context() as patch:
+            impatient(served, patch)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
+    assert is_alive(served)
+
+
+def test_a_client_that_reads_no_answer(served, monkeypatch):
+    ask = f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+    wait_for(lambda: not served.server.server_state.connections)
+    with connected(served) as connection:
+        (there,) = served.server.server_state.connections
+        connection.setblocking(False)
+        while not there.transport.get_write_buffer_size():  # both sides' buffers are full
+            with contextlib.suppress(BlockingIOError):
+                connection.send(ask)
+        with monkeypatch.context() as patch:
+            impatient(served, patch)
+            wait_for(lambda: not served.server.server_state.connections)
+    assert is_alive(served)
+
+
+def test_what_is_no_http_gets_the_status_that_fits(served):
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
+    for content, status in (
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),  # TLS
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
+        (f"{head}Content-Length: x\r\n\r\n".encode(), 400),
+        (f"{head}Content-Length: 3\r\nContent-Length: 4\r\n\r\n".encode(), 400),
+        (f"{head}Transfer-Encoding: gzip\r\n\r\n".encode(), 501),
+        (f"{head}X: ".encode() + b"x" * 1_000_000, 431),
+        (f"{head}Transfer-Encoding: chunked\r\n\r\nzzz\r\n".encode(), 400),
+    ):
+        answer = served.ask_whole(content)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert {*json.loads(answer.partition(b"\r\n\r\n")[2])} == {"error", "error_type"}
+    assert is_alive(served)
+
+
+def test_more_connections_than_may_be_open(served, monkeypatch):
+    wait_for(lambda: not served.server.server_state.connections)
+    monkeypatch.setattr(
+        served.server.config.http_protocol_class, "limits", ConnectionLimits(count=1)
+    )
+    with connected(served):
+        answer = served.ask("GET", "/health")
+    assert answer.status == 503
+    assert answer.json["error"] == "more than 1 connections are open; try again"
+    wait_for(lambda: not served.server.server_state.connections)
+    assert is_alive(served)
+
+
+def test_bodies_have_a_budget_together(classifier):
+    with serving(classifier) as one:
+        one.server.config.app.options = server.GuardOptions(held_bytes=1000)
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 2000\r\n\r\n"
+        body = json.dumps({"inputs": "the match"}).encode().ljust(2000)
+        with socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE) as connection:
+            connection.sendall(head.encode() + body[:1900])  # alone, it may have more
+            wait_for(lambda: one.server.config.app.held == 1900)
+            refused = one.post("/v1/classify", {"inputs": "the match"})
+            assert refused.status == 429
+            assert refused.headers["retry-after"] == "1"
+            assert refused.json["error_type"] == "overloaded"
+            assert one.ask("GET", "/health").status == 200
+            connection.sendall(body[1900:])
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        wait_for(lambda: not one.server.config.app.held)
+        assert is_alive(one)
+
+
+def test_a_second_signal_waits_for_no_connection(classifier):
+    with serving(classifier) as one:
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\nContent-Length: 9\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE) as connection:
+            connection.sendall(head.encode())
+            wait_for(lambda: one.server.server_state.tasks)
+            one.server.handle_exit(15, None)
+            wait_for(lambda: is_refused(one.port))
+            one.server.handle_exit(15, None)
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        one.thread.join(PATIENCE)
+        assert not one.thread.is_alive()
+        assert one.server.force_exit
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("API.example.com", "api.example.com"),
+        ("my_service", "my_service"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("::1", "[::1]"),
+        ("[FE80::1]", "[fe80::1]"),
+    ],
+)
+def test_names_that_a_server_may_have(given, expected):
+    assert server.read_names([given]) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("given", "example"),
+    [
+        ("https://api.example.org", "api.example.org"),
+        ("api.example.org/", "api.example.org"),
+        ("api.example.org:443", "api.example.org"),
+        ("http://API.example.org:80/predict", "api.example.org"),
+        ("*.example.org", "api.example.com"),
+        ("a b", "api.example.com"),
+        ("", "api.example.com"),
+        ("bücher.example", "api.example.com"),
+        ("http://[", "api.example.com"),
+    ],
+)
+def test_names_that_it_may_not_have(given, example):
+    with pytest.raises(InputError) as raised:
+        server.read_names([given, "x:1"])
+    assert raised.value.problems == tuple(
+        f"--allow-host {name}: expected a name alone, without a scheme, port or path, such as {one}"
+        for name, one in ((given, example), ("x:1", "x"))
+    )
 
 
 def is_refused(port):

@@ -81,6 +81,11 @@ class Served:
 
     def ask_raw(self, content):
         """The status of a request as its bytes; None: the server closes without a word."""
+        answer = self.ask_whole(content)
+        return int(answer.split()[1]) if answer else None
+
+    def ask_whole(self, content):
+        """All that is answered to a request as its bytes, until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(content)
@@ -88,7 +93,7 @@ class Served:
             with contextlib.suppress(ConnectionResetError):
                 while part := connection.recv(1 << 16):
                     answer += part
-        return int(answer.split()[1]) if answer else None
+        return answer
 
     def metric(self, line):
         """The number behind a line of /metrics that begins so; 0 where there is none."""

@@ -29,6 +29,7 @@ POSIX_NAMES = {
 GUARDED = {
     ("finetune/compute/frozen_cache.py", "os.posix_fallocate"),
     ("finetune/compute/hardware_plan.py", "os.sched_getaffinity"),
+    ("finetune/inference/server_connections.py", "resource"),
     ("finetune/runtime/atomic_files.py", "os.link"),
     ("finetune/runtime/cost_meter.py", "resource"),
     ("finetune/runtime/folder_lock.py", "fcntl"),

@@ -84,3 +84,13 @@ def test_a_model_without_its_card_is_not_pushed(session, done):
     with pytest.raises(IncompleteError, match=r"model/README.md failed: ZeroDivisionError"):
         delivery.deliver(session, RESULTS, outputs)
     assert "push_model" not in [name for name, *_ in done]
+
+
+def test_an_export_that_failed_leaves_a_finished_run(session, monkeypatch):
+    """The model is published, and all of the run is there: the export can be repeated alone."""
+    lacking = ["publish.onnx: the run is finished and its model published, but not as ONNX: why"]
+    monkeypatch.setattr(publish, "push_model", lambda *_: lacking)
+    with pytest.raises(InputError) as raised:
+        delivery.deliver(session, RESULTS, RunOutputs(session.folder, session.env))
+    assert list(raised.value.problems) == lacking
+    assert is_marked(session)

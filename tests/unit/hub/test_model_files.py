@@ -44,7 +44,7 @@ def test_files_go_up_and_others_are_listed(folder):
     assert files["README.md"] == b'x = pipeline("text-classification", model="ann/model", k=1)'
     assert model_files.size_of(files["config.json"]) == 2
     assert model_files.read_content(files["model.safetensors"]) == WEIGHTS
-    assert model_files.list_other_files(folder) == [".env", "inner"]
+    assert model_files.list_other_files(folder, files) == [".env", "inner"]
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"not a model folder"):
         model_files.collect_files(folder, "ann/model")

@@ -34,7 +34,7 @@ def test_a_copy_gives_the_same_logits_in_a_process_of_its_own(model, copy):
 
 def test_what_differs_is_told(model, copy, monkeypatch):
     def scored(labels, shift):
-        def score(folder, texts):
+        def score(folder, engine, texts):
             classifier, tokenizer = saved_model.load_classifier(model)
             logits = isolated_load.score(classifier, tokenizer, texts)
             return labels, verify.np.array(logits) + shift

@@ -51,6 +51,18 @@ def test_the_logits_are_torch_s(home):
     assert "2 batches" in classify.engine.reasons[-1]
 
 
+def test_auto_finds_the_export_beside_the_model(home):
+    """Whichever is faster here, the labels are those of torch."""
+    expected = Classifier(home / "model", engine="torch", precision="fp32", threads=1)(OTHERS)
+    classify = Classifier(home / "model", engine="auto", precision="fp32", threads=1)
+    assert classify.engine_name in ("torch", "openvino")
+    assert f"auto: {classify.engine_name}, the fastest " in classify.engine.reasons[0]
+    assert [one["label"] for one in classify(OTHERS)] == [one["label"] for one in expected]
+    identity = json.loads((home / "out" / "identity.json").read_text())
+    of_model = json.loads((home / "model" / "identity.json").read_text())
+    assert identity["exported_from"] == of_model["weights"]
+
+
 def test_changed_weights_are_refused(home, tmp_path):
     copy = shutil.copytree(home / "out", tmp_path / "copy")
     weights = copy / "openvino_model.bin"

@@ -1,0 +1,173 @@
+"""`--engine auto`: the fastest engine that predicts what torch does, found by a short probe.
+
+    choice = choose_engine(folder, load, read_rows)      # Choice("onnx", "runs/…/onnx", …)
+
+Beside torch, these are considered: exports of the very same weights (which identity.json names)
+in the model folder and in folders beside it, by each engine that reads them. Each computes the same
+rows once, after a warm-up. One that gives more than 0.2 % of them other labels is not chosen.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from finetune.inference.engine import Engine, Logits
+from finetune.inference.engines import ENGINES, EngineEntry, pick_engine
+from finetune.inference.records import Record
+from finetune.modeling import model_identity
+from finetune.runtime.errors import InputError
+from finetune.runtime.wording import count_of
+from finetune.tokenization.token_table import TokenTable
+
+KEPT = 0.998  # of the labels
+FIRST_ROWS = 8  # of the first pass, which also warms an engine up
+MOST_ROWS = 512
+ENOUGH = 0.25  # seconds of a pass: twice as many rows are tried until one takes so long
+FOLDERS = 1000  # that are looked at
+
+
+class Probed(Protocol):
+    """What is asked of a classifier."""
+
+    engine: Engine
+    tokenizer: Any
+
+    def encode(self, rows: Sequence[Record]) -> TokenTable: ...
+
+    def decide(self, rows: Sequence[Record], logits: Logits | None) -> Iterator[dict[str, Any]]: ...
+
+
+Some = TypeVar("Some", bound=Probed)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, as of `pick_engine`, the folder that it computes, and why: a line each."""
+
+    engine: str | None
+    folder: str
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What an engine made of the rows: its labels for each, and rows a second."""
+
+    labels: list[Any]
+    rate: float
+
+
+def choose_engine(
+    folder: str,
+    load: Callable[[str, str], Some],
+    read_rows: Callable[[Some], Sequence[Record]],
+) -> Choice:
+    """The fastest engine for a model that keeps its labels.
+
+    Args:
+        folder: of the model; a Hub id has torch alone.
+        load: makes the classifier of an engine and a folder.
+        read_rows: the first rows of what it will compute; at most `MOST_ROWS` are used.
+
+    Raises:
+        InputError: where the model's own engine cannot compute them.
+    """
+    own = pick_engine(None, folder)
+    others = [pair for pair in _find_exports(Path(folder)) if pair != (own, folder)]
+    if not others:
+        return Choice(own, folder, (f"auto: {own}, as no export of this model is beside it",))
+    first = load(own, folder)
+    valid = [row for row in read_rows(first) if row.error is None][:MOST_ROWS]
+    if not valid:
+        return Choice(own, folder, (f"auto: {own}, as there is no row to compare engines on",))
+    rows, reference = _measure_first(first, valid)
+    del first  # one at a time in memory
+    best, rate = (own, folder), reference.rate
+    said = [f"{own} {reference.rate:,.0f} rows/s"]
+    for name, where in others:
+        try:
+            found = _measure(load(name, where), rows)
+        except InputError as error:
+            said.append(f"{name} no ({error.problems[0]})")
+            continue
+        changed = sum(a != b for a, b in zip(found.labels, reference.labels, strict=True))
+        speed = f"{name} of {os.path.relpath(where)} {found.rate:,.0f} rows/s"
+        if changed > (1 - KEPT) * len(rows):
+            said.append(f"{speed}, but {count_of(changed, 'label')} changed")
+            continue
+        said.append(speed)
+        if found.rate > rate:
+            best, rate = (name, where), found.rate
+    probed = f"on the first {count_of(len(rows), 'row')}: {'; '.join(said)}"
+    why = f"auto: {best[0]}, the fastest that keeps {100 * KEPT:g} % of the labels {probed}"
+    return Choice(*best, (why,))
+
+
+def _find_exports(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each engine and folder beside torch that has the model's weights as a graph."""
+    if not folder.is_dir():
+        return
+    if pick_engine(None, str(folder)) != "torch":
+        for name, entry in ENGINES.items():
+            if _reads(entry, folder):
+                yield name, str(folder)
+        return
+    identity = model_identity.read_identity(str(folder))
+    if identity is None or not identity.weights:
+        return
+    for place in (folder, folder.absolute().parent):
+        for export in _list_folders(place):
+            if _source_weights(export) == identity.weights:
+                for name, entry in ENGINES.items():
+                    if _reads(entry, export):
+                        yield name, str(export)
+
+
+def _source_weights(export: Path) -> dict[str, str] | None:
+    """The weights that a folder is an export of, by their hashes."""
+    try:
+        found = model_identity.read_identity(str(export))
+    except InputError:  # damaged: whoever loads it is told
+        return None
+    return None if found is None else found.exported_from
+
+
+def _reads(entry: EngineEntry, folder: Path) -> bool:
+    return entry.is_installed and entry.find_file(folder) is not None
+
+
+def _list_folders(place: Path) -> list[Path]:
+    """The folders there with an identity, by name; links are not followed."""
+    with os.scandir(place) as entries:
+        some = itertools.islice(entries, FOLDERS)
+        found = [Path(one.path) for one in some if one.is_dir(follow_symlinks=False)]
+    return sorted(one for one in found if (one / model_identity.FILE).is_file())
+
+
+def _measure_first(probed: Probed, rows: Sequence[Record]) -> tuple[Sequence[Record], _Pass]:
+    """As many of the rows as take long enough, and what the engine made of them."""
+    count = min(FIRST_ROWS, len(rows))
+    while True:
+        found, seconds = _compute(probed, rows[:count])
+        if seconds >= ENOUGH or count == len(rows):
+            return rows[:count], found
+        count = min(2 * count, len(rows))
+
+
+def _measure(probed: Probed, rows: Sequence[Record]) -> _Pass:
+    _compute(probed, rows[:FIRST_ROWS])
+    return _compute(probed, rows)[0]
+
+
+def _compute(probed: Probed, rows: Sequence[Record]) -> tuple[_Pass, float]:
+    table = probed.encode(rows)
+    began = time.perf_counter()
+    logits = probed.engine.logits(table)
+    seconds = max(time.perf_counter() - began, 1e-9)
+    decided = probed.decide(rows, logits)
+    labels = [one["labels"] if "labels" in one else one["label"] for one in decided]
+    return _Pass(labels, len(rows) / seconds), seconds
