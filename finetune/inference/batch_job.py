@@ -113,7 +113,6 @@ def run_job(options: JobOptions) -> JobSummary | None:
     )
     identity = {
         "model": classifier.identity,
-        "engine": [classifier.engine_name, classifier.source],
         "columns": [*columns.texts, *columns.beside],
         "names": list(output.names),
         "probabilities": options.output.probabilities,
@@ -123,7 +122,10 @@ def run_job(options: JobOptions) -> JobSummary | None:
     if options.output.overwrite and not options.output.resume:
         run_on_main(accelerator, store.replace)
     try:
-        resumed = run_on_main(accelerator, lambda: store.begin(identity, options.output.resume))
+        chosen = {"engine": [classifier.engine_name, classifier.source]}
+        resumed = run_on_main(
+            accelerator, lambda: store.begin(identity, options.output.resume, chosen)
+        )
         job = BatchJob(items, columns, output, classifier, store, accelerator, resumed)
         with explain_memory_errors("reading and predicting", LOWER):
             return job.execute()

@@ -52,12 +52,15 @@ class ShardStore:
         self.folder = out.with_name(f".{out.name}.shards")
         self._lock = FolderLock()
 
-    def begin(self, job: Mapping[str, Any], resume: bool) -> bool:
+    def begin(
+        self, job: Mapping[str, Any], resume: bool, notes: Mapping[str, Any] | None = None
+    ) -> bool:
         """Make the folder, or continue in an existing one. Called by one process.
 
         Args:
             job: what must be equal for two jobs to be the same.
             resume: continue an unfinished job.
+            notes: what `read_job` tells of it besides.
 
         Returns:
             Whether there was an unfinished job.
@@ -66,7 +69,7 @@ class ShardStore:
             InputError: where there is another unfinished job, or this one and `resume` is off, or
                 where a living process is writing it.
         """
-        file = self.folder / "job.json"
+        file, notes = self.folder / "job.json", notes or {}
         there = file.is_file()
         if there and not resume:
             raise InputError(
@@ -78,7 +81,8 @@ class ShardStore:
         self._take()
         if there:
             before = json.loads(file.read_text(encoding="utf-8"))
-            differ = [key for key in {**before, **job} if before.get(key) != job.get(key)]
+            keys = [key for key in {**before, **job} if key not in notes]
+            differ = [key for key in keys if before.get(key) != job.get(key)]
             if differ:
                 raise InputError(
                     f"--resume: {key}: the unfinished job of {self.out} has "
@@ -87,7 +91,7 @@ class ShardStore:
                     for key in differ
                 )
         else:
-            write_json(file, job, REMEDY)
+            write_json(file, {**job, **notes}, REMEDY)
         for leftover in self.folder.glob(".*.new"):  # of a shard that was being written
             leftover.unlink()
         return there

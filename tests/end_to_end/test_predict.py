@@ -470,6 +470,15 @@ def test_resume_refuses_another_job(here, capsys):
     assert len(list((here / ".out.csv.shards").glob("*.jsonl"))) == 3
 
 
+def test_a_resumed_job_keeps_the_engine_that_auto_chose(here, expected, capsys):
+    stopped(here, 3, "--engine", "auto")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "auto: torch, as no export of this model is beside it" in out
+    resume("--engine", "auto", "--json")
+    assert_right(predicted(here / "out.csv"), expected)
+    assert json.loads(capsys.readouterr().out)["engine"] == "torch"
+
+
 def test_what_stood_there_stays_until_the_new_is_whole(here):
     (here / "out.csv").write_text("old")
     stopped(here, 3, "--overwrite")
