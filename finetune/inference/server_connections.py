@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from finetune.inference.server_guard import error_body
 
+REFUSED = 64  # connections beyond the limit that are told why; more are closed
 OTHER_FILES = 128  # that the process has open beside its connections
 
 
@@ -64,7 +65,10 @@ class TimedConnection(H11Protocol):
         self._is_refused = False
         self._turn: tuple[str, Any] = ("header", None)
         self._since, self._unread = self.loop.time(), 0  # of the turn, and bytes when it began
-        if len(self.connections) > self.limits.count:
+        if len(self.connections) > self.limits.count + REFUSED:
+            self._is_refused = True
+            self.transport.abort()
+        elif len(self.connections) > self.limits.count:
             reason = f"more than {self.limits.count:,} connections are open; try again"
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 

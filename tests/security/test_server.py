@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from finetune.inference import server
+from finetune.inference import server, server_connections
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import ServerLimits
 from finetune.inference.request_batcher import QueueLimits
@@ -404,6 +404,9 @@ def test_more_connections_than_may_be_open(served, monkeypatch):
         answer = served.ask("GET", "/health")
     assert answer.status == 503
     assert answer.json["error"] == "more than 1 connections are open; try again"
+    monkeypatch.setattr(server_connections, "REFUSED", 0)
+    with connected(served):
+        assert served.ask_raw(b"") is None
     wait_for(lambda: not served.server.server_state.connections)
     assert is_alive(served)
 
