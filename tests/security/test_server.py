@@ -368,10 +368,12 @@ def test_a_client_that_reads_no_answer(served, monkeypatch):
     wait_for(lambda: not served.server.server_state.connections)
     with connected(served) as connection:
         (there,) = served.server.server_state.connections
-        connection.setblocking(False)
-        while not there.transport.get_write_buffer_size():  # both sides' buffers are full
-            with contextlib.suppress(BlockingIOError):
-                connection.send(ask)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the smallest there is
+        its = there.transport.get_extra_info("socket")
+        its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        for _ in range(20):  # more than both sides' buffers hold
+            connection.sendall(ask)
+        wait_for(there.transport.get_write_buffer_size)
         with monkeypatch.context() as patch:
             impatient(served, patch)
             wait_for(lambda: not served.server.server_state.connections)
