@@ -81,15 +81,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
     store = ShardStore(options.output.file)
     if _is_complete(options.output, store):
         return None
-    compute = replace(options.compute, device=accelerator.device)
-    choice = Choice(options.engine, options.model.name)
-    if options.engine == AUTO:  # one for all processes
-        choice = run_on_main(accelerator, lambda: _choose_engine(options, compute, items, store))
-    source = replace(options.model, name=choice.folder)
-    classifier = run_on_main_first(
-        accelerator, lambda: Classifier.with_options(source, choice.engine, compute)
-    )
-    classifier.engine.reasons = (*choice.reasons, *classifier.engine.reasons)
+    classifier = _load(options, items, store, accelerator)
     notes: list[str] = []
     columns = options.columns.request(classifier, items, notes.append)
     problems = ProblemList()
@@ -248,6 +240,22 @@ def _is_complete(output: OutputOptions, store: ShardStore) -> bool:
             f"{output.file}: the file exists already; choose another name, or add --overwrite"
         )
     return not store.folder.exists()
+
+
+def _load(
+    options: JobOptions, items: Sequence[DataSource], store: ShardStore, accelerator: Accelerator
+) -> Classifier:
+    """The classifier, in all processes with the same engine."""
+    compute = replace(options.compute, device=accelerator.device)
+    choice = Choice(options.engine, options.model.name)
+    if options.engine == AUTO:
+        choice = run_on_main(accelerator, lambda: _choose_engine(options, compute, items, store))
+    source = replace(options.model, name=choice.folder)
+    classifier = run_on_main_first(
+        accelerator, lambda: Classifier.with_options(source, choice.engine, compute)
+    )
+    classifier.engine.reasons = (*choice.reasons, *classifier.engine.reasons)
+    return classifier
 
 
 def _choose_engine(
