@@ -53,6 +53,7 @@ class Layout:
         gather: the place in the groups of each packed token. (tokens,)
         tokens: how many packed ones there are, without those that fill up to a round number.
         capacity: the same with them.
+        only: the packed tokens whose states are asked for, each row's first; None: all. (rows,)
     """
 
     groups: tuple[Group, ...]
@@ -60,6 +61,7 @@ class Layout:
     gather: Tensor
     tokens: int
     capacity: int
+    only: Tensor | None = None
 
     def to_groups(self, packed: Tensor) -> Tensor:
         """(capacity, …) → (places, …)"""
@@ -71,6 +73,17 @@ class Layout:
         torch.index_select(places, 0, self.gather, out=packed[: self.tokens])
         packed[self.tokens :] = 0
         return packed
+
+    def choose(self, packed: Tensor) -> Tensor:
+        """Those that are asked for: (capacity, …) → (rows, …) or, of all, as they are."""
+        return packed if self.only is None else packed.index_select(0, self.only)
+
+    def put_back(self, chosen: Tensor) -> Tensor:
+        """The gradient of `choose`: (rows, …) → (capacity, …), zeros elsewhere."""
+        if self.only is None:
+            return chosen
+        packed = chosen.new_zeros(self.capacity, *chosen.shape[1:])
+        return packed.index_copy_(0, self.only, chosen)
 
 
 def layout(lengths: Rows, multiple: int = ROUND, at_once: int = AT_ONCE) -> Layout:

@@ -87,6 +87,9 @@ class PackedLayer:
     ) -> Tensor:  # fmt: skip
         """(capacity, hidden) → (capacity, hidden), with products in `dtype`.
 
+        Of the tokens that the layout asks for alone: (rows, hidden). All of them are looked at, but
+        what follows the attention, three quarters of the layer, is not computed of the others.
+
         Where the layer learns, states are fp32; else they are in `dtype` too.
 
         Args:
@@ -138,7 +141,7 @@ def forward_only(
     """
     hidden = x.shape[1:]
     mixed = attend_only(linear(x, *w.qkv), layout, heads, bias)
-    first = linear(mixed, *w.out, onto=x)
+    first = linear(layout.choose(mixed), *w.out, onto=layout.choose(x))
     y = nn.functional.layer_norm(first, hidden, *w.norm1, eps[0])
     active = linear(y, *w.up, gelu=True)
     second = linear(active, *w.down, onto=y)
@@ -170,7 +173,8 @@ class _Layer(torch.autograd.Function):
         hidden, low = x.shape[1:], w.qkv.weight.dtype
         x_low = x.to(low)
         mixed, attended = attend(linear(x_low, *w.qkv), layout, heads, bias)
-        first = x + linear(mixed, *w.out)
+        mixed = layout.choose(mixed)
+        first = layout.choose(x) + linear(mixed, *w.out)
         y, *stats1 = torch.native_layer_norm(first, hidden, *w.norm1, eps[0])
         y_low = y.to(low)
         wide = linear(y_low, *w.up)  # (capacity, 4 × hidden)
@@ -197,8 +201,9 @@ class _Layer(torch.autograd.Function):
         d_first, *d_norm1 = norm_backward(d_y, first, hidden, *stats1, *w.norm1, (True,) * 3)
         d_first_low = d_first.to(low)
         d_bias = torch.zeros_like(ctx.bias) if ctx.needs_input_grad[5] else None
-        d_qkv = attend_backward(d_first_low @ w.out.weight, attended, layout, d_bias)
-        d_x = d_first + d_qkv @ w.qkv.weight if ctx.needs_input_grad[0] else None
+        d_mixed = layout.put_back(d_first_low @ w.out.weight)
+        d_qkv = attend_backward(d_mixed, attended, layout, d_bias)
+        d_x = layout.put_back(d_first) + d_qkv @ w.qkv.weight if ctx.needs_input_grad[0] else None
         gradients = [
             *qkv_gradients(d_qkv, x_low, *learns[:6]),
             *linear_gradients(d_first_low, mixed, *learns[6:8]), *d_norm1,

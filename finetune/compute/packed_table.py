@@ -128,8 +128,16 @@ def _encode(
         bias = packed_encoders.position_bias(model.encoder, longest)
         recomputes = recomputes_layers(model.encoder)
         for layer in packed[batch.boundary :]:
+            if layer is packed[-1] and model.config.pooling == "cls":
+                layout = dataclasses.replace(layout, only=_first_tokens(batch))
             states = layer(states, layout, dtype, bias, recomputes)
     return BaseModelOutput(last_hidden_state=states.float())
+
+
+def _first_tokens(batch: PackedBatch) -> Tensor:
+    """Of each row, among the packed tokens. (rows,)"""
+    lengths = torch.cat([mask.sum(1) for mask in batch.masks])
+    return lengths.cumsum(0) - lengths
 
 
 def _in(dtype: torch.dtype, layout: Layout) -> Layout:
@@ -144,6 +152,8 @@ def _pool(pool: Callable[..., Tensor], states: Tensor, attention_mask: Any) -> T
     if not isinstance(attention_mask, PackedBatch):
         return pool(states, attention_mask)
     layout = attention_mask.layout
+    if len(states) != layout.capacity:  # the last layer computed what is pooled alone
+        return states
     places: Tensor = _ToGroups.apply(states, layout)  # type: ignore[no-untyped-call]
     pooled = [
         pool(places[group.start : group.end].view(group.rows, group.length, -1), mask)

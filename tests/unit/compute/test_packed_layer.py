@@ -1,5 +1,7 @@
 """One packed layer against the same layer in plain torch: its output and every gradient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,25 @@ def test_weights_are_cast_again_where_they_changed():
         expected = plain_layer(modules, states[: layout.tokens])
     assert not torch.equal(before, after)
     torch.testing.assert_close(after[: layout.tokens], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_of_the_tokens_that_are_asked_for_it_computes_the_same(recomputes):
+    modules, layout = drawn_modules(), packed_attention.layout(LENGTHS)
+    firsts = torch.tensor([0, 20, 25])
+    layer, found = PackedLayer(modules, HEADS), []
+    states, gradient = drawn(layout)
+    for only in (None, firsts):
+        given = states.clone().requires_grad_()
+        result = layer(given, replace(layout, only=only), torch.float32, recomputes=recomputes)
+        if only is None:
+            result = result[firsts]
+        result.backward(gradient[firsts])
+        found.append([result.detach(), given.grad, *(p.grad for p in modules.parameters())])
+        for parameter in modules.parameters():
+            parameter.grad = None
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        scored = layer(states, replace(layout, only=firsts), torch.float32)
+    torch.testing.assert_close(scored, found[0][0], rtol=1e-5, atol=1e-6)

@@ -99,9 +99,14 @@ def encoder(request, tmp_path_factory):
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 80), min_size=1, max_size=12), st.randoms())
-def test_any_lengths_in_any_order(encoder, lengths, draw):
+@given(
+    st.lists(st.integers(0, 80), min_size=1, max_size=12),
+    st.randoms(),
+    st.sampled_from(["mean", "cls"]),
+)
+def test_any_lengths_in_any_order(encoder, lengths, draw, pooling):
     net, tokenizer = encoder
+    net.config.pooling = pooling
     table = table_of(lengths, tokenizer)
     rows = list(range(len(lengths)))
     draw.shuffle(rows)
