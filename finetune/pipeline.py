@@ -300,6 +300,7 @@ def prepare_data(
     assert corpus.train.labels is not None, "train rows without labels are refused"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
     tokens = prepared_data.tokenize_splits(recipe, corpus, env.accelerator, cache)
+    env.on_main(lambda: prepared_data.print_kept_labels(recipe, corpus, tokens.source))
     freezing.validate_freezing(recipe, pretrained.encoder_config(tokens.config))
     console_report.print_data(corpus, tokens.tables, tokens.max_length)
     sharded = env.accelerator.is_fsdp2

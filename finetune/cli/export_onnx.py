@@ -111,7 +111,7 @@ def export(known: argparse.Namespace) -> int:
     """
     from finetune.inference import inputs, onnx_export, standard_layout
     from finetune.inference.classifier import Classifier
-    from finetune.inference.model_folder import find_model
+    from finetune.modeling.model_folder import find_model
     from finetune.runtime.errors import ProblemList
 
     onnx_export.check_installed()

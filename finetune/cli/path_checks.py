@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from finetune.config.schema import Recipe
-from finetune.data.local_paths import resolve_local_path, resolve_model_source
-from finetune.inference.model_folder import find_model
+from finetune.data.local_paths import resolve_local_path
+from finetune.modeling.model_folder import find_model
 from finetune.runtime.errors import InputError, ProblemList
 
 
@@ -37,7 +37,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     check_all(
         partial(resolve_local_path, recipe.data.source),
-        partial(resolve_model_source, recipe.model.source),
+        partial(find_model, recipe.model.source, "model.source"),
     )
 
 

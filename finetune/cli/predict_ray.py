@@ -76,7 +76,7 @@ def predict(known: argparse.Namespace) -> int:
     Raises:
         InputError: for what can be known to be wrong beforehand.
     """
-    from finetune.inference.model_folder import find_model
+    from finetune.modeling.model_folder import find_model
     from finetune.runtime.errors import ProblemList
 
     # Else Ray would pack an environment of its own for each worker under some tools.

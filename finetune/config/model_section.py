@@ -42,14 +42,23 @@ class Model(Section):
             "direction counts: 10 helps with few rows; null: no scaling; for model.head linear"
         ),
     )
-    head_init: Literal["zeros", "normal", "label_names"] = Field(
+    head_init: Literal["zeros", "normal", "label_names", "keep"] = Field(
         "zeros",
         description=(
             "zeros: the first logits do not depend on the text; normal: random weights, std 0.02; "
             "label_names: each label's weights start from the encoder's vector of its name ('_' "
             "read as a space), which helps with few rows if the names say what they mean. In all "
             "three the bias of multi-label documents starts at each label's frequency in train, "
-            "and that of single-label ones at zero"
+            "and that of single-label ones at zero. keep: model.source is a classifier, such as an "
+            "earlier run; labels that it knows keep their weights, by name, whatever other labels "
+            "the data have"
+        ),
+    )
+    new_labels: Literal["label_names", "zeros"] = Field(
+        "label_names",
+        description=(
+            "for model.head_init keep: what the weights of labels start with that model.source "
+            "does not know: label_names, as above, or zeros: no text speaks for or against them"
         ),
     )
     dropout: float | None = Field(
@@ -82,6 +91,17 @@ class Model(Section):
         return {"none": "nothing frozen", "auto": "frozen parts chosen by the optimizer"}.get(
             self.freeze, f"{self.freeze} frozen"
         )
+
+    @model_validator(mode="after")
+    def _new_labels_join_known_ones(self) -> Self:
+        default = type(self).model_fields["new_labels"].default
+        if self.head_init != "keep" and self.new_labels != default:
+            raise conflict(
+                "new_labels",
+                f"no choice with model.head_init '{self.head_init}', which starts all labels "
+                f"alike, got '{self.new_labels}'",
+            )
+        return self
 
     @model_validator(mode="after")
     def _pooling_belongs_to_linear(self) -> Self:

@@ -17,6 +17,7 @@ from finetune.evaluation import (
     calibration,
     confusion,
     error_analysis,
+    parent_comparison,
     slices,
 )
 from finetune.evaluation.analysis_model import Analysis
@@ -74,6 +75,7 @@ def analyse(
         "calibration": _calibration(corpus, outcome),
         "abstention": _abstention(corpus, outcome, score),
         "analysed": split.name,
+        "parent": parent_comparison.compare_with_parent(corpus, outcome),
         "slices": (
             slices.score_slices(split, table, scores, metrics, score.slices) if score.slices else []
         ),

@@ -259,6 +259,50 @@ class Slicing(Section):
     )
 
 
+class LabelChange(Section):
+    """A label that the parent knows, before and after."""
+
+    label: str = Field(description="name of the label")
+    support: int = Field(description="test rows that have the label")
+    before: float = Field(description="recall of the parent")
+    after: float = Field(description="recall of this model")
+    difference: float = Field(description="after less before")
+    interval: Interval = Field(description="its 95 % interval, paired by row")
+    p_value: float = Field(
+        description="of McNemar's exact test that both are the same, corrected by Holm 1979 for "
+        "all labels"
+    )
+
+
+class ParentComparison(Section):
+    """This model beside the one whose head it kept, on the same test rows."""
+
+    source: str = Field(description="model.source, the parent")
+    kept: list[str] = Field(description="labels that both know")
+    new: list[str] = Field(description="labels that the parent does not know")
+    gone: list[str] = Field(description="labels of the parent that the data lack")
+    metric: str = Field(
+        description="what the two are compared by: accuracy on the rows of the labels that both "
+        "know; multi-label: f1_micro over those labels"
+    )
+    rows: int = Field(description="test rows that are compared")
+    before: float = Field(description="score of the parent, whatever it says of its own labels")
+    after: float = Field(description="score of this model, which may also predict new labels")
+    difference: float = Field(description="after less before")
+    interval: Interval = Field(description="its 95 % interval, paired by row")
+    taken_by_new: int = Field(
+        description="rows that the parent has right and this model gives a new label (multi-label: "
+        "always 0)"
+    )
+    new_rows: int = Field(description="test rows that have a new label")
+    new_recall: float | None = Field(
+        description="share of them that are given it; null: there are none"
+    )
+    labels: list[LabelChange] = Field(
+        description="the labels that both know and some test row has, the greatest loss first"
+    )
+
+
 class Analysis(Section):
     """How good a model is, how far to believe it, and where it fails."""
 
@@ -299,6 +343,11 @@ class Analysis(Section):
         description="accuracy by length, from shortest to longest texts"
     )
     truncation: TruncationAccuracy = Field(description="accuracy of truncated and of whole texts")
+    parent: ParentComparison | None = Field(
+        None,
+        description="with `model.head_init: keep`, what is forgotten of the labels that "
+        "`model.source` knows; else null",
+    )
     slices: list[Slicing] = Field(
         [],
         description="scores by the values of each column of `score.slices`, by length and by file; "

@@ -32,9 +32,9 @@ from transformers import PreTrainedModel
 from finetune.compute import hardware_plan, micro_batches, packing
 from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config import schema
-from finetune.data import local_paths
 from finetune.data.corpus import Corpus, Split, label_names_of
 from finetune.modeling import build, head, pretrained
+from finetune.modeling.model_folder import find_model
 from finetune.runtime import atomic_files
 from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError
@@ -92,7 +92,7 @@ def pooled_states(
     """
     plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
     hardware_plan.apply_plan(plan)
-    source = local_paths.resolve_model_source(recipe.model.source)
+    source = find_model(recipe.model.source, "model.source")
     config = pretrained.load_config(source, recipe.model)
     tokenizer = pretrained.load_tokenizer(source, recipe.model)
     longest = encoding.resolve_max_length(recipe.data.max_length, pretrained.max_positions(config))

@@ -10,6 +10,23 @@ from finetune.evaluation.scoring import Scores
 
 
 @dataclass(frozen=True)
+class ParentPredictions:
+    """What the classifier that a run began with says of test.
+
+    Attributes:
+        source: as the recipe names it.
+        labels: the names of its logits' columns.
+        logits: (rows, its labels)
+        thresholds: multi-label: its own. (its labels,)
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    logits: NDArray[np.float32]
+    thresholds: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The outcome of a run.
 
@@ -20,6 +37,8 @@ class Outcome:
             each row that of the other folds' rows. A number, or (rows, 1)
         validation, test: the saved model's scores. validation is None where there is no such split.
         thresholds: multi-label: the saved model's, else None. (classes,)
+        parent: what the source of a kept head says of test; None: no head was kept, or test has no
+            labels.
     """
 
     weights: str
@@ -28,3 +47,4 @@ class Outcome:
     validation: Scores | None
     test: Scores
     thresholds: NDArray[np.float64] | None
+    parent: ParentPredictions | None = None

@@ -28,10 +28,10 @@ from finetune.inference.engines import AUTO, EngineOptions
 from finetune.inference.explanation import check_explainable
 from finetune.inference.job_options import JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
-from finetune.inference.model_folder import find_model
 from finetune.inference.outputs import check_output_file
 from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.inference.shards import ShardStore
+from finetune.modeling.model_folder import find_model
 from finetune.runtime import console, heartbeat
 from finetune.runtime.distributed import (
     TIME_TO_JOIN,

@@ -30,10 +30,10 @@ from finetune.inference.engine import Logits
 from finetune.inference.engine_choice import Choice, choose_engine
 from finetune.inference.engines import AUTO, EngineOptions, ModelSource
 from finetune.inference.explanation import MOST_WORDS, add_explanations, check_explainable
-from finetune.inference.model_folder import find_model
 from finetune.inference.records import Record, RequestedColumns, read_records
 from finetune.inference.sample_texts import sample_records
 from finetune.modeling import pretrained
+from finetune.modeling.model_folder import find_model
 from finetune.runtime.errors import InputError
 from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of

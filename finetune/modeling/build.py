@@ -25,6 +25,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from finetune.config.schema import Model
 from finetune.modeling import head as head_module
 from finetune.modeling.freezing import freeze, freeze_unreached
+from finetune.modeling.kept_labels import keep_rows, match_labels
 from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
@@ -54,7 +55,8 @@ def build_classifier(
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
-    Where `source` is a classifier of the same labels and pooling, its head is trained on.
+    Where `source` is a classifier of the same labels and pooling, its head is trained on; with
+    `model.head_init: keep` also where only some of the labels are the same.
 
     Args:
         source: a folder or a Hub id.
@@ -72,28 +74,32 @@ def build_classifier(
     check_identity(source, "model.source", config, None, revision=options.revision)
     if options.dropout is not None:
         _set_config_dropout(encoder_config(config), options.dropout)
-    build_with_head = HEADS[options.head]
+    build_with_head, multi_label = HEADS[options.head], priors is not None
+    known, built_for = None, labels
+    if options.head_init == "keep":
+        known = match_labels(config, source, options, labels, multi_label)
+        built_for = known.of_source
     with silence_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         model, fresh, head_is_trained = build_with_head(
-            source, config, options, _label_fields(labels, priors is not None), attention
+            source, config, options, _label_fields(built_for, multi_label), attention
         )
         if options.dropout is not None:
             for module in model.modules():
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
                     module.p = options.dropout
-    head = head_module.find_head(model)
-    if not head_is_trained and options.head_init == "label_names":
-        head_module.initialize_from_names(model, load_tokenizer(source, options), labels)
+    if known is not None:
+        _require_head(head_is_trained, source)
+        keep_rows(model, known, labels, options, source, priors)
+        for name, value in _label_fields(labels, multi_label).items():
+            setattr(model.config, name, value)
     elif not head_is_trained:
-        head_module.initialize_head(head, options.head_init, seed)
-    if not head_is_trained and priors is not None:
-        head_module.initialize_at_priors(head, priors)
+        _start_head(model, options, labels, source, seed, priors)
     freeze(model, options.freeze)
     for name, parameter in model.named_parameters():
         if name in fresh:
             parameter.requires_grad_(True)  # nothing pretrained to keep there
-    head.requires_grad_(True)
+    head_module.find_head(model).requires_grad_(True)
     model.eval()
     freeze_unreached(model)
     with silence_loading():
@@ -101,17 +107,47 @@ def build_classifier(
     return model
 
 
+def _require_head(is_there: bool, source: str) -> None:
+    """
+    Raises:
+        InputError: where there is no head to keep.
+    """
+    if not is_there:
+        raise InputError(
+            f"model.head_init: keep: expected a classifier with a head, found none in '{source}'; "
+            "set model.head_init=zeros or label_names"
+        )
+
+
+def _start_head(
+    model: PreTrainedModel,
+    options: Model,
+    labels: Sequence[str],
+    source: str,
+    seed: int,
+    priors: Sequence[float] | None,
+) -> None:
+    """What a new head starts with."""
+    head = head_module.find_head(model)
+    if options.head_init == "label_names":
+        head_module.initialize_from_names(model, load_tokenizer(source, options), labels)
+    else:
+        head_module.initialize_head(head, options.head_init, seed)
+    if priors is not None:
+        head_module.initialize_at_priors(head, priors)
+
+
 def initial_weights_hash(model: PreTrainedModel, options: Model, from_priors: bool = False) -> str:
     """The hash of the weights that a run begins with.
 
-    Without a head that was made of names: encoder, labels and tokenizer decide it, but threads and
-    kernels its last bits, and a run may go on with others.
+    Without a head that was made of names, in whole or in part: encoder, labels and tokenizer decide
+    it, but threads and kernels its last bits, and a run may go on with others.
 
     Args:
         from_priors: whether the head's bias follows from the labels of train: without it.
     """
     weights, head = model.state_dict(), head_module.head_name(model)
-    if options.head_init == "label_names":
+    if "label_names" in (options.head_init, options.head_init == "keep" and options.new_labels):
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != head}
     elif from_priors:
         weights.pop(f"{head}.bias", None)

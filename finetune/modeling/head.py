@@ -86,7 +86,7 @@ def initialize_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
         priors: above 0 and below 1. (labels,)
     """
     if head.bias is not None:
-        head.bias.copy_(_log_odds(priors))
+        head.bias.copy_(log_odds(priors))
     elif any(prior != 0.5 for prior in priors):
         print_wrapped(
             "model.head: native: this class's own head has no bias, so a new one starts with each "
@@ -96,7 +96,8 @@ def initialize_at_priors(head: nn.Linear, priors: Sequence[float]) -> None:
         )
 
 
-def _log_odds(priors: Sequence[float]) -> torch.Tensor:
+def log_odds(priors: Sequence[float]) -> torch.Tensor:
+    """The logits at which sigmoids give these probabilities. (labels,)"""
     return torch.logit(torch.tensor(priors, dtype=torch.float64)).float()
 
 
@@ -109,6 +110,34 @@ def initialize_from_names(
     Raises:
         InputError: for a name without a token, and a head that reads no documents.
     """
+    head, names = find_head(model), read_names(model, tokenizer, labels)
+    head.weight.copy_(weights_of_names(names))
+    if head.bias is not None:
+        head.bias.zero_()
+
+
+def weights_of_names(names: torch.Tensor) -> torch.Tensor:
+    """What each name's vector has apart from the others, as weights. (labels, hidden)"""
+    apart = names - names.mean(dim=0)
+    # By the names' own length, the logits do not depend on that of the encoder's vectors.
+    return NAMES_SCALE * apart / names.norm(dim=1).mean() ** 2
+
+
+@torch.no_grad()
+def read_names(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    key: str = "model.head_init",
+) -> torch.Tensor:
+    """What the head reads of each label's name, as a document. (labels, hidden)
+
+    Args:
+        key: of the recipe, which asks for it.
+
+    Raises:
+        InputError: as `initialize_from_names` does.
+    """
     model.eval()
     head, longest = find_head(model), max_positions(model.config)
     with record_inputs(head) as vectors:
@@ -117,26 +146,22 @@ def initialize_from_names(
             read = tokenizer(label.replace("_", " "), **cut)
             if not read["input_ids"]:
                 raise InputError(
-                    f"model.head_init: label_names: the tokenizer finds no token in the label "
-                    f"{label!r}; name it by data.labels, or set model.head_init=zeros"
+                    f"{key}: label_names: the tokenizer finds no token in the label {label!r}; "
+                    f"name it by data.labels, or set {key}=zeros"
                 )
             model(**{key: torch.tensor([value]) for key, value in read.items()})
     if vectors[0].dim() != 2:  # such as decoders', which pick a token's logits afterwards
+        others = "zeros or normal" if key == "model.head_init" else f"{key}=zeros"
         raise InputError(
-            "model.head_init: label_names: expected a head that reads one vector of each "
-            f"document, and {type(model).__name__}'s reads each token; set model.head=linear, or "
-            "zeros or normal"
+            f"{key}: label_names: expected a head that reads one vector of each document, and "
+            f"{type(model).__name__}'s reads each token; set model.head=linear, or {others}"
         )
     names = torch.cat(vectors)  # (labels, hidden)
-    _warn_of_names(labels, names)
-    apart = names - names.mean(dim=0)
-    # By the names' own length, the logits do not depend on that of the encoder's vectors.
-    head.weight.copy_(NAMES_SCALE * apart / names.norm(dim=1).mean() ** 2)
-    if head.bias is not None:
-        head.bias.zero_()
+    _warn_of_names(labels, names, key)
+    return names
 
 
-def _warn_of_names(labels: Sequence[str], names: torch.Tensor) -> None:
+def _warn_of_names(labels: Sequence[str], names: torch.Tensor, key: str) -> None:
     """Warn of names without a word, and of those that the encoder cannot tell apart."""
     wordless = [repr(name) for name in labels if not any(map(str.isalpha, name))]
     far = torch.cdist(names, names, compute_mode="donot_use_mm_for_euclid_dist")
@@ -148,7 +173,7 @@ def _warn_of_names(labels: Sequence[str], names: torch.Tensor) -> None:
     ):
         if which:
             print_wrapped(
-                f"model.head_init: label_names: {what}, so the head starts with little to tell by; "
+                f"{key}: label_names: {what}, so the head starts with little to tell by; "
                 "data.labels may name the labels in words",
                 mark="  ! ",
             )

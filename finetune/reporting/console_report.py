@@ -9,9 +9,10 @@ import numpy as np
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
-from finetune.evaluation.analysis_model import Slicing
+from finetune.evaluation.analysis_model import ParentComparison, Slicing
 from finetune.reporting import narrative
 from finetune.reporting.number_formats import format_interval, format_score
+from finetune.reporting.parent_text import explain_parent, tabulate_parent
 from finetune.reporting.results_model import Results
 from finetune.reporting.seeds_report import SeedsSummary, format_seeds
 from finetune.reporting.slices_text import explain_slices, tabulate_slices
@@ -187,12 +188,23 @@ def print_results(results: Results, folder: Path) -> None:
         print_line(f"  test has no labels: its {test.rows:,} rows were predicted, not scored")
     for line in narrative.summarize(results):
         print_wrapped(line, mark="  ")
+    if results.parent is not None:
+        print_parent(results.parent)
     print_slices(results.slices, narrative.main_metric(results))
     print_line(f"\nWritten to {folder}")
     print_line(format_table(FILES, indent=2, left=2))
     print_line()
     print_line(score_line(results), even_if_quiet=True)
     print_line(f"Report: {folder / 'report.html'}", even_if_quiet=True)
+
+
+def print_parent(parent: ParentComparison) -> None:
+    """What was forgotten of the labels that the source of a kept head knows."""
+    print_line(f"\n  Beside {parent.source}, whose head was kept:")
+    for line in explain_parent(parent):
+        print_wrapped(line, mark="  ")
+    if table := tabulate_parent(parent):
+        print_line(format_table(table))
 
 
 def print_slices(slicings: Sequence[Slicing], metric: str) -> None:

@@ -23,6 +23,7 @@ from markupsafe import Markup, escape
 from finetune.reporting import charts, figures, narrative, number_formats
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.number_formats import format_metric
+from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
 from finetune.reporting.slices_text import explain_slices, format_p
@@ -68,6 +69,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             reliability=[*figures.reliability(results)],
             abstention=narrative.explain_abstention(results),
             coverage=figures.coverage(results, narrative.explain_abstention(results)),
+            parent_summary=" ".join(explain_parent(results.parent) if results.parent else ()),
             slices_summary=" ".join(explain_slices(results.slices)),
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),

@@ -21,6 +21,7 @@ from finetune.reporting.number_formats import (
     format_seconds,
     percent,
 )
+from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import Results
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible, visible_line
@@ -179,6 +180,10 @@ def _scores(results: Results) -> Iterator[str]:
         cells += [format_score(validation.metric(name)) for _ in range(results.is_tuned)]
         cells += [format_score(one.metric(name)) for one in (baselines.tfidf, baselines.majority)]
         yield f"| {escape(name)} | {' | '.join(cells)} |"
+    if results.parent is not None:
+        sentences = " ".join(explain_parent(results.parent))
+        source = code(_without_path(results.parent.source))
+        yield f"\nBeside {source}, whose head it kept: {escape(sentences)}"
     verdict = baseline_comparison.summarize_comparison(results)
     yield f"\n{verdict} {narrative.explain_macro(results)}".rstrip() + "\n"
 

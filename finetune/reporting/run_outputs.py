@@ -12,6 +12,7 @@ the run is to be completed: from its last checkpoint, without a step of training
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from finetune.runtime.errors import InputError, ProblemList, from_os_error
 from finetune.runtime.memory_errors import describe_memory_error, is_out_of_memory
 from finetune.training import folder_mark, lr_finder, run_folder
 from finetune.training.finalize import finalize
+from finetune.training.parent import predict_by_parent
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_identity import recipe_hash
 from finetune.training.session import Session
@@ -140,6 +142,7 @@ def conclude(
     try:
         with session.env.meter("close"):
             outcome = finalize(session, held_out)
+            outcome = replace(outcome, parent=predict_by_parent(session))
         return outcome, build_results(session, outcome)
     except Exception as error:
         what = "calibrating or scoring it" if outcome is None else "analysing its predictions"

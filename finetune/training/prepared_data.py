@@ -19,11 +19,14 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from finetune.compute.hardware_plan import Hardware
 from finetune.config.schema import Recipe
-from finetune.data import local_paths, sources
 from finetune.data import prepare as prepare_module
+from finetune.data import sources
 from finetune.data.corpus import Corpus
 from finetune.evaluation.metrics import Metric
 from finetune.modeling import pretrained
+from finetune.modeling.kept_labels import match_labels
+from finetune.modeling.model_folder import find_model
+from finetune.runtime.console import print_wrapped
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization import encoding, token_cache
 from finetune.tokenization.document_format import DocumentFormat
@@ -118,7 +121,7 @@ def tokenize_splits(
     kept = recipe.cache.folder() if recipe.cache.tokens and recipe.cache.keep else None
 
     def encode() -> TokenizedData:
-        source = local_paths.resolve_model_source(recipe.model.source)
+        source = find_model(recipe.model.source, "model.source")
         config, tokenizer = run_on_main_first(
             accelerator,
             lambda: (
@@ -145,6 +148,19 @@ def tokenize_splits(
     of = recipe.model
     origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept
     return cache.get("tokens", origin, encode)
+
+
+def print_kept_labels(recipe: Recipe, corpus: Corpus, source: str) -> None:
+    """Say which labels keep their weights, where the recipe keeps those of its source.
+
+    Raises:
+        InputError: where there is nothing to keep.
+    """
+    model = recipe.model
+    if model.head_init == "keep":
+        config = pretrained.read_config(source, model)
+        known = match_labels(config, source, model, corpus.labels, corpus.multi_label)
+        print_wrapped(known.describe(model.new_labels), mark="Labels ")
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,9 @@ class StageBuilder:
             InputError: as `build.build_classifier` does.
         """
         recipe, how = stage.recipe, stage.recipe.model
-        if stage.number > 1 and how.head_init == "label_names":
-            how = how.model_copy(update={"head_init": "zeros"})  # trained weights take its place
+        if stage.number > 1 and how.head_init in ("label_names", "keep"):
+            zeros = {"head_init": "zeros", "new_labels": "label_names"}
+            how = how.model_copy(update=zeros)  # trained weights take its place
         model = run_on_main_first(
             self.accelerator,
             lambda: build.build_classifier(

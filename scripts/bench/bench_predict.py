@@ -67,7 +67,7 @@ def speed(known: argparse.Namespace) -> None:
     from transformers import pipeline
 
     from finetune.inference.classifier import Classifier
-    from finetune.inference.model_folder import find_model
+    from finetune.modeling.model_folder import find_model
 
     rows = list(itertools.islice(documents(known, "label"), known.rows))
     texts, truth = [row[0] for row in rows], [row[1] for row in rows]

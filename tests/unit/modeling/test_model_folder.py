@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.inference.model_folder import find_model
+from finetune.modeling.model_folder import find_model
 from finetune.runtime.errors import InputError
 
 
