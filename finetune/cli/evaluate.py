@@ -47,6 +47,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "several of 0 and 1 (default: that of the run's recipe, or label)")  # fmt: skip
     add("--id", metavar="COLUMN", help="the column that identifies documents (default: data.id of "
         "the model's recipe, where the data has it)")  # fmt: skip
+    add("--slices", nargs="+", default=[], action="extend", metavar="COLUMN", help="columns by "
+        "whose values the documents are scored too, each value against the other documents; also "
+        "by length, and by file where there are several")  # fmt: skip
     add("--label-separator", metavar="TEXT", help="what separates several labels in a cell "
         "(default: that of the run's recipe)")  # fmt: skip
     add("--unknown-labels", choices=("stop", "drop", "wrong"), default="stop", help="documents "
@@ -97,6 +100,7 @@ def evaluate(known: argparse.Namespace) -> int:
                 known.encoding,
                 known.delimiter,
                 known.id,
+                tuple(known.slices),
             ),
             engine=known.engine,
             precision=known.precision,

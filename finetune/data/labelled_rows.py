@@ -119,6 +119,7 @@ def _take(rows: Rows, keep: NDArray[np.int64], labels: NDArray[Any]) -> Split:
         rows.origin,
         None if rows.seconds is None else rows.seconds.take(keep),
         None if rows.ids is None else rows.ids.take(keep),
+        {name: values.take(keep) for name, values in rows.attributes.items()},
     )
 
 

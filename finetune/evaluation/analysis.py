@@ -91,6 +91,7 @@ def analyse_rows(
     names: Sequence[str],
     metrics: Sequence[Metric],
     choices: SavedChoices,
+    columns: Sequence[str] = (),
 ) -> Analysis:
     """The same of labelled rows alone, by what the model chose when it was trained.
 
@@ -98,6 +99,7 @@ def analyse_rows(
 
     Args:
         names: of the columns of logits.
+        columns: by whose values the rows are scored too.
     """
     assert split.labels is not None
     temperature, multi_label = choices.temperature, split.labels.ndim == 2
@@ -126,6 +128,9 @@ def analyse_rows(
             "abstention": abstention,
             "monitor": choices.monitor,
             "analysed": "test",
+            "slices": (
+                slices.score_slices(split, table, scores, metrics, columns) if columns else []
+            ),
             **_weak_spots(split, table, scores, names),
         }
     )

@@ -176,7 +176,7 @@ def evaluate_rows(
     scores = _score(found, logits, classifier, _load_metrics(classifier, run, options))
     analysed = analysis.analyse_rows(
         found.split, table, scores, found.labels, _load_metrics(classifier, run, options),
-        _choices(classifier, run),
+        _choices(classifier, run), options.input.slices,
     )  # fmt: skip
     digest = split_hash(found.split)
     is_test = run is not None and digest == run.results.hashes.test

@@ -1,6 +1,7 @@
 """DATA of an evaluation → rows with the labels of the model, in the columns that it reads."""
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from finetune.config import schema
@@ -25,6 +26,7 @@ class LabelledInput:
         on_unknown: what to do with labels that the model does not know.
         encoding, delimiter: as of `data.encoding` and `data.delimiter`.
         id: the column that identifies documents; None: as in training, where it is there.
+        slices: columns by whose values the rows are scored too.
     """
 
     source: str
@@ -37,6 +39,7 @@ class LabelledInput:
     encoding: str = "utf-8"
     delimiter: str = "auto"
     id: str | None = None
+    slices: tuple[str, ...] = ()
 
 
 def read_labelled(
@@ -56,6 +59,8 @@ def read_labelled(
         delimiter=given.delimiter,
     )
     spec = _with_id(spec, given.id, classifier.reading.id)
+    _check_slices(given.slices, spec)
+    spec = replace(spec, attributes=tuple(("--slices", column) for column in given.slices))
     home = schema.Cache().folder()
     data = schema.Data(source=given.source, config=given.config)
     try:
@@ -132,6 +137,20 @@ def _with_id(spec: ColumnSpec, given: str | None, trained: str | None) -> Column
             raise InputError(f"--id: expected another column than '{given}', which is read already")
         chosen = None
     return replace(spec, id=chosen, needs_id=given is not None)
+
+
+def _check_slices(columns: Sequence[str], spec: ColumnSpec) -> None:
+    """
+    Raises:
+        InputError: for a column that is named twice, or that the model reads.
+    """
+    taken = {*spec.text_columns(), *spec.label_columns()}
+    for i, column in enumerate(columns):
+        if column in taken or column in columns[:i]:
+            raise InputError(
+                "--slices: expected other columns than those of text and label, each once, got "
+                f"'{column}'"
+            )
 
 
 def rename_columns(template: str, names: dict[str, str]) -> str:

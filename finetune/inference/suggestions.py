@@ -12,11 +12,13 @@ of the candidates, of which just so many are held. Strategies (`STRATEGIES`):
   taken, the smallest cluster first (Citovsky et al. 2021).
 
 Distances are cosines between TF-IDF vectors, so that every engine serves. Whatever the strategy, no
-document is suggested that is a near-duplicate of one that is.
+document is suggested that is a near-duplicate of one that is. Margin and entropy suggest what they
+would if all documents were candidates: only as many are read again as that takes. core_set looks at
+20,000 documents at random where there are more.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +34,8 @@ from finetune.inference.records import Record, RequestedColumns, read_records
 Floats = NDArray[np.float64]
 Order = Iterator[int]
 
-PER_SUGGESTION = 20  # candidates of least margin or highest entropy
+PER_SUGGESTION = 20  # candidates of least margin or highest entropy, at first
+WIDER = 4  # times as many candidates, where near-duplicates leave too few
 MOST_DRAWN = 20_000  # candidates of core_set, drawn at random
 MANY = 10  # candidates for each of cluster_margin's, as in the paper
 SEED = 0
@@ -95,29 +98,43 @@ def suggest(
     """
     strategy = STRATEGIES[options.strategy]
     numbers, margins, entropies, predictions, invalid = _classify(classifier, sources, columns)
-    chosen = strategy.choose_candidates(margins, entropies, options.count)
-    records = _read_rows(sources, columns, {int(number) for number in numbers[chosen]})
-    texts = ["\n\n".join(records[int(number)].texts) for number in numbers[chosen]]
-    near = _find_near(texts)
-    order = strategy.order(texts, margins[chosen], options.count)
-    found: list[Suggestion] = []
+    wanted, before = options.count, -1
+    while True:  # where near-duplicates fill the candidates, more of these are looked at
+        chosen = strategy.choose_candidates(margins, entropies, wanted)
+        records = _read_rows(sources, columns, {int(number) for number in numbers[chosen]})
+        texts = ["\n\n".join(records[int(number)].texts) for number in numbers[chosen]]
+        order = strategy.order(texts, margins[chosen], options.count)
+        taken, skipped = _take_distinct(order, _find_near(texts), options.count)
+        if len(taken) == options.count or len(chosen) == before:
+            break
+        wanted, before = WIDER * wanted, len(chosen)
+    found = [
+        Suggestion(
+            int(numbers[at]),
+            records[int(numbers[at])],
+            predictions(at),
+            float(margins[at]),
+            float(entropies[at]),
+        )
+        for at in chosen[taken].tolist()
+    ]
+    return Suggestions(found, len(numbers), invalid, skipped)
+
+
+def _take_distinct(order: Order, near: Mapping[int, set[int]], count: int) -> tuple[list[int], int]:
+    """The first candidates of which none is near another; how many were left out for these."""
+    found: list[int] = []
     taken: set[int] = set()
     skipped = 0
     for i in order:
-        if len(found) == options.count:
+        if len(found) == count:
             break
         if near[i] & taken:
             skipped += 1
             continue
         taken.add(i)
-        at = int(chosen[i])
-        number = int(numbers[at])
-        found.append(
-            Suggestion(
-                number, records[number], predictions(at), float(margins[at]), float(entropies[at])
-            )
-        )
-    return Suggestions(found, len(numbers), invalid, skipped)
+        found.append(i)
+    return found, skipped
 
 
 def measure_uncertainty(probabilities: Floats, rules: DecisionRules) -> tuple[Floats, Floats]:

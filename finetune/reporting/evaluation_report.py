@@ -21,6 +21,7 @@ from finetune.reporting.number_formats import (
     shown_difference,
     signed,
 )
+from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
 from finetune.runtime import atomic_files, console
 from finetune.runtime.wording import count_of
 
@@ -155,6 +156,8 @@ def render(found: Evaluation) -> str:
             reliability=[*figures.reliability(found, WHERE)],
             abstention=abstention,
             coverage=figures.coverage(found, abstention, WHERE),
+            slices_summary=" ".join(explain_slices(found.slices)),
+            divide_slices=divide_slices,
             lengths=figures.lengths(found),
             truncation=narrative.explain_truncation(found),
             signed=signed,
@@ -187,7 +190,12 @@ def print_evaluation(found: Evaluation, folder: Path) -> None:
     if found.drift is not None:
         console.print_line(console.format_table(_drift_table(found.drift)))
         console.print_line()
-    for sentence in (*introduce(found), explain_calibration(found)):
+    for slicing in found.slices:
+        console.print_line(
+            console.format_table(tabulate_slices(slicing, narrative.main_metric(found)))
+        )
+        console.print_line()
+    for sentence in (*introduce(found), *explain_slices(found.slices), explain_calibration(found)):
         console.print_wrapped(sentence, mark="  ")
     for finding in found.data.findings:
         console.print_wrapped(finding.message, mark="  ")

@@ -26,7 +26,7 @@ from finetune.reporting.number_formats import format_metric
 from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
-from finetune.reporting.slices_text import explain_slices, format_p
+from finetune.reporting.slices_text import divide_slices, explain_slices, format_p
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible
 
@@ -71,6 +71,7 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             coverage=figures.coverage(results, narrative.explain_abstention(results)),
             parent_summary=" ".join(explain_parent(results.parent) if results.parent else ()),
             slices_summary=" ".join(explain_slices(results.slices)),
+            divide_slices=divide_slices,
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),
             training=[*figures.training(results, log)],

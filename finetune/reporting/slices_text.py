@@ -13,7 +13,7 @@ from finetune.reporting.number_formats import (
 )
 
 CLEAR = 0.05  # a corrected p-value below it tells two accuracies apart
-SHOWN = 10  # slices of a column in the terminal
+SHOWN = 10  # slices of a column in the terminal; of more, those that matter
 TIMES = re.compile(r"(\d{4}-\d\d-\d\d)[T ]\S+ to (\d{4}-\d\d-\d\d)[T ]\S+")
 
 
@@ -53,10 +53,27 @@ def _describe_worst(worst: SliceScores) -> str:
     )
 
 
+def divide_slices(slicing: Slicing) -> tuple[list[SliceScores], list[SliceScores]]:
+    """The slices that matter, the worst and those that differ by more than chance; and the others.
+
+    The worst comes first, then the smallest p-values.
+    """
+
+    def matters(one: SliceScores) -> bool:
+        return one.value == slicing.worst or (one.p_value is not None and one.p_value < CLEAR)
+
+    first = [one for one in slicing.slices if matters(one)]
+    first.sort(key=lambda one: (one.value != slicing.worst, one.p_value or 0.0))
+    return first, [one for one in slicing.slices if not matters(one)]
+
+
 def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
-    """The slices of a column by one metric, for the terminal; of many, the first."""
+    """The slices of a column by one metric, for the terminal; of many, those that matter."""
+    first, others = divide_slices(slicing)
+    few = SHOWN if len(slicing.slices) <= SHOWN else max(len(first), 1)
+    shown = slicing.slices if few == SHOWN else [*first, *others][:few]
     rows = [[f"by {slicing.by}", "rows", metric, "95 % interval", "accuracy, less others'", "p"]]
-    for one in slicing.slices[:SHOWN]:
+    for one in shown:
         apart, p = one.difference, one.p_value
         rows.append(
             [
@@ -68,7 +85,7 @@ def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
                 "–" if p is None else format_p(p),
             ]
         )
-    if (more := len(slicing.slices) - SHOWN) > 0:
+    if (more := len(slicing.slices) - len(shown)) > 0:
         rows.append([f"{more} more in the report", *[""] * 5])
     return rows
 

@@ -206,3 +206,25 @@ def test_the_folder_of_an_evaluation_may_be_replaced(tmp_path):
 def test_the_folder_is_named_for_the_data_in_the_run(whole):
     known = evaluate.build_parser().parse_args([str(whole), "x/june.csv.gz", "--split", "test"])
     assert evaluate._default_output(known) == whole / "evaluations" / "june-test"
+
+
+def test_new_rows_are_scored_by_the_values_of_a_column(whole, here, capsys):
+    rows = [{"text": f"{'game' if i % 2 else 'bank'} {i}", "label": "ab"[i % 2],
+             "channel": ("mail", "web")[i % 3 == 0]} for i in range(24)]  # fmt: skip
+    write(here / "sliced.jsonl", rows)
+    words = ["evaluate", str(whole), "sliced.jsonl", "--output", "sliced"]
+    assert main([*words, "--slices", "channel"]) == 0
+    assert "by channel" in capsys.readouterr().out
+    found = json.loads((here / "sliced/results.json").read_text())
+    assert [one["by"] for one in found["slices"]] == ["channel", "length"]
+    by_channel = {one["value"]: one for one in found["slices"][0]["slices"]}
+    assert {name: one["rows"] for name, one in by_channel.items()} == {"mail": 16, "web": 8}
+    hits = sum(one["rows"] * one["accuracy"] for one in by_channel.values())
+    assert hits == pytest.approx(24 * found["test"]["accuracy"])
+    assert '<section id="slices">' in (here / "sliced/report.html").read_text()
+    for column, problem in (
+        ("chanel", "no column 'chanel' (--slices); did you mean 'channel'?"),
+        ("label", "--slices: expected other columns than those of text and label, each once"),
+    ):
+        assert main([*words, "--overwrite", "--slices", column]) == 2
+        assert problem in " ".join(capsys.readouterr().err.split())

@@ -125,3 +125,19 @@ def test_what_cannot_be_is_refused_and_no_file_is_replaced(model, tmp_path, caps
     assert (tmp_path / "o.csv").read_text().splitlines()[0] == (
         "id,text,label,predicted,score,margin,entropy"
     )
+
+
+@pytest.mark.parametrize("strategy", ["margin", "entropy", "cluster_margin"])
+def test_candidates_that_are_all_alike_hide_no_other(model, tmp_path, monkeypatch, strategy):
+    monkeypatch.setattr(suggestions, "PER_SUGGESTION", 1)
+    monkeypatch.setattr(suggestions, "MANY", 1)
+    different = [row["text"] for row in write_input(tmp_path)[:20]]
+    rows = [{"text": different[0]}] * 60 + [{"text": text} for text in different]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, few = run_suggest(model, tmp_path, "--n", "6", "--strategy", strategy)
+    assert code == 0
+    assert len({row["text"] for row in few}) == 6
+    if strategy != "cluster_margin":  # as if all were candidates
+        monkeypatch.setattr(suggestions, "PER_SUGGESTION", 1000)
+        _, all_ = run_suggest(model, tmp_path, "--n", "6", "--strategy", strategy, name="all.jsonl")
+        assert all_ == few

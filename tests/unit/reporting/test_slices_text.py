@@ -7,7 +7,7 @@ import pytest
 from finetune.evaluation.analysis_model import Slicing
 from finetune.reporting import console_report, html_report
 from finetune.reporting.results_model import describe
-from finetune.reporting.slices_text import explain_slices, tabulate_slices
+from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
 from tests.unit.reporting.made import changed, made_log, made_results
 
 
@@ -45,7 +45,25 @@ def test_many_slices_are_cut_in_the_terminal_alone():
     many = made_slicing(*(made_slice(f"v{i}", 1.0) for i in range(12)), worst="v0")
     rows = tabulate_slices(many, "accuracy")
     assert rows[1] == ["v0", "12", "0.7000", "0.5000 to 0.8000", "−20.0 points", "1.000"]
-    assert rows[-1][0] == "2 more in the report"
+    assert rows[-1][0] == "11 more in the report"  # none of which differs by more than chance
+    many = made_slicing(
+        *(made_slice(f"v{i}", 0.01 / (i + 1) if i > 9 else 1.0) for i in range(12)), worst="v10"
+    )
+    rows = tabulate_slices(many, "accuracy")
+    assert [row[0] for row in rows[1:]] == ["v10", "v11", "10 more in the report"]
+
+
+def test_the_slices_that_matter_come_first():
+    slicing = made_slicing(
+        made_slice("mail", 0.9),
+        made_slice("post", 0.001, 0.2),
+        made_slice("web", 0.03),
+        made_slice("none", None, None, difference_interval=None),
+        worst="web",
+    )
+    first, others = divide_slices(slicing)
+    assert [one.value for one in first] == ["web", "post"]
+    assert [one.value for one in others] == ["mail", "none"]
 
 
 @pytest.mark.parametrize(
