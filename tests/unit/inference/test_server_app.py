@@ -12,9 +12,10 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from finetune.inference import explanation_queue, server_app, server_guard, server_models
 from finetune.inference.classifier import Classifier
-from finetune.inference.classifier_service import RequestError, model_name, split_predict_inputs
+from finetune.inference.classifier_service import model_name, split_predict_inputs
 from finetune.inference.documents import DocumentReader
 from finetune.inference.request_batcher import Computed
+from finetune.inference.request_error import RequestError
 from finetune.inference.server import ServerOptions, make_server
 from finetune.inference.server_metrics import PATHS, ServerMetrics
 from tests.support.served import LABELS, read_as, serving, write_classifier
