@@ -189,7 +189,12 @@ def range_test(recipe: Recipe, listener: SignalListener) -> lr_finder.LrRangeTes
         recipe, start = locate_start(recipe, env)
         model = assemble(prepare_data(recipe, env, purpose="range test"), start, env)
     assert model.parts is not None, "a run that only tests rates resumes nothing"
-    return model.builder.find_rate(model.stage, model.parts)
+    planned = model.parts.plan.micro_batch_tokens
+    return model.builder.find_rate(
+        model.stage,
+        model.parts,
+        lambda step, *how: messages.print_lowered(f"step {step:,}", planned, *how),
+    )
 
 
 def run_seeds(recipe: Recipe, listener: SignalListener) -> Path:
@@ -335,7 +340,7 @@ def train(session: Session) -> None:
     messages.print_training()
     session.begin()
     timed_fit = session.env.meter.timed("train", fit)
-    with session.checkpointer.stopping:
+    with session.checkpointer.stopping, session.checkpointer.finishing():
         while session.has_steps_left():
             try:
                 timed_fit(

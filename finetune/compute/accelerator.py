@@ -1,6 +1,10 @@
 """A recipe → this machine's plan for it, and the one `Accelerator` of the run."""
 
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, TorchDynamoPlugin
 
 from finetune.compute import fsdp, hardware_plan, launch_checks
@@ -30,8 +34,6 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
             TorchDynamoPlugin(backend=COMPILER, dynamic=True) if recipe.train.compile else None
         ),
         kwargs_handlers=[
-            # Buffers never change here; to send them at every forward would cost time.
-            DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=distributed.TIME_TO_JOIN),
             # A sharded layer's weights are other tensors in each forward: no cast of theirs lasts.
             AutocastKwargs(cache_enabled=not fsdp.is_asked_for()),
@@ -45,3 +47,21 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
     hardware_plan.apply_plan(plan)
     console.CONSOLE.is_main = accelerator.is_main_process
     return plan, accelerator
+
+
+def prepare_training(
+    accelerator: Accelerator, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Any, Any]:
+    """A model and its optimizer on the device, with the plan's precision and one set of weights.
+
+    Torch's data-parallel module would hold all gradients a second time, in buckets that are for
+    averaging them during the backward pass; here they are averaged after it (`step_memory.py`).
+    """
+    if accelerator.is_fsdp2:
+        return tuple(accelerator.prepare(model, optimizer))
+    # `evaluation_mode` leaves out that module and nothing else.
+    prepared = accelerator.prepare_model(model, evaluation_mode=True)
+    if accelerator.num_processes > 1:
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor.detach(), 0)
+    return prepared, accelerator.prepare_optimizer(optimizer)

@@ -133,11 +133,7 @@ def _fits(model: torch.nn.Module, table: TokenTable, part: Rows, accelerator: Ac
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)  # of a micro-batch before this one
-        with (
-            torch.random.fork_rng(),
-            accelerator.autocast(),
-            accelerator.no_sync(model),  # one process may run out alone
-        ):
+        with torch.random.fork_rng(), accelerator.autocast():
             loss = model(**table.batch(part, accelerator.device)).logits.float().sum()
             with torch.autocast(accelerator.device.type, enabled=False):
                 accelerator.backward(0 * loss)

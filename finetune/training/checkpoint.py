@@ -37,8 +37,31 @@ Plain = dict[str, Any]
 FORMAT = 2  # of what `write_checkpoint` writes; raised when a key changes its meaning
 
 
-def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Path:
+def hold_best(run: Path, step: int) -> Path | None:
+    """Keep the best model as it is now for the checkpoint of a step, which may be written later.
+
+    Returns:
+        The folder that holds it, aside; None where there is no model yet.
+
+    Raises:
+        InputError: where it cannot be made.
+    """
+    if not (run / "model").is_dir():
+        return None
+    held = run / FOLDER / f".step-{step:08d}.best"
+    with explain_write_errors(run / FOLDER / f"step-{step:08d}"):
+        shutil.rmtree(held, ignore_errors=True)
+        link_folder(run / "model", held)
+    return held
+
+
+def write_checkpoint(
+    run: Path, step: int, tensors: Tensors, plain: Plain, best: Path | None = None
+) -> Path:
     """Write the checkpoint of a step.
+
+    Args:
+        best: the best model, as `hold_best` gave it; it is moved into the checkpoint.
 
     Raises:
         InputError: where it cannot be written whole; the ones before stay.
@@ -49,15 +72,19 @@ def write_checkpoint(run: Path, step: int, tensors: Tensors, plain: Plain) -> Pa
         save_file(tensors, aside / TENSORS)
         text = json.dumps({"format": FORMAT, "tensors": sorted(tensors)} | plain)
         (aside / PLAIN).write_text(text, encoding="utf-8", newline="\n")
-        if (run / "model").is_dir():
-            link_folder(run / "model", aside / BEST)
+        if best is not None:
+            move_into_place(best, aside / BEST)
         sums = {file.relative_to(aside).as_posix(): _sha256(file) for file in list_files(aside)}
         lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
         (aside / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
-    with explain_write_errors(folder):
-        folder.parent.mkdir(exist_ok=True)
-    replace_folder(folder, fill)
+    try:
+        with explain_write_errors(folder):
+            folder.parent.mkdir(exist_ok=True)
+        replace_folder(folder, fill)
+    finally:
+        if best is not None:
+            shutil.rmtree(best, ignore_errors=True)
     return folder
 
 

@@ -1,14 +1,22 @@
-"""Checkpoints of a run: when one is due, what it holds, and how a run goes on from it."""
+"""Checkpoints of a run: when one is due, what it holds, and how a run goes on from it.
+
+A checkpoint is copied between two steps, and written by a thread during those that follow. One is
+written at a time. What its writing raised is raised after the next step, or where the run ends,
+goes back or writes the next: all of these wait for it.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from finetune.config.schema import Recipe
+from finetune.runtime.background_call import BackgroundCall
 from finetune.runtime.console import print_line
 from finetune.runtime.environment import library_versions
 from finetune.runtime.errors import InputError
+from finetune.runtime.held_tensors import hold_tensors
 from finetune.training import checkpoint, run_folder, run_identity, train_state
 from finetune.training.event_log import EventLog
 from finetune.training.run_environment import RunEnvironment
@@ -37,6 +45,7 @@ class Checkpointer:
         self.recipe, self.env, self.folder = recipe, env, folder
         self.state, self.events, self.identity = state, events, identity
         self.stopping = StopConsensus(env.accelerator, env.listener)
+        self._writing = BackgroundCall("checkpoint")  # on the main process
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -53,7 +62,9 @@ class Checkpointer:
         settings = self.recipe.checkpoint
         age = time.monotonic() - self._saved_at
         is_old = settings.minutes is not None and age > 60 * settings.minutes
-        signal, due = self.stopping.agreed(is_old and self.env.accelerator.is_main_process, last)
+        # Where a writing has failed, the next one is due at once: it raises why.
+        wanted = (is_old and self.env.accelerator.is_main_process) or self._writing.has_failed()
+        signal, due = self.stopping.agreed(wanted, last)
         if settings.every != "never":
             due |= scored if settings.every == "evaluation" else step % int(settings.every) == 0
         # From that of the last step, the outputs are made anew where one is missing. It also serves
@@ -61,18 +72,20 @@ class Checkpointer:
         return signal, due or last or signal != 0
 
     def save(self, parts: StageParts, log: TrainLog) -> None:
-        """Write a checkpoint of the steps done. All processes call this.
+        """Begin to write a checkpoint of the steps done. All processes call this.
 
         Raises:
             DivergedError: where a loss or gradient was not finite, which no checkpoint may hold.
-            InputError: where it cannot be written; the ones before stay.
+            InputError: where this one cannot be begun, or the one before could not be written;
+                those before stay.
         """
-        accelerator = self.env.accelerator
+        self.wait()
+        accelerator, step = self.env.accelerator, log.steps
         tensors, plain = train_state.capture(
             parts.model, parts.optimizer, log, accelerator, self.state.trained
         )
 
-        def write() -> None:
+        def begin() -> None:
             about = {
                 "identity": self.identity,
                 "state": self.state.to_json(),
@@ -81,16 +94,47 @@ class Checkpointer:
                 "sharded": accelerator.is_fsdp2,
                 "versions": library_versions(),
             }
-            checkpoint.write_checkpoint(self.folder, log.steps, tensors, about | plain)
-            checkpoint.drop_old(
-                self.folder,
-                keep=self.recipe.checkpoint.keep,
-                # Those after it may hold a run that is lost already.
-                spare=self.state.sound if self.recipe.train.on_divergence == "back_off" else None,
-            )
+            best = checkpoint.hold_best(self.folder, step)
+            # Those after it may hold a run that is lost already.
+            spare = self.state.sound if self.recipe.train.on_divergence == "back_off" else None
+            held = hold_tensors(tensors)
 
-        self.env.on_main(write)
+            def write() -> None:
+                state = held() if held is not None else train_state.on_host(tensors)
+                checkpoint.write_checkpoint(self.folder, step, state, about | plain, best)
+                checkpoint.drop_old(self.folder, keep=self.recipe.checkpoint.keep, spare=spare)
+
+            self._writing.start(write)
+            if held is None:  # no room for a copy: training waits
+                self._writing.wait()
+
+        self.env.on_main(begin)
         self.restart_clock()
+
+    def wait(self) -> None:
+        """Return when what was begun is written. All processes call this.
+
+        Raises:
+            InputError: where it could not be written; the checkpoints before stay.
+        """
+        self.env.on_main(self._writing.wait)
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """It is left when what was begun is written, whatever ends the run.
+
+        Raises:
+            InputError: as `wait` does, where nothing else ended the run.
+        """
+        try:
+            yield
+        except BaseException:
+            try:  # without the other processes, which may be elsewhere
+                self._writing.wait()
+            except InputError as problem:
+                print_line(f"  ! {problem}")
+            raise
+        self.wait()
 
     def restore(self, point: Path, parts: StageParts, log: TrainLog) -> list[str]:
         """Put a checkpoint's state back, and the run's files to where they were then.
@@ -100,6 +144,7 @@ class Checkpointer:
         Raises:
             InputError: where the checkpoint is damaged, or is of another recipe, data or model.
         """
+        self.wait()
         accelerator = self.env.accelerator
 
         def prepare() -> tuple[dict[str, Any], list[str]]:
@@ -141,6 +186,7 @@ class Checkpointer:
         Raises:
             InputError: where there is none.
         """
+        self._writing.wait()
         for point in self.good_checkpoints():
             try:
                 self.env.checkpoints.read(point)

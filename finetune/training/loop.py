@@ -7,7 +7,6 @@ that changes neither the loss nor the gradient.
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -177,18 +176,17 @@ def add_gradients(
     with accelerator.autocast(), kept_padding_masks(device.type):
         for part, weight in parts:
             memory.rows = len(part)
-            # `memory` averages the processes' gradients, but for those of a sharded model.
-            with nullcontext() if sharded else accelerator.no_sync(model):
-                batch = table.batch(part, device)
-                log.mark("data")
-                logits = model(**batch).logits.float()
-                logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
-                losses = weight * loss_of(logits, targets[copy_rows(part, device)])  # (part,)
-                log.mark("forward")
-                # Autocast would round the gradient of the head, which is computed in fp32.
-                with torch.autocast(device.type, enabled=False):
-                    # Divided by the step's true row count; times processes, as they are averaged.
-                    accelerator.backward(losses.sum() * (processes / len(batch_rows)))
+            batch = table.batch(part, device)
+            log.mark("data")
+            logits = model(**batch).logits.float()
+            logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
+            losses = weight * loss_of(logits, targets[copy_rows(part, device)])  # (part,)
+            log.mark("forward")
+            # Autocast would round the gradient of the head, which is computed in fp32.
+            with torch.autocast(device.type, enabled=False):
+                # Divided by the step's true row count; times processes, as they are averaged
+                # (by `memory`; a sharded model's at once).
+                accelerator.backward(losses.sum() * (processes / len(batch_rows)))
             computed.append(losses.detach())
             log.mark("backward")
     return computed

@@ -27,6 +27,7 @@ from finetune.runtime.console import print_wrapped
 from finetune.training import sampling
 from finetune.training.loop import Callbacks, TrainingRows, fit
 from finetune.training.schedule import Schedule, resolve_sampling
+from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import DivergedError, TrainLog
 from finetune.training.undo import undone
 
@@ -71,6 +72,7 @@ def run_range_test(
     rows: TrainingRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
+    on_lowered: OnLowered,
 ) -> LrRangeTest:
     """Try growing rates on train rows, put everything back, and suggest one.
 
@@ -78,9 +80,10 @@ def run_range_test(
 
     Args:
         model, optimizer: prepared by the accelerator; left as they are found.
+        on_lowered: is told where a step ran out of memory, as of `StepMemory`.
     """
     with undone(model, optimizer, accelerator):
-        rates, losses = _climb(model, optimizer, rows, recipe, accelerator)
+        rates, losses = _climb(model, optimizer, rows, recipe, accelerator, on_lowered)
     memorized = len(losses) == _most_steps(len(rows.table), recipe) < STEPS
     return suggest_rate(rates, losses, recipe.optim.name, memorized=memorized)
 
@@ -113,6 +116,7 @@ def _climb(
     rows: TrainingRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
+    on_lowered: OnLowered,
 ) -> tuple[list[float], list[float]]:
     """Rates and losses of the steps, until the loss has risen clearly. (steps,) each"""
     low, high = ENDS[recipe.optim.name]
@@ -130,6 +134,7 @@ def _climb(
     callbacks = Callbacks(
         log=lambda step, line: losses.append(line["loss"]),
         after_step=lambda step, scored: step == most or _is_lost(smooth(losses)),
+        lowered=on_lowered,
     )
     try:
         fit(

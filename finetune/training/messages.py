@@ -65,12 +65,12 @@ def print_back_off(error: Exception, step: int, scale: float) -> None:
     print_wrapped(f"returned to step {step:,}, with {scale:g} times the learning rate", mark="  ! ")
 
 
-def print_lowered(step: int, before: int, tokens: int, recomputes: bool) -> None:
-    """That a step ran out of memory, and how it is computed again."""
+def print_lowered(step: str, before: int, tokens: int, recomputes: bool) -> None:
+    """That a step, in words, ran out of memory, and how it is computed again."""
     how = f"with {tokens:,} tokens at once instead of {before:,}"
     if recomputes:
         how = "with gradient checkpointing (train.checkpointing)"
-    print_wrapped(f"step {step:,}: out of memory; computed again {how}", mark="  ! ")
+    print_wrapped(f"{step}: out of memory; computed again {how}", mark="  ! ")
 
 
 def print_resumed(point: Path, step: int, steps: int, notes: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ from finetune.training.run_folder import Start
 from finetune.training.run_state import RunState
 from finetune.training.schedule import Schedule
 from finetune.training.stages import Stage, StageParts
+from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import DivergedError, TrainLog
 from finetune.training.validator import ScoreCallback, Validator
 
@@ -197,7 +198,8 @@ class Session:
         if self.stage.recipe.optim.lr != "auto":
             return
         with self.env.meter("find_lr"):
-            found = self.builder.find_rate(self.stage, self.parts)
+            lowered = self._lowered_during("range test")
+            found = self.builder.find_rate(self.stage, self.parts, lowered)
         messages.print_range_test(found, self.stage)
         number = self.stage.number
         self._plan_anew(
@@ -215,7 +217,8 @@ class Session:
         if not train.awaits_plan or train.minutes is None:
             return
         with self.env.meter("plan"):
-            speed = self.builder.measure_speed(self.stage, self.parts)
+            lowered = self._lowered_during("timed steps")
+            speed = self.builder.measure_speed(self.stage, self.parts, lowered)
         budget = time_budget.Budget(
             train.minutes,
             self.env.meter.total(),
@@ -250,7 +253,9 @@ class Session:
         self.events.stage = self.stage.number if self.stage.count > 1 else None
         if self.log.steps < self.stage.end:
             messages.print_stage(self.stage)
-        self._use_lowered_tokens()
+        lowered = self.state.micro_batch_tokens  # in an earlier stage, or before a checkpoint
+        if lowered is not None and lowered < self.parts.plan.micro_batch_tokens:
+            self._set_tokens(lowered)
         self.parts.optimizer.zero_grad()
         trained = train_state.trained_names(self.parts.model, self.env.accelerator)
         self.state.trained = sorted({*self.state.trained, *trained})
@@ -269,18 +274,23 @@ class Session:
 
     def after_lowered(self, step: int, tokens: int, recomputes: bool) -> None:
         """Note that a step ran out of memory, and compute so many tokens at once from there on."""
-        messages.print_lowered(step, self.parts.plan.micro_batch_tokens, tokens, recomputes)
+        self._use_lowered(f"step {step:,}", tokens, recomputes)
         line = {"micro_batch_tokens": tokens, "checkpointing": recomputes}
         self.events.write("out_of_memory", step, line)
-        self.state.micro_batch_tokens = tokens
-        self._use_lowered_tokens()
 
-    def _use_lowered_tokens(self) -> None:
-        """Compute as few tokens at once as some step needed, in scoring and later stages too."""
-        lowered, plan = self.state.micro_batch_tokens, self.parts.plan
-        if lowered is not None and lowered < plan.micro_batch_tokens:
-            plan = dataclasses.replace(plan, micro_batch_tokens=lowered)
-            self.parts = dataclasses.replace(self.parts, plan=plan)
+    def _lowered_during(self, trial: str) -> OnLowered:
+        """What notes that a step ran out of memory that is undone later."""
+        return lambda step, *how: self._use_lowered(f"{trial}, step {step:,}", *how)
+
+    def _use_lowered(self, step: str, tokens: int, recomputes: bool) -> None:
+        messages.print_lowered(step, self.parts.plan.micro_batch_tokens, tokens, recomputes)
+        self.state.micro_batch_tokens = tokens
+        self._set_tokens(tokens)
+
+    def _set_tokens(self, tokens: int) -> None:
+        """Compute so many tokens at once, in scoring too."""
+        plan = dataclasses.replace(self.parts.plan, micro_batch_tokens=tokens)
+        self.parts = dataclasses.replace(self.parts, plan=plan)
 
     def validate(self, step: int) -> None:
         """Score validation, and keep the model where it is the best so far.
@@ -292,9 +302,10 @@ class Session:
         self.validator.validate(self.parts, step, in_last_stage=self.stage.is_last, at_end=at_end)
 
     def after_step(self, step: int, scored: bool) -> bool:
-        """Write a checkpoint where one is due; True where patience is at an end.
+        """Begin to write a checkpoint where one is due; True where patience is at an end.
 
         Raises:
+            InputError: where the one before could not be written.
             StoppedError: after a signal, and the checkpoint that it asks for.
         """
         last = self.is_over()
@@ -303,6 +314,7 @@ class Session:
         if due:
             self.checkpointer.save(self.parts, self.log)
         if signal:
+            self.checkpointer.wait()  # the message says that it is there
             raise StoppedError.after_step(signal, step, self.folder)
         if last and step < self.stages[-1].end:
             score = self.recipe.score

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.compute import frozen_cache, fsdp, micro_batch_size, packing
+from finetune.compute.accelerator import prepare_training
 from finetune.compute.checkpointing import enable_checkpointing
 from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
@@ -36,6 +37,7 @@ from finetune.training.optimizer import build_optimizer
 from finetune.training.prepared_data import PreparedData
 from finetune.training.sampling import steps_per_epoch
 from finetune.training.schedule import total_steps
+from finetune.training.step_memory import OnLowered
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,9 @@ class StageBuilder:
             enable_checkpointing(built)
         # Fused optimizers leave fp16's question whether a step overflowed to the device.
         fused = accelerator.device.type == "cuda" and not accelerator.is_fsdp2
-        model, optimizer = accelerator.prepare(built, build_optimizer(built, recipe.optim, fused))
+        model, optimizer = prepare_training(
+            accelerator, built, build_optimizer(built, recipe.optim, fused)
+        )
         plan, packed = self.data.plan, None
         if plan.packed:
             packed = packing.attach_packing(bare, plan.precision)
@@ -205,19 +209,31 @@ class StageBuilder:
             parts.tables["train"], labels, parts.plan.micro_batch_tokens, self.data.class_weights
         )
 
-    def find_rate(self, stage: Stage, parts: StageParts) -> lr_finder.LrRangeTest:
-        """A peak learning rate for a stage that is about to begin."""
+    def find_rate(
+        self, stage: Stage, parts: StageParts, on_lowered: OnLowered
+    ) -> lr_finder.LrRangeTest:
+        """A peak learning rate for a stage that is about to begin.
+
+        Args:
+            on_lowered: is told where a step of the test ran out of memory.
+        """
         rows = self.training_rows(parts)
         lr_finder.announce_range_test(len(rows.table), stage.recipe)
         return lr_finder.run_range_test(
-            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
+            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator, on_lowered
         )
 
-    def measure_speed(self, stage: Stage, parts: StageParts) -> time_budget.Speed:
-        """How fast a stage that is about to begin will be."""
+    def measure_speed(
+        self, stage: Stage, parts: StageParts, on_lowered: OnLowered
+    ) -> time_budget.Speed:
+        """How fast a stage that is about to begin will be.
+
+        Args:
+            on_lowered: is told where one of the steps ran out of memory.
+        """
         rows = self.training_rows(parts)
         return time_budget.measure_speed(
-            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator
+            parts.model, parts.optimizer, rows, stage.recipe, self.accelerator, on_lowered
         )
 
     def continue_with(self, stage: Stage, weights: Tensors) -> StageParts:

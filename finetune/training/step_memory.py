@@ -6,7 +6,8 @@
 How a step's rows are divided changes memory and not the gradient. So a step that ran out of memory
 is computed anew with half as many tokens at once, from the same random states: the run is the one
 that had this many from that step on. Where one row alone was too much, gradient checkpointing is
-switched on instead, if the recipe leaves it open.
+switched on instead, if the recipe leaves it open, and the step begins again with as many tokens as
+before: what made them too many may be what is no longer kept.
 
 Gradients are averaged over the processes only once all of them have computed their own. Were they
 averaged during the backward pass, a process that ran out of memory in it would leave the others
@@ -57,9 +58,13 @@ class StepMemory:
         on_lowered: OnLowered,
     ) -> None:
         self.tokens, self.rows = tokens, 0
+        self._planned = tokens
         self._model, self._train = model, train
         self._accelerator, self._on_lowered = accelerator, on_lowered
         self._parameters = [p for p in model.parameters() if p.requires_grad]
+        # A sharded model averages its shards itself.
+        self._averages = accelerator.num_processes > 1 and not accelerator.is_fsdp2
+        self._rooms: dict[torch.dtype, Tensor] = {}
 
     def compute(
         self, step: int, add_gradients: Callable[["StepMemory"], list[Tensor]]
@@ -77,7 +82,8 @@ class StepMemory:
         while True:
             states = get_random_states(self._accelerator.device)
             losses, problem = self._attempt(add_gradients)
-            failed, alone = self._agree(problem is not None, problem is not None and self.rows == 1)
+            failed = problem is not None
+            failed, alone = self._agree(failed, failed and 1 in (self.rows, self.tokens))
             if not failed:
                 self._average()
                 return losses
@@ -94,6 +100,7 @@ class StepMemory:
     ) -> tuple[list[Tensor], str | None]:
         """The losses; or what an error said that memory ran out."""
         try:
+            self._make_room()
             return add_gradients(self), None
         except Exception as error:
             # The processes of a sharded model share every forward pass: none can stop in one alone.
@@ -122,19 +129,30 @@ class StepMemory:
                 raise describe_memory_error(
                     MemoryError(problem or "on another process"), "training", LOWER_BATCH
                 )
+            self.tokens = self._planned
         self._on_lowered(step, self.tokens, switched)
+
+    def _make_room(self) -> None:
+        """Where gradients are averaged is there before a step is computed, and lacks none then."""
+        for parameter in self._parameters if self._averages else ():
+            if parameter.dtype not in self._rooms:
+                self._rooms[parameter.dtype] = parameter.detach().new_empty(BUCKET)
 
     def _average(self) -> None:
         """The mean over the processes of each gradient, as each has computed its own share."""
         processes = self._accelerator.num_processes
-        if processes == 1 or self._accelerator.is_fsdp2:  # which averages its shards itself
-            return
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        for bucket in _buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(1 / processes)
-            dist.all_reduce(flat)
-            parts = flat.split([gradient.numel() for gradient in bucket])
-            for gradient, part in zip(bucket, parts, strict=True):
+        for bucket in _buckets(gradients) if self._averages else ():
+            if len(bucket) == 1:  # it may be larger than the room, and needs none
+                whole = bucket[0].contiguous()
+                dist.all_reduce(whole.mul_(1 / processes))
+                bucket[0].copy_(whole)
+                continue
+            sizes = [gradient.numel() for gradient in bucket]
+            flat = self._rooms[bucket[0].dtype][: sum(sizes)]
+            torch.cat([gradient.flatten() for gradient in bucket], out=flat)
+            dist.all_reduce(flat.mul_(1 / processes))
+            for gradient, part in zip(bucket, flat.split(sizes), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
 

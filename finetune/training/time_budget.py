@@ -22,6 +22,7 @@ from finetune.runtime.errors import InputError
 from finetune.training import sampling
 from finetune.training.loop import Callbacks, TrainingRows, fit
 from finetune.training.schedule import Schedule, resolve_sampling
+from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import TrainLog
 from finetune.training.undo import undone
 
@@ -91,11 +92,13 @@ def measure_speed(
     rows: TrainingRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
+    on_lowered: OnLowered,
 ) -> Speed:
     """Time the run's first steps, and undo them; the main process's clock, on all.
 
     Args:
         model, optimizer: prepared by the accelerator; left as they are found.
+        on_lowered: is told where a step ran out of memory, as of `StepMemory`.
     """
     assert recipe.train.minutes is not None
     seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SHARE * 60 * recipe.train.minutes))
@@ -113,7 +116,7 @@ def measure_speed(
     timed = recipe.model_copy(update={"train": recipe.train.model_copy(update=length | how)})
     schedule = dataclasses.replace(Schedule.of(timed, len(rows.table)), rate=lambda step: 0.0)
     with undone(model, optimizer, accelerator):
-        callbacks = Callbacks(after_step=has_enough)
+        callbacks = Callbacks(after_step=has_enough, lowered=on_lowered)
         fit(model, optimizer, rows, schedule, timed, accelerator, log, callbacks)
     took, tokens, forward = (last - first for first, last in zip(clock[0], clock[-1], strict=True))
     batch = min(recipe.train.batch_size, len(rows.table))

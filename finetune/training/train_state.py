@@ -31,7 +31,9 @@ def capture(
     accelerator: Accelerator,
     trained: Collection[str],
 ) -> tuple[Tensors, Plain]:
-    """The state, whole, on the main process's CPU; the others get nothing. All must call this.
+    """The state, whole, on the main process; the others get nothing. All must call this.
+
+    Its tensors are those of the training where they are whole, on its device, and no copies.
 
     Args:
         trained: the parameters that training has changed, as of `trained_names`: those of earlier
@@ -42,11 +44,12 @@ def capture(
     """
     counts, own = log.state()
     tensors = {
-        f"{WEIGHTS}{name}": whole(value) for name, value in _changed(model, accelerator, trained)
+        f"{WEIGHTS}{name}": put_together(value)
+        for name, value in _changed(model, accelerator, trained)
     }
     for name, parameter in _parameters(model, accelerator).items():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{name}/{key}"] = whole(value)
+            tensors[f"optimizer/{name}/{key}"] = put_together(value)
     own |= {"torch": torch.get_rng_state()}
     device = device_random(accelerator.device)
     if device is not None:
@@ -134,6 +137,11 @@ def gather_weights(model: torch.nn.Module, accelerator: Accelerator) -> Tensors:
     return gathered if main else {}
 
 
+def on_host(tensors: Tensors) -> Tensors:
+    """Those of a captured state, on the CPU."""
+    return {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+
 def weights_in(tensors: Tensors) -> Tensors:
     """Those of a captured state's tensors that are weights, by name."""
     return {
@@ -169,12 +177,15 @@ def trained_names(model: torch.nn.Module, accelerator: Accelerator) -> list[str]
     return [*_parameters(model, accelerator)]
 
 
+def put_together(value: torch.Tensor) -> torch.Tensor:
+    """A tensor on its device, put together where it is sharded."""
+    value = value.detach()
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def whole(value: torch.Tensor) -> torch.Tensor:
     """A tensor on the CPU, put together where it is sharded."""
-    value = value.detach()
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    return value.cpu().contiguous()
+    return put_together(value).cpu().contiguous()
 
 
 def place(value: torch.Tensor, target: torch.Tensor) -> None:

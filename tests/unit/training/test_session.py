@@ -42,6 +42,7 @@ def test_a_checkpoint_brings_everything_back(prepared, here):
     session.begin()
     session.state.waited = 1
     session.checkpointer.save(session.parts, session.log)
+    session.checkpointer.wait()
     [point] = checkpoint.list_checkpoints(session.folder)
     saved = checkpoint_weights(point, env)
     assert saved.keys() == set(session.state.trained)
@@ -63,6 +64,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(prepared):
     session = Session.open(data, start, env)
     session.begin()
     session.checkpointer.save(session.parts, session.log)
+    session.checkpointer.wait()
     [point] = checkpoint.list_checkpoints(session.folder)
     session.checkpointer.identity = {**session.identity, "tokens": "others"}
     with pytest.raises(InputError, match="makes other tokens of the same documents when"):
