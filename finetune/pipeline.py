@@ -10,6 +10,7 @@ from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estima
 from finetune.config.schema import Recipe, for_multi_label
 from finetune.evaluation.metrics import check_metrics, load_metrics
 from finetune.hub import delivery, publish
+from finetune.inference import out_of_scope, report_words
 from finetune.modeling import freezing, pretrained
 from finetune.reporting import console_report, dry_run_report, html_report, seeds_report
 from finetune.reporting.run_outputs import (
@@ -109,6 +110,8 @@ def run(
         with explain_memory_errors("training", LOWER_BATCH):
             train(session)  # validation picks the model
         outcome, results = conclude(session, held_out)  # calibrate; then score test, once
+        results = report_words.add_words(session, results, outcome, outputs)
+        results = out_of_scope.add_detector(session, results, outputs)
         write_run_folder(session, results, outcome, outputs)
     delivery.deliver(session, results, outputs)  # trackers, Hub; then it is finished
     return session.folder
@@ -302,6 +305,7 @@ def prepare_data(
         )
     messages.print_notes(validate_stopping(recipe, corpus, is_trial=purpose == "trial"))
     check_metrics(metrics, len(corpus.labels), corpus.multi_label)
+    env.on_main(lambda: out_of_scope.check_out_of_scope(recipe, corpus))
     assert corpus.train.labels is not None, "train rows without labels are refused"
     weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
     tokens = prepared_data.tokenize_splits(recipe, corpus, env.accelerator, cache)

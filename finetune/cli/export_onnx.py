@@ -61,6 +61,11 @@ LAYOUTS = {
     ),
 }
 
+NO_DETECTOR = (
+    "the export does not carry the detector of documents out of scope (score.out_of_scope): with "
+    "it, each document gets a label; the run's own folder tells those that no label fits"
+)
+
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
@@ -149,6 +154,8 @@ def export(known: argparse.Namespace) -> int:
     written = {check.name: None for check in (checks[1:2] if layout.keeps_fp32 else [])}
     names = " and ".join(written | {checks[-1].name: None})
     console.print_line(f"\nWritten to {known.out}: {names}")
+    if classifier.reading.out_of_scope:
+        console.print_wrapped(NO_DETECTOR, mark="  ! ")
     return 0
 
 

@@ -94,6 +94,36 @@ class Score(Section):
             "several"
         ),
     )
+    explained_rows: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description=(
+            "have the report mark the words that spoke for the most confident mistakes, and list "
+            "each label's strongest words, from so many documents of the split that it analyses; "
+            "0: neither. One document costs some 25 predictions"
+        ),
+    )
+    out_of_scope: str = Field(
+        "off",
+        min_length=1,
+        description=(
+            "auto: after training, choose and save a detector of documents that no label fits, "
+            "which then get no label; validation chooses it, by labels that are held out in turn. "
+            "A file of such documents: the same, and the report says how many of them are found. "
+            "off: each document gets a label. For documents with one label, three labels or more "
+            "and a validation split"
+        ),
+    )
+    out_of_scope_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description=(
+            "for score.out_of_scope: the share of documents of known labels that may be taken for "
+            "out of scope; validation sets the threshold"
+        ),
+    )
     trust_remote_code: bool = Field(
         False,
         description=(

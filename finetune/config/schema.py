@@ -77,6 +77,16 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _folds_leave_no_validation(self) -> Self:
+        if self.run.folds is not None and self.score.out_of_scope != "off":
+            raise conflict(
+                "score.out_of_scope",
+                "off with run.folds, which leaves no validation split to choose a detector on, "
+                f"got {self.score.out_of_scope}",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _layers_that_learn_have_rates(self) -> Self:
         frozen = {stage.freeze or self.model.freeze for stage in self.train.stages or (Stage(),)}
         if frozen == {"encoder"} and self.optim.layer_decay != 1:

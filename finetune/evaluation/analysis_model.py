@@ -213,6 +213,24 @@ class TruncationAccuracy(Section):
     whole: Accuracy | None = Field(description="rows read as a whole; null: there are none")
 
 
+class MarkedWord(Section):
+    start: int = Field(description="its first character in `text`")
+    end: int = Field(description="the character behind its last")
+    score: float = Field(description="by how much it raises the log-odds of the prediction")
+
+
+class StrongWord(Section):
+    word: str = Field(description="in lower case")
+    rows: int = Field(description="explained documents that have it")
+    score: float = Field(description="by how much it raises the label's log-odds, their mean")
+
+
+class LabelWords(Section):
+    label: str = Field(description="name of the label")
+    rows: int = Field(description="explained documents that are given the label")
+    words: list[StrongWord] = Field(description="the strongest, by the sum of their scores")
+
+
 class Mistake(Section):
     row: str = Field(description="where the row comes from")
     id: str | int | float | bool | None = Field(
@@ -227,6 +245,9 @@ class Mistake(Section):
     text: str = Field(description="first 800 characters of the text")
     decision: str | None = Field(
         None, description="multi-label: the decision that was most surely wrong; else null"
+    )
+    words: list[MarkedWord] = Field(
+        [], description="the words that spoke most for it; empty without `score.explained_rows`"
     )
 
 
@@ -303,6 +324,53 @@ class ParentComparison(Section):
     )
 
 
+class Flagged(Section):
+    """How many documents are called out of scope."""
+
+    rows: int = Field(description="documents")
+    flagged: int = Field(description="of these, how many are called out of scope")
+    share: float = Field(description="their share")
+    interval: Interval = Field(description="its 95 % interval (Wilson)")
+
+
+class GivenRows(Flagged):
+    source: str = Field(description="the file of documents out of scope, `score.out_of_scope`")
+    auroc: float = Field(
+        description="the chance that one of them has a higher score than a document of test "
+        "(validation without test)"
+    )
+    auroc_interval: Interval = Field(description="its 95 % interval (DeLong)")
+
+
+class TriedDetector(Section):
+    kind: str = Field(description="max_probability, energy, neighbours or mahalanobis")
+    auroc: float = Field(
+        description="the chance that a document of a held-out label has a higher score than one of "
+        "another, mean over the groups"
+    )
+    interval: Interval = Field(description="its 95 % interval, over groups of labels (Student)")
+
+
+class CurvePoint(Section):
+    flagged: float = Field(description="share of the documents of known labels that are found too")
+    found: float = Field(description="share of those of held-out labels that are found")
+
+
+class OutOfScope(Section):
+    kind: str = Field(description="the detector: the best of those tried")
+    rate: float = Field(description="`score.out_of_scope_rate`")
+    threshold: float = Field(description="score above which a document is out of scope")
+    states: int = Field(description="train documents that it keeps and compares with")
+    validation_rows: int = Field(description="documents that the threshold is chosen on")
+    groups: int = Field(description="how often labels were held out, each once")
+    tried: list[TriedDetector] = Field(description="the detectors, by labels held out in turn")
+    curve: list[CurvePoint] = Field(description="what the best finds, mean over the groups")
+    test: Flagged | None = Field(
+        description="documents of test, whose labels are known; null: none"
+    )
+    given: GivenRows | None = Field(description="documents that the recipe names; null: none")
+
+
 class Analysis(Section):
     """How good a model is, how far to believe it, and where it fails."""
 
@@ -352,6 +420,14 @@ class Analysis(Section):
         [],
         description="scores by the values of each column of `score.slices`, by length and by file; "
         "empty without these",
+    )
+    strongest_words: list[LabelWords] = Field(
+        [],
+        description="the words that spoke most for each label, in the documents that were "
+        "explained (`score.explained_rows`); empty without",
+    )
+    out_of_scope: OutOfScope | None = Field(
+        None, description="the detector of documents that no label fits; null: there is none"
     )
     mistakes: list[Mistake] = Field(description="wrong predictions of the highest confidence")
 

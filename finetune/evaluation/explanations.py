@@ -89,7 +89,7 @@ def explain_rows(
     Raises:
         InputError: for a tokenizer that does not tell where its tokens are.
     """
-    answered = weights.any(axis=1)
+    answered: Any = weights.any(axis=1)
     origins = [
         locate_tokens(reading, texts[0], texts[1] if len(texts) > 1 else None, tokenizer)
         if is_answered
@@ -118,7 +118,8 @@ def _spread_weights(
     windows = np.diff(table.first)
     spread: Floats = np.repeat(weights, windows, axis=0)
     if table.window_pooling == "mean":
-        return spread / np.repeat(windows, windows)[:, None]
+        shares: Floats = spread / np.repeat(windows, windows)[:, None]
+        return shares
     counts = np.zeros_like(spread)
     logits = piece_logits(table.by_piece()) if len(windows) < len(spread) else counts
     for begin, end in zip(table.first[:-1], table.first[1:], strict=True):

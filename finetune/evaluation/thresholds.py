@@ -91,6 +91,11 @@ def save_abstention(folder: Path, threshold: float) -> None:
     _save(folder, "abstain_below", threshold)
 
 
+def save_out_of_scope(folder: Path) -> None:
+    """Note in its config.json that a saved model tells documents out of scope."""
+    _save(folder, "out_of_scope", True)
+
+
 def _save(folder: Path, key: str, value: Any) -> None:
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

@@ -23,8 +23,10 @@ from finetune.data.cells import clip
 from finetune.data.formats.registry import peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.identifiers import is_missing
+from finetune.evaluation.out_of_scope import Detector
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
+from finetune.inference.detector_file import hash_detector, read_detector, reads_states
 from finetune.inference.documents import DocumentReader
 from finetune.inference.engine import Logits
 from finetune.inference.engine_choice import Choice, choose_engine
@@ -141,9 +143,11 @@ class Classifier:
             loaded = engines.load_model(self.engine_name, named, options)
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
-        self.rules = DecisionRules.from_config(loaded.config, self.reading, folder)
+        rules = DecisionRules.from_config(loaded.config, self.reading, folder)
+        detector = self._read_detector(loaded.hidden, source.revision)
+        self.rules = dataclasses.replace(rules, detector=detector)
         with explain_memory_errors("loading the model", LOWER):
-            self.engine = loaded.build()
+            self.engine = loaded.build(states=True) if reads_states(detector) else loaded.build()
         self.labels = self.rules.labels
         if self.engine.classes != len(self.labels):
             raise InputError(
@@ -312,24 +316,30 @@ class Classifier:
             table: what `encode` made of the rows.
             explain: how many words of each label its `explanation` has; 0: it has none.
         """
-        logits = self.engine.logits(table) if len(table) else None
-        found = self.decide(rows, logits, probabilities)
+        outputs = self.compute(table) if len(table) else None
+        found = self.decide(rows, outputs, probabilities)
         if not explain:
             return found
-        return add_explanations(self, rows, table, logits, found, explain)
+        return add_explanations(self, rows, table, outputs, found, explain)
+
+    def compute(self, table: TokenTable) -> Logits:
+        """The logits of every row, and behind them the states that `decide` needs, if any.
+        (rows, classes + hidden)"""
+        return self.engine.outputs(table) if self.engine.hidden else self.engine.logits(table)
 
     def decide(
-        self, rows: Sequence[Record], logits: Logits | None, probabilities: bool = False
+        self, rows: Sequence[Record], outputs: Logits | None, probabilities: bool = False
     ) -> Iterator[Prediction]:
         """The prediction for each row, as of `predict`.
 
         Args:
-            logits: of the rows without an error; None: there is none. (valid rows, classes)
+            outputs: the engine's, of the rows without an error; None: there is none.
+                (valid rows, classes + hidden)
         """
         predictions: Iterator[Prediction] = iter(())
-        if logits is not None:
-            is_finite: Any = np.isfinite(logits).all(axis=1)
-            decided = self.rules.decide(np.where(is_finite[:, None], logits, 0), probabilities)
+        if outputs is not None:
+            is_finite: Any = np.isfinite(outputs).all(axis=1)
+            decided = self.rules.decide(np.where(is_finite[:, None], outputs, 0), probabilities)
             predictions = (
                 one if finite else dict.fromkeys(self.rules.fields) | {"error": NOT_FINITE}
                 for one, finite in zip(decided, is_finite, strict=True)
@@ -337,6 +347,12 @@ class Classifier:
         empty = dict.fromkeys(self.rules.fields)
         for row in rows:
             yield next(predictions) if row.error is None else empty | {"error": row.error}
+
+    def _read_detector(self, hidden: int, revision: str | None) -> Detector | None:
+        """What tells documents out of scope; None: nothing, or not with this engine."""
+        if not self.reading.out_of_scope or self.engine_name != "torch":
+            return None
+        return read_detector(self.source, revision, hidden)
 
     def _read_format(self, config: Any, where: str) -> DocumentFormat:
         reading = DocumentFormat.of_model(config, self.tokenizer, where)
@@ -353,7 +369,9 @@ class Classifier:
             if backend is None
             else backend.to_str()
         )
-        parts = (self.engine.identity, spelled, repr(self.rules), repr(self.reading))
+        parts = [self.engine.identity, spelled, repr(self.rules), repr(self.reading)]
+        if self.rules.detector is not None:
+            parts.append(hash_detector(self.rules.detector))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -159,7 +159,7 @@ class ClassifierService:
         if request.explain:
             self._explanations.check(records)
         found = await self.compute(records)
-        decided = self.classifier.decide(records, found.logits, request.probabilities)
+        decided = self.classifier.decide(records, found.outputs, request.probabilities)
         if request.explain:
             decided = iter(
                 await self._explanations.explain(records, found, [*decided], request.explain)

@@ -2,21 +2,24 @@
 
 The model's config.json says what the logits mean: the label names, whether a document may have
 several labels (`problem_type`), and under `document` the thresholds and `abstain_below`. The
-temperature is not in it, as it is folded into the head.
+temperature is not in it, as it is folded into the head. A detector beside the weights may tell
+documents that no label fits.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.evaluation.out_of_scope import Detector
 from finetune.evaluation.probabilities import to_probabilities
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
 
 DIGITS = 6  # of a probability that is written
+OUT_OF_SCOPE = ("out_of_scope", "out_of_scope_score")
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class DecisionRules:
         thresholds: of a multi-label model: the probability from which on each label is predicted.
             (classes,)
         abstain_below: of others: the model abstains where the best label is less probable.
+        detector: of others: gives documents out of scope no label; None: there is none.
     """
 
     labels: tuple[str, ...]
     multi_label: bool = False
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
+    detector: Detector | None = field(default=None, repr=False)
 
     @classmethod
     def from_config(cls, config: Any, reading: DocumentFormat, where: str) -> "DecisionRules":
@@ -60,34 +65,51 @@ class DecisionRules:
         return cls(labels, multi_label, thresholds, reading.abstain_below)
 
     @property
-    def fields(self) -> tuple[str, str]:
-        """What a prediction is called."""
-        return ("labels", "scores") if self.multi_label else ("label", "score")
+    def fields(self) -> tuple[str, ...]:
+        """What a prediction is called, and what else it has."""
+        own = ("labels", "scores") if self.multi_label else ("label", "score")
+        return own if self.detector is None else (*own, *OUT_OF_SCOPE)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(rows, classes); of a multi-label model each label's own."""
         return to_probabilities(logits, self.multi_label)
 
     def decide(
-        self, logits: NDArray[np.float32], with_probabilities: bool
+        self, outputs: NDArray[np.float32], with_probabilities: bool
     ) -> Iterator[dict[str, Any]]:
         """A prediction for each row of logits.
 
         `label` and `score`; of a multi-label model `labels` and `scores`, the most probable first.
+        With a detector, whether the row is `out_of_scope`, which takes its label, and its
+        `out_of_scope_score`.
 
         Args:
-            logits: (rows, classes)
+            outputs: the logits, and behind them the states that a detector may read.
+                (rows, classes + hidden)
             with_probabilities: include `probabilities`, label → probability.
         """
+        logits = outputs[:, : len(self.labels)]
         probabilities = self.probabilities(logits)
         rounded = probabilities.round(DIGITS).tolist()
         predictions = self._several(probabilities, rounded)
         if not self.multi_label:
             predictions = self._best(logits, rounded)
+        if self.detector is not None:
+            scores = self.detector.score(logits, outputs[:, len(self.labels) :])
+            predictions = self._detect(predictions, scores)
         for row, prediction in zip(rounded, predictions, strict=True):
             if with_probabilities:
                 prediction["probabilities"] = dict(zip(self.labels, row, strict=True))
             yield prediction
+
+    def _detect(
+        self, predictions: Iterator[dict[str, Any]], scores: NDArray[np.float64]
+    ) -> Iterator[dict[str, Any]]:
+        assert self.detector is not None
+        above = scores > self.detector.threshold
+        for one, score, is_out in zip(predictions, scores.tolist(), above.tolist(), strict=True):
+            found = dict(zip(OUT_OF_SCOPE, (is_out, round(score, DIGITS)), strict=True))
+            yield one | ({"label": None} if is_out else {}) | found
 
     def _best(
         self, logits: NDArray[np.float32], rounded: list[list[float]]

@@ -77,6 +77,7 @@ class Inspection:
         abstain_below: the probability of the best label below which the model abstains, or None.
         tokens: of the whole document, special ones included.
         read: how many of them are in some window.
+        out_of_scope: whether no label fits the document.
         reasons: for each of the first predicted labels; none where the engine is not torch, or the
             document too long.
     """
@@ -88,6 +89,7 @@ class Inspection:
     tokens: int
     read: int
     windows: Sequence[Window]
+    out_of_scope: bool = False
     reasons: Sequence[Reason] = ()
 
 
@@ -128,6 +130,7 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         tokens=int(table.full[0]),
         read=int(table.full[0]) - table.total_lost_tokens,
         windows=_windows(classifier, table),
+        out_of_scope=bool(prediction.get("out_of_scope")),
         reasons=[*_reasons(classifier, row, table, predicted[:MOST_REASONS])],
     )
 

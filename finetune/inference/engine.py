@@ -30,12 +30,14 @@ class Engine:
     """Computes the logits of a table.
 
     Attributes:
-        run: table, row numbers, threads → the rows' logits. (rows, classes) float32
+        run: table, row numbers, threads → the rows' logits, and behind them their states.
+            (rows, classes + hidden) float32
         budget: tokens of a batch.
         threads: of a CPU, in all.
         workers: batches that are computed at once, each by its share of the threads; where there
             are fewer rows, each row has its share.
         prepare: what to make of a table first.
+        hidden: numbers of a state, what the head reads of a row; 0: there are no states.
         attribute: computes how much each token contributed; None: this engine has no gradients.
         reasons: what it runs on, and why; a line each.
         identity: a hash of the weights and the precision: equal where the logits are.
@@ -49,10 +51,19 @@ class Engine:
     reasons: tuple[str, ...]
     identity: str
     prepare: Callable[[TokenTable], TokenTable] = field(default=lambda table: table)
+    hidden: int = 0
     attribute: Attribute | None = None
 
     def logits(self, table: TokenTable) -> Logits:
         """The logits of every row, in the table's order. (rows, classes)
+
+        Raises:
+            InputError: as `outputs` does.
+        """
+        return self.outputs(table)[:, : self.classes]
+
+    def outputs(self, table: TokenTable) -> Logits:
+        """The logits of every row with its state, in the table's order. (rows, classes + hidden)
 
         A GPU that runs out of memory gets half as many tokens at once from then on.
 
@@ -60,11 +71,11 @@ class Engine:
             InputError: where not even one row fits.
         """
         with explain_memory_errors("predicting", LOWER):
-            return self._logits(table)
+            return self._outputs(table)
 
-    def _logits(self, table: TokenTable) -> Logits:
+    def _outputs(self, table: TokenTable) -> Logits:
         if table.first is not None:
-            return table.pool_windows(self._logits(table.by_piece()))
+            return table.pool_windows(self._outputs(table.by_piece()))
         table = self.prepare(table)
         workers, budget = min(self.workers, len(table)), self.budget
         if workers > 1:
@@ -75,7 +86,7 @@ class Engine:
         return self._run_in_turn(table, batches)
 
     def _run_in_threads(self, table: TokenTable, batches: Sequence[Rows], workers: int) -> Logits:
-        logits = np.zeros((len(table), self.classes), dtype=np.float32)
+        logits = np.zeros((len(table), self.classes + self.hidden), dtype=np.float32)
 
         def compute(rows: Rows) -> None:
             logits[rows] = self.run(table, rows, self.threads // workers).numpy()
@@ -87,7 +98,7 @@ class Engine:
         return logits
 
     def _run_in_turn(self, table: TokenTable, batches: list[Rows]) -> Logits:
-        logits = np.zeros((len(table), self.classes), dtype=np.float32)
+        logits = np.zeros((len(table), self.classes + self.hidden), dtype=np.float32)
         while batches:
             rows = batches[0]
             try:

@@ -50,6 +50,7 @@ class EngineOptions:
         device: where torch computes; None: as the hardware plan says.
         in_turn: compute one batch after another, with all threads, as scoring in training does.
         packing: compute rows end to end, where torch can.
+        states: also give what the model's head reads of each row, where torch computes.
     """
 
     precision: str = "auto"
@@ -58,15 +59,22 @@ class EngineOptions:
     device: "torch.device | None" = None
     in_turn: bool = False
     packing: bool = True
+    states: bool = False
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model's config and tokenizer, and how to build its engine."""
+    """A model's config and tokenizer, and how to build its engine.
+
+    Attributes:
+        build: makes its engine; of torch, `states=True`: one that gives states too.
+        hidden: numbers that its head reads of a row; 0: not known.
+    """
 
     config: Any
     tokenizer: "PreTrainedTokenizerBase"
-    build: "Callable[[], Engine]"
+    build: "Callable[..., Engine]"
+    hidden: int = 0
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,15 @@ from finetune.inference.engine_choice import MOST_ROWS
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.labelled_input import LabelledInput
 from finetune.inference.records import Record
+from finetune.inference.scope_counts import describe_scope
 from finetune.reporting import compare, evaluation_report, predictions
 from finetune.reporting import results as results_module
-from finetune.reporting.evaluation_model import EvaluatedData, EvaluatedModel, Evaluation
+from finetune.reporting.evaluation_model import (
+    EvaluatedData,
+    EvaluatedModel,
+    Evaluation,
+    ScopeCounts,
+)
 from finetune.reporting.results_model import FILE, Machine, Results, read_results
 from finetune.runtime.atomic_files import replace_folder, write_json
 from finetune.runtime.environment import library_versions, machine
@@ -170,7 +176,8 @@ def evaluate_rows(
     )
     began = time.perf_counter()
     table = classifier.reading.encode(found.split.texts, found.split.seconds, classifier.tokenizer)
-    logits = classifier.engine.logits(table)
+    outputs = classifier.compute(table)
+    logits = outputs[:, : len(classifier.labels)]
     seconds = time.perf_counter() - began
     _check_finite(logits, found.split.places)
     scores = _score(found, logits, classifier, _load_metrics(classifier, run, options))
@@ -192,6 +199,7 @@ def evaluate_rows(
         ),
         data=_data_section(options.input.source, found, table, classifier, digest),
         drift=None if run is None or is_test else _measure_drift(run, found, scores, table),
+        scope=_count_scope(classifier, found, outputs),
         is_test_of_run=is_test,
         machine=Machine(**machine()),
         versions=library_versions(),
@@ -277,6 +285,19 @@ def _score(
     if unknown:
         values |= {"loss": np.inf, "loss_se": np.inf}
     return scoring.Scores(logits, values, thresholds)
+
+
+def _count_scope(
+    classifier: Classifier, found: LabelledRows, outputs: NDArray[np.float32]
+) -> ScopeCounts | None:
+    """What the model calls out of scope of these rows; None: it has no detector."""
+    detector, classes = classifier.rules.detector, len(classifier.labels)
+    if detector is None:
+        return None
+    assert found.split.labels is not None
+    scores = detector.score(outputs[:, :classes], outputs[:, classes:])
+    is_known = found.split.labels < classes
+    return describe_scope(scores[is_known], scores[~is_known], detector.threshold)
 
 
 def _choices(classifier: Classifier, run: TrainedRun | None) -> analysis.SavedChoices:

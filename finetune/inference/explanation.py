@@ -110,6 +110,7 @@ def explain_answers(
     engine, number = classifier.engine, {label: i for i, label in enumerate(classifier.labels)}
     assert engine.attribute is not None, "check_explainable"
     classes = [None if answer is None else number[answer] for answer in answers]
+    logits = logits[:, : len(classifier.labels)]
     is_finite = np.isfinite(logits)
     weights = weigh_answers(np.where(is_finite, logits, 0), classes, classifier.rules.multi_label)
     with explain_memory_errors("explaining", LOWER):

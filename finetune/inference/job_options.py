@@ -9,6 +9,7 @@ from finetune.data.formats.registry import peek_columns, peek_pipe_columns
 from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
+from finetune.inference.decision import OUT_OF_SCOPE
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.explanation import MOST_WORDS
 from finetune.inference.inputs import InputSpec
@@ -86,6 +87,7 @@ class ColumnOptions:
             labels: of the model, each with its probability; none: not known yet.
         """
         reserved = ["label", "score", "labels", "scores", "probabilities", "explanation", "error"]
+        reserved += OUT_OF_SCOPE
         reserved += [f"probabilities.{label}" for label in labels]
         names = self.names
         return [

@@ -81,6 +81,8 @@ class JobOutput:
             "score": frozenset({"float"}),
             "labels": frozenset({"texts"}),
             "scores": frozenset({"floats"}),
+            "out_of_scope": frozenset({"bool"}),
+            "out_of_scope_score": frozenset({"float"}),
         }
         columns = [*names, *self.rules.fields]
         if self.options.probabilities:

@@ -28,6 +28,7 @@ from finetune.inference.records import Record
 from finetune.modeling import model_identity, saved_model
 from finetune.runtime.commands import install
 from finetune.runtime.errors import InputError, explain_write_errors
+from finetune.tokenization.document_format import drop_detector
 from finetune.tokenization.token_table import TokenTable
 
 MAX_DIFFERENCE = 1e-3  # in fp32: logits of ONNX Runtime and torch, which add in another order
@@ -179,6 +180,7 @@ def to_onnx(source: str, table: TokenTable, file: Path, opset: int = OPSETS[0]) 
 def save_config(source: str, folder: Path) -> None:
     """Write the config, the tokenizer, and the identity of both and of the graph."""
     model, tokenizer = saved_model.load_classifier(source)
+    drop_detector(model.config)
     model.config.save_pretrained(folder)
     saved_model.save_tokenizer(tokenizer, folder)
     model_identity.write_identity(folder, tokenizer, model.config, source)

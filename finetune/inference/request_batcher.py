@@ -54,11 +54,18 @@ class Computed:
 
     Attributes:
         table: the tokens of the rows without an error.
-        logits: of these; None: there is none. (valid rows, classes)
+        outputs: the engine's, of these; None: there is none. (valid rows, classes + hidden)
+        classes: the columns of logits in it.
     """
 
     table: TokenTable
-    logits: Logits | None
+    outputs: Logits | None
+    classes: int = 0
+
+    @property
+    def logits(self) -> Logits | None:
+        """Of these rows. (valid rows, classes)"""
+        return None if self.outputs is None else self.outputs[:, : self.classes]
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,7 @@ class RequestBatcher:
         began = time.perf_counter()
         tables = [one.table for one in requests if one.table is not None]
         try:
-            logits = self._classifier.engine.logits(token_table.concatenate(tables))
+            outputs = self._classifier.compute(token_table.concatenate(tables))
         except Exception as error:
             if len(requests) == 1:
                 requests[0].future.set_exception(error)
@@ -237,12 +244,12 @@ class RequestBatcher:
             for request in requests:
                 self._compute([request])
             return
-        seconds = time.perf_counter() - began
-        rate = len(logits) / max(seconds, 1e-9)
+        seconds, classes = time.perf_counter() - began, len(self._classifier.labels)
+        rate = len(outputs) / max(seconds, 1e-9)
         self._rate = rate if not self._rate else self._rate + SMOOTHING * (rate - self._rate)
         tokens = sum(one.tokens for one in requests)
-        self._observe(Batch(len(requests), len(logits), tokens, seconds))
+        self._observe(Batch(len(requests), len(outputs), tokens, seconds))
         start = 0
         for request, table in zip(requests, tables, strict=True):
-            request.future.set_result(Computed(table, logits[start : start + len(table)]))
+            request.future.set_result(Computed(table, outputs[start : start + len(table)], classes))
             start += len(table)

@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from finetune import __version__
 from finetune.inference.classifier import Classifier
-from finetune.inference.classifier_service import ClassifierService, RequestError, ServerLimits
+from finetune.inference.classifier_service import ClassifierService, ServerLimits
+from finetune.inference.request_error import RequestError
 from finetune.inference.server_guard import FAILED, GuardOptions, ServerGuard, error_body
 from finetune.inference.server_models import (
     ClassifyRequest,

@@ -90,6 +90,12 @@ class Classified(BaseModel):
     score: float | None = Field(None, description="probability of the best label")
     labels: list[str] | None = Field(None, description="the most probable first")
     scores: list[float] | None = Field(None, description="their probabilities")
+    out_of_scope: bool | None = Field(
+        None, description="whether no label fits, in which case label is null (score.out_of_scope)"
+    )
+    out_of_scope_score: float | None = Field(
+        None, description="the higher, the less the document belongs to any label"
+    )
     probabilities: dict[str, float] | None = None
     explanation: list[TellingWord] | dict[str, list[TellingWord]] | None = Field(
         None, description="the words that spoke for the label; multi-label: for each label"

@@ -40,7 +40,7 @@ from finetune.modeling import model_identity, saved_model
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, explain_write_errors
-from finetune.tokenization.document_format import DocumentFormat
+from finetune.tokenization.document_format import DocumentFormat, drop_detector
 
 QUANTIZED = "model_quantized.onnx"
 # The operators of version 18 are what torch exports by itself; every runtime of the last three
@@ -129,11 +129,14 @@ def standard_config(model: PreTrainedModel) -> PretrainedConfig:
     What this package reads of it besides, `document`, stays: other libraries pass over it.
     """
     if not isinstance(model, DocumentClassifier):
-        return copy.deepcopy(model.config)
+        own = copy.deepcopy(model.config)
+        drop_detector(own)
+        return own
     config: PretrainedConfig = copy.deepcopy(model.config.encoder)
     for name in ("id2label", "label2id", "problem_type", model_identity.OURS):
         if getattr(model.config, name, None) is not None:
-            setattr(config, name, getattr(model.config, name))
+            setattr(config, name, copy.deepcopy(getattr(model.config, name)))
+    drop_detector(config)
     config.architectures = [_class_name(config, model)]
     config.name_or_path = ""
     return config

@@ -17,6 +17,7 @@ would if all documents were candidates: only as many are read again as that take
 20,000 documents at random where there are more.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,8 +183,10 @@ def _classify(
         classifier.rules.probabilities(every), classifier.rules
     )
 
+    rules = dataclasses.replace(classifier.rules, detector=None)  # of all that it is asked for
+
     def predict(at: int) -> Prediction:
-        return next(classifier.rules.decide(every[at : at + 1], False))
+        return next(rules.decide(every[at : at + 1], False))
 
     return np.array(numbers, dtype=np.int64), margins, entropies, predict, invalid
 

@@ -1,7 +1,10 @@
 """A loaded classifier → an engine of torch: by this machine's plan, packed where it can be."""
 
+import dataclasses
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +17,9 @@ from finetune.config import schema
 from finetune.inference.engine import Engine, count_workers, describe_batches
 from finetune.inference.engines import EngineOptions, LoadedModel, ModelSource
 from finetune.modeling import saved_model
+from finetune.modeling.head import find_head
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.tokenization.document_format import KEY as DOCUMENT
 from finetune.tokenization.token_table import Rows, TokenTable
 
 PACKED_TOKENS = 2048  # of a batch; half of training's, as every worker has its own
@@ -30,8 +35,14 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     model, tokenizer = saved_model.load_classifier(
         source.name, trust_remote_code=source.trust_remote_code, revision=source.revision
     )
+    document = getattr(model.config, DOCUMENT, None) or {}
+    hidden = find_head(model).in_features if document.get("out_of_scope") else 0
     baseline = attribution.baseline_token(tokenizer)
-    return LoadedModel(model.config, tokenizer, lambda: torch_engine(model, options, baseline))
+
+    def build(states: bool = False) -> Engine:
+        return torch_engine(model, dataclasses.replace(options, states=states), baseline)
+
+    return LoadedModel(model.config, tokenizer, build, hidden)
 
 
 def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int = 0) -> Engine:
@@ -65,18 +76,15 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
     many = device.type == "cpu" and not options.in_turn
     workers = count_workers(plan.threads) if many else 1
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]
+    recorder = _StateRecorder(model) if options.states else None
 
     @torch.inference_mode()
     def run(table: TokenTable, rows: Rows, threads: int) -> Tensor:
         torch.set_num_threads(threads)  # those of the calling thread
         autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
         with autocast, kept_padding_masks(device.type):
-            return forward.forward_rows(model, table, rows, device).cpu()
-
-    def attribute(table: TokenTable, is_text: Any, weights: Any) -> Any:
-        if device.type == "cpu":
-            torch.set_num_threads(plan.threads)
-        return attribution.attribute_tokens(model, table, is_text, weights, baseline, device)
+            logits = forward.forward_rows(model, table, rows, device).cpu()
+        return logits if recorder is None else torch.cat([logits, recorder.take()], dim=1)
 
     why = plan.reasons[0] if options.precision == "auto" else f"{plan.precision}: as requested"
     layout = f"padded: {why_not}" if why_not else "end to end, without padding"
@@ -89,8 +97,47 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
         reasons=(why, f"rows {layout}", describe_batches(budget, plan.threads, workers)),
         identity=identity,
         prepare=prepare or (lambda table: table),
-        attribute=attribute,
+        hidden=0 if recorder is None else recorder.hidden,
+        attribute=partial(_attribute, model, baseline, device, plan.threads),
     )
+
+
+def _attribute(
+    model: PreTrainedModel,
+    baseline: int,
+    device: torch.device,
+    threads: int,
+    table: TokenTable,
+    is_text: Any,
+    weights: Any,
+) -> Any:
+    """The score of each token, as of `explanations.Attribute`."""
+    if device.type == "cpu":
+        torch.set_num_threads(threads)
+    return attribution.attribute_tokens(model, table, is_text, weights, baseline, device)
+
+
+class _StateRecorder:
+    """Keeps what a model's head reads of the rows that a thread computes.
+
+    Attributes:
+        hidden: numbers of a row.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        head = find_head(model)
+        self.hidden = head.in_features
+        self._of_thread = threading.local()
+        head.register_forward_pre_hook(self._keep)
+
+    def _keep(self, head: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._of_thread.states = inputs[0]
+
+    def take(self) -> Tensor:
+        """Those of this thread's last rows. (rows, hidden) float32"""
+        states: Tensor = self._of_thread.states
+        del self._of_thread.states
+        return states.float().cpu()
 
 
 def _limit_primitive_cache() -> None:

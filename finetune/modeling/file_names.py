@@ -17,7 +17,7 @@ SAVED = r"""
 # In the folder itself; in the standard layout, also in two folders of it.
 MODEL_FILES = re.compile(
     rf"""
-    README\.md | identity\.json | {SAVED}
+    README\.md | identity\.json | out_of_scope\.safetensors | {SAVED}
     | onnx/model(_quantized)?\.onnx(\.data)?
     | sentence-transformers/(
         {SAVED} | modules\.json | sentence_bert_config\.json

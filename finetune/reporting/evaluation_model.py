@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from finetune.evaluation.analysis_model import Analysis, Section
+from finetune.evaluation.analysis_model import Analysis, Flagged, Interval, Section
 from finetune.evaluation.drift import Drift
 from finetune.reporting.results_model import FindingSummary, Machine, SplitSummary
 from finetune.tokenization.document_format import DocumentFormat
@@ -37,6 +37,17 @@ class EvaluatedData(Section):
     hash: str = Field(description="SHA-256 of the texts and classes that were scored")
 
 
+class ScopeCounts(Section):
+    known: Flagged | None = Field(description="documents of labels that the model knows")
+    unknown: Flagged | None = Field(
+        description="documents of other labels, with --unknown-labels wrong; null: there are none"
+    )
+    auroc: float | None = Field(
+        description="the chance that one of the others has a higher score; null without others"
+    )
+    auroc_interval: Interval | None = Field(description="its 95 % interval (DeLong)")
+
+
 class Evaluation(Analysis):
     """A model on new labelled rows: all numbers."""
 
@@ -48,6 +59,9 @@ class Evaluation(Analysis):
     drift: Drift | None = Field(
         description="the rows beside the run's test split; null: the run is not known, its test "
         "split has no labels, or these are its rows"
+    )
+    scope: ScopeCounts | None = Field(
+        None, description="what the model calls out of scope; null: it has no detector"
     )
     is_test_of_run: bool = Field(description="whether these are the rows of the run's test split")
     machine: Machine = Field(description="the computer")

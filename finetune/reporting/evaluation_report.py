@@ -21,6 +21,7 @@ from finetune.reporting.number_formats import (
     shown_difference,
     signed,
 )
+from finetune.reporting.out_of_scope_text import explain_scope
 from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
 from finetune.runtime import atomic_files, console
 from finetune.runtime.wording import count_of
@@ -46,6 +47,7 @@ def introduce(found: Evaluation) -> Iterator[str]:
             f"The 95 % interval is {low} to {high}: on many more documents of this kind, the score "
             "would most likely lie in it."
         )
+    yield from explain_scope(found.scope)
     if found.is_test_of_run:
         yield "These are the documents of the run's own test split, and no new ones."
     if found.drift is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finetune.evaluation.analysis_model import Analysis, MetricValues
+from finetune.evaluation.analysis_model import Analysis, MetricValues, OutOfScope
 from finetune.reporting import charts
 from finetune.reporting.baseline_comparison import compared_metric, name_metric
 from finetune.reporting.charts import AxisSpec, Marks, Row, Series
@@ -334,3 +334,19 @@ def _loss_by_rate(
         for rate, loss in zip(rates, losses, strict=True)
         if loss is not None
     ]
+
+
+def out_of_scope_curve(found: OutOfScope | None) -> Markup | None:
+    """The share of documents of held-out labels that is found, by that of others found too."""
+    if found is None:
+        return None
+    points = [(one.flagged, one.found) for one in found.curve]
+    at = max((one for one in found.curve if one.flagged <= found.rate), key=lambda one: one.flagged)
+    return charts.lines(
+        "Held-out labels found",
+        f"at {percent(at.flagged)} of the others, {percent(at.found)} are found",
+        [Series(points, "", "main")],
+        AxisSpec("found by mistake: share of the other documents", "{:.0%}", 0.0, 1.0),
+        AxisSpec("held-out labels found", "{:.0%}", 0.0, 1.0),
+        Marks((), [(found.rate, f"threshold: {percent(found.rate)}")]),
+    )

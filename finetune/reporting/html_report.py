@@ -20,9 +20,12 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from finetune.evaluation.analysis_model import Mistake
 from finetune.reporting import charts, figures, narrative, number_formats
+from finetune.reporting.marked_text import Segment, mark_words, split_segments
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.number_formats import format_metric
+from finetune.reporting.out_of_scope_text import explain_out_of_scope
 from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
@@ -72,6 +75,8 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             parent_summary=" ".join(explain_parent(results.parent) if results.parent else ()),
             slices_summary=" ".join(explain_slices(results.slices)),
             divide_slices=divide_slices,
+            out_of_scope_text=[*explain_out_of_scope(results.out_of_scope, results.analysed)],
+            out_of_scope_curve=figures.out_of_scope_curve(results.out_of_scope),
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),
             training=[*figures.training(results, log)],
@@ -140,6 +145,7 @@ def template_environment() -> Environment:
         "script_hash": f"sha256-{digest}",
         "spark": charts.spark,
     }
+    environment.globals |= {"mark_mistake": mark_mistake, "split_segments": split_segments}
     environment.filters |= {
         "score": number_formats.format_score,
         "interval": number_formats.format_interval,
@@ -151,6 +157,11 @@ def template_environment() -> Environment:
         "thousands": lambda number: f"{number:,}",
     }
     return environment
+
+
+def mark_mistake(one: Mistake) -> list[Segment]:
+    """The text of a mistake with the words that spoke for it."""
+    return mark_words(one.text, [(word.start, word.end, word.score) for word in one.words])
 
 
 def relative_link(file: Path, start: Path = Path()) -> str:

@@ -28,7 +28,7 @@ class Segment:
 def mark_words(
     text: str, words: Iterable[tuple[int, int, float]], highest: float | None = None
 ) -> list[Segment]:
-    """The segments of a text, white space in them collapsed.
+    """The segments of a text, white space in them collapsed, and none at its ends.
 
     Args:
         words: the characters of each, and its score; those below 0 or beyond the text's end are
@@ -47,7 +47,9 @@ def mark_words(
         segments += [Segment(text[at:start]), Segment(text[start:end], grade)]
         at = end
     segments.append(Segment(text[at:]))
-    collapsed = (Segment(re.sub(r"\s+", " ", one.text), one.grade) for one in segments)
+    collapsed = [Segment(re.sub(r"\s+", " ", one.text), one.grade) for one in segments]
+    collapsed[0] = Segment(collapsed[0].text.lstrip(), collapsed[0].grade)
+    collapsed[-1] = Segment(collapsed[-1].text.rstrip(), collapsed[-1].grade)
     return [one for one in collapsed if one.text]
 
 

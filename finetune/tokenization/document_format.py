@@ -44,6 +44,7 @@ class DocumentFormat:
             (classes,)
         abstain_below: of a single-label model: the probability below which no label is predicted.
         id: the column that identifies documents; None: none.
+        out_of_scope: whether a detector beside the weights tells documents that no label fits.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -57,6 +58,7 @@ class DocumentFormat:
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
     id: str | None = None
+    out_of_scope: bool = False
 
     @classmethod
     def of_recipe(cls, data: schema.Data, max_length: int) -> Self:
@@ -175,3 +177,10 @@ class DocumentFormat:
         return encoding.TruncationOptions(
             self.truncation, self.stride, self.max_windows, self.window_pooling
         )
+
+
+def drop_detector(config: PretrainedConfig) -> None:
+    """Have a model's config, which goes where its detector does not, say that there is none."""
+    kept = getattr(config, KEY, None)
+    if kept and kept.get("out_of_scope"):
+        setattr(config, KEY, {**kept, "out_of_scope": False})

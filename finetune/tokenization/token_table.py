@@ -145,6 +145,21 @@ class TokenTable:
         second = np.arange(mask.shape[1]) >= self.seconds[pieces][:, None]
         return (second & mask).astype(np.int64)
 
+    def take(self, rows: Rows) -> Self:
+        """Some rows, in this order."""
+        pieces = rows if self.first is None else self._in_order(rows)
+        lengths = self.starts[pieces + 1] - self.starts[pieces]
+        windows = None if self.first is None else self.first[rows + 1] - self.first[rows]
+        return dataclasses.replace(
+            self,
+            ids=self.ids[expand_ranges(self.starts[pieces], lengths)],
+            starts=range_starts(lengths),
+            full=self.full[rows],
+            first=None if windows is None else range_starts(windows),
+            kept=None if self.kept is None else self.kept[rows],
+            seconds=None if self.seconds is None else self.seconds[pieces],
+        )
+
     def span(self, piece: int) -> slice:
         """The place of a piece in `ids`."""
         return slice(int(self.starts[piece]), int(self.starts[piece + 1]))

@@ -29,7 +29,10 @@ NO_EFFECT = {
 # What may change on the way, as it only decides how long the run goes on.
 LENGTH = {"train.epochs", "train.max_steps", "train.min_steps"}
 ENDING = {"train.on_divergence", "score.patience", "score.min_improvement"}
-REPORTING = {"score.target_accuracy", "score.abstain", "score.slices"}
+REPORTING = {
+    *("score.target_accuracy", "score.abstain", "score.slices"),
+    *("score.explained_rows", "score.out_of_scope", "score.out_of_scope_rate"),
+}
 # Compared by what is in them, as folders move.
 BY_CONTENT = {"data.source", "model.source"}
 # Compared by what it comes to, as `auto` follows from rows and epochs.
