@@ -406,6 +406,7 @@ def test_more_connections_than_may_be_open(served, monkeypatch):
         answer = served.ask("GET", "/health")
     assert answer.status == 503
     assert answer.json["error"] == "more than 1 connections are open; try again"
+    wait_for(lambda: not served.server.server_state.connections)
     monkeypatch.setattr(server_connections, "REFUSED", 0)
     with connected(served):
         assert served.ask_raw(b"") is None
