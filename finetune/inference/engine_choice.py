@@ -3,8 +3,9 @@
     choice = choose_engine(folder, load, read_rows)      # Choice("onnx", "runs/…/onnx", …)
 
 Beside torch, these are considered: exports of the very same weights (which identity.json names)
-in the model folder and in folders beside it, by each engine that reads them. Each computes the same
-rows once, after a warm-up. One that gives more than 0.2 % of them other labels is not chosen.
+in the model folder and in folders beside it, by each engine that reads them. One that changed more
+than 0.2 % of the labels when it was exported is not tried: the probe has too few rows to tell. The
+others compute the same rows once, after a warm-up, and may change no more of these labels either.
 """
 
 import itertools
@@ -27,6 +28,7 @@ KEPT = 0.998  # of the labels
 FIRST_ROWS = 8  # of the first pass, which also warms an engine up
 MOST_ROWS = 512
 ENOUGH = 0.25  # seconds of a pass: twice as many rows are tried until one takes so long
+SLOWEST = 0.25  # of the first engine's speed: one that is slower is not tried on all rows
 FOLDERS = 1000  # that are looked at
 
 
@@ -89,13 +91,22 @@ def choose_engine(
     best, rate = (own, folder), reference.rate
     said = [f"{own} {reference.rate:,.0f} rows/s"]
     for name, where in others:
+        shown = f"{name} of {os.path.relpath(where)}"
+        kept = _read_identity(where, "kept_labels")
+        if where != folder and (kept is None or kept < KEPT):
+            share = "an unknown share" if kept is None else f"{100 * kept:.2f} %"
+            said.append(f"{shown} kept {share} of the labels when it was exported")
+            continue
         try:
-            found = _measure(load(name, where), rows)
+            found = _measure(load(name, where), rows, SLOWEST * reference.rate)
         except InputError as error:
-            said.append(f"{name} no ({error.problems[0]})")
+            said.append(f"{shown} cannot be used ({error.problems[0]})")
+            continue
+        if len(found.labels) < len(rows):
+            said.append(f"{shown} {found.rate:,.0f} rows/s")
             continue
         changed = sum(a != b for a, b in zip(found.labels, reference.labels, strict=True))
-        speed = f"{name} of {os.path.relpath(where)} {found.rate:,.0f} rows/s"
+        speed = f"{shown} {found.rate:,.0f} rows/s"
         if changed > (1 - KEPT) * len(rows):
             said.append(f"{speed}, but {count_of(changed, 'label')} changed")
             continue
@@ -121,19 +132,19 @@ def _find_exports(folder: Path) -> Iterator[tuple[str, str]]:
         return
     for place in (folder, folder.absolute().parent):
         for export in _list_folders(place):
-            if _source_weights(export) == identity.weights:
+            if _read_identity(str(export), "exported_from") == identity.weights:
                 for name, entry in ENGINES.items():
                     if _reads(entry, export):
                         yield name, str(export)
 
 
-def _source_weights(export: Path) -> dict[str, str] | None:
-    """The weights that a folder is an export of, by their hashes."""
+def _read_identity(export: str, name: str) -> Any:
+    """A field of a folder's identity; None where it has none."""
     try:
-        found = model_identity.read_identity(str(export))
+        found = model_identity.read_identity(export)
     except InputError:  # damaged: whoever loads it is told
         return None
-    return None if found is None else found.exported_from
+    return getattr(found, name, None)
 
 
 def _reads(entry: EngineEntry, folder: Path) -> bool:
@@ -158,9 +169,11 @@ def _measure_first(probed: Probed, rows: Sequence[Record]) -> tuple[Sequence[Rec
         count = min(2 * count, len(rows))
 
 
-def _measure(probed: Probed, rows: Sequence[Record]) -> _Pass:
-    _compute(probed, rows[:FIRST_ROWS])
-    return _compute(probed, rows)[0]
+def _measure(probed: Probed, rows: Sequence[Record], slowest: float) -> _Pass:
+    """What the engine made of the rows; of the first ones alone where it is slower than that."""
+    for _ in range(2):  # the first pass plans
+        found, _ = _compute(probed, rows[:FIRST_ROWS])
+    return found if found.rate < slowest else _compute(probed, rows)[0]
 
 
 def _compute(probed: Probed, rows: Sequence[Record]) -> tuple[_Pass, float]:

@@ -61,7 +61,7 @@ def export_openvino(
                 small = _quantize(model, reference)
                 checks.append(_save_checked(small, aside, "int8", reference))
             shutil.rmtree(graph)
-            onnx_export.save_config(source, aside)
+            onnx_export.save_config(source, aside, checks[-1].agreement)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -85,7 +85,7 @@ def export_standard(
                     raise
                 print_wrapped(f"{QUANTIZED} is left out: {_without_option(error)}", mark="  ! ")
             shutil.rmtree(small)
-            _save_rest(source, aside, out.name)
+            _save_rest(source, aside, out.name, checks[1].agreement)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -107,11 +107,12 @@ def _without_option(error: InputError) -> str:
     return error.problems[0].removeprefix("--int8: ").partition("; nothing was written")[0]
 
 
-def _save_rest(source: str, folder: Path, name: str) -> None:
+def _save_rest(source: str, folder: Path, name: str, kept_labels: float) -> None:
     """Write config, tokenizer, card and identity; for a linear head, sentence-transformers' folder.
 
     Args:
         name: that the folder will have.
+        kept_labels: by fp32.
     """
     model, tokenizer = saved_model.load_classifier(source)
     config = standard_config(model)
@@ -120,7 +121,7 @@ def _save_rest(source: str, folder: Path, name: str) -> None:
     if isinstance(model, DocumentClassifier):
         sentence_layout.save_sentence_transformer(model, tokenizer, folder / sentence_layout.FOLDER)
     (folder / "README.md").write_text(describe_use(folder, name), "utf-8")
-    model_identity.write_identity(folder, tokenizer, config, source)
+    model_identity.write_identity(folder, tokenizer, config, source, kept_labels)
 
 
 def standard_config(model: PreTrainedModel) -> PretrainedConfig:

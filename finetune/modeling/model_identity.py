@@ -70,6 +70,7 @@ class Identity(BaseModel):
         labels: the number of logits.
         exported_from: of an export, the `weights` of the model that it was made of; None: it is no
             export, or that model had no identity.
+        kept_labels: of an export, the share of the labels of that model, on the rows of its check.
     """
 
     model_config = ConfigDict(strict=True)
@@ -80,6 +81,7 @@ class Identity(BaseModel):
     weights: dict[str, str]
     labels: Annotated[int, Field(ge=1)]
     exported_from: dict[str, str] | None = None
+    kept_labels: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -120,11 +122,13 @@ def write_identity(
     tokenizer: "PreTrainedTokenizerBase",
     config: "PretrainedConfig",
     source: str | None = None,
+    kept_labels: float | None = None,
 ) -> None:
     """Write it into a model folder, all of whose other files are written.
 
     Args:
         source: the model that it is an export of.
+        kept_labels: the share of that model's labels that it gives.
     """
     before = None if source is None else read_identity(source)
     labels = len(config.id2label or {})
@@ -134,6 +138,7 @@ def write_identity(
         weights=_hash_weights(folder),
         labels=labels,
         exported_from=None if before is None else before.weights,
+        kept_labels=kept_labels,
     )
     _write(folder, identity)
 

@@ -19,8 +19,9 @@ def model(tmp_path):
     """A model, an export of it beside it, one in it, and others that are none of it."""
     folder = tmp_path / "run" / "model"
     write(folder, "model.safetensors", {"weights": WEIGHTS})
-    write(folder.parent / "int8", engines.ONNX, {"exported_from": WEIGHTS})
-    write(folder / "openvino", engines.OPENVINO, {"exported_from": WEIGHTS})
+    ours = {"exported_from": WEIGHTS, "kept_labels": 0.999}
+    write(folder.parent / "int8", engines.ONNX, ours)
+    write(folder / "openvino", engines.OPENVINO, ours)
     write(folder.parent / "older", engines.ONNX, {"exported_from": {"model.safetensors": "1"}})
     write(folder.parent / "unknown", engines.ONNX, {})
     write(folder.parent / "damaged", engines.ONNX, None)
@@ -83,6 +84,9 @@ def test_it_takes_about_a_second(model, monkeypatch):
     known.choose(model)
     assert {count for _, count in known.seen} == {8, 16, 32, 64, 128, 256}
     assert known.now < 2.5
+    slow = Engines(monkeypatch, {"torch": 0.001, "onnx": 0.1, "openvino": 0.1})
+    assert slow.choose(model).engine == "torch"
+    assert {count for name, count in slow.seen if name != "torch"} == {8}
 
 
 def test_one_that_changes_labels_is_not_chosen(model, monkeypatch):
@@ -92,10 +96,22 @@ def test_one_that_changes_labels_is_not_chosen(model, monkeypatch):
     assert "200 rows/s, but 2 labels changed" in choice.reasons[0]
 
 
+@pytest.mark.parametrize(("kept", "said"), [(0.99, "99.00 %"), (None, "an unknown share")])
+def test_one_that_changed_labels_when_it_was_exported_is_not_tried(model, monkeypatch, kept, said):
+    """The probe has too few rows to see that."""
+    file = model.parent / "int8" / model_identity.FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"kept_labels": kept}))
+    known = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.001, "openvino": 0.008})
+    choice = known.choose(model)
+    assert choice.engine == "openvino"
+    assert f" kept {said} of the labels when it was exported; " in choice.reasons[0]
+    assert "onnx" not in {name for name, _ in known.seen}
+
+
 def test_one_that_cannot_be_loaded_is_told(model, monkeypatch):
     choice = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.02}).choose(model)
     assert (choice.engine, choice.folder) == ("torch", str(model))
-    assert "openvino no (openvino: cannot be read)" in choice.reasons[0]
+    assert " cannot be used (openvino: cannot be read)" in choice.reasons[0]
 
 
 def test_no_export_and_no_row(model, monkeypatch, tmp_path):
