@@ -93,16 +93,22 @@ def open_sides(known: argparse.Namespace) -> dict[str, Callable[[Sequence[str]],
     for folder in (known.openvino, *known.exports):
         ours[str(folder)] = Classifier(folder, threads=known.threads)
     for name, classifier in ours.items():
-        sides[name] = lambda texts, each=classifier: [str(one["label"]) for one in each(texts)]
+        sides[name] = labeller(classifier)
     return sides
 
 
+def labeller(classify: Callable[[Sequence[str]], Any]) -> Callable[[Sequence[str]], list[str]]:
+    return lambda texts: [str(one["label"]) for one in classify(texts)]
+
+
 def plain_script(known: argparse.Namespace) -> Callable[[Sequence[str]], list[str]]:
-    import openvino
     from transformers import AutoConfig, AutoTokenizer
 
+    from finetune.runtime import telemetry
+
+    openvino = telemetry.import_silently("openvino")
     tokenizer: Any = AutoTokenizer.from_pretrained(known.openvino)
-    names = AutoConfig.from_pretrained(known.openvino).id2label
+    names: Any = AutoConfig.from_pretrained(known.openvino).id2label
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(known.openvino / "openvino_model.xml"),
