@@ -14,8 +14,8 @@ A turn is one step of training (`--steps`), so that what else the machine does f
 
 Every first turn warms up and is not counted. A side's speed is the real tokens, without padding,
 that it trains on in a second. The table has the median over the turns of the ratio of the speeds of
-one turn, with the smallest and the largest. `of products` compares useful FLOP/s, as bench.py
-counts them, with those of `products`.
+one turn, with the smallest and the largest. `of products` is also the share of useful FLOP/s, as
+bench.py counts them, in those of the products; `products, times tuned` is what nothing can exceed.
 
 On a machine that does other work, `--clock cpu` compares seconds of all threads of the process
 instead of those on the wall; use it with `train.threads=1`, as a thread that waits for another one
@@ -221,7 +221,7 @@ def table(found: dict[str, Turns], clock: str) -> str:
     from finetune.runtime import console
 
     head = ["", "tokens/s", "GFLOP/s", "times trainer", "times tuned", "of products"]
-    rows = [head]
+    rows = [[*head, "products, times tuned"]]
     for encoder, turns in found.items():
         mine = turns.get("ours", [])
         speed = statistics.median(turn["tokens"] / turn[clock] for turn in mine) if mine else 0
@@ -231,6 +231,7 @@ def table(found: dict[str, Turns], clock: str) -> str:
                 f"{speed:,.0f}",
                 f"{speed * mine[0]['flops_of_token'] / 1e9:,.1f}" if mine else "",
                 *(ratio(mine, turns.get(side, []), clock) for side in SIDES[1:]),
+                ratio(turns.get("products", []), turns.get("tuned", []), clock),
             ]
         )
     return console.format_table(rows)
