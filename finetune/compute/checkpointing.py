@@ -10,10 +10,12 @@ dropout draws the same numbers again.
 from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from finetune.modeling.freezing import encoder_layers
+from finetune.runtime.random_states import device_random
 
 MARK = "recomputes_layers"  # an attribute of encoders that do, which packed layers read too
 
@@ -40,4 +42,30 @@ def recomputes_layers(encoder: Any) -> bool:
 def _recomputed(block: Any, forward: Any, *given: Any, **named: Any) -> Any:
     if not block.training:
         return forward(*given, **named)
+    devices = {x.device for x in (*given, *named.values()) if isinstance(x, Tensor)}
+    for device in devices:
+        if device.type == "mps":  # whose random state torch's `checkpoint` does not keep
+            forward = _with_same_draws(forward, device_random(device))
     return checkpoint(forward, *given, use_reentrant=False, **named)
+
+
+def _with_same_draws(forward: Any, random: Any) -> Any:
+    """`forward`, which draws at each later call what it drew at the first.
+
+    Args:
+        random: the module that has a device's random state.
+    """
+    states: list[Tensor] = []
+
+    def call(*given: Any, **named: Any) -> Any:
+        if not states:
+            states.append(random.get_rng_state())
+            return forward(*given, **named)
+        now = random.get_rng_state()
+        random.set_rng_state(states[0])
+        try:
+            return forward(*given, **named)
+        finally:
+            random.set_rng_state(now)
+
+    return call

@@ -68,3 +68,36 @@ def test_packed_layers_too(tmp_path, monkeypatch, dtype):
     again, _ = gradients(model, packed, dtype)
     assert len(computed) == 2 * LAYERS  # forward, and again in the backward pass
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+class OwnGenerator:
+    """A device's random state as of torch.mps, in the place of it."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+
+    def get_rng_state(self):
+        return self.generator.get_state()
+
+    def set_rng_state(self, state):
+        self.generator.set_state(state)
+
+
+def test_random_states_that_torch_does_not_keep_are_kept():
+    """As on MPS: what a layer drops when it is computed again is what it dropped."""
+    random, drawn = OwnGenerator(), []
+
+    def layer(states):
+        drawn.append(torch.rand(states.shape, generator=random.generator))
+        return (states * drawn[-1]).sin()
+
+    states = torch.ones(5, requires_grad=True)
+    forward = checkpointing._with_same_draws(layer, random)
+    result = checkpointing.checkpoint(forward, states, use_reentrant=False)
+    later = torch.rand(1, generator=random.generator)
+    result.sum().backward()
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.allclose(states.grad, drawn[0].cos() * drawn[0])
+    expected = torch.rand(7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.cat([drawn[0], later]), expected[:6])
+    assert torch.equal(torch.rand(1, generator=random.generator), expected[6:])

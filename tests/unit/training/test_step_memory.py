@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from finetune.compute.checkpointing import recomputes_layers
 from finetune.config import schema
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.runtime.errors import InputError
 from finetune.training import step_memory
 from finetune.training.step_memory import StepMemory
 from tests.support.runs import finish, lines, run_here
@@ -127,6 +128,46 @@ def test_gradients_go_in_buckets_of_one_type(monkeypatch):
     buckets = step_memory._buckets(given)
     assert [[len(one) for one in bucket] for bucket in buckets] == [[4, 6], [1], [2], [50]]
     assert step_memory._buckets([]) == []
+
+
+def test_with_checkpointing_the_step_begins_again_as_planned(monkeypatch):
+    """What did not fit may have been what is no longer kept."""
+    recomputes, told, tried = [], [], []
+
+    def enable(model):
+        recomputes.append(model)
+        return len(recomputes) == 1
+
+    monkeypatch.setattr(step_memory, "enable_checkpointing", enable)
+    memory = StepMemory(
+        64, torch.nn.Linear(2, 1), schema.Train(), Accelerator(cpu=True),
+        lambda *how: told.append(how),
+    )  # fmt: skip
+
+    def add_gradients(memory):
+        tried.append(memory.tokens)
+        memory.rows = memory.tokens // 16
+        if memory.tokens > 32 or not recomputes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return []
+
+    assert memory.compute(7, add_gradients) == []
+    assert tried == [64, 32, 16, 64, 32]
+    assert told == [(7, 32, False), (7, 16, False), (7, 64, True), (7, 32, False)]
+
+
+def test_where_no_micro_batch_can_be_smaller_the_run_ends():
+    """Also where memory ran out before the first one was there."""
+    memory = StepMemory(
+        2, torch.nn.Linear(2, 1), schema.Train(checkpointing="off"), Accelerator(cpu=True),
+        lambda *how: None,
+    )  # fmt: skip
+
+    def fail(memory):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(InputError, match="out of memory while training"):
+        memory.compute(1, fail)
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes differ"), KeyboardInterrupt()])
