@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from finetune.runtime.device_copies import copy_tensor
-from finetune.tokenization.token_table import Rows, TokenTable
+from finetune.tokenization.token_table import Layout, Rows, TokenTable
 
 STATES = "frozen_states"  # the name under which a batch carries them to the model
 
@@ -23,6 +23,11 @@ class CachedTable(TokenTable):
 
     states: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     pooled_states: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """Pooled states have no tokens to pad."""
+        return "in groups" if self.pooled_states else "padded"
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
         """The inputs of some rows, with states: (pieces, longest, hidden) or (pieces, hidden)."""

@@ -20,6 +20,7 @@ from finetune.compute.packed_attention import AT_ONCE, MASKED, ROUND, Group, Lay
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING
 from finetune.runtime.device_copies import copy_arrays, copy_tensor
+from finetune.tokenization import token_table as tokens
 from finetune.tokenization.token_table import Rows, TokenTable, expand_ranges, range_starts
 
 FLAT_ROWS = "flat_rows"  # the name under which a batch carries them to a class's own head
@@ -42,6 +43,11 @@ class FlatTable(TokenTable):
     after_padding: bool = False
     own_head: bool = False
     states: Tensor | None = None
+
+    @property
+    def layout(self) -> tokens.Layout:
+        """A batch holds as many tokens as its rows have."""
+        return "end to end"
 
     @classmethod
     def of(cls, table: TokenTable, model: PreTrainedModel, kernel: str | None) -> TokenTable:

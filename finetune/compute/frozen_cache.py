@@ -246,9 +246,7 @@ def _write_states(
         return why
     states = aside.map(shared=True)
     per_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    batches = micro_batches.micro_batches(
-        np.arange(len(table)), table.padded_tokens, plan.micro_batch_tokens
-    )
+    batches = micro_batches.split_rows(table, np.arange(len(table)), plan.micro_batch_tokens)
     was_training = model.training
     model.eval()
     with torch.no_grad(), accelerator.autocast(), kept_padding_masks(plan.device):

@@ -45,7 +45,7 @@ def fit_micro_batches(
     recomputes = False
     with _held(model, _slots(optimizer), accelerator):
         while True:
-            part = micro_batches.micro_batches(longest[:budget], table.padded_tokens, budget)[0]
+            part = micro_batches.largest_part(table, longest[:budget], budget)
             if _everywhere(_fits(model, table, part, accelerator), accelerator):
                 break
             if len(part) > 1:

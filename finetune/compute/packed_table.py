@@ -26,6 +26,7 @@ from finetune.compute.checkpointing import recomputes_layers
 from finetune.compute.packed_attention import Layout, layout, like_lengths
 from finetune.compute.packed_layer import PackedLayer
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.tokenization import token_table as tokens
 from finetune.tokenization.token_table import Rows, TokenTable
 
 
@@ -73,6 +74,11 @@ class PackedTable(TokenTable):
 
     boundary: int = 0
     states: Tensor | None = None
+
+    @property
+    def layout(self) -> tokens.Layout:
+        """A batch holds no padding but that of the attention."""
+        return "in groups"
 
     @classmethod
     def of(cls, table: TokenTable, boundary: int = 0) -> TokenTable:

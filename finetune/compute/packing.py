@@ -2,7 +2,7 @@
 
     plan = plan_packing(plan, recipe, config)     # before the model is there
     packing = attach_packing(model, precision)    # tries it on a few short rows
-    table = packing.table(table)                  # its batches are packed
+    table = packing.table(table)                  # its batches are packed, or padded
 
 BERT-like layers are computed by hand on CPUs (`packed_table.py`), which is the fastest; those of
 other encoders, those with dropout or under a class's own head, and all on CUDA, by their own class
@@ -26,10 +26,12 @@ from finetune.compute.frozen_prefix import has_dropout
 from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_table import PackedTable, attach_packed_layers
 from finetune.config import schema
+from finetune.modeling import pretrained
 from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.tokenization.token_table import TokenTable
 
 PACKED_TOKENS = 4096  # at once on a CPU, where the recipe leaves it open; more is hardly faster
+MULTIPLE = 8  # tokens: what a GPU's matrix products ask of the length of padded rows
 PACKED = "sequence packing: rows end to end, without padding"
 
 
@@ -80,24 +82,29 @@ class Packing:
     """How a model was taught packed batches.
 
     Attributes:
-        why_not: it was not, and computes padded ones; None: it was.
+        device: of the model.
         by_hand: whether its layers are computed by hand.
         kernel: of the attention of flat batches; None: groups of rows.
+        why_not: it was not, and computes padded ones; None: it was.
     """
 
     model: PreTrainedModel
-    by_hand: bool
+    device: str
+    by_hand: bool = False
     kernel: str | None = None
     why_not: str | None = None
 
     def table(self, table: TokenTable, boundary: int = 0) -> TokenTable:
-        """The same rows, whose batches are packed.
+        """The same rows, whose batches are packed; else those that are padded as suits the device.
 
         Args:
             boundary: how many frozen layers are skipped where the table has their states.
         """
         if self.why_not is not None:
-            return table
+            if self.device == "cpu":
+                return table
+            longest = pretrained.max_positions(self.model.config)
+            return dataclasses.replace(table, multiple=MULTIPLE, longest=longest)
         if self.by_hand:
             return PackedTable.of(table, boundary)
         return FlatTable.of(table, self.model, self.kernel)
@@ -108,6 +115,11 @@ class Packing:
             return plan
         reasons = (f"rows padded: {self.why_not}" if r == PACKED else r for r in plan.reasons)
         return dataclasses.replace(plan, packed=False, reasons=tuple(reasons))
+
+
+def leave_padded(model: PreTrainedModel, device: str, why_not: str = "as planned") -> Packing:
+    """For a model that computes padded rows: their lengths as suits its device."""
+    return Packing(model, device, why_not=why_not)
 
 
 def attach_packing(model: PreTrainedModel, precision: str, learns: bool = True) -> Packing:
@@ -131,13 +143,13 @@ def attach_packing(model: PreTrainedModel, precision: str, learns: bool = True) 
     name = type(model.base_model).__name__
     probe = packing_probe.Probe(model, learns)
     undo = (attach_packed_layers if by_hand else attach_flat_rows)(model)
-    packing = Packing(model, by_hand)
+    packing = Packing(model, device, by_hand)
     if not probe.is_passed_by(packing.table):
         undo()
-        return Packing(model, by_hand, why_not=f"{name} computes something else of packed rows")
+        return leave_padded(model, device, f"{name} computes something else of packed rows")
     low = torch.float16 if precision == "fp16" else torch.bfloat16
     for kernel in flat_kernels(device, precision, config):
-        faster = Packing(model, by_hand, kernel)
+        faster = Packing(model, device, by_hand, kernel)
         if kernel is not None and probe.is_passed_in(low, faster.table):
             return faster
     return packing

@@ -102,14 +102,14 @@ def pooled_states(
     )
     plan = packing.plan_packing(plan, recipe, config)
     torch.nn.Module.to(classifier, plan.device)
-    packed = None
-    if plan.packed:
-        packed = packing.attach_packing(classifier, plan.precision, learns=False)
+    packed = (
+        packing.attach_packing(classifier, plan.precision, learns=False)
+        if plan.packed
+        else packing.leave_padded(classifier, plan.device)
+    )
     vectors = []
     for split in splits:
-        table = reading.encode(split.texts, split.seconds, tokenizer)
-        if packed is not None:
-            table = packed.table(table)
+        table = packed.table(reading.encode(split.texts, split.seconds, tokenizer))
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.precision == "bf16"):
             vectors.append(head_inputs(classifier, table, plan.micro_batch_tokens))
     return vectors
@@ -123,9 +123,7 @@ def head_inputs(
     vectors: NDArray[np.float32] | None = None
     layer = head.find_head(model)
     with head.record_inputs(layer) as given, kept_padding_masks(model.device.type):
-        for rows in micro_batches.micro_batches(
-            np.arange(len(table)), table.padded_tokens, micro_batch_tokens
-        ):
+        for rows in micro_batches.split_rows(table, np.arange(len(table)), micro_batch_tokens):
             model(**table.batch(rows, model.device))
             pooled = table.pooled(given.pop().float(), rows).cpu().numpy()
             if vectors is None:

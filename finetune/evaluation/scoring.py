@@ -84,7 +84,7 @@ def compute_logits(
         )
     was_training = model.training
     model.eval()
-    batches = micro_batches.micro_batches(np.arange(len(table)), table.lengths, micro_batch_tokens)
+    batches = micro_batches.split_rows(table, np.arange(len(table)), micro_batch_tokens)
     classes = accelerator.unwrap_model(model).config.num_labels
     logits = torch.zeros(len(table), classes, device=accelerator.device)
     mine = batches[accelerator.process_index :: accelerator.num_processes]

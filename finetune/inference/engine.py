@@ -80,7 +80,7 @@ class Engine:
         workers, budget = min(self.workers, len(table)), self.budget
         if workers > 1:
             budget = min(budget, -(-int(table.lengths.sum()) // workers))  # some for everyone
-        batches = micro_batches.micro_batches(np.arange(len(table)), table.lengths, budget)
+        batches = micro_batches.split_rows(table, np.arange(len(table)), budget)
         if workers > 1:
             return self._run_in_threads(table, batches, workers)
         return self._run_in_turn(table, batches)
@@ -115,7 +115,7 @@ class Engine:
                 batches = [
                     smaller
                     for batch in batches
-                    for smaller in micro_batches.micro_batches(batch, table.lengths, self.budget)
+                    for smaller in micro_batches.split_rows(table, batch, self.budget)
                 ]
         return logits
 

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,10 +65,11 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
     why_not = packing.why_not_packable(device.type, model.config, by_hand)
     if why_not is None and not options.packing:
         why_not = "as in the model's run"
-    prepare: Callable[[TokenTable], TokenTable] | None = None
     if why_not is None:
         packed = packing.attach_packing(model, plan.precision, learns=False)
-        why_not, prepare = packed.why_not, packed.table
+        why_not = packed.why_not
+    else:
+        packed = packing.leave_padded(model, device.type, why_not)
     budget = options.tokens or plan.micro_batch_tokens
     if options.tokens is None and why_not is None and device.type == "cpu":
         budget = PACKED_TOKENS
@@ -96,7 +96,7 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
         workers=workers,
         reasons=(why, f"rows {layout}", describe_batches(budget, plan.threads, workers)),
         identity=identity,
-        prepare=prepare or (lambda table: table),
+        prepare=packed.table,
         hidden=0 if recorder is None else recorder.hidden,
         attribute=partial(_attribute, model, baseline, device, plan.threads),
     )

@@ -166,7 +166,7 @@ def _read(place: Path, document_format: DocumentFormat) -> TokenTable | None:
     try:
         if not place.name.endswith(cache_folder.checksum(place / TABLE)):
             return None
-        arrays = load_file(place / TABLE)
+        arrays: dict[str, Any] = load_file(place / TABLE)
         ids: Ids = np.memmap(place / IDS, dtype="<i4", mode="r")
         pad_id, checksum = arrays.pop("pad_id, checksum").tolist()
         table = TokenTable(

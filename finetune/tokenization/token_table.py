@@ -19,7 +19,9 @@ from finetune.runtime.device_copies import copy_arrays
 Rows = NDArray[np.int64]
 Ids = NDArray[np.int32]
 WindowPooling = Literal["mean", "max"]
+Layout = Literal["padded", "in groups", "end to end"]
 SEGMENT_REDUCE_DEVICES = ("cpu",)  # MPS has none, and CUDA's makes the host wait
+MOST_PADDING = 0.15  # of the tokens that are computed, where rows are padded
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class TokenTable:
         seconds: where in each piece the second text of a pair begins; None: no pairs, or an encoder
             that does not ask. (pieces,)
         window_pooling: how the logits of a document's pieces become one row.
+        multiple: of how many tokens the length of a padded batch is, where that is little padding.
+        longest: tokens of the longest piece that the encoder takes; None: of any.
     """
 
     ids: Ids
@@ -46,6 +50,13 @@ class TokenTable:
     kept: Rows | None = None
     seconds: Rows | None = None
     window_pooling: WindowPooling = "mean"
+    multiple: int = 1
+    longest: int | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """How a batch holds its pieces, which decides what it holds beside their tokens."""
+        return "padded"
 
     def __len__(self) -> int:
         return len(self.full)
@@ -63,6 +74,18 @@ class TokenTable:
         longest = self.first[:-1]  # a document's first window is its longest
         padded: Rows = np.diff(self.first) * (self.starts[longest + 1] - self.starts[longest])
         return padded
+
+    @property
+    def batch_tokens(self) -> Rows:
+        """Tokens of each row as a batch is measured by. (rows,)"""
+        return self.lengths if self.layout == "end to end" else self.padded_tokens
+
+    def width(self, longest: int) -> int:
+        """The length of a padded batch whose longest piece has so many tokens."""
+        rounded = -(-longest // self.multiple) * self.multiple
+        if self.longest is not None:
+            rounded = max(longest, min(rounded, self.longest))
+        return rounded if rounded - longest <= MOST_PADDING * rounded else longest
 
     @property
     def lost_tokens(self) -> Rows:
@@ -124,10 +147,10 @@ class TokenTable:
         return result
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
-        """The padded inputs of some rows: ids, mask, perhaps types, (pieces, longest) int64."""
+        """The padded inputs of some rows: ids, mask, perhaps types, (pieces, width) int64."""
         pieces = self.pieces(rows)
         lengths = self.starts[pieces + 1] - self.starts[pieces]
-        mask = np.arange(lengths.max()) < lengths[:, None]  # (pieces, longest)
+        mask = np.arange(self.width(int(lengths.max()))) < lengths[:, None]  # (pieces, width)
         inputs = {"input_ids": self.padded(pieces, mask), "attention_mask": mask.astype(np.int64)}
         if self.seconds is not None:
             inputs["token_type_ids"] = self.types(pieces, mask)

@@ -164,8 +164,8 @@ def add_gradients(
     """
     device, processes, sharded = accelerator.device, accelerator.num_processes, accelerator.is_fsdp2
     parts = micro_batches.process_micro_batches(
+        table,
         batch_rows,
-        table.padded_tokens,
         processes,
         accelerator.process_index,
         memory.tokens,

@@ -182,23 +182,24 @@ class StageBuilder:
         model, optimizer = prepare_training(
             accelerator, built, build_optimizer(built, recipe.optim, fused)
         )
-        plan, packed = self.data.plan, None
-        if plan.packed:
-            packed = packing.attach_packing(bare, plan.precision)
-            plan = packed.apply(plan)
-        fitted = tables["train"] if packed is None else packed.table(tables["train"])
+        plan = self.data.plan
+        packed = (
+            packing.attach_packing(bare, plan.precision)
+            if plan.packed
+            else packing.leave_padded(bare, plan.device)
+        )
+        plan, fitted = packed.apply(plan), packed.table(tables["train"])
         plan = micro_batch_size.fit_micro_batches(
             plan, model, optimizer, fitted, accelerator, recipe.train
         )
         if frozen is not None:
             again = {name: t for name, t in tables.items() if name != "test"}  # scored once
             tables |= frozen_cache.fill_cache(frozen, model, again, recipe, plan, accelerator)
-        if packed is not None:
-            boundary = 0 if frozen is None else frozen.boundary
-            tables, plain = (
-                {name: packed.table(table, boundary) for name, table in each.items()}
-                for each in (tables, plain)
-            )
+        boundary = 0 if frozen is None else frozen.boundary
+        tables, plain = (
+            {name: packed.table(table, boundary) for name, table in each.items()}
+            for each in (tables, plain)
+        )
         return StageParts(model, bare, optimizer, plan, tables, plain)
 
     def training_rows(self, parts: StageParts) -> TrainingRows:

@@ -95,13 +95,11 @@ def prepared(
 
 def planned(made: Ours, table: TokenTable) -> None:
     """Every micro-batch of an epoch, as the loop plans it."""
-    size, lengths = made.choices.train.batch_size, table.lengths
+    size = made.choices.train.batch_size
     order = sampling.epoch_order(len(table), seed=0, epoch=0)
     for step in range(sampling.steps_per_epoch(len(table), size)):
         taken = sampling.step_rows(order, size, step)
-        micro_batches.process_micro_batches(
-            taken, lengths, 1, 0, made.plan.micro_batch_tokens, False
-        )
+        micro_batches.process_micro_batches(table, taken, 1, 0, made.plan.micro_batch_tokens, False)
 
 
 def timed(call: Callable[[], None]) -> float:

@@ -288,7 +288,7 @@ def test_a_flat_batch_holds_hardly_any_padding():
     for size in (32, 256):
         real = computed = 0
         for rows in np.split(np.arange(640), range(size, 640, size)):
-            for part in micro_batches.micro_batches(rows, table.lengths, 16_384):
+            for part in micro_batches.split_rows(table, rows, 16_384):
                 computed += table.batch(part, meta)["input_ids"].numel()
                 real += int(table.lengths[part].sum())
         assert computed - real <= 0.03 * computed

@@ -283,6 +283,10 @@ def test_a_class_that_computes_something_else_of_packed_rows_is_padded(
     assert not after_all.packed
     assert after_all.reasons == (f"rows padded: {packed.why_not}",)
     assert packed.table(table) is table
+    on_gpu = packing.leave_padded(net, "cuda").table(table)
+    assert (on_gpu.multiple, on_gpu.longest) == (8, POSITIONS)
+    assert on_gpu.batch(rows[[2, 5]], CPU)["input_ids"].shape == (2, POSITIONS)
+    assert on_gpu.batch(rows[[0]], CPU)["input_ids"].shape == (1, int(table.lengths[0]))
     assert torch.equal(net(**table.batch(rows, CPU)).logits, before)
     assert net.encoder.config._attn_implementation == "sdpa"
 
