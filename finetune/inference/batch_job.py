@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -103,14 +104,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
         classifier.rules,
         None if has_numbers else columns.id,
     )
-    identity = {
-        "model": classifier.identity,
-        "columns": [*columns.texts, *columns.beside],
-        "names": list(output.names),
-        "probabilities": options.output.probabilities,
-        **({"explain": options.output.explain} if options.output.explain else {}),
-        "window": options.output.chunk_rows,
-    }
+    identity = _identify(options.output, classifier, columns, output.names)
     if options.output.overwrite and not options.output.resume:
         run_on_main(accelerator, store.replace)
     try:
@@ -125,6 +119,23 @@ def run_job(options: JobOptions) -> JobSummary | None:
         if accelerator.is_main_process:
             store.drop_if_empty()  # after a refusal: there is nothing to resume
             store.release()
+
+
+def _identify(
+    options: OutputOptions,
+    classifier: Classifier,
+    columns: RequestedColumns,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """What must be the same for a job to go on with the shards of another."""
+    return {
+        "model": classifier.identity,
+        "columns": [*columns.texts, *columns.beside],
+        "names": list(names),
+        "probabilities": options.probabilities,
+        **({"explain": options.explain} if options.explain else {}),
+        "window": options.chunk_rows,
+    }
 
 
 @dataclass(frozen=True)
