@@ -26,6 +26,7 @@ from finetune.config.schema import Model
 from finetune.modeling import head as head_module
 from finetune.modeling.freezing import freeze, freeze_unreached
 from finetune.modeling.kept_labels import keep_rows, match_labels
+from finetune.modeling.layer_selection import cut_layers, resolve_layers
 from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
@@ -88,6 +89,9 @@ def build_classifier(
             for module in model.modules():
                 if isinstance(module, nn.Dropout):  # some classes have a rate of their own
                     module.p = options.dropout
+        if options.keep_layers is not None:
+            layers = resolve_layers(options.keep_layers, model.base_model.config)
+            cut_layers(model.base_model, layers)
     if known is not None:
         _require_head(head_is_trained, source)
         keep_rows(model, known, labels, options, source, priors)

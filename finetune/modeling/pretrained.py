@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from finetune.config.schema import Model
+from finetune.modeling.layer_selection import cut_config, resolve_layers
 from finetune.modeling.load_errors import explain_load_errors, first_line
 from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
@@ -42,15 +43,19 @@ AutoModelForSequenceClassification.register(
 
 
 def load_config(source: str, options: Model) -> PretrainedConfig:
-    """The encoder's config; of a `DocumentClassifier` folder, the one inside.
+    """The encoder's config, with the layers that stay; of a `DocumentClassifier` folder, the one
+    inside.
 
     Args:
         source: a folder or a Hub id.
 
     Raises:
-        InputError: where there is no config, or none of a text encoder.
+        InputError: where there is no config, none of a text encoder, or one of fewer layers.
     """
-    return encoder_config(read_config(source, options))
+    config = encoder_config(read_config(source, options))
+    if options.keep_layers is not None:
+        cut_config(config, resolve_layers(options.keep_layers, config))
+    return config
 
 
 def load_tokenizer(source: str, options: Model) -> PreTrainedTokenizerBase:
