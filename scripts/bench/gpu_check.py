@@ -117,7 +117,7 @@ def train(
     given = [
         *(str(recipe), f"data.source={check.train}", f"model.source={model or check.model}"),
         *(f"run.dir={folder}", f"cache.dir={check.out / 'cache'}", "run.overwrite=true"),
-        *("checkpoint.every=never", "train.epochs=1", *words, "--quiet"),
+        *("checkpoint.every=never", "train.epochs=99", *words, "--quiet"),
     ]
     command = ["-c", code] if code else ["-m", "finetune", "train"]
     base = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
@@ -127,11 +127,22 @@ def train(
     return folder, done.stdout
 
 
-def losses(folder: Path) -> list[float]:
-    """The loss of each line of a run's log."""
+def logged(folder: Path, name: str) -> list[float]:
+    """A number of each line of a run's log."""
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
-    return [line["loss"] for line in lines if line["kind"] == "train"]
+    return [line[name] for line in lines if line["kind"] == "train"]
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss of each line of a run's log."""
+    return logged(folder, "loss")
+
+
+def rate_when_warm(folder: Path) -> float:
+    """Rows a second of the steps after the log's first line, of lines for as many steps each."""
+    _, *rates = logged(folder, "rows_per_second")
+    return len(rates) / sum(1 / rate for rate in rates)
 
 
 def results(folder: Path) -> Any:
@@ -183,8 +194,13 @@ def numbers(check: Check) -> None:
     check.add("numbers", "largest relative difference", max(abs(a - b) / b for a, b in pairs))
 
 
+def window(check: Check) -> tuple[int, int]:
+    """The steps of each side of the speed table, and how many of them only warm it up."""
+    return (120, 20) if check.cuda else (2, 1)
+
+
 def speed(check: Check) -> None:
-    """Rows a second of the loop, and of Trainer as it comes and tuned, on the same rows."""
+    """Rows a second of the loop, and of Trainer as it comes and tuned, over the same steps."""
     for size, shape in SIZES.items():
         if not check.cuda and size != "MiniLM":
             continue
@@ -195,9 +211,11 @@ def speed(check: Check) -> None:
                     continue
                 name = f"{size}-{batch}-{side.replace(', ', '-')}"
                 more = f"train.batch_size={batch}", "model.freeze=none", "score.every=1000"
-                folder, _ = train(check, name, *more, steps(check, 150), *words, model=encoder)
-                rate = results(folder)["train"]["rows_per_second"]
-                check.add("speed", f"{size}, batch {batch}, {side}, rows/s", float(rate))
+                many, warm = window(check)
+                timed = f"train.max_steps={many}", f"train.log_every={warm}"
+                folder, _ = train(check, name, *more, *timed, *words, model=encoder)
+                rate = rate_when_warm(folder)
+                check.add("speed", f"{size}, batch {batch}, {side}, rows/s", rate)
             for side, more_arguments in (("Trainer", {}), ("Trainer, tuned", TUNED)):
                 if check.cuda or side == "Trainer":
                     rate = time_trainer(check, encoder, batch, more_arguments)
@@ -225,8 +243,8 @@ def random_encoder(check: Check, size: str, shape: dict[str, int]) -> Path:
 def time_trainer(check: Check, encoder: Path, batch: int, more: dict[str, Any]) -> float:
     """Rows a second of transformers' Trainer, after its first steps."""
     words = ["-c", TRAINER, str(encoder), str(check.train)]
-    many = (120, 20) if check.cuda else (2, 1)
-    asked = json.dumps({"batch": batch, "steps": many[0], "warm": many[1], "more": more})
+    many, warm = window(check)
+    asked = json.dumps({"batch": batch, "steps": many, "warm": warm, "more": more})
     environment = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parent)}
     done = start([*words, asked], check.out, check.left(), environment)
     if done.returncode != 0:

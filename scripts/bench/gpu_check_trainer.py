@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from transformers import (
 
 
 class Clock(TrainerCallback):
-    """When each step ended."""
+    """When some steps ended: a look waits for the GPU, so that no more than these are looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Collection[int]) -> None:
+        self.steps = steps
         self.ends: dict[int, float] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step not in self.steps:
+            return
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends[state.global_step] = time.perf_counter()
@@ -51,7 +55,7 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         encoder, num_labels=len(labels), trust_remote_code=False
     )
-    clock, more = Clock(), dict(asked["more"])
+    clock, more = Clock((asked["warm"], asked["steps"])), dict(asked["more"])
     if more:  # rows of like length together, under the name that this release has for it
         by_name = "train_sampling_strategy" in TrainingArguments.__dataclass_fields__
         more |= {"train_sampling_strategy": "group_by_length"} if by_name else {}

@@ -49,3 +49,24 @@ def test_no_part_begins_without_time(here, gpu_check, capsys):
     assert gpu_check.main(["encoder", "data/train.jsonl", "out", "--seconds", "0"]) == 0
     found = json.loads((here / "out/found.json").read_text())
     assert found == [[name, "-", "no time left"] for name in gpu_check.PARTS]
+
+
+def test_both_sides_of_the_speed_table_are_of_the_same_steps(tmp_path, gpu_check):
+    check = gpu_check.Check(tmp_path, tmp_path, tmp_path, 60, cuda=True)
+    many, warm = gpu_check.window(check)
+    assert (many, warm) == (120, 20)
+    assert many % warm == 0  # lines for as many steps each, the first for those that warm it up
+    lines = [{"kind": "train", "rows_per_second": rate} for rate in (1.0, 100.0, 50.0)]
+    lines.insert(1, {"kind": "validation", "loss": 1.0})
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert gpu_check.rate_when_warm(tmp_path) == pytest.approx(2 / (1 / 100 + 1 / 50))
+
+
+def test_inference_is_compared_on_a_cpu_too(here, gpu_check):
+    words = ["encoder", "data/train.jsonl", "out", "--seconds", "9999", "--only", "inference"]
+    assert gpu_check.main(words) == 0
+    found = json.loads((here / "out/found.json").read_text())
+    assert [what for _, what, _ in found] == [
+        "pipeline, rows/s", "Classifier, rows/s", "share of the same labels",
+    ]  # fmt: skip
+    assert found[-1][-1] == "1"
