@@ -222,7 +222,8 @@ class Session:
         budget = time_budget.Budget(
             train.minutes,
             self.env.meter.total(),
-            *(int(tables[name].lengths.sum()) for name in ("validation", "test")),
+            int(tables["validation"].lengths.sum()),
+            int(tables["test"].lengths.sum()),
             sum(p.numel() * p.element_size() for p in self.parts.bare.parameters()),
         )
         most = time_budget.most_steps(self.stage.rows, train)
