@@ -31,7 +31,11 @@ VARIANTS = {
     "checkpointing": {"train": {"checkpointing": "on"}},
     "no clipping": {"optim": {"max_grad_norm": None}},
     "eager attention": {"model": {"attention": "eager"}},
-}
+    "end to end": {"flat": True, "weights": True},
+    "end to end, windows, several labels, dropout": {
+        "flat": True, "windows": True, "multi": True, "model": {"dropout": 0.1},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
