@@ -86,12 +86,10 @@ def build_classifier(
             source, config, options, _label_fields(built_for, multi_label), attention
         )
         if options.dropout is not None:
-            for module in model.modules():
-                if isinstance(module, nn.Dropout):  # some classes have a rate of their own
-                    module.p = options.dropout
+            _set_dropout(model, options.dropout)
         if options.keep_layers is not None:
-            layers = resolve_layers(options.keep_layers, model.base_model.config)
-            cut_layers(model.base_model, layers)
+            encoder = model.base_model
+            cut_layers(encoder, resolve_layers(options.keep_layers, encoder.config))
     if known is not None:
         _require_head(head_is_trained, source)
         keep_rows(model, known, labels, options, source, priors)
@@ -259,6 +257,13 @@ def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
         is_rate = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
         if ("dropout" in name or name.endswith("pdrop")) and is_rate:
             setattr(config, name, rate)
+
+
+def _set_dropout(model: PreTrainedModel, rate: float) -> None:
+    """Every dropout module: some classes have a rate of their own."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
 
 
 def _own_dropout(config: PretrainedConfig) -> float:
