@@ -97,13 +97,7 @@ def build_classifier(
             setattr(model.config, name, value)
     elif not head_is_trained:
         _start_head(model, options, labels, source, seed, priors)
-    freeze(model, options.freeze)
-    for name, parameter in model.named_parameters():
-        if name in fresh:
-            parameter.requires_grad_(True)  # nothing pretrained to keep there
-    head_module.find_head(model).requires_grad_(True)
-    model.eval()
-    freeze_unreached(model)
+    _freeze_pretrained(model, options.freeze, fresh)
     with silence_loading():
         set_attention(model, attention, asked=options.attention != "auto")
     return model
@@ -257,6 +251,17 @@ def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
         is_rate = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
         if ("dropout" in name or name.endswith("pdrop")) and is_rate:
             setattr(config, name, rate)
+
+
+def _freeze_pretrained(model: PreTrainedModel, what: str | int, fresh: set[str]) -> None:
+    """Freeze what the recipe says of the pretrained weights, and what no loss reaches."""
+    freeze(model, what)
+    for name, parameter in model.named_parameters():
+        if name in fresh:
+            parameter.requires_grad_(True)  # nothing pretrained to keep there
+    head_module.find_head(model).requires_grad_(True)
+    model.eval()
+    freeze_unreached(model)
 
 
 def _set_dropout(model: PreTrainedModel, rate: float) -> None:
