@@ -7,8 +7,8 @@ from typing import Literal
 
 from finetune.compute.packing import plan_packing
 from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estimate_training
-from finetune.config.schema import Recipe, for_multi_label
-from finetune.evaluation.metrics import check_metrics, load_metrics
+from finetune.config.schema import Recipe, for_task
+from finetune.evaluation.metrics import bind_labels, check_metrics, load_metrics
 from finetune.hub import delivery, publish
 from finetune.inference import out_of_scope, report_words
 from finetune.modeling import freezing, pretrained
@@ -289,6 +289,7 @@ def prepare_data(
     Raises:
         InputError: for what is wrong with the documents, the encoder, or the recipe for them.
     """
+    recipe = for_task(recipe)
     cache, score = cache or DataCache(), recipe.score
     metrics = env.on_main_first(
         lambda: load_metrics(score.metrics, score.monitor, score.trust_remote_code)
@@ -298,11 +299,12 @@ def prepare_data(
         recipe, env.accelerator, cache, folds=folds, test=purpose == "run"
     )
     if corpus.multi_label:
-        recipe = for_multi_label(recipe)
+        recipe = for_task(recipe, multi_label=True)
         score = recipe.score
         metrics = load_metrics(
             score.metrics, score.monitor, score.trust_remote_code, multi_label=True
         )
+    bind_labels(metrics, corpus.labels, corpus.hierarchy)
     messages.print_notes(validate_stopping(recipe, corpus, is_trial=purpose == "trial"))
     check_metrics(metrics, len(corpus.labels), corpus.multi_label)
     env.on_main(lambda: out_of_scope.check_out_of_scope(recipe, corpus))

@@ -106,6 +106,7 @@ def read_truth(file: Path, data: Data, splits: "Sequence[Split]") -> dict[str, s
         needs_label=True,
         encoding=data.encoding,
         delimiter=data.delimiter,
+        hierarchy=data.hierarchy,
     )
     right = read_rows.read_file(file, columns)
     numbers = {right.places.short(i): str(label) for i, label in enumerate(right.labels or ())}

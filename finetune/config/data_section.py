@@ -94,6 +94,29 @@ class Data(Section):
     labels: Names | None = Field(
         None, description="the labels in order; this also names integer labels 0, 1, 2, …"
     )
+    hierarchy: str | None = Field(
+        None,
+        description=(
+            "the text that separates the levels in label names, such as / in account/close; where "
+            "data.label names several columns, they are the levels, from the coarsest to the "
+            "finest, and this joins them"
+        ),
+        min_length=1,
+    )
+    task: Literal["classes", "ordered"] = Field(
+        "classes",
+        description=(
+            "what labels are: classes; or ordered, as stars or severities, so that a near miss is "
+            "better than a far one (CORN, Shi et al. 2021)"
+        ),
+    )
+    label_order: Names | None = Field(
+        None,
+        description=(
+            "for data.task ordered: the labels from the lowest to the highest; this also names "
+            "integer labels 0, 1, 2, …; null: labels that are numbers, in their order"
+        ),
+    )
     validation_fraction: Fraction = Field(
         0.1, description="the share of train that is cut off for validation"
     )
@@ -310,6 +333,12 @@ class Data(Section):
         stops = [key for key in type(self).model_fields if getattr(self, key) == "stop"]
         return self.model_copy(update={key: mild.get(key, "drop") for key in stops})
 
+    def given_labels(self) -> tuple[str, ...] | None:
+        """The labels in order, where the recipe names them."""
+        if not isinstance(self.label, str):
+            return None if self.hierarchy else self.label
+        return self.label_order if self.task == "ordered" else self.labels
+
     def fold_of(self) -> tuple[int, int] | None:
         """Which part of how many is the test split."""
         if self.fold is None:
@@ -349,6 +378,12 @@ class Data(Section):
             for key in ("labels", "label_separator", "label_lists"):
                 if getattr(self, key) is not None:
                     raise conflict(key, "null where data.label names several columns")
+        if self.hierarchy is not None:
+            for key in ("label_separator", "label_lists"):
+                if getattr(self, key):
+                    raise conflict(key, "null with data.hierarchy, which is of one label a row")
+            if self.task != "classes":
+                raise conflict("hierarchy", f"null with data.task '{self.task}'")
         if self.label_lists and self.label_separator is not None:
             raise conflict("label_lists", "null or false with data.label_separator")
         if self.text_pair is not None and self.text_pair in (*self.columns(), *labels):
@@ -356,6 +391,25 @@ class Data(Section):
                 "text_pair",
                 f"another column than data.text and data.label, got '{self.text_pair}' again",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _order_is_of_single_labels(self) -> Self:
+        if self.task != "ordered":
+            if self.label_order is not None:
+                raise conflict("label_order", "null without data.task 'ordered'")
+            return self
+        if not isinstance(self.label, str):
+            raise conflict("label", "one column with data.task 'ordered'")
+        for key in ("label_separator", "label_lists", "labels"):
+            if getattr(self, key):
+                hint = "; data.label_order names them" if key == "labels" else ""
+                raise conflict(key, f"null with data.task 'ordered'{hint}")
+        if self.label_order is not None:
+            if len(set(self.label_order)) < len(self.label_order):
+                raise conflict("label_order", f"each label once, got {list(self.label_order)}")
+            if len(self.label_order) < 2:
+                raise conflict("label_order", f"two labels or more, got {list(self.label_order)}")
         return self
 
     @model_validator(mode="after")

@@ -48,14 +48,20 @@ class Score(Section):
         description=(
             "accuracy (multi-label: all labels of a row right), precision_macro, recall_macro, "
             "f1_macro (also _micro, _weighted), matthews_correlation, log_loss, top_3_accuracy "
-            "(any number); with score.trust_remote_code any name of evaluate.load. The default of "
-            "multi-label documents is f1_micro, f1_macro, accuracy"
+            "(any number); of ordered labels also quadratic_weighted_kappa, rank_mae (mean "
+            "absolute error in ranks) and within_one_accuracy; of data.hierarchy also "
+            "hierarchical_f1 (also _precision, _recall) and level_1_accuracy (any level); with "
+            "score.trust_remote_code any name of evaluate.load. The default of multi-label "
+            "documents is f1_micro, f1_macro, accuracy, and that of data.task ordered "
+            "quadratic_weighted_kappa, rank_mae, within_one_accuracy, accuracy; that of "
+            "data.hierarchy has hierarchical_f1 and level_1_accuracy beside the usual"
         ),
     )
     monitor: str = Field(
         "accuracy",
         description=(
-            "the validation metric that picks the best model; multi-label default: f1_macro"
+            "the validation metric that picks the best model; multi-label default: f1_macro; "
+            "default of data.task ordered: quadratic_weighted_kappa"
         ),
     )
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(

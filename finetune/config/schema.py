@@ -28,8 +28,15 @@ from finetune.config.training_sections import Train as Train
 
 # The keys that decide how many steps there are, in the whole run or in a stage.
 LENGTH = ("epochs", "max_steps", "min_steps")
-# The default metrics of multi-label documents.
-MULTI_LABEL_METRICS = ("f1_micro", "f1_macro", "accuracy")
+# The default metrics of each kind of task, and which of them picks the model.
+TASK_METRICS = {
+    "ordered": (
+        ("quadratic_weighted_kappa", "rank_mae", "within_one_accuracy", "accuracy"),
+        "quadratic_weighted_kappa",
+    ),
+    "hierarchy": (("accuracy", "f1_macro", "hierarchical_f1", "level_1_accuracy"), "accuracy"),
+    "multi_label": (("f1_micro", "f1_macro", "accuracy"), "f1_macro"),
+}
 
 
 class Recipe(Section):
@@ -83,6 +90,24 @@ class Recipe(Section):
                 "score.out_of_scope",
                 "off with run.folds, which leaves no validation split to choose a detector on, "
                 f"got {self.score.out_of_scope}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _order_has_a_linear_head(self) -> Self:
+        if self.data.task != "ordered":
+            return self
+        if self.model.head != "linear":
+            raise conflict(
+                "model.head",
+                "linear with data.task 'ordered', as architectures have no head of their own for "
+                f"it, got '{self.model.head}'",
+            )
+        if self.model.head_init not in ("zeros", "normal"):
+            raise conflict(
+                "model.head_init",
+                "zeros or normal with data.task 'ordered', whose head learns the steps between "
+                f"labels, got '{self.model.head_init}'",
             )
         return self
 
@@ -170,12 +195,20 @@ def _given(stage: Stage, keys: Collection[str]) -> dict[str, object]:
     return stage.model_dump(include={*keys}, exclude_none=True)
 
 
-def for_multi_label(recipe: Recipe) -> Recipe:
-    """The recipe with the metrics that suit rows of several labels, where it names none."""
-    given = recipe.score.model_fields_set
+def for_task(recipe: Recipe, multi_label: bool = False) -> Recipe:
+    """The recipe with the metrics that suit its task, where it names none.
+
+    Args:
+        multi_label: whether rows may have several labels, which the data say.
+    """
+    kind = "hierarchy" if recipe.data.hierarchy is not None else recipe.data.task
+    found = TASK_METRICS.get("multi_label" if multi_label else kind)
+    if found is None:
+        return recipe
+    given, (names, monitor) = recipe.score.model_fields_set, found
     changes: dict[str, object] = {}
     if "metrics" not in given:
-        changes["metrics"] = MULTI_LABEL_METRICS
+        changes["metrics"] = names
     if given.isdisjoint({"metrics", "monitor"}):
-        changes["monitor"] = "f1_macro"
+        changes["monitor"] = monitor
     return recipe.model_copy(update={"score": recipe.score.model_copy(update=changes)})

@@ -41,6 +41,7 @@ class ColumnSpec:
     needs_id: bool = True  # whether the column must be there
     # of score.slices, each after the key that asks for it: what else is known of a document
     attributes: tuple[tuple[str, str], ...] = ()
+    hierarchy: str | None = None  # data.hierarchy: then several label columns are levels
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""

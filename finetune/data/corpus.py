@@ -222,6 +222,7 @@ class Corpus:
     folds: np.ndarray | None = None
     # of each part, `split_hash` of its rows, those included that train has lost to validation
     fold_hashes: tuple[str, ...] = ()
+    hierarchy: str | None = None  # what separates the levels in label names, where they have some
 
     def splits(self) -> tuple[Split, ...]:
         """Those that have rows: train, validation if there is one, and test unless taken out."""

@@ -1,6 +1,8 @@
 """Cells of labels → for each row a tuple of labels, where a row may have several of them, or none.
 
-They may be written in three ways: as a list in each cell; as one text with a separator
+Where several columns are the levels of one label, `join_levels` makes a path of them.
+
+Several labels may be written in three ways: as a list in each cell; as one text with a separator
 (`data.label_separator`); as several columns, each a label, whose cells say yes or no.
 """
 
@@ -46,6 +48,38 @@ def split_label_cells(
         expected = f"'{label}' (data.label): expected a list of labels, each text, a whole number "
         expected += "or true or false"
     return sets, [f"{expected}, got {shorten(wrong, SHOWN)}"]
+
+
+def join_levels(
+    cells: Sequence[tuple[Any, ...]],
+    columns: Sequence[str],
+    separator: str,
+    place: Callable[[int], str],
+) -> tuple[list[str | None], list[str]]:
+    """The path of each row, from its coarsest to its finest label; and what is wrong with cells.
+
+    A path may end early, where the finer cells are missing; None where all are.
+
+    Args:
+        cells: (rows,) of tuples, one cell for each level.
+    """
+    paths: list[str | None] = []
+    wrong: list[str] = []
+    for i, row in enumerate(cells):
+        parts = [None if cell is None else str(cell).strip() or None for cell in row]
+        there = [part for part in parts if part is not None]
+        paths.append(separator.join(there) or None)
+        for column, part in zip(columns, parts, strict=True):
+            if part is not None and separator in part:
+                wrong.append(f"{part!r} in '{column}' at {place(i)}")
+        if parts[: len(there)] != there:
+            gap = columns[parts.index(None)]
+            wrong.append(f"no '{gap}' above '{there[-1]}' at {place(i)}")
+    expected = (
+        f"data.label: expected the levels of a label from the coarsest on, without '{separator}' "
+        "(data.hierarchy) in them"
+    )
+    return paths, [f"{expected}, got {shorten(wrong, SHOWN)}"] if wrong else []
 
 
 def _labels_of_columns(cell: tuple[Any, ...], columns: Sequence[str]) -> tuple[Any, str | None]:

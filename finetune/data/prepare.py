@@ -31,6 +31,8 @@ from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, split_hash
 from finetune.data.grouping import note_shared_groups
 from finetune.data.id_checks import note_id_problems
+from finetune.data.label_levels import check_levels
+from finetune.data.label_order import order_labels
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.row_rules import (
     FindingLog,
@@ -100,6 +102,7 @@ def prepare_corpus(
     train, validation, test = (_to_split(splits[role], class_ids) for role in ROLES)
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
+    corpus = replace(corpus, hierarchy=data.hierarchy)
     corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
     if data.group is not None:
         corpus = note_shared_groups(corpus, data.group)
@@ -212,13 +215,17 @@ def _apply_row_rules(
         log.apply_rule("empty", "on_empty", split, split.keep[split.empty[split.keep]])
     # A test split without a single label is predicted, not scored.
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows, log.data)}
-    names = log.data.labels if isinstance(log.data.label, str) else log.data.label
+    names = log.data.given_labels()
+    _require_single_labels(rows_of["train"], log.data)
     name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
     name = name_label_sets if rows_of["train"].multi_label else name_labels
     try:
         space, named = name(labelled, splits["train"].keep, names)
+        space = order_labels(space, log.data)
+        check_levels(space, log.data)
     except InputError as error:
-        log.raise_problems(error.problems)
+        key = "data.label_order" if log.data.task == "ordered" else "data.labels"
+        log.raise_problems([one.replace("data.labels", key) for one in error.problems])
         raise  # not reached
     for role, split in splits.items():
         assign_labels(split, named.get(role), log)
@@ -237,6 +244,22 @@ def _apply_row_rules(
         rule = "kept in the label space, and never learned"
         log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
     return space
+
+
+def _require_single_labels(train: Rows, data: schema.Data) -> None:
+    """
+    Raises:
+        InputError: where rows may have several labels, and the task is of one.
+    """
+    for asked, key, remedy in (
+        (data.task == "ordered", "data.task: ordered", "data.task=classes"),
+        (data.hierarchy is not None, "data.hierarchy", "data.hierarchy=null"),
+    ):
+        if train.multi_label and asked:
+            raise InputError(
+                f"{key}: expected rows with one label each, got lists of labels in "
+                f"'{data.label}'; name another column by data.label, or set {remedy}"
+            )
 
 
 def _apply_encoding_rules(split: SplitRows, log: FindingLog) -> None:

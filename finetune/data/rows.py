@@ -14,7 +14,7 @@ from finetune.data.columns import Cells, ColumnSpec
 from finetune.data.corpus import Finding
 from finetune.data.formats.encodings import suggest_encodings
 from finetune.data.identifiers import IdColumn, Ids
-from finetune.data.label_cells import split_label_cells
+from finetune.data.label_cells import join_levels, split_label_cells
 from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
 from finetune.data.text_store import (
@@ -129,6 +129,9 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
     columns = [cast(list[Any], cells[column]) for column in spec.label_columns()]
     has_one_column = isinstance(spec.label, str)
     labels = columns[0] if has_one_column else list(zip(*columns, strict=True))
+    if not has_one_column and spec.hierarchy is not None:
+        paths, problems = join_levels(labels, spec.label_columns(), spec.hierarchy, places.short)
+        return _FoundLabels(paths, problems=problems)
     is_multi_label = spec.separator is not None or not has_one_column
     notes: tuple[Finding, ...] = ()
     if has_one_column:

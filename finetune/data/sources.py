@@ -307,4 +307,5 @@ def _column_spec(
         data.delimiter,
         data.id,
         attributes=(*_split_columns(data, needs_label), *(("score.slices", one) for one in slices)),
+        hierarchy=data.hierarchy,
     )

@@ -21,9 +21,10 @@ from finetune.evaluation import (
     slices,
 )
 from finetune.evaluation.analysis_model import Analysis
-from finetune.evaluation.metrics import Metric
+from finetune.evaluation.hierarchy import Hierarchy
+from finetune.evaluation.metrics import LOWER_IS_BETTER, Metric
 from finetune.evaluation.outcome import Outcome
-from finetune.evaluation.probabilities import predict_labels, softmax
+from finetune.evaluation.probabilities import divide_logits, predict_labels, softmax
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.tokenization.token_table import TokenTable
 
@@ -37,12 +38,14 @@ class SavedChoices:
         target: the accuracy that it should reach by abstaining.
         threshold: the probability below which it abstains; None: there is none.
         monitor: the metric that picked it; None: not known.
+        hierarchy: what separates the levels in label names; None: they have none.
     """
 
     temperature: calibration.Temperature
     target: float | None = None
     threshold: float | None = None
     monitor: str | None = None
+    hierarchy: str | None = None
 
 
 def analyse(
@@ -79,6 +82,7 @@ def analyse(
         "slices": (
             slices.score_slices(split, table, scores, metrics, score.slices) if score.slices else []
         ),
+        "levels": _levels(split, scores, names, corpus.hierarchy),
         **_weak_spots(split, table, scores, names),
     }
     return Analysis.model_validate(found)
@@ -103,7 +107,9 @@ def analyse_rows(
     """
     assert split.labels is not None
     temperature, multi_label = choices.temperature, split.labels.ndim == 2
-    calibrated = _calibration_change(scores.logits, split.labels, temperature.value)
+    calibrated = _calibration_change(
+        scores.logits, split.labels, temperature.value, temperature.ordered
+    )
     abstention = None
     if not multi_label:
         found = _coverage(scores.logits, split.labels, choices.threshold)
@@ -131,6 +137,7 @@ def analyse_rows(
             "slices": (
                 slices.score_slices(split, table, scores, metrics, columns) if columns else []
             ),
+            "levels": _levels(split, scores, names, choices.hierarchy),
             **_weak_spots(split, table, scores, names),
         }
     )
@@ -153,6 +160,35 @@ def _weak_spots(
             split, scores.logits, names, scores.thresholds
         ),
     }
+
+
+def _levels(
+    split: Split, scores: Scores, names: Sequence[str], separator: str | None
+) -> list[dict[str, Any]]:
+    """The scores of each level of labels that have some, as of `LevelScores`."""
+    labels = split.labels
+    if separator is None or labels is None or labels.ndim == 2:
+        return []
+    tree, predicted = Hierarchy.of(names, separator), predict_labels(scores.logits)
+    found = []
+    for number in range(1, tree.depth + 1):
+        nodes = tree.level(number)[0]
+        ids = [tree.at_level(of, number) for of in (labels, predicted)]
+        table = confusion.Confusion.from_labels(*ids, len(nodes))
+        found.append(
+            {
+                "level": number,
+                "nodes": len(nodes),
+                "accuracy": table.observed("accuracy"),
+                "accuracy_interval": table.interval("accuracy"),
+                "f1_macro": table.observed("f1_macro"),
+                "f1_macro_interval": table.interval("f1_macro"),
+                "classes": error_analysis.score_by_class(*ids, nodes)
+                if number < tree.depth
+                else [],
+            }
+        )
+    return found
 
 
 def _by_label(
@@ -180,7 +216,11 @@ def _baselines(
     commonest = corpus.labels[int(majority.logits[0].argmax())]
     found: dict[str, Any] = {}
     compared = dict.fromkeys(("accuracy", "f1_macro", *["f1_micro"] * corpus.multi_label))
-    compared |= dict.fromkeys(one.key for one in metrics if one.interval_method == "confusion")
+    compared |= dict.fromkeys(
+        one.key
+        for one in metrics
+        if one.interval_method == "confusion" and one.key not in LOWER_IS_BETTER
+    )
     for name, baseline, label in (
         ("majority", majority, commonest),
         ("tfidf", baselines.tfidf_baseline(corpus), None),
@@ -215,7 +255,9 @@ def _calibration(corpus: Corpus, outcome: Outcome) -> dict[str, Any]:
         found[split.name] = None
         if scores is not None and split.labels is not None:
             divisor = outcome.test_temperature if split is corpus.test else chosen.value
-            found[split.name] = _calibration_change(scores.logits, split.labels, divisor)
+            found[split.name] = _calibration_change(
+                scores.logits, split.labels, divisor, chosen.ordered
+            )
     return found
 
 
@@ -223,11 +265,13 @@ def _calibration_change(
     logits: NDArray[np.float32],
     labels: NDArray[Any],
     temperature: float | NDArray[np.float64],
+    ordered: bool,
 ) -> dict[str, Any]:
     """The calibration of a saved model's logits, and as it was before the temperature."""
     after = logits.astype(np.float64)
+    before = divide_logits(after, 1 / temperature, ordered) if ordered else after * temperature
     return {
-        "before": calibration.summarize_calibration(after * temperature, labels),
+        "before": calibration.summarize_calibration(before, labels),
         "after": calibration.summarize_calibration(after, labels),
     }
 

@@ -82,7 +82,7 @@ class BaselineScores(MetricValues):
     seconds: float = Field(description="time that fitting and predicting took")
     paired_difference: dict[str, PairedDifference] = Field(
         description="by how much the model is better, by accuracy, f1_macro (multi-label: also "
-        "f1_micro) and each metric of the confusion matrix"
+        "f1_micro) and each metric of the confusion matrix that is better when higher"
     )
 
 
@@ -280,6 +280,20 @@ class Slicing(Section):
     )
 
 
+class LevelScores(Section):
+    """A level of label names that have several."""
+
+    level: int = Field(description="counted from 1, the coarsest")
+    nodes: int = Field(description="how many names it has")
+    accuracy: float = Field(description="share of the rows whose node of the level is right")
+    accuracy_interval: Interval = Field(description="its 95 % interval (Wilson)")
+    f1_macro: float = Field(description="macro-F1 of the level's nodes")
+    f1_macro_interval: Interval = Field(description="its 95 % interval")
+    classes: list[ClassScores] = Field(
+        description="scores of each node; empty for the finest level, whose are the labels'"
+    )
+
+
 class LabelChange(Section):
     """A label that the parent knows, before and after."""
 
@@ -415,6 +429,9 @@ class Analysis(Section):
         None,
         description="with `model.head_init: keep`, what is forgotten of the labels that "
         "`model.source` knows; else null",
+    )
+    levels: list[LevelScores] = Field(
+        [], description="with `data.hierarchy`, the scores of each level; else empty"
     )
     slices: list[Slicing] = Field(
         [],

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import betaincinv
 
 from finetune.evaluation.intervals import wilson_interval
-from finetune.evaluation.probabilities import row_losses, to_probabilities
+from finetune.evaluation.probabilities import divide_logits, row_losses, to_probabilities
 
 BINS = 15  # as in Guo et al.
 PRIOR_SD = 0.5  # of log T: how far from 1 a temperature is expected to be
@@ -35,10 +35,19 @@ Labels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Temperature:
-    """What the logits are divided by, and why; 1 leaves the model as it is."""
+    """What the logits are divided by, and why; 1 leaves the model as it is.
+
+    Attributes:
+        ordered: whether it divides what the logits of ordered labels are made of.
+    """
 
     value: float
     why: str
+    ordered: bool = False
+
+    def divide(self, logits: NDArray[Any]) -> NDArray[np.float32]:
+        """The logits of the saved model, from those that it was trained to. (rows, classes)"""
+        return divide_logits(logits, self.value, self.ordered).astype(np.float32)
 
 
 def fit_temperature(
@@ -46,6 +55,7 @@ def fit_temperature(
     labels: Labels,
     power_of_two: bool = False,
     rows: str = "validation rows",
+    ordered: bool = False,
 ) -> Temperature:
     """The most probable temperature given held-out rows, where its gain is significant.
 
@@ -63,10 +73,14 @@ def fit_temperature(
         power_of_two: only such a T, which divides floats of any precision without rounding, for a
             head that computes in bf16, where rounding could change a prediction.
         rows: what to call them.
+        ordered: as of `probabilities.divide_logits`.
     """
 
+    def divide(by: Any) -> NDArray[np.float64]:
+        return divide_logits(logits, by, ordered)
+
     def nats(log_t: float) -> float:
-        return float(row_losses(logits / np.exp(log_t), labels).sum())
+        return float(row_losses(divide(np.exp(log_t)), labels).sum())
 
     def nats_with_prior(log_t: float) -> float:
         return nats(log_t) + (log_t / PRIOR_SD) ** 2 / 2
@@ -77,14 +91,15 @@ def fit_temperature(
         best = float(np.log(2) * np.round(best / np.log(2)))
     value, gain = float(np.exp(best)), nats(0.0) - nats(best)
     if gain <= MIN_GAIN:
-        return Temperature(1.0, f"no significant gain on {len(labels):,} {rows}")
+        return Temperature(1.0, f"no significant gain on {len(labels):,} {rows}", ordered)
     before, after = (
-        expected_calibration_error(_to_probabilities(logits / t, labels), labels)
+        expected_calibration_error(_to_probabilities(divide(t), labels), labels)
         for t in (1.0, value)
     )
     if after > before:
-        return Temperature(1.0, f"a temperature would worsen the calibration error on the {rows}")
-    return Temperature(value, f"fitted on {len(labels):,} {rows}")
+        why = f"a temperature would worsen the calibration error on the {rows}"
+        return Temperature(1.0, why, ordered)
+    return Temperature(value, f"fitted on {len(labels):,} {rows}", ordered)
 
 
 def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:

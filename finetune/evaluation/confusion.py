@@ -1,7 +1,7 @@
 """True and predicted labels → the confusion matrix, its metrics, and their intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,9 @@ from scipy import sparse
 
 from finetune.evaluation import intervals, rare_classes
 from finetune.evaluation.intervals import Floats, Ids
-from finetune.evaluation.metrics import Metric, measure
+from finetune.evaluation.metrics import Metric, OfPaths, measure
 from finetune.evaluation.probabilities import is_correct, predict_labels, row_losses
+from finetune.evaluation.ranks import RANKS
 
 Labels = NDArray[Any]  # class ids (rows,), or 0 and 1 (rows, classes)
 
@@ -48,6 +49,8 @@ def metric_intervals(
                 computed[name] = intervals.wilson_interval(values[name], rows)
             case "confusion":
                 computed[name] = table.interval(name)
+            case "paths":
+                computed[name] = table.path_interval(cast(OfPaths, metric))
             case "loss":
                 computed[name] = of_loss
             case _:
@@ -72,6 +75,7 @@ class Confusion:
         """true, predicted: of each cell, class ids (cells,), or 0 and 1 (cells, classes)."""
         self.counts, self.classes = counts, classes
         self.correct = is_correct(true, predicted)
+        self._ids = true, predicted
         one, other = (_indicator(labels, classes) for labels in (true, predicted))
         self._true, self._predicted, self._hits = one.T, other.T, one.multiply(other).tocsr().T
         _, of_true, of_predicted = self.sums(counts[None].astype(np.float64))
@@ -88,6 +92,8 @@ class Confusion:
 
     def value(self, name: str, cells: Floats) -> Floats:
         """A metric of the confusion matrix, by its name in `metrics.py`. (resamples,)"""
+        if name in RANKS:
+            return RANKS[name](cells, *self._ids)
         hits, true, predicted = self.sums(cells)
         if name == "matthews_correlation":
             return _matthews(hits, true, predicted)
@@ -114,8 +120,11 @@ class Confusion:
     def interval(self, name: str) -> intervals.Interval:
         """The interval of a metric of the confusion matrix; it holds the observed value."""
         rows, observed = int(self.counts.sum()), self.observed(name)
-        lowest = -1.0 if name == "matthews_correlation" else 0.0
-        at_least = intervals.score_interval(observed, rows, lowest)
+        lowest = -1.0 if name in ("matthews_correlation", "quadratic_weighted_kappa") else 0.0
+        # Of errors in ranks, the largest is that between the first label and the last.
+        most = max(1, self.classes - 1) if name == "rank_mae" else 1
+        low, high = intervals.score_interval(observed / most, rows, lowest)
+        at_least = most * low, most * high
         kind, _, average = name.rpartition("_")
         if name == "accuracy":
             return at_least
@@ -127,6 +136,19 @@ class Confusion:
             )
         if rows < intervals.FEW_ROWS or found[0] == found[1]:
             found = intervals.hull(found, at_least)
+        return intervals.hull(found, (observed, observed))
+
+    def path_interval(self, metric: OfPaths) -> intervals.Interval:
+        """The interval of a metric of labels with levels; it holds the observed value."""
+        columns = metric.counts(*self._ids)
+
+        def value(cells: Floats) -> Floats:
+            return metric.ratio([cells @ column for column in columns])
+
+        rows, observed = int(self.counts.sum()), float(value(self.counts[None].astype(float))[0])
+        found = intervals.cells_interval(self.counts, value, width=3)
+        if rows < intervals.FEW_ROWS or found[0] == found[1]:
+            found = intervals.hull(found, intervals.score_interval(observed, rows))
         return intervals.hull(found, (observed, observed))
 
 

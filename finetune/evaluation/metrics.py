@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from finetune.evaluation.hierarchy import Hierarchy, hierarchical_score
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
+from finetune.evaluation.ranks import RANKS
 from finetune.runtime.errors import InputError, did_you_mean
 from finetune.runtime.memory_errors import reraise_memory_error
 
 # How a metric's 95 % interval is computed (`confusion.metric_intervals`); None: it has none.
-IntervalMethod = Literal["share", "confusion", "loss"] | None
+IntervalMethod = Literal["share", "confusion", "paths", "loss"] | None
+LEVEL = re.compile(r"level_([1-9]\d*)_accuracy")
 
 
 class _Metric(evaluate.Metric):  # type: ignore[misc]
@@ -105,6 +108,56 @@ class MatthewsCorrelation(_Metric):
         return {self.key: float(sk.matthews_corrcoef(references, predictions))}
 
 
+class OfRanks(_Metric):
+    """Of ordered labels, by how many ranks predictions are off: a function of `ranks.RANKS`."""
+
+    interval_method = "confusion"
+
+    def __init__(self, key: str, multi_label: bool = False) -> None:
+        self.key = key
+        super().__init__(multi_label)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        if self.multi_label:
+            raise ValueError("it needs rows with one label each")
+        true, predicted = np.asarray(references), np.asarray(predictions)
+        return {self.key: float(RANKS[self.key](np.ones((1, len(true))), true, predicted)[0])}
+
+
+class OfPaths(_Metric):
+    """Of labels with levels, how far predictions are right along the path (`hierarchy.py`).
+
+    hierarchical_precision, _recall and _f1: over all nodes of all paths; level_2_accuracy: the
+    share of texts whose node of the second level is right.
+    """
+
+    interval_method = "paths"
+
+    def __init__(self, key: str, multi_label: bool = False) -> None:
+        self.key = key
+        self.tree: Hierarchy | None = None  # of `bind_labels`
+        super().__init__(multi_label)
+
+    def counts(self, true: NDArray[Any], predicted: NDArray[Any]) -> list[NDArray[np.float64]]:
+        """What the metric is a ratio of: of each row or cell, the numbers to be summed."""
+        if self.tree is None:
+            raise ValueError("it needs data.hierarchy, and rows with one label each")
+        if level := LEVEL.fullmatch(self.key):
+            number = int(level[1])
+            same = self.tree.at_level(true, number) == self.tree.at_level(predicted, number)
+            return [same.astype(np.float64), np.ones(len(true)), np.ones(len(true))]
+        return [*self.tree.overlaps(true, predicted)]
+
+    def ratio(self, sums: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The metric of sums of `counts`. (resamples,)"""
+        kind = "f1" if LEVEL.fullmatch(self.key) else self.key.rpartition("_")[2]
+        return hierarchical_score(kind, *sums)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        counts = self.counts(np.asarray(references), np.asarray(predictions))
+        return {self.key: float(self.ratio([column.sum(keepdims=True) for column in counts])[0])}
+
+
 class LogLoss(_Metric):
     """Cross-entropy: the mean of -log(probability of the true label), in nats.
 
@@ -176,16 +229,21 @@ METRICS: dict[str, Callable[[bool], _Metric]] = {
     "accuracy": Accuracy,
     **{f"{kind}_{of}": partial(Averaged, kind, of) for kind in KINDS for of in AVERAGES},
     "matthews_correlation": MatthewsCorrelation,
+    **{name: partial(OfRanks, name) for name in RANKS},
+    **{f"hierarchical_{kind}": partial(OfPaths, f"hierarchical_{kind}") for kind in KINDS},
+    "level_1_accuracy": partial(OfPaths, "level_1_accuracy"),  # and any other level
     "log_loss": LogLoss,
     "top_3_accuracy": partial(TopKAccuracy, 3),  # and any other k
 }
-LOWER_IS_BETTER = {"log_loss", "loss"}
+LOWER_IS_BETTER = {"log_loss", "loss", "rank_mae"}
 
 
 def build_metric(name: str, multi_label: bool = False) -> _Metric | None:
     """A metric of this package; None where it has none of that name."""
     if name in METRICS:
         return METRICS[name](multi_label)
+    if LEVEL.fullmatch(name):
+        return OfPaths(name, multi_label)
     top = re.fullmatch(r"top_([1-9]\d*)_accuracy", name)
     return TopKAccuracy(int(top[1]), multi_label) if top else None
 
@@ -232,6 +290,17 @@ def load_metrics(
     if problems:
         raise InputError(problems)
     return loaded
+
+
+def bind_labels(metrics: Sequence[Metric], labels: Sequence[str], separator: str | None) -> None:
+    """Tell the metrics of paths what the levels are.
+
+    Args:
+        separator: `data.hierarchy`; None: there are no levels.
+    """
+    for metric in metrics:
+        if isinstance(metric, OfPaths):
+            metric.tree = None if separator is None else Hierarchy.of(labels, separator)
 
 
 def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = False) -> None:

@@ -21,6 +21,31 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
+def divide_logits(
+    logits: NDArray[Any], divisor: float | NDArray[np.float64], ordered: bool = False
+) -> NDArray[np.float64]:
+    """The logits of a model whose head is divided by a temperature.
+
+    Of ordered labels the logits are log-probabilities, which are made of the head's outputs (see
+    `modeling_document_classifier.py`): these are found again, divided, and make the new ones.
+
+    Args:
+        logits: (rows, classes)
+        divisor: one, or (rows, 1).
+    """
+    if not ordered:
+        divided: NDArray[np.float64] = logits / divisor
+        return divided
+    log_p = logits.astype(np.float64)
+    # of each label the logarithm of the probability of that label and all above it
+    reached = np.logaddexp.accumulate(log_p[:, ::-1], axis=1)[:, ::-1]
+    outputs = (reached[:, 1:] - log_p[:, :-1]) / divisor
+    above = np.cumsum(-np.logaddexp(0.0, -outputs), axis=1)
+    stays = -np.logaddexp(0.0, outputs)
+    found: NDArray[np.float64] = np.pad(above, ((0, 0), (1, 0))) + np.pad(stays, ((0, 0), (0, 1)))
+    return found
+
+
 def to_probabilities(logits: NDArray[Any], multi_label: bool) -> NDArray[np.float64]:
     """Of each class: by a softmax, or multi-label by a sigmoid of each. (rows, classes)"""
     return sigmoid(logits) if multi_label else softmax(logits)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.evaluation.hierarchy import Hierarchy
 from finetune.evaluation.out_of_scope import Detector
 from finetune.evaluation.probabilities import to_probabilities
 from finetune.runtime.errors import InputError
@@ -32,6 +33,8 @@ class DecisionRules:
         thresholds: of a multi-label model: the probability from which on each label is predicted.
             (classes,)
         abstain_below: of others: the model abstains where the best label is less probable.
+        ordered: whether the labels go from the lowest to the highest.
+        hierarchy: what separates the levels in label names; None: they have none.
         detector: of others: gives documents out of scope no label; None: there is none.
     """
 
@@ -39,6 +42,8 @@ class DecisionRules:
     multi_label: bool = False
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
+    ordered: bool = False
+    hierarchy: str | None = None
     detector: Detector | None = field(default=None, repr=False)
 
     @classmethod
@@ -62,12 +67,29 @@ class DecisionRules:
                 f"{len(labels)} labels, found {len(thresholds)}"
             )
         multi_label = config.problem_type == "multi_label_classification"
-        return cls(labels, multi_label, thresholds, reading.abstain_below)
+        ordered = bool(getattr(config, "ordered", False))
+        hierarchy = getattr(config, "hierarchy", None)
+        if not isinstance(hierarchy, str | None):
+            raise InputError(
+                f"{where}: config.json: hierarchy: expected text or null, found {hierarchy!r}"
+            )
+        return cls(
+            labels, multi_label, thresholds, reading.abstain_below, ordered, hierarchy or None
+        )
+
+    @property
+    def kind(self) -> str:
+        """The kind of task, as of `schema.TASK_METRICS`."""
+        if self.multi_label:
+            return "multi_label"
+        return "ordered" if self.ordered else "hierarchy" if self.hierarchy else "classes"
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What a prediction is called, and what else it has."""
-        own = ("labels", "scores") if self.multi_label else ("label", "score")
+        own: tuple[str, ...] = ("labels", "scores") if self.multi_label else ("label", "score")
+        if self.hierarchy is not None and not self.multi_label:
+            own = (*own, "levels", "level_scores")
         return own if self.detector is None else (*own, *OUT_OF_SCOPE)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -80,6 +102,10 @@ class DecisionRules:
         """A prediction for each row of logits.
 
         `label` and `score`; of a multi-label model `labels` and `scores`, the most probable first.
+        Of labels with levels also `levels`, the path from the coarsest node to the label, and
+        `level_scores`: the probability of each node is the sum of those of the labels below it. A
+        model that abstains still names the levels of which it is sure enough; of a document out of
+        scope, none.
         With a detector, whether the row is `out_of_scope`, which takes its label, and its
         `out_of_scope_score`.
 
@@ -97,6 +123,8 @@ class DecisionRules:
         if self.detector is not None:
             scores = self.detector.score(logits, outputs[:, len(self.labels) :])
             predictions = self._detect(predictions, scores)
+        if self.hierarchy is not None and not self.multi_label:
+            predictions = self._add_levels(predictions, logits, probabilities)
         for row, prediction in zip(rounded, predictions, strict=True):
             if with_probabilities:
                 prediction["probabilities"] = dict(zip(self.labels, row, strict=True))
@@ -118,6 +146,30 @@ class DecisionRules:
         for row, best in zip(rounded, logits.argmax(axis=1).tolist(), strict=True):
             abstains = self.abstain_below is not None and row[best] < self.abstain_below
             yield {"label": None if abstains else self.labels[best], "score": row[best]}
+
+    def _add_levels(
+        self,
+        predictions: Iterator[dict[str, Any]],
+        logits: NDArray[np.float32],
+        probabilities: NDArray[np.float64],
+    ) -> Iterator[dict[str, Any]]:
+        tree = Hierarchy.of(self.labels, self.hierarchy or "")
+        best = logits.argmax(axis=1)
+        scores = [
+            tree.level_probabilities(probabilities, number)[
+                np.arange(len(best)), tree.at_level(best, number)
+            ].round(DIGITS)
+            for number in range(1, tree.depth + 1)
+        ]
+        for row, prediction in enumerate(predictions):
+            path = tree.paths[int(best[row])]
+            along = [float(scores[number][row]) for number in range(len(path))]
+            sure = len(path)
+            if prediction["label"] is None:
+                sure = sum(one >= (self.abstain_below or 0) for one in along)
+            if prediction.get("out_of_scope"):
+                sure = 0
+            yield prediction | {"levels": [*path[:sure]], "level_scores": along[:sure]}
 
     def _several(
         self, probabilities: NDArray[np.float64], rounded: list[list[float]]

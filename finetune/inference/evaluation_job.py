@@ -26,7 +26,7 @@ from finetune.data.labelled_rows import LabelledRows
 from finetune.evaluation import analysis, scoring
 from finetune.evaluation.calibration import Temperature
 from finetune.evaluation.drift import Drift, ScoredRows, measure_drift
-from finetune.evaluation.metrics import load_metrics
+from finetune.evaluation.metrics import bind_labels, load_metrics
 from finetune.evaluation.probabilities import predict_labels
 from finetune.inference import labelled_input
 from finetune.inference.classifier import Classifier
@@ -180,9 +180,11 @@ def evaluate_rows(
     logits = outputs[:, : len(classifier.labels)]
     seconds = time.perf_counter() - began
     _check_finite(logits, found.split.places)
-    scores = _score(found, logits, classifier, _load_metrics(classifier, run, options))
+    metrics = _load_metrics(classifier, run, options)
+    bind_labels(metrics, found.labels, classifier.rules.hierarchy)
+    scores = _score(found, logits, classifier, metrics)
     analysed = analysis.analyse_rows(
-        found.split, table, scores, found.labels, _load_metrics(classifier, run, options),
+        found.split, table, scores, found.labels, metrics,
         _choices(classifier, run), options.input.slices,
     )  # fmt: skip
     digest = split_hash(found.split)
@@ -242,8 +244,9 @@ def _load_metrics(
     multi_label, score = classifier.rules.multi_label, schema.Score()
     if run is not None:
         score = run.recipe.score
-    elif multi_label:
-        score = schema.Score(metrics=schema.MULTI_LABEL_METRICS, monitor="f1_macro")
+    elif (kind := classifier.rules.kind) in schema.TASK_METRICS:
+        names, monitor = schema.TASK_METRICS[kind]
+        score = schema.Score(metrics=names, monitor=monitor)
     trusted = score.trust_remote_code and options.model.trust_remote_code
     try:
         return load_metrics(score.metrics, score.monitor, trusted, multi_label)
@@ -303,13 +306,15 @@ def _count_scope(
 def _choices(classifier: Classifier, run: TrainedRun | None) -> analysis.SavedChoices:
     if run is None:
         unknown = Temperature(1.0, "the model does not say what its logits were divided by")
-        return analysis.SavedChoices(unknown, None, classifier.rules.abstain_below)
+        rules = classifier.rules
+        return analysis.SavedChoices(unknown, None, rules.abstain_below, hierarchy=rules.hierarchy)
     calibration, abstention = run.results.calibration, run.results.abstention
-    temperature = Temperature(calibration.temperature, calibration.why)
+    rules = classifier.rules
+    temperature = Temperature(calibration.temperature, calibration.why, rules.ordered)
     target, threshold, monitor = None, classifier.rules.abstain_below, run.results.monitor
     if abstention is not None:
         target, threshold = abstention.target, abstention.threshold
-    return analysis.SavedChoices(temperature, target, threshold, monitor)
+    return analysis.SavedChoices(temperature, target, threshold, monitor, rules.hierarchy)
 
 
 def _data_section(

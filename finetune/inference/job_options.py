@@ -80,14 +80,15 @@ class ColumnOptions:
     def _kept(self) -> tuple[str, ...]:
         return tuple(word.rpartition("=")[2] for word in self.keep)
 
-    def find_taken_names(self, labels: Sequence[str] = ()) -> list[str]:
+    def find_taken_names(self, labels: Sequence[str] = (), fields: Sequence[str] = ()) -> list[str]:
         """The problem of each name that the output has already.
 
         Args:
             labels: of the model, each with its probability; none: not known yet.
+            fields: of its predictions.
         """
         reserved = ["label", "score", "labels", "scores", "probabilities", "explanation", "error"]
-        reserved += OUT_OF_SCOPE
+        reserved += (*OUT_OF_SCOPE, *fields)
         reserved += [f"probabilities.{label}" for label in labels]
         names = self.names
         return [
@@ -103,7 +104,7 @@ class ColumnOptions:
         Raises:
             InputError: with each of them.
         """
-        problems = self.find_taken_names(classifier.labels)
+        problems = self.find_taken_names(classifier.labels, classifier.rules.fields)
         if self.text and len(self.text) != len(classifier.columns):
             problems.append(
                 f"--text: the model reads {len(classifier.columns)} columns "

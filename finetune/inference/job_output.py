@@ -83,6 +83,8 @@ class JobOutput:
             "scores": frozenset({"floats"}),
             "out_of_scope": frozenset({"bool"}),
             "out_of_scope_score": frozenset({"float"}),
+            "levels": frozenset({"texts"}),
+            "level_scores": frozenset({"floats"}),
         }
         columns = [*names, *self.rules.fields]
         if self.options.probabilities:

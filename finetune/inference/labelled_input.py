@@ -107,7 +107,13 @@ def _column_spec(
         label = given.label[0] if len(given.label) == 1 else given.label
         separator = None if not isinstance(label, str) else separator
     if not given.text:
-        return replace(known, label=label, needs_label=True, separator=given.separator or separator)
+        return replace(
+            known,
+            label=label,
+            needs_label=True,
+            separator=given.separator or separator,
+            hierarchy=classifier.rules.hierarchy,
+        )
     columns = known.text_columns()
     if len(given.text) != len(columns):
         raise InputError(
@@ -122,6 +128,7 @@ def _column_spec(
         second=None if known.second is None else names[known.second],
         template=None if known.template is None else rename_columns(known.template, names),
         separator=given.separator or separator,
+        hierarchy=classifier.rules.hierarchy,
     )
 
 

@@ -99,6 +99,8 @@ class RayClassifier:
             kinds = {"labels": pa.list_(pa.string()), "scores": pa.list_(pa.float64())}
         if self.classifier.rules.detector is not None:
             kinds |= {"out_of_scope": pa.bool_(), "out_of_scope_score": pa.float64()}
+        if self.classifier.rules.hierarchy is not None:
+            kinds |= {"levels": pa.list_(pa.string()), "level_scores": pa.list_(pa.float64())}
         added = {
             name: pa.array([prediction[name] for prediction in predictions], kind)
             for name, kind in kinds.items()

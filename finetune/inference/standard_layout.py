@@ -63,8 +63,14 @@ def export_standard(
         int8: refuse a model whose int8 predicts worse; without it, int8 is left out then.
 
     Raises:
-        InputError: where the exported model predicts other labels. Nothing is written then.
+        InputError: where the exported model predicts other labels, and for a model of ordered
+            labels. Nothing is written then.
     """
+    if classifier.rules.ordered:
+        raise InputError(
+            f"{source}: the standard layout has no head of ordered labels (data.task: ordered); "
+            "export it with finetune export alone, or push it as it is"
+        )
     reference, first = onnx_export.make_reference(classifier, source, rows, truth, threads)
     checks = [first]
     aside = out.with_name(f".{out.name}.new")
@@ -134,7 +140,7 @@ def standard_config(model: PreTrainedModel) -> PretrainedConfig:
         drop_detector(own)
         return own
     config: PretrainedConfig = copy.deepcopy(model.config.encoder)
-    for name in ("id2label", "label2id", "problem_type", model_identity.OURS):
+    for name in ("id2label", "label2id", "problem_type", "hierarchy", model_identity.OURS):
         if getattr(model.config, name, None) is not None:
             setattr(config, name, copy.deepcopy(getattr(model.config, name)))
     drop_detector(config)

@@ -53,6 +53,7 @@ def build_classifier(
     attention: str,
     seed: int,
     priors: Sequence[float] | None = None,
+    ordered: bool = False,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -67,6 +68,7 @@ def build_classifier(
         seed: of the new weights; the global random state stays as it is.
         priors: multi-label: the share of train's rows that have each label. Then each logit has a
             sigmoid of its own, and a new head starts from that share.
+        ordered: whether the labels go from the lowest to the highest; for the linear head.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
@@ -75,16 +77,13 @@ def build_classifier(
     check_identity(source, "model.source", config, None, revision=options.revision)
     if options.dropout is not None:
         _set_config_dropout(encoder_config(config), options.dropout)
-    build_with_head, multi_label = HEADS[options.head], priors is not None
-    known, built_for = None, labels
-    if options.head_init == "keep":
-        known = match_labels(config, source, options, labels, multi_label)
-        built_for = known.of_source
+    keeps, multi_label = options.head_init == "keep", priors is not None
+    known = match_labels(config, source, options, labels, multi_label) if keeps else None
+    fields = _label_fields(labels if known is None else known.of_source, multi_label, ordered)
     with silence_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
-        model, fresh, head_is_trained = build_with_head(
-            source, config, options, _label_fields(built_for, multi_label), attention
-        )
+        build_with_head = HEADS[options.head]
+        model, fresh, head_is_trained = build_with_head(source, config, options, fields, attention)
         if options.dropout is not None:
             _set_dropout(model, options.dropout)
         if options.keep_layers is not None:
@@ -93,8 +92,7 @@ def build_classifier(
     if known is not None:
         _require_head(head_is_trained, source)
         keep_rows(model, known, labels, options, source, priors)
-        for name, value in _label_fields(labels, multi_label).items():
-            setattr(model.config, name, value)
+        model.config.update(_label_fields(labels, multi_label, ordered))
     elif not head_is_trained:
         _start_head(model, options, labels, source, seed, priors)
     _freeze_pretrained(model, options.freeze, fresh)
@@ -131,6 +129,8 @@ def _start_head(
         head_module.initialize_head(head, options.head_init, seed)
     if priors is not None:
         head_module.initialize_at_priors(head, priors)
+    elif getattr(model.config, "ordered", False):
+        head_module.initialize_ordered(head)
 
 
 def initial_weights_hash(model: PreTrainedModel, options: Model, from_priors: bool = False) -> str:
@@ -206,7 +206,8 @@ def _build_linear(
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = model.encoder.pooler
     model.encoder = encoder
-    model.classifier = nn.Linear(encoder.config.hidden_size, len(fields["id2label"]))
+    outputs = len(fields["id2label"]) - bool(fields.get("ordered"))
+    model.classifier = nn.Linear(encoder.config.hidden_size, outputs)
     return model, set(), False
 
 
@@ -284,12 +285,16 @@ def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
     """Whether a source's head predicts the same labels, both by a softmax or both by sigmoids."""
     multi_label = "multi_label_classification"
     same_kind = (config.problem_type == multi_label) == (fields["problem_type"] == multi_label)
+    same_kind &= getattr(config, "ordered", False) == fields.get("ordered", False)
     return same_kind and bool(dict(config.id2label or {}) == fields["id2label"])
 
 
-def _label_fields(labels: Sequence[str], multi_label: bool) -> dict[str, Any]:
+def _label_fields(
+    labels: Sequence[str], multi_label: bool, ordered: bool = False
+) -> dict[str, Any]:
     kind = "multi" if multi_label else "single"
     return {
+        **({"ordered": True} if ordered else {}),
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
         # By this, `pipeline` uses a sigmoid or a softmax, whatever an earlier task had.

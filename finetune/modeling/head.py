@@ -26,6 +26,8 @@ NAMES_SCALE = 4.0
 def find_head(model: PreTrainedModel) -> nn.Linear:
     """The layer that makes the logits: the last linear one with as many outputs as labels.
 
+    Of ordered labels, it has one less.
+
     Raises:
         InputError: where there is none.
     """
@@ -38,7 +40,8 @@ def head_name(model: PreTrainedModel) -> str:
 
 
 def _named(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    size = model.config.num_labels
+    is_ordered = bool(getattr(model.config, "ordered", False))
+    size = int(model.config.num_labels or 0) - is_ordered
     layers = [
         (name, module)
         for name, module in model.named_modules()
@@ -72,6 +75,16 @@ def initialize_head(head: nn.Linear, how: str, seed: int) -> None:
         head.weight.zero_()
     if head.bias is not None:
         head.bias.zero_()
+
+
+@torch.no_grad()
+def initialize_ordered(head: nn.Linear) -> None:
+    """Set the bias of a head of ordered labels so that all of them are equally likely.
+
+    Of the labels that are not below label k, 1 / (their number) is label k itself.
+    """
+    above = torch.arange(head.out_features, 0, -1)
+    head.bias.copy_(above.log())
 
 
 @torch.no_grad()
@@ -120,7 +133,8 @@ def weights_of_names(names: torch.Tensor) -> torch.Tensor:
     """What each name's vector has apart from the others, as weights. (labels, hidden)"""
     apart = names - names.mean(dim=0)
     # By the names' own length, the logits do not depend on that of the encoder's vectors.
-    return NAMES_SCALE * apart / names.norm(dim=1).mean() ** 2
+    weights: torch.Tensor = NAMES_SCALE * apart / names.norm(dim=1).mean() ** 2
+    return weights
 
 
 @torch.no_grad()

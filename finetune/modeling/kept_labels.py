@@ -116,6 +116,12 @@ def _find_misfits(config: PretrainedConfig, options: Model, multi_label: bool) -
             for key in ("pooling", "pooled_norm")
             if getattr(config, key) != getattr(options, key)
         ]
+    if getattr(config, "ordered", False):
+        problems.append(
+            "model.head_init: keep: expected a source whose labels have rows of their own, found "
+            "one of ordered labels, whose rows are the steps between them; set "
+            "model.head_init=zeros"
+        )
     if (config.problem_type == MULTI_LABEL) != multi_label:
         several, one = "several labels for a document", "one label for each document"
         problems.append(

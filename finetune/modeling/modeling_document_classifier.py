@@ -5,6 +5,9 @@
              where `pooled_norm` says so, scaled to that length
     logits = classifier(dropout(pooled))    # (rows, classes)
 
+Where the labels are ordered, `classifier` has one output less than there are labels, and `logits`
+are the logarithms of the labels' probabilities (`ordered_log_probabilities`).
+
 There is no tanh layer between pooling and logits, and no other new weight than `classifier`.
 `config.json` holds the encoder's whole config under `encoder`, the pooling, and the label names.
 
@@ -46,6 +49,19 @@ def pool_cls(states: Tensor, attention_mask: Tensor) -> Tensor:
 POOLINGS = {"mean": pool_mean, "cls": pool_cls}
 
 
+def ordered_log_probabilities(outputs: Tensor) -> Tensor:
+    """What a head of ordered labels puts out → the logarithm of each label's probability.
+
+    Output k is the logit of being above label k, given that it is not below (CORN, Shi et al. 2021,
+    arXiv 2111.08851). By the chain rule, label k has the probability of being above all before it,
+    and not above k itself; so the probabilities are consistent, and sum to 1. Their cross-entropy
+    is the sum of CORN's binary losses. (rows, labels - 1) → (rows, labels)
+    """
+    above = nn.functional.logsigmoid(outputs).cumsum(dim=1)
+    above = nn.functional.pad(above, (1, 0))  # nothing is below the first label
+    return above + nn.functional.pad(nn.functional.logsigmoid(-outputs), (0, 1))
+
+
 class DocumentClassifierConfig(PretrainedConfig):
     """The encoder's config with that of the head.
 
@@ -54,6 +70,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         pooling: "mean" over the real tokens, or "cls" for the first one.
         pooled_norm: the Euclidean norm that each pooled vector is scaled to; None: as it comes.
         classifier_dropout: probability of the dropout before the linear layer.
+        ordered: whether the labels are ordered, from the lowest to the highest.
         kwargs: `id2label`, `label2id` and the rest of `PretrainedConfig`.
     """
 
@@ -66,6 +83,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         pooling: str = "mean",
         pooled_norm: float | None = None,
         classifier_dropout: float = 0.0,
+        ordered: bool = False,
         **kwargs: Any,
     ) -> None:
         if pooling not in POOLINGS:
@@ -76,6 +94,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         self.pooling = pooling
         self.pooled_norm = pooled_norm
         self.classifier_dropout = classifier_dropout
+        self.ordered = ordered
         super().__init__(**kwargs)
 
 
@@ -104,7 +123,8 @@ class DocumentClassifier(PreTrainedModel):
             self.encoder.pooler = nn.Identity()
         self.takes_types = "token_type_ids" in inspect.signature(self.encoder.forward).parameters
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.encoder.hidden_size, len(config.id2label or ()))
+        outputs = len(config.id2label or ()) - bool(config.ordered)
+        self.classifier = nn.Linear(config.encoder.hidden_size, outputs)
         self.post_init()
 
     def forward(
@@ -139,6 +159,8 @@ class DocumentClassifier(PreTrainedModel):
             pooled = self.config.pooled_norm * nn.functional.normalize(pooled, dim=-1)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 logits would tie
             logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
+            if self.config.ordered:
+                logits = ordered_log_probabilities(logits)
         loss = None
         if labels is not None and self.config.problem_type == "multi_label_classification":
             loss = nn.functional.binary_cross_entropy_with_logits(

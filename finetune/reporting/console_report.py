@@ -11,7 +11,7 @@ from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
 from finetune.evaluation.analysis_model import ParentComparison, Slicing
 from finetune.reporting import narrative
-from finetune.reporting.number_formats import format_interval, format_score
+from finetune.reporting.number_formats import describe_level, format_interval, format_score
 from finetune.reporting.parent_text import explain_parent, tabulate_parent
 from finetune.reporting.results_model import Results
 from finetune.reporting.seeds_report import SeedsSummary, format_seeds
@@ -188,6 +188,8 @@ def print_results(results: Results, folder: Path) -> None:
         print_line(f"  test has no labels: its {test.rows:,} rows were predicted, not scored")
     for line in narrative.summarize(results):
         print_wrapped(line, mark="  ")
+    for level in results.levels:
+        print_line(f"  {describe_level(level)}")
     if results.parent is not None:
         print_parent(results.parent)
     print_slices(results.slices, narrative.main_metric(results))

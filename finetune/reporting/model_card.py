@@ -16,6 +16,7 @@ from finetune.config.schema import Recipe
 from finetune.reporting import baseline_comparison, html_report, narrative
 from finetune.reporting.markdown import block, code, escape
 from finetune.reporting.number_formats import (
+    describe_level,
     format_interval,
     format_score,
     format_seconds,
@@ -130,7 +131,11 @@ def _intended_use(results: Results) -> Iterator[str]:
     yield "## Intended use\n"
     if len(labels) <= MOST_LABELS:
         number = "one or several" if results.data.multi_label else "one"
-        yield f"To give documents {number} of these labels: {', '.join(map(escape, labels))}.\n"
+        order = ", ordered, from the lowest to the highest" * (results.data.task == "ordered")
+        yield (
+            f"To give documents {number} of these labels{order}: "
+            f"{', '.join(map(escape, labels))}.\n"
+        )
     predicts = "It predicts one of them for every document, whatever it is about."
     if results.abstention is not None and results.abstention.saved:
         predicts = (
@@ -180,6 +185,9 @@ def _scores(results: Results) -> Iterator[str]:
         cells += [format_score(validation.metric(name)) for _ in range(results.is_tuned)]
         cells += [format_score(one.metric(name)) for one in (baselines.tfidf, baselines.majority)]
         yield f"| {escape(name)} | {' | '.join(cells)} |"
+    if results.levels:
+        yield "\nBy level of the labels:\n"
+        yield from (f"- {describe_level(level)}" for level in results.levels)
     if results.parent is not None:
         sentences = " ".join(explain_parent(results.parent))
         source = code(_without_path(results.parent.source))

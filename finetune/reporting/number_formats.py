@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.evaluation.analysis_model import LevelScores
+
 
 def percent(share: float, digits: int = 1) -> str:
     """`97.4 %`, on one line."""
@@ -54,6 +56,14 @@ def format_metric(name: str, value: float | None) -> str:
 def format_interval(ends: Sequence[float] | None, digits: int = 4) -> str:
     """`0.9500 to 0.9812`; empty where there is no interval."""
     return "" if ends is None else f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+
+
+def describe_level(level: LevelScores) -> str:
+    """`level 1, 5 labels: accuracy 97.4 % (0.9500 to 0.9812), macro-F1 0.960`"""
+    return (
+        f"level {level.level}, {level.nodes:,} labels: accuracy {percent(level.accuracy)} "
+        f"({format_interval(level.accuracy_interval)}), macro-F1 {level.f1_macro:.3f}"
+    )
 
 
 def count_documents(count: int) -> str:

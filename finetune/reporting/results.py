@@ -111,6 +111,7 @@ def data_section(
         source=recipe.data.source,
         labels=list(corpus.labels),
         multi_label=corpus.multi_label,
+        task=recipe.data.task,
         language=guess_language(corpus.train.texts),
         splits={
             split.name: summarize_split(split, corpus.labels, tables[split.name])

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -53,6 +53,9 @@ class DataSection(Section):
     source: str = Field(description="file, folder, Hub id or package")
     labels: list[str] = Field(description="names of the labels, in the order of the logits")
     multi_label: bool = Field(description="whether a row may have several labels, or none")
+    task: Literal["classes", "ordered"] = Field(
+        "classes", description="what labels are; ordered: from the lowest to the highest"
+    )
     splits: dict[str, SplitSummary] = Field(description="by name: train, validation, test")
     language: str | None = Field(
         None,

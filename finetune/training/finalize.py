@@ -49,7 +49,7 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
     temperature = _apply_temperature(session, logits, labels, "validation rows")
     if temperature.value != 1:
         weights = session.restore_best()
-        logits = (logits / temperature.value).astype(np.float32)
+        logits = temperature.divide(logits)
     validation = validator.with_thresholds(logits)
     if validation.thresholds is not None:
         _save_thresholds(session, validation.thresholds)
@@ -80,7 +80,8 @@ def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outco
         others = folds != fold
         logits, labels = held_out[others], train.labels[others]
         if temperature.value != 1:  # else the saved model's logits are divided by nothing
-            divisors[~others] = calibration.fit_temperature(logits, labels).value
+            fitted = calibration.fit_temperature(logits, labels, ordered=temperature.ordered)
+            divisors[~others] = fitted.value
         if session.data.corpus.multi_label:
             likely = probabilities.sigmoid(logits / divisors[~others][0])
             for_test[~others] = thresholds.choose_shared(likely, labels)
@@ -89,7 +90,8 @@ def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outco
         likely = probabilities.sigmoid(held_out / temperature.value)
         chosen = thresholds.choose_shared(likely, train.labels)
         _save_thresholds(session, chosen)
-    divided = (held_out / divisors).astype(np.float32)
+    divided = probabilities.divide_logits(held_out, divisors, temperature.ordered)
+    divided = divided.astype(np.float32)
     test = _score_held_out(session, divided, for_test if chosen is not None else None)
     return Outcome(weights, temperature, divisors, None, test, chosen)
 
@@ -141,7 +143,8 @@ def _apply_temperature(
     exact = session.recipe.model.head == "native" and session.data.plan.precision != "fp32"
 
     def fit_and_fold() -> calibration.Temperature:
-        chosen = calibration.fit_temperature(logits, labels, exact, rows)
+        ordered = session.recipe.data.task == "ordered"
+        chosen = calibration.fit_temperature(logits, labels, exact, rows, ordered)
         if chosen.value == 1:
             return chosen
         table = session.parts.tables["train"]
@@ -149,12 +152,12 @@ def _apply_temperature(
         if fold_temperature(
             session.folder / "model",
             session.parts.bare,
-            chosen.value,
+            chosen,
             lambda device: TokenTable.batch(table, probed, device),  # ids, whatever else is kept
             session.recipe.model.trust_remote_code,
         ):
             return chosen
-        return calibration.Temperature(1.0, "this class does not end in its linear layer")
+        return calibration.Temperature(1.0, "this class does not end in its linear layer", ordered)
 
     return session.env.on_main(fit_and_fold)
 
@@ -162,7 +165,7 @@ def _apply_temperature(
 def fold_temperature(
     folder: Path,
     shell: PreTrainedModel,
-    temperature: float,
+    temperature: calibration.Temperature,
     probe: Callable[[torch.device], dict[str, torch.Tensor]],
     trust_remote_code: bool,
 ) -> bool:
@@ -184,12 +187,13 @@ def fold_temperature(
     inputs = probe(torch.device("cpu"))
     with torch.no_grad():
         before = model(**inputs).logits
-        head.weight.div_(temperature)
+        head.weight.div_(temperature.value)
         if head.bias is not None:
-            head.bias.div_(temperature)
+            head.bias.div_(temperature.value)
         after = model(**inputs).logits
-    scale = before.abs().max().clamp(min=1e-6)
-    if not torch.allclose(after * temperature / scale, before / scale, atol=1e-4):
+    expected = torch.from_numpy(temperature.divide(before.numpy()))
+    scale = expected.abs().max().clamp(min=1e-6)
+    if not torch.allclose(after / scale, expected / scale, atol=1e-4):
         return False
     changed = {f"{name}.weight": head.weight.data}
     if head.bias is not None:

@@ -152,8 +152,11 @@ class StageBuilder:
                 self.data.plan.attention,
                 seed=recipe.run.seed,
                 priors=self.priors(recipe),
+                ordered=recipe.data.task == "ordered",
             ),
         )
+        if recipe.data.hierarchy or getattr(model.config, "hierarchy", None):
+            model.config.hierarchy = recipe.data.hierarchy  # whatever the source had
         align_padding(model, self.data.tokens.tokenizer)
         self.data.tokens.reads.note(model.config)
         # A sharded layer that is skipped would still be put together for nothing.

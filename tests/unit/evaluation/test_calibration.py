@@ -12,11 +12,13 @@ from transformers import AutoTokenizer
 
 from finetune.config import schema
 from finetune.evaluation import calibration, intervals, probabilities
-from finetune.modeling import build, saved_model
+from finetune.modeling import build, modeling_document_classifier, saved_model
 from finetune.runtime import atomic_files
 from finetune.training import finalize
 from tests.support.runs import results, run_here
 from tests.support.tiny import tiny_encoder
+
+CHOSEN = calibration.Temperature(1.7, "for the test")
 
 ROWS = 4000
 
@@ -206,7 +208,7 @@ def test_folding_divides_the_logits_of_the_saved_model(tmp_path, head, architect
     inputs = dict(tokenizer("the team won", return_tensors="pt"))
     with torch.no_grad():
         before = model(**inputs).logits
-    assert finalize.fold_temperature(run / "model", model, 1.7, lambda device: inputs, False)
+    assert finalize.fold_temperature(run / "model", model, CHOSEN, lambda device: inputs, False)
     folded, _ = saved_model.load_classifier(run / "model")
     with torch.no_grad():
         torch.testing.assert_close(folded(**inputs).logits, before / 1.7)
@@ -220,6 +222,39 @@ def test_folding_divides_the_logits_of_the_saved_model(tmp_path, head, architect
     assert changed <= {f"{name}.weight", f"{name}.bias"}
     assert f"{name}.weight" in changed
     assert {p.name for p in run.iterdir()} == {"model", "kept"}
+
+
+def test_folding_divides_what_the_logits_of_ordered_labels_are_made_of(tmp_path):
+    source = tiny_encoder(tmp_path / "encoder")
+    choices = schema.Model(source=str(source), head_init="normal", freeze="none")
+    labels = ["a", "b", "c", "d"]
+    model = build.build_classifier(str(source), choices, labels, "eager", seed=0, ordered=True)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    saved_model.replace_model_folder(model, tokenizer, tmp_path / "model", model.state_dict())
+    inputs = dict(tokenizer("the team won", return_tensors="pt"))
+    with torch.no_grad():
+        before = model(**inputs).logits.numpy()
+    chosen = calibration.Temperature(1.7, "for the test", ordered=True)
+    assert finalize.fold_temperature(tmp_path / "model", model, chosen, lambda _: inputs, False)
+    folded, _ = saved_model.load_classifier(tmp_path / "model")
+    with torch.no_grad():
+        after = folded(**inputs).logits.numpy()
+    np.testing.assert_allclose(after, chosen.divide(before), atol=1e-5)
+    assert probabilities.softmax(after).sum() == pytest.approx(1)
+    assert np.exp(after).sum() == pytest.approx(1, abs=1e-5)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.2, 5))
+def test_ordered_logits_are_divided_by_way_of_their_outputs(outputs, divisor):
+    made = modeling_document_classifier.ordered_log_probabilities(
+        torch.tensor([outputs], dtype=torch.float64)
+    )
+    again = modeling_document_classifier.ordered_log_probabilities(
+        torch.tensor([outputs], dtype=torch.float64) / divisor
+    ).numpy()
+    divided = probabilities.divide_logits(made.numpy(), divisor, ordered=True)
+    np.testing.assert_allclose(divided, again, rtol=1e-6, atol=1e-6)
+    assert np.exp(made.numpy()).sum() == pytest.approx(1)
 
 
 def test_a_class_that_does_more_with_its_head_is_left_as_it_was(tmp_path, monkeypatch):
@@ -239,7 +274,7 @@ def test_a_class_that_does_more_with_its_head_is_left_as_it_was(tmp_path, monkey
     inputs = dict(tokenizer("the team won", return_tensors="pt"))
     before = (tmp_path / "model/model.safetensors").read_bytes()
     assert not finalize.fold_temperature(
-        tmp_path / "model", model, 1.7, lambda device: inputs, False
+        tmp_path / "model", model, CHOSEN, lambda device: inputs, False
     )
     assert (tmp_path / "model/model.safetensors").read_bytes() == before
 
