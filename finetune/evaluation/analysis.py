@@ -173,8 +173,8 @@ def _levels(
     found = []
     for number in range(1, tree.depth + 1):
         nodes = tree.level(number)[0]
-        ids = [tree.at_level(of, number) for of in (labels, predicted)]
-        table = confusion.Confusion.from_labels(*ids, len(nodes))
+        true, answered = (tree.at_level(of, number) for of in (labels, predicted))
+        table = confusion.Confusion.from_labels(true, answered, len(nodes))
         found.append(
             {
                 "level": number,
@@ -183,7 +183,7 @@ def _levels(
                 "accuracy_interval": table.interval("accuracy"),
                 "f1_macro": table.observed("f1_macro"),
                 "f1_macro_interval": table.interval("f1_macro"),
-                "classes": error_analysis.score_by_class(*ids, nodes)
+                "classes": error_analysis.score_by_class(true, answered, nodes)
                 if number < tree.depth
                 else [],
             }

@@ -87,7 +87,7 @@ def build_classifier(
         if options.dropout is not None:
             _set_dropout(model, options.dropout)
         if options.keep_layers is not None:
-            encoder = model.base_model
+            encoder: Any = model.base_model
             cut_layers(encoder, resolve_layers(options.keep_layers, encoder.config))
     if known is not None:
         _require_head(head_is_trained, source)

@@ -63,7 +63,7 @@ class KeptLabels:
 
 def labels_of(config: PretrainedConfig) -> tuple[str, ...]:
     """The label names of a classifier, in the order of its logits."""
-    by_index = dict(config.id2label or {})
+    by_index: dict[int, str] = dict(config.id2label or {})
     return tuple(str(by_index[index]) for index in sorted(by_index))
 
 
@@ -182,4 +182,4 @@ def keep_rows(
         head.bias = nn.Parameter(bias)
     head.out_features = size
     if hasattr(model, "num_labels"):
-        model.num_labels = size
+        setattr(model, "num_labels", size)  # noqa: B010 # a module's attributes are not typed

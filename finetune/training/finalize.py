@@ -91,8 +91,9 @@ def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outco
         chosen = thresholds.choose_shared(likely, train.labels)
         _save_thresholds(session, chosen)
     divided = probabilities.divide_logits(held_out, divisors, temperature.ordered)
-    divided = divided.astype(np.float32)
-    test = _score_held_out(session, divided, for_test if chosen is not None else None)
+    test = _score_held_out(
+        session, divided.astype(np.float32), for_test if chosen is not None else None
+    )
     return Outcome(weights, temperature, divisors, None, test, chosen)
 
 
