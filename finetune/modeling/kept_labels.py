@@ -13,6 +13,7 @@ only the new ones have everything to learn.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -63,7 +64,7 @@ class KeptLabels:
 
 def labels_of(config: PretrainedConfig) -> tuple[str, ...]:
     """The label names of a classifier, in the order of its logits."""
-    by_index: dict[int, str] = dict(config.id2label or {})
+    by_index: dict[Any, str] = {**(config.id2label or {})}
     return tuple(str(by_index[index]) for index in sorted(by_index))
 
 
