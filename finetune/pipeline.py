@@ -300,10 +300,8 @@ def prepare_data(
     )
     if corpus.multi_label:
         recipe = for_task(recipe, multi_label=True)
-        score = recipe.score
-        metrics = load_metrics(
-            score.metrics, score.monitor, score.trust_remote_code, multi_label=True
-        )
+        names, monitor = recipe.score.metrics, recipe.score.monitor
+        metrics = load_metrics(names, monitor, score.trust_remote_code, multi_label=True)
     bind_labels(metrics, corpus.labels, corpus.hierarchy)
     messages.print_notes(validate_stopping(recipe, corpus, is_trial=purpose == "trial"))
     check_metrics(metrics, len(corpus.labels), corpus.multi_label)
