@@ -18,13 +18,13 @@ Ids = NDArray[Any]
 
 def rank_mae(cells: Floats, true: Ids, predicted: Ids) -> Floats:
     """The mean absolute error in ranks: 0 perfect, 1 on average off by one label."""
-    total: Floats = cells @ np.abs(true - predicted).astype(np.float64) / cells.sum(axis=1)
+    total: Floats = cells @ np.abs(true - predicted).astype(np.float64) / _rows(cells)
     return total
 
 
 def within_one_accuracy(cells: Floats, true: Ids, predicted: Ids) -> Floats:
     """The share of texts that are given their own label or one beside it."""
-    share: Floats = cells @ (np.abs(true - predicted) <= 1).astype(np.float64) / cells.sum(axis=1)
+    share: Floats = cells @ (np.abs(true - predicted) <= 1).astype(np.float64) / _rows(cells)
     return share
 
 
@@ -33,13 +33,19 @@ def quadratic_weighted_kappa(cells: Floats, true: Ids, predicted: Ids) -> Floats
 
     1 perfect, 0 no better than chance; 0, too, where there is only one label in all.
     """
-    rows = cells.sum(axis=1)
+    rows = _rows(cells)
     t, p = true.astype(np.float64), predicted.astype(np.float64)
     observed = cells @ (t - p) ** 2 / rows
     # By chance, the true and the predicted rank are independent, each as often as it occurs.
     chance = (cells @ t**2 + cells @ p**2) / rows - 2 * (cells @ t / rows) * (cells @ p / rows)
     kappa: Floats = np.where(chance > 1e-12, 1 - observed / np.maximum(chance, 1e-12), 0.0)
     return kappa
+
+
+def _rows(cells: Floats) -> Floats:
+    """The rows of each resample; 1 where the jackknife leaves the only one out. (resamples,)"""
+    rows: Floats = np.maximum(cells.sum(axis=1), 1)
+    return rows
 
 
 # The names that `score.metrics` takes, beside those of `metrics.METRICS`.

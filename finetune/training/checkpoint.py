@@ -51,7 +51,11 @@ def hold_best(run: Path, step: int) -> Path | None:
     held = run / FOLDER / f".step-{step:08d}.best"
     with explain_write_errors(run / FOLDER / f"step-{step:08d}"):
         shutil.rmtree(held, ignore_errors=True)
-        link_folder(run / "model", held)
+        try:
+            link_folder(run / "model", held)
+        except BaseException:
+            shutil.rmtree(held, ignore_errors=True)
+            raise
     return held
 
 
