@@ -15,7 +15,7 @@ from finetune.inference.outputs import check_output_file
 from finetune.inference.records import Record
 from finetune.runtime.errors import InputError
 
-MODEL = SimpleNamespace(labels=("a", "b"), columns=("text",), rules=DecisionRules())
+MODEL = SimpleNamespace(labels=("a", "b"), columns=("text",), rules=SimpleNamespace(fields=()))
 
 
 def test_kept_columns_have_names_of_their_own():
