@@ -134,7 +134,7 @@ class Confusion:
             found = intervals.cells_interval(
                 self.counts, lambda cells: self.value(name, cells), width=3 * self.classes
             )
-        if rows < intervals.FEW_ROWS or found[0] == found[1]:
+        if rows < intervals.FEW_ROWS or intervals.is_point(found):
             found = intervals.hull(found, at_least)
         return intervals.hull(found, (observed, observed))
 
@@ -147,7 +147,7 @@ class Confusion:
 
         rows, observed = int(self.counts.sum()), float(value(self.counts[None].astype(float))[0])
         found = intervals.cells_interval(self.counts, value, width=3)
-        if rows < intervals.FEW_ROWS or found[0] == found[1]:
+        if rows < intervals.FEW_ROWS or intervals.is_point(found):
             found = intervals.hull(found, intervals.score_interval(observed, rows))
         return intervals.hull(found, (observed, observed))
 
@@ -220,7 +220,7 @@ def paired_difference(
         found = intervals.middle(ours - theirs)
     else:
         found = intervals.bayesian_interval(counts, gap, width=6 * classes)
-    if rows < intervals.FEW_ROWS or found[0] == found[1]:
+    if rows < intervals.FEW_ROWS or intervals.is_point(found):
         found = intervals.hull(found, of_accuracy)
     if apart < intervals.LEAST_APART:
         found = intervals.hull(found, (0.0, 0.0))

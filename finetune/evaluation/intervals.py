@@ -68,6 +68,11 @@ def score_interval(value: float, rows: int, lowest: float = 0.0) -> Interval:
     return lowest + (1 - lowest) * low, lowest + (1 - lowest) * high
 
 
+def is_point(interval: Interval) -> bool:
+    """Whether its ends are the same but for rounding."""
+    return interval[1] - interval[0] < 1e-9
+
+
 def hull(one: Interval, other: Interval) -> Interval:
     """The smallest interval that holds both."""
     return min(one[0], other[0]), max(one[1], other[1])

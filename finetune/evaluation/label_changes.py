@@ -104,7 +104,7 @@ def _f1_interval(cells: NDArray[np.int64]) -> Interval:
     observed = float(gap(cells[None, occurring].astype(np.float64))[0])
     found = intervals.bayesian_interval(cells[occurring], gap, width=8)
     apart, concerned = int(cells[[1, 2, 5, 6]].sum()), int(cells[1:].sum())
-    if concerned < intervals.FEW_ROWS or found[0] == found[1]:  # no interval is a point
+    if concerned < intervals.FEW_ROWS or intervals.is_point(found):  # no interval is a point
         better, worse = int(cells[2] + cells[5]), int(cells[1] + cells[6])
         found = intervals.hull(found, intervals.paired_interval(better, worse, concerned))
     if apart < intervals.LEAST_APART:

@@ -39,7 +39,7 @@ def quadratic_weighted_kappa(cells: Floats, true: Ids, predicted: Ids) -> Floats
     # By chance, the true and the predicted rank are independent, each as often as it occurs.
     chance = (cells @ t**2 + cells @ p**2) / rows - 2 * (cells @ t / rows) * (cells @ p / rows)
     kappa: Floats = np.where(chance > 1e-12, 1 - observed / np.maximum(chance, 1e-12), 0.0)
-    return kappa
+    return np.where(np.abs(kappa) < 1e-12, 0.0, kappa)  # of one label throughout, rounding is left
 
 
 def _rows(cells: Floats) -> Floats:

@@ -107,8 +107,8 @@ def plain_script(known: argparse.Namespace) -> Callable[[Sequence[str]], list[st
     from finetune.runtime import telemetry
 
     openvino = telemetry.import_silently("openvino")
-    tokenizer: Any = AutoTokenizer.from_pretrained(known.openvino)
-    names: Any = AutoConfig.from_pretrained(known.openvino).id2label
+    tokenizer: Any = AutoTokenizer.from_pretrained(known.openvino, trust_remote_code=False)
+    names: Any = AutoConfig.from_pretrained(known.openvino, trust_remote_code=False).id2label
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(known.openvino / "openvino_model.xml"),

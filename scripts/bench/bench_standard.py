@@ -30,7 +30,7 @@ from transformers import AutoTokenizer
 torch.set_num_threads(1)
 model = ORTModelForSequenceClassification.from_pretrained(
     sys.argv[1], subfolder="onnx", file_name="model.onnx")
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)
 texts = json.load(open(sys.argv[2]))
 order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
 labels = [""] * len(texts)

