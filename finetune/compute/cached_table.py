@@ -44,6 +44,11 @@ class CachedTable(TokenTable):
         return inputs | {STATES: copy_tensor(states, device)}
 
 
+def has_states(table: TokenTable) -> bool:
+    """Whether a table's batches carry what frozen layers made of their rows."""
+    return getattr(table, "states", None) is not None
+
+
 def fields_of_rows(table: TokenTable) -> dict[str, Any] | None:
     """What a table of another kind is made of: the rows, and `states` of their tokens or None.
 

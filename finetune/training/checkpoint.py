@@ -31,6 +31,7 @@ from finetune.training.checkpoint_model import check_plain, parse_json
 FOLDER = "checkpoints"
 TENSORS, PLAIN, BEST, SUMS = "state.safetensors", "state.json", "best", "SHA256SUMS"
 NAME = re.compile(r"step-(\d{8,})")
+HELD = re.compile(r"\.step-\d{8,}\.best")  # the best model, until its checkpoint is written
 
 Plain = dict[str, Any]
 

@@ -166,7 +166,7 @@ def _is_as_written(file: Path, folder: Path, texts: Mapping[str, Collection[str]
     that recorded none (None).
     """
     inner = file.relative_to(folder)
-    if texts is None or any(_without_leftover(part) != part for part in inner.parts):
+    if texts is None or any(_is_leftover(part) for part in inner.parts):
         return True
     if inner.parts[0] == checkpoint.FOLDER:
         return checkpoint.is_as_written(folder / Path(*inner.parts[:2]), file)
@@ -186,6 +186,8 @@ def _is_own_place(file: Path, folder: Path) -> bool:
             return _without_leftover(name) == PREDICTIONS
         case ["model", name]:
             return is_model_file(_without_leftover(name))
+        case [checkpoint.FOLDER, held, name] if checkpoint.HELD.fullmatch(held):
+            return is_model_file(name)
         case [checkpoint.FOLDER, point, *rest] if checkpoint.NAME.fullmatch(
             _without_leftover(point)
         ):
@@ -203,6 +205,8 @@ def _is_own_name(path: Path, folder: Path) -> bool:
         return top in ("model", "predictions", "trackers", checkpoint.FOLDER)
     if top == "trackers":  # of a tracker's run, and of its settings
         return len(inner) <= 2
+    if top == checkpoint.FOLDER and checkpoint.HELD.fullmatch(inner[0]):
+        return len(inner) == 1
     if top != checkpoint.FOLDER or not checkpoint.NAME.fullmatch(_without_leftover(inner[0])):
         return False
     return inner[1:] in ([], [checkpoint.BEST])
@@ -214,6 +218,11 @@ def _without_leftover(name: str) -> str:
         if name.startswith(".") and name.endswith(end):
             return name[1 : -len(end)]
     return name
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a file or folder was on its way into its place, or out of it."""
+    return _without_leftover(name) != name or checkpoint.HELD.fullmatch(name) is not None
 
 
 def _walk(folder: Path) -> Iterator[Path]:

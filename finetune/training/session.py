@@ -213,7 +213,7 @@ class Session:
         Raises:
             InputError: where there is no time for a single step.
         """
-        train, tables = self.recipe.train, self.parts.tables
+        train = self.recipe.train
         if not train.awaits_plan or train.minutes is None:
             return
         with self.env.meter("plan"):
@@ -222,9 +222,7 @@ class Session:
         budget = time_budget.Budget(
             train.minutes,
             self.env.meter.total(),
-            int(tables["validation"].lengths.sum()),
-            int(tables["test"].lengths.sum()),
-            sum(p.numel() * p.element_size() for p in self.parts.bare.parameters()),
+            *self._tokens_to_score(),
         )
         most = time_budget.most_steps(self.stage.rows, train)
         plan = self.env.on_main(
@@ -233,6 +231,21 @@ class Session:
         messages.print_time_plan(plan, speed, train.minutes)
         self.events.write("time_plan", 0, dataclasses.asdict(plan))
         self._plan_anew(self.recipe.with_steps(plan.steps, plan.scored_every))
+
+    def _tokens_to_score(self) -> tuple[int, int, int, int]:
+        """What `Budget` says of tokens and weights: as `finalize` scores them."""
+        corpus, tables = self.data.corpus, self.data.tokens.tables
+        train, validation, test = (
+            int(tables[name].lengths.sum()) if name in tables else 0
+            for name in ("train", "validation", "test")
+        )
+        # The folds' runs have scored the rows; a source whose head is kept is scored, too.
+        test *= (corpus.folds is None) + (self.recipe.model.head_init == "keep")
+        closing = validation
+        if not validation and corpus.multi_label and corpus.folds is None:
+            closing = train  # for its threshold
+        weights = sum(p.numel() * p.element_size() for p in self.parts.bare.parameters())
+        return validation, test, weights, closing
 
     def _plan_anew(self, recipe: Recipe, write: Callable[[], None] = lambda: None) -> None:
         """Go on with what was found before the first step of a stage, and save it."""

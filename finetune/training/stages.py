@@ -13,7 +13,7 @@ stay behind: weights are all that goes on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from finetune.compute import frozen_cache, fsdp, micro_batch_size, packing
 from finetune.compute.accelerator import prepare_training
+from finetune.compute.cached_table import has_states
 from finetune.compute.checkpointing import enable_checkpointing
 from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
@@ -236,9 +237,15 @@ class StageBuilder:
             on_lowered: is told where one of the steps ran out of memory.
         """
         rows = self.training_rows(parts)
-        return time_budget.measure_speed(
+        speed = time_budget.measure_speed(
             parts.model, parts.optimizer, rows, stage.recipe, self.accelerator, on_lowered
         )
+        if not has_states(rows.table):
+            return speed
+        whole = time_budget.measure_scoring(
+            parts.model, parts.plain["train"], self.accelerator, parts.plan.micro_batch_tokens
+        )
+        return replace(speed, whole=whole)
 
     def continue_with(self, stage: Stage, weights: Tensors) -> StageParts:
         """The parts of a later stage.

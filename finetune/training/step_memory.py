@@ -83,9 +83,9 @@ class StepMemory:
             states = get_random_states(self._accelerator.device)
             losses, problem = self._attempt(add_gradients)
             failed = problem is not None
-            failed, alone = self._agree(failed, failed and 1 in (self.rows, self.tokens))
+            failed, alone, reached = self._agree(failed, failed and 1 in (self.rows, self.tokens))
             if not failed:
-                self._average()
+                self._average(reached)
                 return losses
             for parameter in self._parameters:
                 parameter.grad = None
@@ -109,14 +109,16 @@ class StepMemory:
             traceback.clear_frames(error.__traceback__)  # whose variables hold what was computed
             return [], str(error)
 
-    def _agree(self, failed: bool, alone: bool) -> tuple[bool, bool]:
-        """Whether any process ran out of memory, and whether one did with a single row."""
-        if self._accelerator.num_processes == 1 or self._accelerator.is_fsdp2:
-            return failed, alone
-        flags = torch.tensor([int(failed), int(alone)])
+    def _agree(self, failed: bool, alone: bool) -> tuple[bool, bool, list[bool]]:
+        """Whether any process ran out of memory, whether one did with a single row, and for each
+        parameter whether it has a gradient on any."""
+        reached = [parameter.grad is not None for parameter in self._parameters]
+        if not self._averages:
+            return failed, alone, reached
+        flags = torch.tensor([int(flag) for flag in (failed, alone, *reached)])
         dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
-        any_failed, any_alone = flags.tolist()
-        return bool(any_failed), bool(any_alone)
+        any_failed, any_alone, *anywhere = (bool(flag) for flag in flags.tolist())
+        return any_failed, any_alone, anywhere
 
     def _lower(self, step: int, alone: bool, problem: str | None) -> None:
         switched = False
@@ -138,11 +140,22 @@ class StepMemory:
             if parameter.dtype not in self._rooms:
                 self._rooms[parameter.dtype] = parameter.detach().new_empty(BUCKET)
 
-    def _average(self) -> None:
-        """The mean over the processes of each gradient, as each has computed its own share."""
-        processes = self._accelerator.num_processes
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        for bucket in _buckets(gradients) if self._averages else ():
+    def _average(self, reached: Sequence[bool]) -> None:
+        """The mean over the processes of each gradient, as each has computed its own share.
+
+        Args:
+            reached: which parameters have a gradient on any process; where a layer that is dropped
+                at random leaves one process without, its share is zero.
+        """
+        if not self._averages:
+            return
+        processes, gradients = self._accelerator.num_processes, list[Tensor]()
+        for parameter, anywhere in zip(self._parameters, reached, strict=True):
+            if anywhere and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        for bucket in _buckets(gradients):
             if len(bucket) == 1:  # it may be larger than the room, and needs none
                 whole = bucket[0].contiguous()
                 dist.all_reduce(whole.mul_(1 / processes))

@@ -10,15 +10,19 @@ is a function of the step as ever, and a run that is taken up, or repeated, does
 
 import dataclasses
 import math
+import time
 from dataclasses import dataclass
 
+import numpy as np
 from accelerate import Accelerator
 from torch.nn import Module
 from torch.optim import Optimizer
 
 from finetune.config import schema
+from finetune.evaluation.scoring import compute_logits
 from finetune.runtime.distributed import run_on_main
 from finetune.runtime.errors import InputError
+from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling
 from finetune.training.loop import Callbacks, TrainingRows, fit
 from finetune.training.schedule import Schedule, resolve_sampling
@@ -29,6 +33,7 @@ from finetune.training.undo import undone
 SHARE, LEAST_SECONDS, MOST_SECONDS = 0.03, 3.0, 30.0  # of the budget, that are timed
 LEAST_TIMED = 3  # steps, after one that allocates and plans
 MOST_TIMED = 200
+SCORED = 64  # rows, where scoring is timed by itself
 SCORINGS = 3, 10  # of validation, at least and at most
 SCORING_SHARE = 0.1  # of the budget, above which fewer than the most are made
 # Seconds of a run after its test scores: it calibrates, analyses and writes the report.
@@ -46,11 +51,14 @@ class Speed:
         step: seconds of an optimizer step of average length.
         forward: seconds of a forward pass over one token.
         timed: steps.
+        whole: seconds of a forward pass over one token of a split for which no states of frozen
+            layers are kept, where those of train are; None: as `forward`.
     """
 
     step: float
     forward: float
     timed: int
+    whole: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Budget:
         spent: seconds of the run so far.
         validation, test: tokens to score.
         weights: bytes of the model.
+        closing: tokens of validation or train that are scored once after the last step.
     """
 
     minutes: float
@@ -69,6 +78,7 @@ class Budget:
     validation: int
     test: int
     weights: int
+    closing: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ def measure_speed(
     accelerator: Accelerator,
     on_lowered: OnLowered,
 ) -> Speed:
-    """Time the run's first steps, and undo them; the main process's clock, on all.
+    """Time the run's first steps, and undo them; by each process's own clock.
 
     Args:
         model, optimizer: prepared by the accelerator; left as they are found.
@@ -125,6 +135,22 @@ def measure_speed(
     return Speed(step, forward / tokens, len(clock) - 1)
 
 
+def measure_scoring(
+    model: Module, table: TokenTable, accelerator: Accelerator, micro_batch_tokens: int
+) -> float:
+    """Seconds of a forward pass over one token, of some rows of a table. All processes call this.
+
+    Args:
+        model: prepared by the accelerator.
+    """
+    some = table.take(np.unique(np.linspace(0, len(table) - 1, SCORED).astype(np.int64)))
+    tokens = int(some.lengths.sum())
+    share = -(-tokens // accelerator.num_processes)  # so that each process has some of them
+    begin = time.perf_counter()
+    compute_logits(model, some, accelerator, min(micro_batch_tokens, share))
+    return (time.perf_counter() - begin) / tokens
+
+
 def most_steps(rows: int, train: schema.Train) -> int:
     """Steps beyond which time that is left is not used."""
     per_epoch = sampling.steps_per_epoch(rows, train.batch_size)
@@ -146,7 +172,8 @@ def plan_steps(budget: Budget, speed: Speed, score: schema.Score, most: int) -> 
         InputError: where there is no time for a single step.
     """
     validation = budget.validation * speed.forward + SAVING * budget.weights
-    closing = budget.test * speed.forward + CLOSING
+    whole = speed.forward if speed.whole is None else speed.whole
+    closing = budget.closing * speed.forward + budget.test * whole + CLOSING
     left = 60 * budget.minutes - budget.spent - closing
     if score.every == "epoch":
         fewest, most_scorings = SCORINGS

@@ -33,7 +33,8 @@ def capture(
 ) -> tuple[Tensors, Plain]:
     """The state, whole, on the main process; the others get nothing. All must call this.
 
-    Its tensors are those of the training where they are whole, on its device, and no copies.
+    Its tensors are those of the training where they are whole, on its device, and no copies. What
+    is sharded is put together on the CPU, one after the other: no device need have room for all.
 
     Args:
         trained: the parameters that training has changed, as of `trained_names`: those of earlier
@@ -43,13 +44,15 @@ def capture(
         DivergedError: where a loss or a gradient was not finite: no state to go on from.
     """
     counts, own = log.state()
-    tensors = {
-        f"{WEIGHTS}{name}": put_together(value)
-        for name, value in _changed(model, accelerator, trained)
-    }
+    parts = {f"{WEIGHTS}{name}": value for name, value in _changed(model, accelerator, trained)}
     for name, parameter in _parameters(model, accelerator).items():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{name}/{key}"] = put_together(value)
+            parts[f"optimizer/{name}/{key}"] = value
+    tensors: Tensors = {}
+    for name, value in parts.items():
+        together = whole(value) if isinstance(value, DTensor) else value.detach()
+        if accelerator.is_main_process:
+            tensors[name] = together
     own |= {"torch": torch.get_rng_state()}
     device = device_random(accelerator.device)
     if device is not None:
@@ -58,8 +61,8 @@ def capture(
     everyone = gather_object([mine])
     if not accelerator.is_main_process:
         return {}, {}
-    for rank, (parts, _) in enumerate(everyone):
-        tensors |= {f"process/{rank}/{name}": value for name, value in parts.items()}
+    for rank, (others, _) in enumerate(everyone):
+        tensors |= {f"process/{rank}/{name}": value for name, value in others.items()}
     scaler = accelerator.scaler
     return tensors, {
         "log": counts,
@@ -177,15 +180,12 @@ def trained_names(model: torch.nn.Module, accelerator: Accelerator) -> list[str]
     return [*_parameters(model, accelerator)]
 
 
-def put_together(value: torch.Tensor) -> torch.Tensor:
-    """A tensor on its device, put together where it is sharded."""
-    value = value.detach()
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
 def whole(value: torch.Tensor) -> torch.Tensor:
     """A tensor on the CPU, put together where it is sharded."""
-    return put_together(value).cpu().contiguous()
+    value = value.detach()
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.cpu().contiguous()
 
 
 def place(value: torch.Tensor, target: torch.Tensor) -> None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 
+from finetune.runtime.random_states import get_random_states, set_random_states
+
 
 @contextmanager
 def undone(
@@ -25,10 +27,11 @@ def undone(
         id(p): {k: v.clone() if torch.is_tensor(v) else v for k, v in state.items()}
         for p, state in optimizer.state.items()
     }
+    random_states = get_random_states(accelerator.device)
     try:
-        with torch.random.fork_rng():  # of every device
-            yield
+        yield
     finally:
+        set_random_states(random_states, accelerator.device)
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
                 parameter.copy_(value)

@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from finetune import pipeline
 from finetune.config import loader
+from finetune.runtime.signals import SignalListener
 from finetune.training import time_budget
+from finetune.training.prepared_data import DataCache
 from tests.support.runs import assert_same, finish, lines, results, run_here, stopped_at
 
 TIMED = "train.minutes=1", "train.epochs=2", "score.every=epoch"  # 24 steps, long before the minute
@@ -76,3 +79,29 @@ def test_time_that_is_scarce_is_what_decides(here, monkeypatch):
     log = json.loads((here / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert log["kind"] == "time_plan"
     assert not log["is_capped"]
+
+
+def test_splits_that_are_not_there_take_no_time(here, monkeypatch):
+    """Without validation, with frozen layers whose states are kept; a trial, without test."""
+    budgets = []
+    plan = time_budget.plan_steps
+
+    def noted(budget, speed, *given):
+        budgets.append((budget, speed))
+        return plan(budget, speed, *given)
+
+    monkeypatch.setattr(time_budget, "plan_steps", noted)
+    (here / "few").mkdir()
+    (here / "few/train.jsonl").symlink_to(here / "data/train.jsonl")
+    run_here("run.dir=run", "train.minutes=1", "train.epochs=1", "score.every=epoch",
+             "data.source=few", "data.validation=none", "model.freeze=encoder")  # fmt: skip
+    recipe = loader.load("tiny.yaml", ["run.dir=trial", *TIMED])
+    with SignalListener() as listener:
+        pipeline.run_trial(recipe, listener, lambda *score: None, DataCache())
+    (frozen, speed), (trial, plain) = budgets
+    assert frozen.validation == frozen.closing == 0
+    assert frozen.test > 0
+    assert speed.whole > 0
+    assert trial.test == 0
+    assert trial.validation == trial.closing > 0
+    assert plain.whole is None

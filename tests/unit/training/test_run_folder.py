@@ -153,6 +153,24 @@ def test_a_run_keeps_its_id_and_a_new_one_gets_its_own(tmp_path):
     assert folder_mark.read_mark(folder).id != first.id
 
 
+def test_a_run_killed_while_a_checkpoint_was_written_can_be_replaced(tmp_path):
+    """The best model is held beside the checkpoints until then; other files there still refuse."""
+    folder = tmp_path / "run"
+    of = recipe(dir=str(folder), overwrite=True)
+    claim_folder(Start(folder), of.run, of, FolderLock())
+    held = folder / "checkpoints/.step-00000004.best"
+    held.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "modeling_document_classifier.py"):
+        (held / name).write_text("{}")
+    run_folder.choose_folder(of.run, datetime.now())
+    (held / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"1 file that no run wrote .*notes.txt"):
+        run_folder.choose_folder(of.run, datetime.now())
+    (held / "notes.txt").unlink()
+    claim_folder(Start(folder), of.run, of, FolderLock())
+    assert not (folder / "checkpoints").exists()
+
+
 def test_a_run_is_complete_with_its_mark_and_its_results(tmp_path):
     assert not run_folder.is_complete(tmp_path)
     (tmp_path / "results.json").write_text("{}")

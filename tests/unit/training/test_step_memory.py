@@ -1,6 +1,7 @@
 """A step that runs out of memory is the same step, with fewer tokens at once."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,6 +129,37 @@ def test_gradients_go_in_buckets_of_one_type(monkeypatch):
     buckets = step_memory._buckets(given)
     assert [[len(one) for one in bucket] for bucket in buckets] == [[4, 6], [1], [2], [50]]
     assert step_memory._buckets([]) == []
+
+
+def test_a_gradient_that_one_process_lacks_is_averaged_as_zero(monkeypatch):
+    """As where each process drops other layers at random: all must send the same numbers."""
+    model = torch.nn.ParameterList(torch.zeros(2) for _ in range(3))
+    sent = []
+
+    def all_reduce(here, op=None, group=None):
+        """With another process, which has a gradient of the first two, each 4."""
+        sent.append(here.tolist())
+        if op is not None:
+            here.copy_(torch.maximum(here, torch.tensor([0, 0, 1, 1, 0])))
+        else:
+            here += 4 / 2
+
+    monkeypatch.setattr(step_memory.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(step_memory, "_host_group", lambda world: None)
+    accelerator = SimpleNamespace(num_processes=2, is_fsdp2=False, device=torch.device("cpu"))
+    memory = StepMemory(64, model, schema.Train(), accelerator, lambda *how: None)
+
+    def add_gradients(memory):
+        model[0].grad = torch.ones(2)
+        return []
+
+    memory.compute(1, add_gradients)
+    assert sent == [[0, 0, 1, 0, 0], [0.5, 0.5, 0, 0]]
+    assert [None if p.grad is None else p.grad.tolist() for p in model] == [
+        [2.5] * 2,
+        [2] * 2,
+        None,
+    ]
 
 
 def test_with_checkpointing_the_step_begins_again_as_planned(monkeypatch):

@@ -11,7 +11,13 @@ from finetune.runtime.errors import InputError
 from finetune.training import time_budget
 from finetune.training.time_budget import Budget, Speed
 
-SPEEDS = st.builds(Speed, step=st.floats(1e-3, 20), forward=st.floats(1e-8, 1e-3), timed=st.just(9))
+SPEEDS = st.builds(
+    Speed,
+    step=st.floats(1e-3, 20),
+    forward=st.floats(1e-8, 1e-3),
+    timed=st.just(9),
+    whole=st.one_of(st.none(), st.floats(1e-8, 1e-2)),
+)
 BUDGETS = st.builds(
     Budget,
     minutes=st.floats(0.1, 600),
@@ -19,6 +25,7 @@ BUDGETS = st.builds(
     validation=st.integers(0, 10**7),
     test=st.integers(0, 10**7),
     weights=st.integers(1, 2 * 10**9),
+    closing=st.integers(0, 10**7),
 )
 
 
@@ -59,6 +66,15 @@ def test_no_time_for_a_step_is_refused_with_what_it_would_take():
         Budget(1.4, 20, 10_000, 20_000, 10**8), speed, schema.Score(), most=1000
     )
     assert enough.steps >= 1
+
+
+def test_what_is_scored_after_the_last_step_takes_time_too():
+    """A table with frozen layers' states is faster to score than test, which is scored once."""
+    budget = Budget(5, 20, validation=0, test=20_000, weights=1, closing=10_000)
+    for whole, test in ((None, 20), (4e-3, 80)):
+        speed = Speed(step=1.0, forward=1e-3, timed=5, whole=whole)
+        plan = time_budget.plan_steps(budget, speed, schema.Score(), most=10**6)
+        assert plan.seconds[2] == pytest.approx(10 + test + time_budget.CLOSING)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Steps that are undone leave no trace in weights, the optimizer or the random numbers to come."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -15,6 +18,8 @@ def test_everything_is_put_back(settled, fails):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
     def step():
+        random.random()
+        np.random.rand()
         model(torch.rand(4, 3)).square().sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -28,6 +33,7 @@ def test_everything_is_put_back(settled, fails):
         return [*(p.detach().clone() for p in model.parameters()), *state, *rates]
 
     before, random_state = look(), torch.random.get_rng_state()
+    others = random.getstate(), np.random.get_state()[1].copy()
     try:
         with undone(model, optimizer, Accelerator(cpu=True)):
             for group in optimizer.param_groups:
@@ -40,4 +46,6 @@ def test_everything_is_put_back(settled, fails):
     for one, other in zip(before, look(), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(random_state, torch.random.get_rng_state())
+    assert random.getstate() == others[0]
+    assert np.array_equal(np.random.get_state()[1], others[1])
     assert all(p.grad is None for p in model.parameters())
