@@ -61,11 +61,6 @@ LAYOUTS = {
     ),
 }
 
-NO_DETECTOR = (
-    "the export does not carry the detector of documents out of scope (score.out_of_scope): with "
-    "it, each document gets a label; the run's own folder tells those that no label fits"
-)
-
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     known = build_parser(prog).parse_args(arguments)
@@ -118,6 +113,7 @@ def export(known: argparse.Namespace) -> int:
     from finetune.inference.classifier import Classifier
     from finetune.modeling.model_folder import find_model
     from finetune.runtime.errors import ProblemList
+    from finetune.tokenization.document_format import NO_DETECTOR
 
     onnx_export.check_installed()
     layout, problems = LAYOUTS[known.layout], ProblemList()

@@ -28,12 +28,11 @@ from finetune.config.training_sections import Train as Train
 
 # The keys that decide how many steps there are, in the whole run or in a stage.
 LENGTH = ("epochs", "max_steps", "min_steps")
+# Those that mean something where labels have an order alone.
+RANK_METRICS = ("quadratic_weighted_kappa", "rank_mae", "within_one_accuracy")
 # The default metrics of each kind of task, and which of them picks the model.
 TASK_METRICS = {
-    "ordered": (
-        ("quadratic_weighted_kappa", "rank_mae", "within_one_accuracy", "accuracy"),
-        "quadratic_weighted_kappa",
-    ),
+    "ordered": ((*RANK_METRICS, "accuracy"), "quadratic_weighted_kappa"),
     "hierarchy": (("accuracy", "f1_macro", "hierarchical_f1", "level_1_accuracy"), "accuracy"),
     "multi_label": (("f1_micro", "f1_macro", "accuracy"), "f1_macro"),
 }
@@ -94,6 +93,19 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _ranks_have_an_order(self) -> Self:
+        if self.data.task != "ordered" and self.data.labels is None:
+            for key, names in (("metrics", self.score.metrics), ("monitor", (self.score.monitor,))):
+                for name in names:
+                    if name in RANK_METRICS:
+                        raise conflict(
+                            f"score.{key}",
+                            f"no {name} without the order of the labels, which data.task 'ordered' "
+                            "or data.labels gives",
+                        )
+        return self
+
+    @model_validator(mode="after")
     def _order_has_a_linear_head(self) -> Self:
         if self.data.task != "ordered":
             return self
@@ -102,6 +114,12 @@ class Recipe(Section):
                 "model.head",
                 "linear with data.task 'ordered', as architectures have no head of their own for "
                 f"it, got '{self.model.head}'",
+            )
+        if self.publish.onnx:
+            raise conflict(
+                "publish.onnx",
+                "false with data.task 'ordered', as the libraries that the branch is for have no "
+                "head for it, got true",
             )
         if self.model.head_init not in ("zeros", "normal"):
             raise conflict(

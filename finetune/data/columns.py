@@ -61,6 +61,11 @@ class ColumnSpec:
         """The columns that hold labels."""
         return (self.label,) if isinstance(self.label, str) else self.label
 
+    @property
+    def has_level_columns(self) -> bool:
+        """Whether several columns are the levels of one label."""
+        return self.hierarchy is not None and not isinstance(self.label, str)
+
     def attribute_columns(self) -> tuple[str, ...]:
         """The columns that hold attributes, each once."""
         return tuple(dict.fromkeys(column for _, column in self.attributes))

@@ -9,9 +9,11 @@ Several labels may be written in three ways: as a list in each cell; as one text
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from finetune.data.cells import describe_value
 from finetune.runtime.errors import shorten
 
 SHOWN = 3  # cells named in a message
+LEVEL_TYPES = (str, int, bool, type(None))
 YES_OR_NO = {"1": True, "true": True, "0": False, "false": False}
 
 
@@ -66,7 +68,12 @@ def join_levels(
     paths: list[str | None] = []
     wrong: list[str] = []
     for i, row in enumerate(cells):
-        parts = [None if cell is None else str(cell).strip() or None for cell in row]
+        wrong += [
+            f"{describe_value(cell)} in '{column}' at {place(i)}"
+            for column, cell in zip(columns, row, strict=True)
+            if type(cell) not in LEVEL_TYPES
+        ]
+        parts = [_name_level(cell) for cell in row]
         there = [part for part in parts if part is not None]
         paths.append(separator.join(there) or None)
         for column, part in zip(columns, parts, strict=True):
@@ -76,10 +83,16 @@ def join_levels(
             gap = columns[parts.index(None)]
             wrong.append(f"no '{gap}' above '{there[-1]}' at {place(i)}")
     expected = (
-        f"data.label: expected the levels of a label from the coarsest on, without '{separator}' "
-        "(data.hierarchy) in them"
+        f"data.label: expected the levels of a label from the coarsest on, each text, a whole "
+        f"number or true or false, without '{separator}' (data.hierarchy) in them"
     )
     return paths, [f"{expected}, got {shorten(wrong, SHOWN)}"] if wrong else []
+
+
+def _name_level(cell: Any) -> str | None:
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return None if cell is None else str(cell).strip() or None
 
 
 def _labels_of_columns(cell: tuple[Any, ...], columns: Sequence[str]) -> tuple[Any, str | None]:

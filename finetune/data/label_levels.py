@@ -9,7 +9,8 @@ from finetune.runtime.errors import InputError, shorten
 def check_levels(labels: Sequence[str], data: Data) -> None:
     """
     Raises:
-        InputError: where the separator is in no label, or a level of one has no name.
+        InputError: where the separator is in no label, a level of one has no name, or one is
+            spelled in two ways.
     """
     separator = data.hierarchy
     if separator is None:
@@ -28,3 +29,14 @@ def check_levels(labels: Sequence[str], data: Data) -> None:
             f"data.hierarchy: expected a name for each level between '{separator}', got "
             f"{shorten(nameless)}"
         )
+    spelled: dict[tuple[str, ...], str] = {}
+    for label in labels:
+        parts = label.split(separator)
+        for end in range(1, len(parts) + 1):
+            node = separator.join(parts[:end])
+            plain = tuple(part.strip() for part in parts[:end])
+            if (first := spelled.setdefault(plain, node)) != node:
+                raise InputError(
+                    f"data.hierarchy: expected one spelling of each level, got {first!r} and "
+                    f"{node!r}, which differ by white space beside '{separator}'; write them alike"
+                )

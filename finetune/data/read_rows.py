@@ -85,6 +85,10 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
             require_columns(source.name, columns, spec)
             cells = {column: values for column, values in cells.items() if column in columns}
         label_names = reader.label_names(spec.label_columns()[0])
+        if spec.has_level_columns:
+            label_names = None  # of one column: each has its own
+            for column in {*spec.label_columns()} & cells.keys():
+                _name_numbers(cells[column], reader.label_names(column))
     rows = build_rows(source.name, places, cells, spec, label_names)
     notes = [
         Finding(kind, "", len(numbers), Places(name, numbers, places.unit), rule)
@@ -93,6 +97,14 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
         for kind, numbers, rule in reader.notes
     ]
     return replace(rows, notes=(*notes, *rows.notes))
+
+
+def _name_numbers(cells: Any, names: Sequence[str] | None) -> None:
+    """Put a data set's own names in the place of a column's numbers; None for -1, no label."""
+    if names is not None:
+        for i, cell in enumerate(cells):
+            if isinstance(cell, int) and -1 <= cell < len(names):
+                cells[i] = None if cell < 0 else names[cell]
 
 
 def read_documents(

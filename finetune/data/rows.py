@@ -129,7 +129,7 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
     columns = [cast(list[Any], cells[column]) for column in spec.label_columns()]
     has_one_column = isinstance(spec.label, str)
     labels = columns[0] if has_one_column else list(zip(*columns, strict=True))
-    if not has_one_column and spec.hierarchy is not None:
+    if spec.hierarchy is not None and not has_one_column:
         paths, problems = join_levels(labels, spec.label_columns(), spec.hierarchy, places.short)
         return _FoundLabels(paths, problems=problems)
     is_multi_label = spec.separator is not None or not has_one_column

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.evaluation.probabilities import softmax
+from finetune.runtime.errors import InputError
 
 MOST_STATES = 10_000  # of train, that are kept and compared with
 MOST_TRIED = 2_000  # validation documents by which the way is chosen
@@ -87,11 +88,14 @@ class Kind:
         fit: train → what is compared with.
         score: logits, states, what is compared with → a score of each document.
         reads_states: whether it needs more than logits.
+        reads_sizes: whether it needs logits whose sizes say something. Those of ordered labels are
+            log-probabilities, whose energy is 0 whatever the document.
     """
 
     fit: Callable[[Seen], dict[str, NDArray[Any]]]
     score: Callable[[NDArray[np.float32], NDArray[np.float32], Mapping[str, NDArray[Any]]], Floats]
     reads_states: bool = True
+    reads_sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,33 +124,39 @@ class Choice:
         return max(0.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))
 
 
-def choose_detector(train: Seen, validation: Seen, seed: int = 0) -> Choice:
+def choose_detector(train: Seen, validation: Seen, seed: int = 0, ordered: bool = False) -> Choice:
     """Hold out every label once, some together, and see which way finds their validation documents.
 
     A held-out label's train documents and logits are left out, as if the head had never known it;
     the encoder has, so that documents of labels that nobody named are harder to find.
 
     Args:
-        train, validation: of three labels or more.
+        train, validation: of three labels or more; validation has documents of two or more.
+        ordered: whether the labels are ordered.
+
+    Raises:
+        InputError: where validation has documents of one label alone.
     """
+    kinds = {name: kind for name, kind in KINDS.items() if not (ordered and kind.reads_sizes)}
     rng = np.random.default_rng(seed)
     train, validation = draw_rows(train, MOST_STATES), draw_rows(validation, MOST_TRIED)
     classes = train.logits.shape[1]
-    groups = np.array_split(rng.permutation(classes), min(GROUPS, classes))
-    aurocs: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    curves: dict[str, list[Floats]] = {kind: [] for kind in KINDS}
+    present = np.unique(validation.labels)
+    if len(present) < 2:
+        raise InputError("expected validation documents of two labels or more, found those of one")
+    groups = np.array_split(rng.permutation(present), min(GROUPS, len(present)))
+    aurocs: dict[str, list[float]] = {kind: [] for kind in kinds}
+    curves: dict[str, list[Floats]] = {kind: [] for kind in kinds}
     for group in groups:
         is_new = np.isin(validation.labels, group)
-        if is_new.all() or not is_new.any():
-            continue
         kept = np.setdiff1d(np.arange(classes), group)
         known = train.take(~np.isin(train.labels, group))
-        for name, kind in KINDS.items():
+        for name, kind in kinds.items():
             scores = kind.score(validation.logits[:, kept], validation.states, kind.fit(known))
             aurocs[name].append(measure_auroc(scores[is_new], scores[~is_new]))
             curves[name].append(find_curve(scores[is_new], scores[~is_new]))
     of_kind = {name: np.array(values) for name, values in aurocs.items()}
-    best = max(KINDS, key=lambda name: of_kind[name].mean())  # of several, the simplest
+    best = max(kinds, key=lambda name: of_kind[name].mean())  # of several, the simplest
     return Choice(best, len(of_kind[best]), of_kind, np.mean(curves[best], axis=0))
 
 
@@ -291,7 +301,7 @@ def _score_mahalanobis(logits: Any, states: Any, arrays: Mapping[str, NDArray[An
 # The simplest first: of ways that are as good, it is taken.
 KINDS = {
     "max_probability": Kind(_fit_nothing, _score_probability, reads_states=False),
-    "energy": Kind(_fit_nothing, _score_energy, reads_states=False),
+    "energy": Kind(_fit_nothing, _score_energy, reads_states=False, reads_sizes=True),
     "neighbours": Kind(_keep_states, _score_neighbours),
     "mahalanobis": Kind(_fit_means, _score_mahalanobis),
 }

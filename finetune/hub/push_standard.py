@@ -14,7 +14,9 @@ from finetune.config import schema
 from finetune.hub import model_files, push
 from finetune.inference import standard_card, standard_layout
 from finetune.inference.classifier import Classifier
+from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError
+from finetune.tokenization.document_format import NO_DETECTOR
 
 BRANCH = "onnx"
 ROWS = 256  # documents that the export is checked on
@@ -47,6 +49,8 @@ def push_standard(
             standard_layout.export_standard(classifier, str(folder), out, rows)
         except InputError as error:
             raise InputError(f"{problem}; {remedy}" for problem in error.problems) from None
+        if classifier.reading.out_of_scope:
+            print_wrapped(NO_DETECTOR, mark="  ! ")
         there = branch_settings(settings)
         card = standard_card.describe_use(out, str(there.repo_id), there.revision)
         (out / "README.md").write_text(card, "utf-8")

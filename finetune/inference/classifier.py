@@ -26,7 +26,7 @@ from finetune.data.identifiers import is_missing
 from finetune.evaluation.out_of_scope import Detector
 from finetune.inference import engines
 from finetune.inference.decision import DecisionRules
-from finetune.inference.detector_file import hash_detector, read_detector, reads_states
+from finetune.inference.detector_file import FILE, hash_detector, read_detector, reads_states
 from finetune.inference.documents import DocumentReader
 from finetune.inference.engine import Logits
 from finetune.inference.engine_choice import Choice, choose_engine
@@ -117,7 +117,11 @@ class Classifier:
         def load(name: str, folder: str) -> Classifier:
             return Classifier.with_options(dataclasses.replace(source, name=folder), name, options)
 
-        return choose_engine(find_model(source.name), load, read_rows or _sample_rows)
+        model = find_model(source.name)
+        if (Path(model) / FILE).is_file():  # no export has one
+            why = "auto: torch, which alone tells documents that no label fits"
+            return Choice("torch", model, (why,))
+        return choose_engine(model, load, read_rows or _sample_rows)
 
     def _choose(
         self,

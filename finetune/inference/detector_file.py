@@ -87,7 +87,8 @@ def read_detector(source: str, revision: str | None, hidden: int) -> Detector:
             "again"
         ) from None
     found = {name: array.ndim for name, array in arrays.items()}
-    widths = {array.shape[-1] for array in arrays.values()}
+    widths = {size for array in arrays.values() for size in array.shape[-1:]}
+    widths |= {size for name in arrays.keys() & {"whitener"} for size in arrays[name].shape}
     if found != ARRAYS[settings.kind] or not widths <= {hidden}:
         expected = ", ".join(ARRAYS[settings.kind]) or "none"
         raise InputError(

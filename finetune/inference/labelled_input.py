@@ -10,7 +10,7 @@ from finetune.data.columns import ColumnSpec
 from finetune.data.labelled_rows import LabelledRows, OnUnknown
 from finetune.data.text_store import Store
 from finetune.inference.classifier import Classifier
-from finetune.runtime.errors import InputError
+from finetune.runtime.errors import InputError, shorten
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,13 @@ def read_labelled(
     except InputError as error:
         raise InputError(_as_options(problem) for problem in error.problems) from None
     rules = classifier.rules
-    return labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
+    found = labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
+    if rules.ordered and len(found.labels) > len(rules.labels):
+        raise InputError(
+            "--unknown-labels: expected stop or drop for a model of ordered labels, as a label "
+            f"that it does not know has no rank, got wrong; it lacks {shorten([*found.unknown])}"
+        )
+    return found
 
 
 def _as_options(problem: str) -> str:

@@ -50,7 +50,10 @@ def check_out_of_scope(recipe: Recipe, corpus: Corpus) -> None:
     if asked == "off":
         return
     problems = []
-    rows = 0 if corpus.validation.labels is None else len(corpus.validation)
+    held: NDArray[Any] = (
+        np.zeros(0) if corpus.validation.labels is None else corpus.validation.labels
+    )
+    rows = len(held)
     least = out_of_scope.least_rows(rate)
     if corpus.multi_label:
         problems.append(
@@ -71,6 +74,11 @@ def check_out_of_scope(recipe: Recipe, corpus: Corpus) -> None:
         problems.append(
             f"{KEY}: a share of {rate:g} ({KEY}_rate) needs {least:,} validation documents with "
             f"labels or more, found {rows:,}; raise it, or have a larger validation split"
+        )
+    elif not corpus.multi_label and len(np.unique(held)) < 2:
+        problems.append(
+            f"{KEY}: expected validation documents of two labels or more, of which some are held "
+            f"out in turn to choose a detector, found those of one; set {KEY}=off"
         )
     if asked not in WORDS:
         try:
@@ -121,7 +129,8 @@ def make_detector(session: Session) -> OutOfScope:
     engine = _load_engine(session, folder)
     train = _see(engine, corpus.train, tables["train"], out_of_scope.MOST_STATES)
     validation = _see(engine, corpus.validation, tables["validation"])
-    chosen = out_of_scope.choose_detector(train, validation)
+    ordered = recipe.data.task == "ordered"
+    chosen = out_of_scope.choose_detector(train, validation, ordered=ordered)
     rate = recipe.score.out_of_scope_rate
     detector = out_of_scope.fit_detector(chosen.kind, train, validation, rate)
     test, of_test = None, None

@@ -18,6 +18,18 @@ from ray.data.datasource import BlockBasedFileDatasink
 
 from finetune.data.cells import arrow_values
 
+# Of each field that predictions may have (`DecisionRules.fields`).
+KINDS: dict[str, Any] = {
+    "label": pa.string(),
+    "score": pa.float64(),
+    "labels": pa.list_(pa.string()),
+    "scores": pa.list_(pa.float64()),
+    "levels": pa.list_(pa.string()),
+    "level_scores": pa.list_(pa.float64()),
+    "out_of_scope": pa.bool_(),
+    "out_of_scope_score": pa.float64(),
+}
+
 
 class OrderedSink(BlockBasedFileDatasink):
     """Parquet files, a file for each task that writes.
@@ -94,16 +106,9 @@ class RayClassifier:
         ]
         table = self.classifier.encode(rows)
         predictions = list(self.classifier.predict(rows, table, self.probabilities))
-        kinds: dict[str, Any] = {"label": pa.string(), "score": pa.float64()}
-        if self.classifier.rules.multi_label:
-            kinds = {"labels": pa.list_(pa.string()), "scores": pa.list_(pa.float64())}
-        if self.classifier.rules.detector is not None:
-            kinds |= {"out_of_scope": pa.bool_(), "out_of_scope_score": pa.float64()}
-        if self.classifier.rules.hierarchy is not None:
-            kinds |= {"levels": pa.list_(pa.string()), "level_scores": pa.list_(pa.float64())}
         added = {
-            name: pa.array([prediction[name] for prediction in predictions], kind)
-            for name, kind in kinds.items()
+            name: pa.array([prediction[name] for prediction in predictions], KINDS[name])
+            for name in self.classifier.rules.fields
         }
         if self.probabilities:
             for label in self.classifier.labels:

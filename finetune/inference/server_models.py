@@ -90,6 +90,10 @@ class Classified(BaseModel):
     score: float | None = Field(None, description="probability of the best label")
     labels: list[str] | None = Field(None, description="the most probable first")
     scores: list[float] | None = Field(None, description="their probabilities")
+    levels: list[str] | None = Field(
+        None, description="of labels with levels: from the coarsest node to the label"
+    )
+    level_scores: list[float] | None = Field(None, description="the probability of each level")
     out_of_scope: bool | None = Field(
         None, description="whether no label fits, in which case label is null (score.out_of_scope)"
     )

@@ -166,10 +166,13 @@ def explain_calibration(results: Results) -> str:
     if calibration.temperature == 1:
         return f"{ece} Temperature scaling was skipped: {calibration.why}."
     change = "lowers" if calibration.temperature > 1 else "raises"
+    divided, effect = "The logits", "changes no prediction"
+    if results.data.task == "ordered":  # of the steps between labels
+        divided, effect = "The outputs of the head", "may change those that are nearly tied"
     return (
-        f"{ece} Before temperature scaling it was {before.ece:.3f}. The logits are divided by "
+        f"{ece} Before temperature scaling it was {before.ece:.3f}. {divided} are divided by "
         f"{calibration.temperature:.2f} ({calibration.why}), which {change} the probabilities of "
-        "the predictions and changes no prediction."
+        f"the predictions and {effect}."
     )
 
 

@@ -179,6 +179,12 @@ class DocumentFormat:
         )
 
 
+NO_DETECTOR = (
+    "the export does not carry the detector of documents out of scope (score.out_of_scope): with "
+    "it, each document gets a label; the run's own folder tells those that no label fits"
+)
+
+
 def drop_detector(config: PretrainedConfig) -> None:
     """Have a model's config, which goes where its detector does not, say that there is none."""
     kept = getattr(config, KEY, None)

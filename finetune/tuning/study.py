@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
+from finetune.config.schema import for_task
 from finetune.evaluation.metrics import LOWER_IS_BETTER
 from finetune.runtime.errors import InputError, explain_write_errors, shorten
 from finetune.runtime.folder_lock import FolderLock
@@ -49,7 +50,7 @@ class Sweep:
 
     @property
     def metric(self) -> str:
-        return self.base.recipe.score.monitor
+        return for_task(self.base.recipe).score.monitor
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:

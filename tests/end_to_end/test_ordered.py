@@ -57,6 +57,13 @@ def test_a_run_and_its_model(rated, capsys):
     for one in predictions:
         assert list(one["probabilities"]) == ORDER
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    unknown = (rated / "rows/test.jsonl").read_text() + '{"text": "new", "label": "worst"}\n'
+    (rated / "unknown.jsonl").write_text(unknown)
+    words = ["evaluate", "run", "unknown.jsonl", "--output", "scored", "--unknown-labels"]
+    capsys.readouterr()
+    assert main([*words, "wrong"]) == 2
+    assert "has no rank, got wrong; it lacks worst" in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "drop"]) == 0
     lines = [json.loads(line) for line in (rated / "run/predictions/test.jsonl").open()]
     assert np.mean([one["label"] == one["predicted"] for one in lines]) == test["accuracy"]
 

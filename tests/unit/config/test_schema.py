@@ -182,6 +182,18 @@ modell: {}
             )
             for name in ("a/", "a//b")
         ),
+        (
+            "data: {source: x}\nscore: {metrics: [accuracy, rank_mae]}",
+            (),
+            "r.yaml: score.metrics: expected no rank_mae without the order of the labels, which "
+            "data.task 'ordered' or data.labels gives",
+        ),
+        (
+            "data: {source: x, task: ordered}\npublish: {onnx: true}",
+            (),
+            "r.yaml: publish.onnx: expected false with data.task 'ordered', as the libraries that "
+            "the branch is for have no head for it, got true",
+        ),
     ],
 )
 def test_one_problem(written, text, words, problem):

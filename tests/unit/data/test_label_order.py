@@ -15,6 +15,11 @@ def test_numbers_by_their_value():
     assert order_labels(("low", "high"), given) == ("low", "high")
 
 
+def test_a_rank_has_one_label():
+    with pytest.raises(InputError, match=r"got '1' and '1\.0', which have the same rank"):
+        order_labels(("1", "1.0", "2"), Data(source="x", task="ordered"))
+
+
 @pytest.mark.parametrize(
     ("labels", "some"), [(("bad", "good"), "they are"), (("1", "inf"), "some are")]
 )

@@ -1,6 +1,7 @@
 """Temperatures, folded into real models; calibration error, coverage and thresholds by hand."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -242,6 +243,23 @@ def test_folding_divides_what_the_logits_of_ordered_labels_are_made_of(tmp_path)
     np.testing.assert_allclose(after, chosen.divide(before), atol=1e-5)
     assert probabilities.softmax(after).sum() == pytest.approx(1)
     assert np.exp(after).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_windows_of_ordered_labels_have_no_temperature():
+    """Their log-probabilities are pooled: dividing each window's head does not divide these."""
+    recipe = schema.Recipe.model_validate(
+        {"data": {"source": "x", "task": "ordered", "truncation": "windows"}}
+    )
+    session = SimpleNamespace(
+        recipe=recipe,
+        data=SimpleNamespace(plan=SimpleNamespace(precision="fp32")),
+        env=SimpleNamespace(on_main=lambda call: call()),
+    )
+    made = np.log(probabilities.softmax(9 * np.random.default_rng(0).normal(size=(300, 3))))
+    labels = np.random.default_rng(1).integers(0, 3, 300)
+    assert calibration.fit_temperature(made, labels, ordered=True).value > 1
+    found = finalize._apply_temperature(session, made, labels, "validation rows")
+    assert (found.value, found.ordered) == (1.0, True)
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.2, 5))

@@ -1,5 +1,7 @@
 """Detectors: each finds what is far away, the threshold keeps its promise, AUROC is right."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from finetune.evaluation import out_of_scope
 from finetune.evaluation.out_of_scope import KINDS, Seen
+from finetune.evaluation.probabilities import softmax
+from finetune.runtime.errors import InputError
 
 
 def clusters(rows, labels=4, hidden=6, seed=0, scale=4.0):
@@ -66,6 +70,28 @@ def test_labels_are_held_out_once_each_and_the_best_way_is_taken():
     again = out_of_scope.choose_detector(train, validation)
     assert again.kind == choice.kind
     assert (again.curve == choice.curve).all()
+
+
+def test_ordered_labels_have_no_energy():
+    """Their logits are log-probabilities: with a label left out they tell of it, whole they are
+    0."""
+    train, validation = (
+        replace(seen, logits=np.log(softmax(seen.logits)).astype(np.float32))
+        for seen in (clusters(300), clusters(150, seed=1))
+    )
+    assert np.abs(KINDS["energy"].score(validation.logits, validation.states, {})).max() < 1e-4
+    choice = out_of_scope.choose_detector(train, validation, ordered=True)
+    assert choice.aurocs.keys() == KINDS.keys() - {"energy"}
+    assert choice.kind != "energy"
+
+
+def test_labels_that_validation_lacks_are_not_held_out():
+    train, validation = clusters(300, labels=5), clusters(150, labels=5, seed=1)
+    choice = out_of_scope.choose_detector(train, validation.take(validation.labels < 2))
+    assert choice.groups == 2
+    assert np.isfinite(choice.curve).all()
+    with pytest.raises(InputError, match="two labels or more, found those of one"):
+        out_of_scope.choose_detector(train, validation.take(validation.labels < 1))
 
 
 def test_what_is_kept_is_bounded(monkeypatch):

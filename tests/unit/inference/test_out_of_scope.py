@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from finetune import run
 from finetune.cli import evaluate, predict
@@ -76,6 +76,17 @@ def test_predictions_obey_it(made, classifier):
     assert classifier.identity != Classifier(made / "without", precision="fp32").identity
 
 
+def test_no_engine_without_it_is_chosen(made, monkeypatch):
+    def compare(*args):
+        raise AssertionError("engines were compared")
+
+    monkeypatch.setattr("finetune.inference.classifier.choose_engine", compare)
+    chosen = Classifier(made / "with", engine="auto", threads=1)
+    assert chosen.engine_name == "torch"
+    assert chosen.engine.reasons[0] == "auto: torch, which alone tells documents that no label fits"
+    assert "out_of_scope" in chosen("a team")[0]
+
+
 def test_files_demo_and_evaluation_obey_it(made, classifier, monkeypatch, capsys):
     monkeypatch.chdir(made)
     reset_accelerate()
@@ -121,6 +132,14 @@ def test_a_detector_that_is_lost_damaged_or_of_another_model(made, tmp_path):
         "such file; copy the whole model folder again"
     )
     assert "cannot be read" in refused(lambda file: file.write_bytes(b"{}"))
+    kept = {"kind": "mahalanobis", "threshold": 1.0, "rate": 0.1}
+    for whitener in (np.ones((7, 32)), np.ones(())):
+        arrays = {"whitener": whitener, "means": np.ones((3, 32))}
+        assert "expected arrays of 32 columns (whitener, means)" in refused(
+            lambda file, arrays=arrays: save_file(
+                arrays, file, metadata={"out_of_scope": json.dumps(kept)}
+            )
+        )
     weights = (made / "with/model/model.safetensors").read_bytes()
     assert "cannot be read" in refused(lambda file: file.write_bytes(weights))
     shutil.copytree(made / "with/model", tmp_path / "whole")

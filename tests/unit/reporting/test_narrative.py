@@ -72,7 +72,13 @@ def test_calibration():
     )
     scaled = narrative.summarize_calibration(made_results())
     assert scaled.endswith("Temperature 1.50: fitted for a test.")
-    assert "divided by 1.50" in narrative.explain_calibration(made_results())
+    results = made_results()
+    assert "divided by 1.50" in narrative.explain_calibration(results)
+    assert "changes no prediction" in narrative.explain_calibration(results)
+    ordered = results.data.model_copy(update={"task": "ordered"})
+    said = narrative.explain_calibration(results.model_copy(update={"data": ordered}))
+    assert "The outputs of the head are divided by 1.50" in said
+    assert "may change those that are nearly tied" in said
 
 
 def test_abstention():

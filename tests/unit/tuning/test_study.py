@@ -54,6 +54,16 @@ def test_trials_follow_from_the_seed_and_their_number(sweep, tmp_path, capsys):
     assert text.startswith("# The best of 3 trials on recipe.yaml, by accuracy on validation (")
 
 
+def test_ordered_labels_are_tuned_by_what_picks_their_models(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("data: {source: x, task: ordered}\n")
+    base = BaseRecipe(file, (), loader.load(file, ()))
+    assert Sweep(base, SPACE, tmp_path / "sw").metric == "quadratic_weighted_kappa"
+    file.write_text("data: {source: x, task: ordered}\nscore: {monitor: rank_mae}\n")
+    named = Sweep(BaseRecipe(file, (), loader.load(file, ())), SPACE, tmp_path / "sw")
+    assert (named.metric, named.direction) == ("rank_mae", "minimize")
+
+
 def test_a_folder_holds_one_study(sweep):
     sweep_module.run_sweep(sweep, None, run_trial)
     other = Sweep(sweep.base, SPACE[:1], sweep.folder, trials=3)
