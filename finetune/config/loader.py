@@ -170,20 +170,22 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
 
 
 def find_beside(recipe: Recipe, folder: Path) -> Recipe:
-    """Relative paths of data and model that are not in the current folder, but in the recipe's.
+    """Relative paths that are not in the current folder, but in the recipe's.
 
     A run's folder holds its own recipe beside what it wrote, such as `model`, which is not meant.
     """
     if any((folder / name).exists() for name in OF_A_RUN):
         return recipe
     found = {}
-    for name in ("data", "model"):
+    for name, key in (("data", "source"), ("model", "source"), ("score", "out_of_scope")):
         section = getattr(recipe, name)
-        source = section.source
+        source = getattr(section, key)
+        is_word = key == "out_of_scope" and source in ("auto", "off")
         if isinstance(source, str) and source and ":" not in source and source[0] != "~":
             beside = folder / source
-            if not os.path.exists(source) and os.path.exists(beside):  # noqa: PTH110
-                found[name] = section.model_copy(update={"source": str(beside)})
+            is_there = os.path.exists(source)  # noqa: PTH110
+            if not is_word and not is_there and os.path.exists(beside):  # noqa: PTH110
+                found[name] = section.model_copy(update={key: str(beside)})
     return recipe.model_copy(update=found) if found else recipe
 
 

@@ -30,7 +30,10 @@ PRUNERS = ("median", "hyperband", "off")  # how `study.py` ends hopeless trials 
 FIXED = {
     **dict.fromkeys(("run", "publish", "checkpoint", "cache"), "it decides nothing that is scored"),
     "run.seed": "it decides by luck alone, and several seeds train the winner (--seeds)",
-    **dict.fromkeys(("score.monitor", "score.metrics"), "trials are compared by it"),
+    **dict.fromkeys(
+        ("score.monitor", "score.metrics", "data.task", "data.label_order", "data.hierarchy"),
+        "trials are compared by it",
+    ),
     **dict.fromkeys(GUARDED, "a file cannot decide it"),
     **dict.fromkeys(
         (

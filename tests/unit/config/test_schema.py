@@ -385,6 +385,10 @@ def test_paths_are_looked_for_beside_the_recipe_too(tmp_path, monkeypatch, sourc
     again = loader.load(home / "r.yaml", ["data.source=package:a/rows", "model.source=rows"])
     assert again.data.source == "package:a/rows"
     assert again.model.source == str(home / "rows")
+    (home / "auto").mkdir()
+    for word, found in (("auto", "auto"), ("rows", str(home / "rows"))):
+        asked = loader.load(home / "r.yaml", [f"score.out_of_scope={word}"])
+        assert asked.score.out_of_scope == found
     (here / "rows").mkdir()
     (here / "rows" / "train.csv").write_text("text,label\n")
     assert loader.load(home / "r.yaml").data.source == source  # the current folder comes first
