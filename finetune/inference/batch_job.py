@@ -285,8 +285,8 @@ def _choose_engine(
         rows = (row for item in items for row in read_records(item, columns, ReadProgress()))
         return [*itertools.islice(rows, MOST_ROWS)]
 
-    is_pipe = options.input.source == "-"  # which is read once
-    return Classifier.choose_engine(options.model, compute, None if is_pipe else read_rows)
+    can_reread = all(item.table is not None or item.can_reopen for item in items)  # no pipe
+    return Classifier.choose_engine(options.model, compute, read_rows if can_reread else None)
 
 
 def _print_note(message: str) -> None:

@@ -6,6 +6,8 @@ Beside torch, these are considered: exports of the very same weights (which iden
 in the model folder and in folders beside it, by each engine that reads them. One that changed more
 than 0.2 % of the labels when it was exported is not tried: the probe has too few rows to tell. The
 others compute the same rows once, after a warm-up, and may change no more of these labels either.
+One that reads or decides in another way than the model's config.json now says is not tried, nor is
+any where the model tells documents out of scope, for which an export has no states.
 """
 
 import itertools
@@ -16,16 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from finetune.inference.decision import DecisionRules
 from finetune.inference.engine import Engine, Logits
 from finetune.inference.engines import ENGINES, EngineEntry, pick_engine
 from finetune.inference.records import Record
 from finetune.modeling import model_identity
+from finetune.modeling.load_errors import first_line
 from finetune.runtime.errors import InputError
 from finetune.runtime.wording import count_of
+from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 
 KEPT = 0.998  # of the labels
-FIRST_ROWS = 8  # of the first pass, which also warms an engine up
+FIRST_ROWS = 8  # of the passes that warm an engine up
 MOST_ROWS = 512
 ENOUGH = 0.25  # seconds of a pass: twice as many rows are tried until one takes so long
 SLOWEST = 0.25  # of the first engine's speed: one that is slower is not tried on all rows
@@ -36,7 +41,8 @@ class Probed(Protocol):
     """What is asked of a classifier."""
 
     engine: Engine
-    tokenizer: Any
+    rules: DecisionRules
+    reading: DocumentFormat
 
     def encode(self, rows: Sequence[Record]) -> TokenTable: ...
 
@@ -63,6 +69,16 @@ class _Pass:
     rate: float
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """What exports are compared with: the model's folder, its rules and format, and its pass."""
+
+    folder: str
+    decides: tuple[DecisionRules, DocumentFormat]
+    rows: Sequence[Record]
+    made: _Pass
+
+
 def choose_engine(
     folder: str,
     load: Callable[[str, str], Some],
@@ -83,39 +99,50 @@ def choose_engine(
     if not others:
         return Choice(own, folder, (f"auto: {own}, as no export of this model is beside it",))
     first = load(own, folder)
+    if first.rules.detector is not None:
+        return Choice(own, folder, (f"auto: {own}, which alone tells documents out of scope",))
     valid = [row for row in read_rows(first) if row.error is None][:MOST_ROWS]
     if not valid:
         return Choice(own, folder, (f"auto: {own}, as there is no row to compare engines on",))
-    rows, reference = _measure_first(first, valid)
+    reference = _Reference(folder, (first.rules, first.reading), *_measure_first(first, valid))
     del first  # one at a time in memory
-    best, rate = (own, folder), reference.rate
-    said = [f"{own} {reference.rate:,.0f} rows/s"]
+    best, rate = (own, folder), reference.made.rate
+    said = [f"{own} {rate:,.0f} rows/s"]
     for name, where in others:
-        shown = f"{name} of {os.path.relpath(where)}"
-        kept = _read_identity(where, "kept_labels")
-        if where != folder and (kept is None or kept < KEPT):
-            share = "an unknown share" if kept is None else f"{100 * kept:.2f} %"
-            said.append(f"{shown} kept {share} of the labels when it was exported")
-            continue
-        try:
-            found = _measure(load(name, where), rows, SLOWEST * reference.rate)
-        except InputError as error:
-            said.append(f"{shown} cannot be used ({error.problems[0]})")
-            continue
-        if len(found.labels) < len(rows):
-            said.append(f"{shown} {found.rate:,.0f} rows/s")
-            continue
-        changed = sum(a != b for a, b in zip(found.labels, reference.labels, strict=True))
-        speed = f"{shown} {found.rate:,.0f} rows/s"
-        if changed > (1 - KEPT) * len(rows):
-            said.append(f"{speed}, but {count_of(changed, 'label')} changed")
-            continue
-        said.append(speed)
-        if found.rate > rate:
-            best, rate = (name, where), found.rate
-    probed = f"on the first {count_of(len(rows), 'row')}: {'; '.join(said)}"
+        about, found = _try_export(load, name, where, reference)
+        said.append(f"{name} of {os.path.relpath(where)} {about}")
+        if found > rate:
+            best, rate = (name, where), found
+    probed = f"on the first {count_of(len(reference.rows), 'row')}: {'; '.join(said)}"
     why = f"auto: {best[0]}, the fastest that keeps {100 * KEPT:g} % of the labels {probed}"
     return Choice(*best, (why,))
+
+
+def _try_export(
+    load: Callable[[str, str], Probed], name: str, where: str, reference: _Reference
+) -> tuple[str, float]:
+    """What to say of an engine and a folder, and its rows a second; 0: it is not to be taken."""
+    kept = _read_identity(where, "kept_labels")
+    if where != reference.folder and (kept is None or kept < KEPT):
+        share = "an unknown share" if kept is None else f"{100 * kept:.2f} %"
+        return f"kept {share} of the labels when it was exported", 0.0
+    try:
+        probed = load(name, where)
+        if (probed.rules, probed.reading) != reference.decides:
+            return "reads or decides in another way: config.json was changed; export it again", 0.0
+        found = _measure(probed, reference.rows, SLOWEST * reference.made.rate)
+    except InputError as error:
+        return f"cannot be used ({error.problems[0]})", 0.0
+    except ImportError as error:  # of a library that is installed, and lacks one of its own
+        return f"cannot be used ({first_line(error)})", 0.0
+    speed = f"{found.rate:,.0f} rows/s"
+    if len(found.labels) < len(reference.rows):
+        return speed, 0.0
+    pairs = zip(found.labels, reference.made.labels, strict=True)
+    changed = sum(one != other for one, other in pairs)
+    if changed > (1 - KEPT) * len(reference.rows):
+        return f"{speed}, but {count_of(changed, 'label')} changed", 0.0
+    return speed, found.rate
 
 
 def _find_exports(folder: Path) -> Iterator[tuple[str, str]]:
@@ -152,16 +179,20 @@ def _reads(entry: EngineEntry, folder: Path) -> bool:
 
 
 def _list_folders(place: Path) -> list[Path]:
-    """The folders there with an identity, by name; links are not followed."""
-    with os.scandir(place) as entries:
-        some = itertools.islice(entries, FOLDERS)
-        found = [Path(one.path) for one in some if one.is_dir(follow_symlinks=False)]
-    return sorted(one for one in found if (one / model_identity.FILE).is_file())
+    """The folders there with an identity that may be read, by name; links are not followed."""
+    try:
+        with os.scandir(place) as entries:
+            some = itertools.islice(entries, FOLDERS)
+            found = [Path(one.path) for one in some if one.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return sorted(one for one in found if os.access(one / model_identity.FILE, os.R_OK))
 
 
 def _measure_first(probed: Probed, rows: Sequence[Record]) -> tuple[Sequence[Record], _Pass]:
     """As many of the rows as take long enough, and what the engine made of them."""
     count = min(FIRST_ROWS, len(rows))
+    _compute(probed, rows[:count])  # the first pass plans
     while True:
         found, seconds = _compute(probed, rows[:count])
         if seconds >= ENOUGH or count == len(rows):

@@ -2,10 +2,15 @@
 
 import csv
 import json
+import os
+import threading
+from dataclasses import replace
 
 import pytest
 
+from finetune.inference import batch_job
 from finetune.inference.batch_job import run_job
+from finetune.inference.engine_choice import Choice
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.inputs import InputSpec
 from finetune.inference.job_options import JobOptions, OutputOptions
@@ -60,6 +65,29 @@ def test_the_words_that_spoke_for_each_label(job):
         assert all(text[one["start"] : one["end"]] == one["word"] for one in words)
     assert rows[-1]["explanation"] == ""
     assert any(row["explanation"] not in ("", "[]") for row in rows)
+
+
+def test_auto_takes_no_row_of_a_pipe(job, tmp_path, monkeypatch):
+    """A pipe is read once: rows that engines are compared on would be lost."""
+    given = []
+
+    def choose(source, options, read_rows):
+        given.append(read_rows)
+        return Choice("torch", source.name, ("auto: torch",))
+
+    monkeypatch.setattr(batch_job.Classifier, "choose_engine", choose)
+    asked = replace(job(), engine="auto")
+    assert run_job(asked).rows == ROWS
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    content = (tmp_path / "a.csv").read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    asked = replace(job(overwrite=True), engine="auto", input=InputSpec(str(pipe)))
+    assert run_job(asked).rows == ROWS
+    writer.join()
+    assert given[0] is not None
+    assert given[1] is None
 
 
 def test_an_output_is_not_replaced_unasked(job):

@@ -1,6 +1,7 @@
 """`--engine auto`: the fastest that keeps the labels, among exports of the very same weights."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -42,15 +43,18 @@ class Engines:
 
     def __init__(self, monkeypatch, seconds, wrong=()):
         self.now, self.seconds, self.wrong, self.seen = 0.0, seconds, wrong, []
+        self.detector, self.abstains, self.cold = None, {}, {}
         monkeypatch.setattr(engine_choice, "time", SimpleNamespace(perf_counter=lambda: self.now))
         monkeypatch.setattr(engines.EngineEntry, "is_installed", True)
 
     def load(self, name, folder):
+        if isinstance(self.seconds.get(name), Exception):
+            raise self.seconds[name]
         if name not in self.seconds:
             raise InputError(f"{name}: cannot be read")
 
         def logits(table):
-            self.now += self.seconds[name] * len(table)
+            self.now += self.seconds[name] * len(table) + self.cold.pop(name, 0)
             self.seen.append((name, len(table)))
             return table
 
@@ -58,7 +62,11 @@ class Engines:
             for number, row in enumerate(rows):
                 yield {"label": "no" if name in self.wrong and number < 2 else row.texts[0]}
 
-        return SimpleNamespace(engine=SimpleNamespace(logits=logits), encode=list, decide=decide)
+        rules = SimpleNamespace(detector=self.detector, abstain_below=self.abstains.get(name))
+        return SimpleNamespace(
+            engine=SimpleNamespace(logits=logits), encode=list, decide=decide, rules=rules,
+            reading="as trained",
+        )  # fmt: skip
 
     def choose(self, model, rows=400):
         return choose_engine(
@@ -112,6 +120,56 @@ def test_one_that_cannot_be_loaded_is_told(model, monkeypatch):
     choice = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.02}).choose(model)
     assert (choice.engine, choice.folder) == ("torch", str(model))
     assert " cannot be used (openvino: cannot be read)" in choice.reasons[0]
+
+
+def test_a_library_that_lacks_one_of_its_own_is_told(model, monkeypatch):
+    broken = ImportError("libgomp.so.1: cannot open shared object file")
+    choice = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.005, "openvino": broken}).choose(model)
+    assert choice.engine == "onnx"
+    assert f" cannot be used ({broken})" in choice.reasons[0]
+
+
+def test_a_model_that_tells_documents_out_of_scope_keeps_its_engine(model, monkeypatch):
+    """No export tells them: it has no states to compare."""
+    known = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.001, "openvino": 0.001})
+    known.detector = object()
+    said = "auto: torch, which alone tells documents out of scope"
+    assert known.choose(model) == Choice("torch", str(model), (said,))
+    assert not known.seen
+
+
+def test_one_that_decides_in_another_way_is_not_tried(model, monkeypatch):
+    """The few rows of the probe may all be decided alike."""
+    known = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.001, "openvino": 0.008})
+    known.abstains = {"onnx": 0.5}
+    choice = known.choose(model)
+    assert choice.engine == "openvino"
+    assert " reads or decides in another way: config.json was changed;" in choice.reasons[0]
+    assert "onnx" not in {name for name, _ in known.seen}
+
+
+def test_the_first_pass_of_no_engine_counts(model, monkeypatch):
+    known = Engines(monkeypatch, {"torch": 0.05, "onnx": 0.06, "openvino": 0.06})
+    known.cold = {"torch": 10, "onnx": 10, "openvino": 10}
+    assert known.choose(model).engine == "torch"
+
+
+def test_folders_that_may_not_be_read_are_passed_over(model, monkeypatch):
+    known = Engines(monkeypatch, {"torch": 0.01, "onnx": 0.005, "openvino": 0.008})
+    allowed, scandir = os.access, os.scandir
+
+    def scan(place):
+        if place == model.parent:
+            raise PermissionError(13, "Permission denied")
+        return scandir(place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scan)
+        assert known.choose(model).folder == str(model / "openvino")
+    monkeypatch.setattr(
+        os, "access", lambda file, how: "int8" not in str(file) and allowed(file, how)
+    )
+    assert known.choose(model).folder == str(model / "openvino")
 
 
 def test_no_export_and_no_row(model, monkeypatch, tmp_path):
