@@ -41,11 +41,18 @@ def push_model(recipe: Recipe, run: Path) -> list[str]:
         console.print_line(f"Published: {pushed.url}", even_if_quiet=True)
         if recipe.publish.onnx:
             from finetune.hub import push_standard
+            from finetune.modeling import load_errors
 
             try:
                 pushed, _ = push_standard.push_standard(run, recipe.publish, trust_remote_code)
-            except InputError as error:
+            except Exception as error:  # exporter, quantizer and runtime have kinds of their own
                 done = "the run is finished and its model published, but not as ONNX"
-                return [f"publish.onnx: {done}: {problem}" for problem in error.problems]
+                problems: tuple[str, ...] = (
+                    f"{type(error).__name__}: {load_errors.first_line(error)}; "
+                    f"push it again with: {push.command(run, recipe.publish)}",
+                )
+                if isinstance(error, InputError):
+                    problems = error.problems
+                return [f"publish.onnx: {done}: {problem}" for problem in problems]
             console.print_line(f"Published as ONNX: {pushed.url}", even_if_quiet=True)
     return []

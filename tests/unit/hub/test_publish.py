@@ -32,9 +32,16 @@ def test_the_repository_is_checked_before_training():
         publish.check_access(recipe)
 
 
-def test_an_export_that_fails_names_the_command_that_repeats_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("it cannot be exported"), "it cannot be exported; the model is safe in {}; "),
+        (RuntimeError("no shape\nof it"), "RuntimeError: no shape; "),  # a quantizer's, say
+    ],
+)
+def test_an_export_that_fails_names_the_command_that_repeats_it(tmp_path, monkeypatch, error, said):
     def fail(*_):
-        raise InputError("this model cannot be exported")
+        raise error
 
     settings = Publish.model_construct(
         repo_id="ann/model", onnx=True, private=False, revision=None, pull_request=False
@@ -48,7 +55,7 @@ def test_an_export_that_fails_names_the_command_that_repeats_it(tmp_path, monkey
         Recipe.model_construct(publish=settings, model=Model()), tmp_path
     )
     assert problem.startswith(
-        "publish.onnx: the run is finished and its model published, but not as ONNX: this model "
-        f"cannot be exported; the model is safe in {tmp_path / 'model'}; push it again with: "
+        "publish.onnx: the run is finished and its model published, but not as ONNX: "
+        f"{said.format(tmp_path / 'model')}push it again with: "
     )
     assert problem.endswith(f"push_to_hub.py {tmp_path} ann/model --onnx")
