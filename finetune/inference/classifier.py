@@ -31,8 +31,8 @@ from finetune.inference.documents import DocumentReader
 from finetune.inference.engine import Logits
 from finetune.inference.engine_choice import Choice, choose_engine
 from finetune.inference.engines import AUTO, EngineOptions, ModelSource
-from finetune.inference.explanation import MOST_WORDS, add_explanations, check_explainable
-from finetune.inference.records import Record, RequestedColumns, read_records
+from finetune.inference.explanation import add_explanations, check_explainable
+from finetune.inference.records import MOST_WORDS, Record, RequestedColumns, read_records
 from finetune.inference.sample_texts import sample_records
 from finetune.modeling import pretrained
 from finetune.modeling.model_folder import find_model

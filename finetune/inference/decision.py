@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from finetune.evaluation.hierarchy import Hierarchy
 from finetune.evaluation.out_of_scope import Detector
 from finetune.evaluation.probabilities import to_probabilities
+from finetune.inference.records import OUT_OF_SCOPE
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
 
 DIGITS = 6  # of a probability that is written
-OUT_OF_SCOPE = ("out_of_scope", "out_of_scope_score")
 
 
 @dataclass(frozen=True)

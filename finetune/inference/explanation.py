@@ -24,7 +24,6 @@ from finetune.tokenization.token_origins import require_offsets
 from finetune.tokenization.token_table import TokenTable
 
 KEY = "explanation"
-MOST_WORDS = 100  # that may be asked for
 DIGITS = 4  # of a score that is written
 LOWER = "explain fewer documents at once, or end other programs"
 

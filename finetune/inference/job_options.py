@@ -9,11 +9,9 @@ from finetune.data.formats.registry import peek_columns, peek_pipe_columns
 from finetune.data.formats.source import DataSource
 from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
-from finetune.inference.decision import OUT_OF_SCOPE
 from finetune.inference.engines import EngineOptions, ModelSource
-from finetune.inference.explanation import MOST_WORDS
 from finetune.inference.inputs import InputSpec
-from finetune.inference.records import RequestedColumns
+from finetune.inference.records import MOST_WORDS, OUT_OF_SCOPE, RequestedColumns
 from finetune.runtime.errors import InputError
 
 if TYPE_CHECKING:

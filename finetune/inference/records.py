@@ -29,6 +29,11 @@ from finetune.data.text_store import (
 from finetune.runtime.errors import InputError
 from finetune.runtime.wording import count_of
 
+# Columns of predictions, where the model tells documents that no label fits; and the most words
+# that an explanation has. They stand here, as options are checked before heavy imports.
+OUT_OF_SCOPE = ("out_of_scope", "out_of_scope_score")
+MOST_WORDS = 100
+
 MISSING = object()
 HALF_PAIR = "holds half of a surrogate pair, such as \\ud83d alone, which is no character"
 TEXT = ColumnSpec(("text",), "")

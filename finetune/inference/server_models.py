@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from finetune.inference.explanation import MOST_WORDS
+from finetune.inference.records import MOST_WORDS
 
 LONGEST_KEY = 60  # characters of an unknown key that its sender is told
 TEXT = {"type": "string"}

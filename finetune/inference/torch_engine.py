@@ -34,8 +34,9 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
     model, tokenizer = saved_model.load_classifier(
         source.name, trust_remote_code=source.trust_remote_code, revision=source.revision
     )
-    document = getattr(model.config, DOCUMENT, None) or {}
-    hidden = find_head(model).in_features if document.get("out_of_scope") else 0
+    document = getattr(model.config, DOCUMENT, None)  # whoever reads all of it refuses what is none
+    has_detector = isinstance(document, dict) and bool(document.get("out_of_scope"))
+    hidden = find_head(model).in_features if has_detector else 0
     baseline = attribution.baseline_token(tokenizer)
 
     def build(states: bool = False) -> Engine:
