@@ -93,8 +93,9 @@ def test_splits_that_are_not_there_take_no_time(here, monkeypatch):
     monkeypatch.setattr(time_budget, "plan_steps", noted)
     (here / "few").mkdir()
     (here / "few/train.jsonl").symlink_to(here / "data/train.jsonl")
-    run_here("run.dir=run", "train.minutes=1", "train.epochs=1", "score.every=epoch",
-             "data.source=few", "data.validation=none", "model.freeze=encoder")  # fmt: skip
+    run_here("run.dir=run", "train.minutes=1", "train.epochs=2", "score.every=epoch",
+             "data.source=few", "data.validation=none", "model.freeze=encoder", "model.dropout=0",
+             "cache.dir=cache")  # fmt: skip
     recipe = loader.load("tiny.yaml", ["run.dir=trial", *TIMED])
     with SignalListener() as listener:
         pipeline.run_trial(recipe, listener, lambda *score: None, DataCache())

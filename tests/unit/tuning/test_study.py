@@ -59,7 +59,9 @@ def test_ordered_labels_are_tuned_by_what_picks_their_models(tmp_path):
     file.write_text("data: {source: x, task: ordered}\n")
     base = BaseRecipe(file, (), loader.load(file, ()))
     assert Sweep(base, SPACE, tmp_path / "sw").metric == "quadratic_weighted_kappa"
-    file.write_text("data: {source: x, task: ordered}\nscore: {monitor: rank_mae}\n")
+    file.write_text(
+        "data: {source: x, task: ordered}\nscore: {metrics: [rank_mae], monitor: rank_mae}\n"
+    )
     named = Sweep(BaseRecipe(file, (), loader.load(file, ())), SPACE, tmp_path / "sw")
     assert (named.metric, named.direction) == ("rank_mae", "minimize")
 
