@@ -31,7 +31,7 @@ from finetune.inference.torch_engine import torch_engine
 from finetune.modeling import saved_model
 from finetune.reporting.results_model import Results
 from finetune.reporting.run_outputs import RunOutputs
-from finetune.runtime.console import print_line
+from finetune.runtime.console import print_line, print_wrapped
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
@@ -144,7 +144,22 @@ def make_detector(session: Session) -> OutOfScope:
             known = detector.score(validation.logits, validation.states)
         given = _score_given(session, engine, detector, known)
     write_detector(folder, detector)
-    return describe_detector(detector, chosen, len(train), len(validation), of_test, given)
+    found = describe_detector(detector, chosen, len(train), len(validation), of_test, given)
+    print_wrapped(describe_result(found), mark="  ")
+    return found
+
+
+def describe_result(found: OutOfScope) -> str:
+    """What the chosen detector tells apart, in a line."""
+    best = next(one for one in found.tried if one.kind == found.kind)
+    low, high = best.interval
+    said = f"{found.kind}: AUROC {best.auroc:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    if found.test is not None:
+        said += f"; it flags {found.test.flagged:,} of {found.test.rows:,} test documents"
+    if found.given is not None:
+        given = found.given
+        said += f" and {given.flagged:,} of {given.rows:,} of {given.source}"
+    return said
 
 
 def describe_detector(

@@ -21,6 +21,8 @@ def validate_freezing(recipe: Recipe, encoder: PretrainedConfig) -> None:
     if hasattr(encoder, "num_hidden_groups"):  # ALBERT: its layers repeat a few
         layers = max(encoder.num_hidden_groups, encoder.inner_group_num)
         name += ", whose layers share their weights,"
+    if recipe.model.keep_layers is not None:
+        name += ", cut by model.keep_layers,"
     problems = {}
     for number, stage in enumerate(recipe.by_stage(), 1):
         what = stage.model.freeze

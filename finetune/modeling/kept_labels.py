@@ -103,6 +103,12 @@ def match_labels(
 def _find_misfits(config: PretrainedConfig, options: Model, multi_label: bool) -> list[str]:
     """Why the head of a source cannot be kept."""
     ours = isinstance(config, DocumentClassifierConfig)
+    classes = config.architectures or []
+    if not ours and not any(name.endswith("ForSequenceClassification") for name in classes):
+        return [
+            "model.head_init: keep: expected a model.source that is a trained classifier, such as "
+            f"a run folder, found an encoder without a head in '{options.source}'"
+        ]
     if ours != (options.head == "linear"):
         theirs = "linear" if ours else "native"
         return [

@@ -158,7 +158,8 @@ def _few_documents(run: Run) -> Iterator[Advice]:
     splits = run.results.data.splits
     rows = sum(split.rows for split in splits.values())
     is_carved = splits["test"].origin.startswith("split off from")
-    if is_carved and rows < FEW_DOCUMENTS and run.results.data.folds is None:
+    can_fold = run.results.data.folds is None and run.results.out_of_scope is None
+    if is_carved and rows < FEW_DOCUMENTS and can_fold:
         width = _accuracy_width(run.results)
         yield Advice(
             "test split",

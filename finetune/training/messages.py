@@ -26,7 +26,7 @@ def print_time_plan(plan: TimePlan, speed: Speed, minutes: float) -> None:
     steps, scorings, closing = plan.seconds
     why = f"{speed.timed} steps, since undone, took {speed.step:,.3f} s each on average"
     if plan.is_capped:
-        why += "; more passes over the rows would not fit train.epochs or pay, so it ends earlier"
+        why += "; the number of epochs or steps ends the run before its time is over"
     print_line()
     print_wrapped(
         f"{plan.steps:,} steps in {minutes:g} minutes ({why}): about {steps:,.0f} s of training, "

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import BertConfig
 
 from finetune.config.schema import Model
 from finetune.modeling import build, kept_labels, saved_model
@@ -77,3 +78,12 @@ def test_a_head_that_cannot_be_kept_is_refused(parents):
     ]
     with pytest.raises(InputError, match="found red, green, blue in"):
         build_one(parents / "linear", ("phone", "code"), head_init="keep")
+
+
+def test_an_encoder_without_a_head_is_told_as_such():
+    """Whatever model.head is: naming the other kind would not help."""
+    bare = BertConfig(architectures=["BertModel"])
+    for head in ("linear", "native"):
+        options = Model(source="bert", head=head, head_init="keep")
+        with pytest.raises(InputError, match="a trained classifier, such as a run folder, found"):
+            kept_labels.match_labels(bare, "bert", options, ["a", "b"], multi_label=False)
