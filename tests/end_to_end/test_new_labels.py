@@ -107,8 +107,8 @@ def test_a_source_that_has_nothing_to_keep_is_told_before_training(grown, capsys
     capsys.readouterr()
     for words, problem in (
         (["model.source=encoder", "model.head=native"],
-         "knows some of the data's labels (money, peace, tech), found LABEL_0, LABEL_1"),
-        (["model.source=encoder"], "model.head: expected native with model.head_init 'keep'"),
+         "expected a model.source that is a trained classifier, such as a run folder, found an"),
+        (["model.source=encoder"], "found an encoder without a head in 'encoder'"),
         (["model.source=parent", "model.pooling=cls"],
          "model.pooling: expected 'mean' with model.head_init 'keep'"),
         (["model.source=parent", "data.source=several"],
