@@ -14,7 +14,6 @@ own), and how many labels are torch's.
 """
 
 import argparse
-import itertools
 import os
 import statistics
 import sys
@@ -46,7 +45,9 @@ def main() -> int:
     add("--hint", default="f32", choices=("f32", "bf16"), help="INFERENCE_PRECISION_HINT")
     known = parser.parse_args()
     console.quiet_libraries()
-    texts = read_texts(known)
+    from bench_texts import read_texts
+
+    texts = read_texts(known.data, known.rows)
     sides = open_sides(known)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     labels: dict[str, Sequence[str]] = {}
@@ -69,20 +70,6 @@ def main() -> int:
     )
     console.print_line(console.format_table(table))
     return 0
-
-
-def read_texts(known: argparse.Namespace) -> list[str]:
-    from finetune.data.formats.source import ReadProgress
-    from finetune.inference import inputs
-    from finetune.inference.records import RequestedColumns, read_records
-
-    found = (
-        row.texts[0]
-        for item in inputs.find_inputs(inputs.InputSpec(known.data))
-        for row in read_records(item, RequestedColumns(("text",)), ReadProgress())
-        if row.error is None
-    )
-    return list(itertools.islice(found, known.rows))
 
 
 def open_sides(known: argparse.Namespace) -> dict[str, Callable[[Sequence[str]], list[str]]]:

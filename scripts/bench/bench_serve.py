@@ -48,7 +48,10 @@ def main() -> int:
     add("--threads", type=int, help="of both sides")
     known = parser.parse_args()
     console.quiet_libraries()
-    texts = read_texts(known)
+    from bench_texts import read_texts
+
+    words = (text.split()[: known.words] for text in read_texts(known.data, known.rows))
+    texts = [" ".join(some) for some in words]
     server = Server(known)
     try:
         if known.requests is None:
@@ -59,20 +62,6 @@ def main() -> int:
     finally:
         server.process.kill()
     return 0
-
-
-def read_texts(known: argparse.Namespace) -> list[str]:
-    from finetune.data.formats.source import ReadProgress
-    from finetune.inference import inputs
-    from finetune.inference.records import RequestedColumns, read_records
-
-    found = (
-        row.texts[0]
-        for item in inputs.find_inputs(inputs.InputSpec(known.data))
-        for row in read_records(item, RequestedColumns(("text",)), ReadProgress())
-        if row.error is None
-    )
-    return [" ".join(text.split()[: known.words]) for text in itertools.islice(found, known.rows)]
 
 
 class Server:
