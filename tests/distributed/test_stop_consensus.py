@@ -9,6 +9,7 @@ from finetune.modeling import build
 from finetune.training.session import Session
 from tests.support.processes import launch
 from tests.support.runs import (
+    ONCE_WRITTEN,
     assert_same,
     checkpoints,
     end,
@@ -74,7 +75,7 @@ def test_a_signal_after_training(here, whole, capfd, monkeypatch):
 
 def test_a_second_signal_ends_the_process_at_once(here, whole):
     """By the system, whatever the process does; the last checkpoint serves."""
-    both = ITSELF.format("SIGTERM") + "\n" + ITSELF.format("SIGINT")
+    both = ONCE_WRITTEN.format(8) + ITSELF.format("SIGTERM") + "\n" + ITSELF.format("SIGINT")
     code, said = end(here, "run.dir=run", "checkpoint.keep=99", act=(9, 0, both))
     assert code == -signal.SIGINT, said
     assert "stopped by" not in said

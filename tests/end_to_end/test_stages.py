@@ -20,6 +20,7 @@ from finetune.training import lr_finder, sampling, stages
 from finetune.training.train_log import DivergedError
 from tests.distributed.test_fsdp import OPTIONS
 from tests.support.runs import (
+    ONCE_WRITTEN,
     assert_same,
     checkpoints,
     contents,
@@ -359,7 +360,7 @@ def test_two_processes(here):
     run_here("run.dir=one", *words)
     assert results(here / "two")["num_processes"] == 2
     assert_close(here / "one", here / "two")
-    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    kill = ONCE_WRITTEN.format(24) + "os.kill(os.getpid(), signal.SIGKILL)"
     code, said = end(here, "run.dir=run", *words, processes=2, act=(25, "all", kill))
     assert code != 0, said
     assert checkpoints(here / "run")[-1] == "step-00000024"

@@ -29,6 +29,10 @@ checkpoint: {every: 2, keep: 2}
 RUN_FOLDER = r"run\.(dir|resume)=(?!auto$)"
 
 
+# For code of `at_step.py`: the checkpoint of a step is written while the next one is computed.
+ONCE_WRITTEN = "while not os.path.isdir('run/checkpoints/step-{:08d}'): time.sleep(0.01)\n"
+
+
 def command(*words, launcher=(sys.executable,), act=()):
     """A run, or one in which `act`'s rank does something in a step: (step, rank, code)."""
     return [*launcher, *([AT_STEP, *map(str, act)] if act else [RUN]), "tiny.yaml", *words]
