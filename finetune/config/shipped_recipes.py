@@ -26,6 +26,7 @@ class ShippedRecipe(NamedTuple):
         about: the first sentence of its header.
         labels: how many there are.
         score: what its header measured on test, such as "accuracy 97.4 %"; None: see the header.
+        interval: of that score, such as "95.4 to 98.5"; None where the header has none.
         offline: whether documents and encoder come from Python packages.
     """
 
@@ -34,6 +35,7 @@ class ShippedRecipe(NamedTuple):
     about: str
     labels: int
     score: str | None
+    interval: str | None
     offline: bool
 
 
@@ -112,12 +114,16 @@ def describe(name: str, file: Path) -> ShippedRecipe:
     ]
     labels = re.search(r"Labels: (\d+)\.", " ".join(paragraphs))
     measured = next((part for part in paragraphs if part.startswith("# Measured")), "")
-    score = re.search(r"\b(accuracy|micro-F1) (\d[\d.]*)", measured)
+    score = re.search(
+        r"\b(accuracy|micro-F1) (\d[\d.]*)(?: %)?(?: \(95 % interval ([\d.]+ to [\d.]+)\))?",
+        measured,
+    )
     return ShippedRecipe(
         name,
         file,
         about=re.split(r"(?<=\?)\s|\.(?:\s|$)", paragraphs[0])[0],
         labels=int(labels[1]) if labels else 0,
         score=f"{score[1]} {score[2]} %" if score else None,
+        interval=score[3] if score else None,
         offline=len(re.findall(r"^  source: package:", text, re.MULTILINE)) == 2,
     )

@@ -1,5 +1,7 @@
 """The code → what it decides in docs/: recipe.md, the keys in outputs.md, lines in textbook.md.
 
+And the recipes' headers → recipes/README.md.
+
     python scripts/docs/make_pages.py [--check]
 
 `make docs` runs this. With --check nothing is written; the exit code is 1 if a page is out of date.
@@ -11,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+from finetune.config import shipped_recipes
 from finetune.config.help import describe_field, format_value
 from finetune.config.schema import SECTIONS, Section, Stage
 from finetune.reporting import results_model
@@ -21,6 +24,23 @@ DOCS = ROOT / "docs"
 QUOTED = re.compile(r"`(?P<code>[^`]+)` \(\[(?P<name>[\w.]+)\]\((?P<path>[\w./]+)#L\d+\)\)")
 KEYS = "<!-- keys: scripts/docs/make_pages.py -->", "<!-- end of keys -->"
 
+RECIPES = """# Recipes
+
+<!-- written by scripts/docs/make_pages.py from the recipes' headers -->
+
+A recipe is a YAML file for one data set. `finetune train bbc_news` trains one by its name, and
+`finetune recipes bbc_news` prints it, as a start for your own. Its header has the command behind
+each score, the number of rows and seeds, and the machine. [docs/recipe.md](../docs/recipe.md)
+explains every key.
+
+| recipe | documents | labels | on test (95 % interval) | runs offline |
+|---|---|---|---|---|
+{rows}
+
+[accelerate/](accelerate) has configurations of `accelerate launch`: `fsdp2.yaml` shards a model
+over processes, and `one_process.yaml` starts one process without a notice.
+"""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -29,7 +49,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     known = parser.parse_args()
     outdated = {
-        file: text for file, text in pages().items() if file.read_text(encoding="utf-8") != text
+        file: text
+        for file, text in pages().items()
+        if not file.is_file() or file.read_text(encoding="utf-8") != text
     }
     for file, text in outdated.items():
         if known.check:
@@ -45,6 +67,7 @@ def pages() -> dict[Path, str]:
     before, rest = outputs.split(KEYS[0])
     return {
         DOCS / "recipe.md": recipe_page(),
+        ROOT / "recipes" / "README.md": recipes_page(),
         DOCS / "outputs.md": f"{before}{KEYS[0]}\n{results_model.describe()}\n{KEYS[1]}"
         + rest.split(KEYS[1])[1],
         DOCS / "textbook.md": with_lines((DOCS / "textbook.md").read_text(encoding="utf-8")),
@@ -90,6 +113,22 @@ def recipe_page() -> str:
         parts += [f"## {name}", inspect.getdoc(section) or "", table(section)]
     parts += ["## Each of train.stages", inspect.getdoc(Stage) or "", table(Stage)]
     return "\n\n".join(parts) + "\n"
+
+
+def recipes_page() -> str:
+    """What each shipped recipe is for, and what its header measured."""
+    rows = []
+    for name, file in shipped_recipes.recipe_files().items():
+        recipe = shipped_recipes.describe(name, file)
+        unmeasured = "# Measured: nothing" in file.read_text(encoding="utf-8")
+        score = recipe.score or ("not measured" if unmeasured else "see its header")
+        if recipe.interval:
+            score += f" ({recipe.interval})"
+        rows.append(
+            f"| [{name}]({name}.yaml) | {cell(recipe.about)} | {recipe.labels} | {score} "
+            f"| {'yes' if recipe.offline else 'with local copies'} |"
+        )
+    return RECIPES.format(rows="\n".join(rows))
 
 
 def table(section: type[Section]) -> str:

@@ -76,7 +76,11 @@ def test_a_header_says_what_the_list_shows(file):
 
 def test_scores_are_those_of_the_headers():
     files = shipped_recipes.recipe_files()
-    scores = {name: shipped_recipes.describe(name, file).score for name, file in files.items()}
+    found = {name: shipped_recipes.describe(name, file) for name, file in files.items()}
+    scores = {name: recipe.score for name, recipe in found.items()}
+    assert found["bbc_news"].interval == "95.4 to 98.5"
+    assert found["rte"].interval == "51.1 to 62.7"
+    assert found["sms_spam"].interval is None
     assert scores["bbc_news"] == "accuracy 97.4 %"
     assert scores["goemotions"] == "micro-F1 59.5 %"
     assert scores["imdb"] is None
