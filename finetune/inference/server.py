@@ -12,9 +12,10 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import FrameType
@@ -28,6 +29,7 @@ from finetune.inference.server_app import build_app
 from finetune.inference.server_connections import (
     ConnectionLimits,
     TimedConnection,
+    close_unread,
     count_connections,
 )
 from finetune.inference.server_guard import GuardOptions, ServerGuard
@@ -39,6 +41,7 @@ PORT = 8000
 KEY = "FINETUNE_API_KEY"
 SHORTEST_KEY = 16  # characters
 DRAIN = 1.0  # seconds that idle connections stay open after a signal
+AT_ONCE = 130  # the exit code after a second signal
 TICK = 0.25  # seconds between two looks at the time limits of connections
 IPV6 = 6
 NAME = re.compile(
@@ -68,11 +71,17 @@ class ServerOptions:
 
 
 class SignalledServer(uvicorn.Server):
-    """uvicorn's server, which returns after a signal instead of raising it again."""
+    """uvicorn's server, which returns after a signal instead of raising it again.
+
+    Attributes:
+        leave: is called after a second signal, when every connection is closed; a command ends
+            its process by it.
+    """
 
     def __init__(self, config: uvicorn.Config, guard: ServerGuard) -> None:
         super().__init__(config)
         self.guard = guard
+        self.leave: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,11 +111,14 @@ class SignalledServer(uvicorn.Server):
         """
         while True:
             now = asyncio.get_running_loop().time()
+            timed = []
             for connection in list(self.server_state.connections):
                 if self.force_exit:
                     connection.transport.abort()
                 elif isinstance(connection, TimedConnection):
                     connection.check_time(now)
+                    timed.append(connection)
+            close_unread(timed)
             await asyncio.sleep(TICK)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,11 +135,15 @@ class SignalledServer(uvicorn.Server):
         until = time.monotonic() + DRAIN
         while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.02)
-        await super().shutdown(sockets)
+        ending = asyncio.ensure_future(super().shutdown(sockets))
+        while not ending.done() and not self.force_exit:
+            await asyncio.wait((ending,), timeout=TICK)
         if self.force_exit:  # before all that still runs is cancelled, and would answer 500
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
             await asyncio.sleep(0.01)
+            self.leave()
+        await ending
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; the second time at once."""
@@ -244,11 +260,8 @@ def make_server(
     )
 
 
-def run_server(classifier: Classifier, options: ServerOptions) -> bool:
-    """Serve until a signal.
-
-    Returns:
-        Whether all that was taken is answered: not after a second signal.
+def run_server(classifier: Classifier, options: ServerOptions) -> None:
+    """Serve until a signal. After a second one, the process ends here, with exit code 130.
 
     Raises:
         InputError: where the address or the key is not right.
@@ -261,9 +274,14 @@ def run_server(classifier: Classifier, options: ServerOptions) -> bool:
     print_line(f"{options.name}: http://{shown}:{port}  (Ctrl-C ends it)", even_if_quiet=True)
     if key is None and not is_loopback(options.host):
         print_line(f"Anybody who reaches {host} may use it: {KEY} sets a key", even_if_quiet=True)
+    server.leave = _end_process
     server.run(sockets=[listener])
-    if server.force_exit:
-        print_line("Ended at once; what was not answered is lost", even_if_quiet=True)
-        return False
     print_line("Stopped; all that was asked is answered", even_if_quiet=True)
-    return True
+
+
+def _end_process() -> None:
+    """End it while threads still compute: Python would wait for them, or they crash as it ends."""
+    print_line("Ended at once; what was not answered is lost", even_if_quiet=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(AT_ONCE)

@@ -9,6 +9,7 @@ is too long. A connection beyond the limit is refused before it sends anything.
 import asyncio
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -32,6 +33,8 @@ class ConnectionLimits:
             connection from its beginning.
         read_seconds: in which the client reads an answer, besides those for its size.
         read_rate: bytes a second that a client has to read at least.
+        unread_bytes: of the answers of all connections that wait to be read; beyond, those that
+            have waited longest are dropped, but for the last.
         refused_seconds: in which the client of a refused connection reads why.
     """
 
@@ -39,7 +42,20 @@ class ConnectionLimits:
     header_seconds: float = 30.0
     read_seconds: float = 30.0
     read_rate: int = 10_000
+    unread_bytes: int = 256_000_000
     refused_seconds: float = 2.0
+
+
+def close_unread(connections: Iterable["TimedConnection"]) -> None:
+    """Close those whose clients have read for longest, until the others' answers fit in memory."""
+    sizes = {one: one.transport.get_write_buffer_size() for one in connections}
+    reading = sorted((one for one in sizes if sizes[one]), key=lambda one: one.since)
+    unread = sum(sizes.values())
+    for one in reading[:-1]:
+        if unread <= one.limits.unread_bytes:
+            return
+        one.transport.abort()
+        unread -= sizes[one]
 
 
 def count_connections() -> int:
@@ -55,7 +71,11 @@ def count_connections() -> int:
 
 
 class TimedConnection(H11Protocol):
-    """uvicorn's connection with these limits; `check_time` is to be called every now and then."""
+    """uvicorn's connection with these limits; `check_time` is to be called every now and then.
+
+    Attributes:
+        since: when the client's turn began.
+    """
 
     limits = ConnectionLimits()
 
@@ -64,7 +84,7 @@ class TimedConnection(H11Protocol):
         super().connection_made(transport)
         self._is_refused = False
         self._turn: tuple[str, Any] = ("header", None)
-        self._since, self._unread = self.loop.time(), 0  # of the turn, and bytes when it began
+        self.since, self._unread = self.loop.time(), 0  # of the turn, and bytes when it began
         if len(self.connections) > self.limits.count + REFUSED:
             self._is_refused = True
             self.transport.abort()
@@ -97,9 +117,9 @@ class TimedConnection(H11Protocol):
         """Close the connection where its client has had its time."""
         turn = self._find_turn()
         if turn != self._turn:
-            self._turn, self._since = turn, now
+            self._turn, self.since = turn, now
             self._unread = self.transport.get_write_buffer_size()
-        elif now < self._since + self._find_seconds(turn[0]):
+        elif now < self.since + self._find_seconds(turn[0]):
             return
         elif turn[0] == "header" and self.conn.trailing_data[0]:
             seconds = self.limits.header_seconds

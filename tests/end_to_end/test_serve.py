@@ -1,9 +1,11 @@
 """The command: it says where it listens, answers, and ends in order after a signal."""
 
+import contextlib
 import http.client
 import json
 import re
 import signal
+import socket
 
 import pytest
 
@@ -14,7 +16,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 from finetune.cli import serve
 from finetune.inference import server
 from tests.support import forks
-from tests.support.served import LABELS, write_classifier
+from tests.support.served import LABELS, wait_for, write_classifier
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +44,30 @@ def test_it_answers_until_a_signal(model, tmp_path, number):
         process.kill()
     assert process.returncode == 0
     assert out == "Stopped; all that was asked is answered\n"
+
+
+def test_a_second_signal_ends_it_at_once(model, tmp_path):
+    process = forks.start("finetune.cli.serve", str(model), "--port", "0", cwd=tmp_path)
+    try:
+        port = int(process.stdout.readline().split(":")[3].split()[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
+            head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 9\r\n"
+            connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")  # its body is awaited
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: is_refused(port))
+            process.send_signal(signal.SIGTERM)
+            out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert out == "Ended at once; what was not answered is lost\n"
+
+
+def is_refused(port):
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return False
+    return True
 
 
 def test_what_it_refuses(model, tmp_path, monkeypatch, capsys):

@@ -1,11 +1,13 @@
 """`finetune serve`: whatever a real server is sent gets its status, and breaks nothing."""
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import re
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -334,6 +336,15 @@ def new_connections(served, before):
     return set(served.server.server_state.connections) - before
 
 
+@dataclasses.dataclass(eq=False)
+class Waiting:
+    """Stands for a connection with an answer that its client has to read."""
+
+    since: float
+    transport: object
+    limits: ConnectionLimits
+
+
 def impatient(served, monkeypatch):
     """Give clients no time at all."""
     limits = ConnectionLimits(header_seconds=0, read_seconds=0, read_rate=10**9)
@@ -378,6 +389,29 @@ def test_a_client_that_reads_no_answer(served, monkeypatch):
             impatient(served, patch)
             wait_for(lambda: not served.server.server_state.connections)
     assert is_alive(served)
+
+
+def test_unread_answers_have_a_budget_together():
+    """The one that has waited longest goes first; the last may have more."""
+
+    def connection(since, size):
+        transport = SimpleNamespace(
+            get_write_buffer_size=lambda: size, abort=lambda: gone.append(since)
+        )
+        return Waiting(since, transport, ConnectionLimits(unread_bytes=100))
+
+    gone = []
+    for sizes, expected in (
+        ((60, 50, 0), [0]),
+        ((0, 60, 40), []),
+        ((90, 90, 90), [0, 1]),
+        ((0, 200, 0), []),
+        ((), []),
+    ):
+        gone.clear()
+        these = [connection(since, size) for since, size in enumerate(sizes)]
+        server_connections.close_unread(reversed(these))
+        assert gone == expected
 
 
 def test_what_is_no_http_gets_the_status_that_fits(served):
@@ -448,6 +482,25 @@ def test_a_second_signal_waits_for_no_connection(classifier):
         one.thread.join(PATIENCE)
         assert not one.thread.is_alive()
         assert one.server.force_exit
+
+
+def test_a_second_signal_waits_for_nothing_that_is_computed(classifier, monkeypatch):
+    """Nor after its client has gone, when nobody waits for it any more."""
+    gate, left = Gate(classifier, monkeypatch), threading.Event()
+    with serving(classifier) as one:
+        one.server.leave = left.set
+        body = b'{"inputs": "a"}'
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{one.port}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE) as connection:
+            connection.sendall(head.encode() + body)
+            gate.wait()
+        wait_for(lambda: not one.server.server_state.connections)
+        one.server.handle_exit(15, None)
+        wait_for(lambda: is_refused(one.port))
+        one.server.handle_exit(15, None)
+        assert left.wait(PATIENCE)
+        gate.open()
 
 
 @pytest.mark.parametrize(
