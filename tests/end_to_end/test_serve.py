@@ -1,6 +1,5 @@
 """The command: it says where it listens, answers, and ends in order after a signal."""
 
-import contextlib
 import http.client
 import json
 import re
@@ -16,7 +15,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 from finetune.cli import serve
 from finetune.inference import server
 from tests.support import forks
-from tests.support.served import LABELS, wait_for, write_classifier
+from tests.support.served import LABELS, is_refused, wait_for, write_classifier
 
 
 @pytest.fixture(scope="session")
@@ -62,12 +61,6 @@ def test_a_second_signal_ends_it_at_once(model, tmp_path):
         process.kill()
     assert process.returncode == 130
     assert out == "Ended at once; what was not answered is lost\n"
-
-
-def is_refused(port):
-    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-        return False
-    return True
 
 
 def test_what_it_refuses(model, tmp_path, monkeypatch, capsys):

@@ -21,7 +21,14 @@ from finetune.inference.classifier_service import ServerLimits
 from finetune.inference.request_batcher import QueueLimits
 from finetune.inference.server_connections import ConnectionLimits
 from finetune.runtime.errors import InputError
-from tests.support.served import PATIENCE, Gate, serving, wait_for, write_classifier
+from tests.support.served import (
+    PATIENCE,
+    Gate,
+    is_refused,
+    serving,
+    wait_for,
+    write_classifier,
+)
 
 KEY = "a-key-of-twenty-five-char"
 LIMITS = ServerLimits(rows=4, characters=1000, queue=QueueLimits(rows=4))
@@ -495,12 +502,14 @@ def test_a_second_signal_waits_for_nothing_that_is_computed(classifier, monkeypa
         with socket.create_connection(("127.0.0.1", one.port), timeout=PATIENCE) as connection:
             connection.sendall(head.encode() + body)
             gate.wait()
-        wait_for(lambda: not one.server.server_state.connections)
-        one.server.handle_exit(15, None)
-        wait_for(lambda: is_refused(one.port))
-        one.server.handle_exit(15, None)
-        assert left.wait(PATIENCE)
-        gate.open()
+        try:
+            wait_for(lambda: not one.server.server_state.connections)
+            one.server.handle_exit(15, None)
+            wait_for(lambda: is_refused(one.port))
+            one.server.handle_exit(15, None)
+            assert left.wait(PATIENCE)
+        finally:
+            gate.open()
 
 
 @pytest.mark.parametrize(
@@ -538,9 +547,3 @@ def test_names_that_it_may_not_have(given, example):
         f"--allow-host {name}: expected a name alone, without a scheme, port or path, such as {one}"
         for name, one in ((given, example), ("x:1", "x"))
     )
-
-
-def is_refused(port):
-    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-        return False
-    return True

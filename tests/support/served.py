@@ -127,6 +127,13 @@ def wait_for(is_true):
         time.sleep(0.005)
 
 
+def is_refused(port):
+    """Whether nothing listens on a port of loopback any more."""
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+        return False
+    return True
+
+
 class Gate:
     """Holds an engine before it computes, and counts what it is asked.
 
