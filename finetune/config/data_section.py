@@ -189,8 +189,12 @@ class Data(Section):
             "the tokens that neighbouring windows share; null: a quarter of data.max_length"
         ),
     )
-    window_pooling: Literal["mean", "max"] = Field(
-        "mean", description="how the logits of a document's windows become the document's logits"
+    window_pooling: Literal["mean", "max", "softmax"] = Field(
+        "mean",
+        description=(
+            "how the logits of a document's windows become the document's logits; softmax: their "
+            "mean, where each label's windows count by the softmax of their logits"
+        ),
     )
     max_windows: Count | None = Field(
         None,

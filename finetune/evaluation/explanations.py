@@ -117,14 +117,11 @@ def _spread_weights(
         return weights
     windows = np.diff(table.first)
     spread: Floats = np.repeat(weights, windows, axis=0)
-    if table.window_pooling == "mean":
-        shares: Floats = spread / np.repeat(windows, windows)[:, None]
-        return shares
-    counts = np.zeros_like(spread)
-    logits = piece_logits(table.by_piece()) if len(windows) < len(spread) else counts
-    for begin, end in zip(table.first[:-1], table.first[1:], strict=True):
-        counts[begin + logits[begin:end].argmax(axis=0), np.arange(spread.shape[1])] = 1
-    return spread * counts
+    logits: NDArray[Any] = np.zeros_like(spread)
+    if len(windows) < len(spread) and table.window_pooling != "mean":
+        logits = piece_logits(table.by_piece())
+    shares: Floats = table.window_shares(logits)
+    return spread * shares
 
 
 def _sum_words(texts: Sequence[str], origins: TokenOrigins, scores: Floats) -> Iterator[Word]:

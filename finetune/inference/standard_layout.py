@@ -182,7 +182,7 @@ def find_limits(reading: DocumentFormat, rules: DecisionRules) -> Iterator[str]:
     if reading.truncation == "windows":
         yield (
             f"windows of {reading.max_length:,} tokens over the whole document, whose logits are "
-            f"pooled by their {reading.window_pooling}: a document is cut after the first"
+            f"pooled ({reading.window_pooling}): a document is cut after the first"
         )
     elif reading.truncation != "head":
         yield (

@@ -280,7 +280,11 @@ def explain_reading(results: Results) -> str:
         )
     elif reading.truncation == "windows":
         most = "" if reading.max_windows is None else f", the first {reading.max_windows:,} of them"
-        pooled = "averaged" if reading.window_pooling == "mean" else "pooled by their maximum"
+        pooled = {
+            "mean": "averaged",
+            "max": "pooled by their maximum",
+            "softmax": "averaged, and each counts by the softmax of its logits",
+        }[reading.window_pooling]
         text = f"It reads a document in windows of {length}{most}. Their logits are {pooled}."
     else:
         text = {

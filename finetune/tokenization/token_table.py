@@ -18,7 +18,7 @@ from finetune.runtime.device_copies import copy_arrays
 
 Rows = NDArray[np.int64]
 Ids = NDArray[np.int32]
-WindowPooling = Literal["mean", "max"]
+WindowPooling = Literal["mean", "max", "softmax"]
 Layout = Literal["padded", "in groups", "end to end"]
 SEGMENT_REDUCE_DEVICES = ("cpu",)  # MPS has none, and CUDA's makes the host wait
 MOST_PADDING = 0.15  # of the tokens that are computed, where rows are padded
@@ -131,6 +131,9 @@ class TokenTable:
         missing = (real == 0).unsqueeze(-1)
         if self.window_pooling == "max":
             return spread.masked_fill(missing, -torch.inf).amax(dim=1)
+        if self.window_pooling == "softmax":
+            shares = spread.masked_fill(missing, -torch.inf).softmax(dim=1)
+            return (shares * spread).sum(dim=1)
         return spread.masked_fill(missing, 0).sum(dim=1) / real.sum(dim=1, keepdim=True)
 
     def by_piece(self) -> Self:
@@ -141,10 +144,44 @@ class TokenTable:
     def pool_windows(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits of all pieces, in their order → of all documents. (rows, classes)"""
         assert self.first is not None
+        if self.window_pooling == "softmax":
+            shares = self.window_shares(logits)
+            summed: NDArray[np.float32] = np.add.reduceat(shares * logits, self.first[:-1])
+            return summed
         counts = torch.from_numpy(np.diff(self.first))
         pooled = torch.segment_reduce(torch.from_numpy(logits), self.window_pooling, lengths=counts)
         result: NDArray[np.float32] = pooled.numpy()
         return result
+
+    def window_shares(self, logits: NDArray[Any]) -> NDArray[Any]:
+        """What each piece's logits count in its document's, which are their weighted sum.
+
+        With softmax pooling (McFee, Salamon & Bello 2018), the softmax of each label's logits over
+        the windows: training decides which windows count, without parameters of its own.
+
+        Args:
+            logits: of all pieces, in their order. (pieces, classes)
+
+        Returns:
+            Of each label, shares that sum to 1 over a document's pieces. (pieces, classes)
+        """
+        assert self.first is not None
+        begins, windows = self.first[:-1], np.diff(self.first)
+
+        def per_piece(of_documents: NDArray[Any]) -> NDArray[Any]:
+            return np.repeat(of_documents, windows, axis=0)
+
+        if self.window_pooling == "mean":
+            each = np.repeat((1 / windows).astype(logits.dtype), windows)
+            return np.broadcast_to(each[:, None], logits.shape)
+        if self.window_pooling == "softmax":
+            powers = np.exp(logits - per_piece(np.maximum.reduceat(logits, begins)))
+            shares: NDArray[Any] = powers / per_piece(np.add.reduceat(powers, begins))
+            return shares
+        largest = np.zeros_like(logits)
+        for begin, end in zip(begins, self.first[1:], strict=True):
+            largest[begin + logits[begin:end].argmax(axis=0), np.arange(logits.shape[1])] = 1
+        return largest
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
         """The padded inputs of some rows: ids, mask, perhaps types, (pieces, width) int64."""

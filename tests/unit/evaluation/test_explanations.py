@@ -58,17 +58,22 @@ def test_pairs_say_in_which_text():
     assert words[0][3].score == known["bank"]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "softmax"])
 def test_a_word_in_several_windows(pooling):
     reading = DocumentFormat(max_length=5, truncation="windows", stride=1, window_pooling=pooling)
-    # Windows: "the team win", "win a match", "match".
-    logits = np.array([[1, 9], [3, 0], [2, 0.0]])
+    # Windows: "the team win" and "win a match".
+    logits = np.array([[1, 9], [3, 0.0]])
     words, known = explain(reading, [("the team win a match",)], [[1, 0]], logits)
     scores = {(one.start, one.end): one.score for one in words[0]}
     if pooling == "mean":
         assert scores[0, 3] == pytest.approx(known["the"] / 2)
         assert scores[9, 12] == pytest.approx(known["win"])
         assert scores[15, 20] == pytest.approx(known["match"] / 2)
+    elif pooling == "softmax":
+        first, second = np.exp([1, 3]) / np.exp([1, 3]).sum()
+        assert scores[0, 3] == pytest.approx(known["the"] * first)
+        assert scores[9, 12] == pytest.approx(known["win"])
+        assert scores[15, 20] == pytest.approx(known["match"] * second)
     else:  # the second window has the highest first logit
         assert scores[0, 3] == 0
         assert scores[9, 12] == known["win"]

@@ -70,7 +70,7 @@ def test_pairs_windows_and_several_labels(model, tmp_path):
     assert {one["column"] for words in found["explanation"].values() for one in words} == {*pair}
     document = {"max_length": 8, "truncation": "windows", "stride": 3}
     long = " ".join(TEXTS * 3)
-    for pooling in ("mean", "max"):
+    for pooling in ("mean", "max", "softmax"):
         folder = read_as(model, tmp_path / pooling, **document, window_pooling=pooling)
         (found,) = load(folder).explain(long, 50)
         assert_words(long, found["explanation"], 50)

@@ -135,7 +135,7 @@ def gradient(model, table, parts):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("pool", ["mean", "max", "softmax"])
 def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool, monkeypatch):
     model = classifier(tmp_path)
     windows = encoding.TruncationOptions("windows", stride=2, window_pooling=pool)
@@ -148,10 +148,20 @@ def test_a_document_s_loss_is_one_however_the_step_is_split(tmp_path, pool, monk
     torch.testing.assert_close(budget, whole, rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         logits = table.pooled(model(**table.batch(rows, CPU)).logits, rows)
+        alone = table.by_piece()
+        at_once = model(**alone.batch(np.arange(len(alone)), CPU)).logits.numpy()
+        pooled = torch.from_numpy(table.pool_windows(at_once))  # as where nothing is trained
+        torch.testing.assert_close(pooled, logits, rtol=1e-4, atol=1e-5)
+        summed = np.add.reduceat(table.window_shares(at_once) * at_once, table.first[:-1])
+        torch.testing.assert_close(torch.from_numpy(summed), pooled, rtol=1e-4, atol=1e-5)
         for i in rows:  # against windows one by one
             one = [model(input_ids=torch.tensor([ids])).logits[0] for ids in pieces(table, i)]
             together = torch.stack(one)
-            wanted = together.mean(0) if pool == "mean" else together.max(0).values
+            wanted = {
+                "mean": together.mean(0),
+                "max": together.max(0).values,
+                "softmax": (together.softmax(0) * together).sum(0),
+            }[pool]
             torch.testing.assert_close(logits[i], wanted, rtol=1e-4, atol=1e-5)
     with monkeypatch.context() as without:  # as on CUDA and MPS
         without.setattr(token_table, "SEGMENT_REDUCE_DEVICES", ())
