@@ -108,7 +108,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
     if options.output.overwrite and not options.output.resume:
         run_on_main(accelerator, store.replace)
     try:
-        chosen = {"engine": [classifier.engine_name, classifier.source]}
+        chosen = {"engine": [classifier.engine_name, classifier.source, classifier.graph]}
         resumed = run_on_main(
             accelerator, lambda: store.begin(identity, options.output.resume, chosen)
         )
@@ -261,7 +261,7 @@ def _load(
     choice = Choice(options.engine, options.model.name)
     if options.engine == AUTO:
         choice = run_on_main(accelerator, lambda: _choose_engine(options, compute, items, store))
-    source = replace(options.model, name=choice.folder)
+    source = choice.apply(options.model)
     classifier = run_on_main_first(
         accelerator, lambda: Classifier.with_options(source, choice.engine, compute)
     )
@@ -277,8 +277,8 @@ def _choose_engine(
         return Choice("torch", options.model.name, ("auto: torch, which alone explains",))
     before = store.read_job().get("engine") if options.output.resume else None
     if before is not None:
-        name, folder = before
-        return Choice(name, folder, (f"auto: {name}, as the job began",))
+        name, folder, *graph = before  # which earlier versions did not note
+        return Choice(name, folder, (f"auto: {name}, as the job began",), *graph)
 
     def read_rows(classifier: Classifier) -> list[Record]:
         columns = options.columns.request(classifier, items)

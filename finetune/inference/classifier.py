@@ -114,8 +114,8 @@ class Classifier:
     ) -> Choice:
         """What `auto` means for a model; arguments as of `with_options`."""
 
-        def load(name: str, folder: str) -> Classifier:
-            return Classifier.with_options(dataclasses.replace(source, name=folder), name, options)
+        def load(choice: Choice) -> Classifier:
+            return Classifier.with_options(choice.apply(source), choice.engine, options)
 
         model = find_model(source.name)
         if (Path(model) / FILE).is_file():  # no export has one
@@ -136,11 +136,12 @@ class Classifier:
             return
 
         choice = self.choose_engine(source, options, read_rows)
-        self._load(dataclasses.replace(source, name=choice.folder), choice.engine, options)
+        self._load(choice.apply(source), choice.engine, options)
         self.engine.reasons = (*choice.reasons, *self.engine.reasons)
 
     def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
-        folder = self.source = find_model(source.name)
+        folder, self.graph = find_model(source.name), source.graph
+        self.source = folder
         named = dataclasses.replace(source, name=folder)
         self.engine_name = engines.pick_engine(engine, folder)
         with explain_memory_errors("loading the model", LOWER):
@@ -148,7 +149,7 @@ class Classifier:
         self.tokenizer = loaded.tokenizer
         self.reading = self._read_format(loaded.config, folder)
         rules = DecisionRules.from_config(loaded.config, self.reading, folder)
-        detector = self._read_detector(loaded.hidden, source.revision)
+        detector = self._read_detector(loaded.hidden or None, source.revision)
         self.rules = dataclasses.replace(rules, detector=detector)
         with explain_memory_errors("loading the model", LOWER):
             self.engine = loaded.build(states=True) if reads_states(detector) else loaded.build()
@@ -352,11 +353,9 @@ class Classifier:
         for row in rows:
             yield next(predictions) if row.error is None else empty | {"error": row.error}
 
-    def _read_detector(self, hidden: int, revision: str | None) -> Detector | None:
-        """What tells documents out of scope; None: nothing, or not with this engine."""
-        if not self.reading.out_of_scope or self.engine_name != "torch":
-            return None
-        return read_detector(self.source, revision, hidden)
+    def _read_detector(self, hidden: int | None, revision: str | None) -> Detector | None:
+        """What tells documents out of scope; None: nothing."""
+        return read_detector(self.source, revision, hidden) if self.reading.out_of_scope else None
 
     def _read_format(self, config: Any, where: str) -> DocumentFormat:
         reading = DocumentFormat.of_model(config, self.tokenizer, where)

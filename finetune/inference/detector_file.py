@@ -59,14 +59,15 @@ def write_detector(folder: Path, detector: Detector) -> None:
     replace_folder(folder, fill)
 
 
-def read_detector(source: str, revision: str | None, hidden: int) -> Detector:
+def read_detector(source: str, revision: str | None, hidden: int | None) -> Detector:
     """The detector of a model folder or Hub id.
 
     Args:
-        hidden: of the states that the model's head reads.
+        hidden: of the states that the model's head reads; None: the engine computes no states.
 
     Raises:
-        InputError: where there is none, or it is damaged or of another model.
+        InputError: where there is none, it is damaged or of another model, or the engine cannot
+            compute what it needs.
     """
     file = find_file(source, FILE, revision, False)
     if file is None:
@@ -86,6 +87,12 @@ def read_detector(source: str, revision: str | None, hidden: int) -> Detector:
             f"{source}/{FILE}: cannot be read ({first_line(error)}); copy the whole model folder "
             "again"
         ) from None
+    if hidden is None and KINDS[settings.kind].reads_states:
+        raise InputError(
+            f"{source}: this model tells documents out of scope by what its head reads "
+            f"(score.out_of_scope: {settings.kind}), which torch alone computes; use the engine "
+            "torch"
+        )
     found = {name: array.ndim for name, array in arrays.items()}
     widths = {size for array in arrays.values() for size in array.shape[-1:]}
     widths |= {size for name in arrays.keys() & {"whitener"} for size in arrays[name].shape}

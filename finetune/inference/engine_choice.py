@@ -3,7 +3,8 @@
     choice = choose_engine(folder, load, read_rows)      # Choice("onnx", "runs/…/onnx", …)
 
 Beside torch, these are considered: exports of the very same weights (which identity.json names)
-in the model folder and in folders beside it, by each engine that reads them. One that changed more
+in the model folder and in folders beside it, each graph of them (the standard layout has an int8
+one) by each engine that reads it. One that changed more
 than 0.2 % of the labels when it was exported is not tried: the probe has too few rows to tell. The
 others compute the same rows once, after a warm-up, and may change no more of these labels either.
 One that reads or decides in another way than the model's config.json now says is not tried, nor is
@@ -14,13 +15,13 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engine import Engine, Logits
-from finetune.inference.engines import ENGINES, EngineEntry, pick_engine
+from finetune.inference.engines import ENGINES, ModelSource, pick_engine
 from finetune.inference.records import Record
 from finetune.modeling import model_identity
 from finetune.modeling.load_errors import first_line
@@ -54,11 +55,27 @@ Some = TypeVar("Some", bound=Probed)
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, as of `pick_engine`, the folder that it computes, and why: a line each."""
+    """An engine and what it computes.
+
+    Attributes:
+        engine, folder: as of `pick_engine`.
+        reasons: why; a line each.
+        graph: as of `ModelSource`.
+    """
 
     engine: str | None
     folder: str
     reasons: tuple[str, ...] = ()
+    graph: str | None = None
+
+    def apply(self, source: ModelSource) -> ModelSource:
+        """What to load, as the source's options say."""
+        return replace(source, name=self.folder, graph=self.graph)
+
+    @property
+    def path(self) -> str:
+        """The folder or the graph, as people find it."""
+        return os.path.relpath(Path(self.folder, self.graph or ""))
 
 
 @dataclass(frozen=True)
@@ -81,24 +98,25 @@ class _Reference:
 
 def choose_engine(
     folder: str,
-    load: Callable[[str, str], Some],
+    load: Callable[[Choice], Some],
     read_rows: Callable[[Some], Sequence[Record]],
 ) -> Choice:
     """The fastest engine for a model that keeps its labels.
 
     Args:
         folder: of the model; a Hub id has torch alone.
-        load: makes the classifier of an engine and a folder.
+        load: makes the classifier of an engine and its folder.
         read_rows: the first rows of what it will compute; at most `MOST_ROWS` are used.
 
     Raises:
         InputError: where the model's own engine cannot compute them.
     """
     own = pick_engine(None, folder)
-    others = [pair for pair in _find_exports(Path(folder)) if pair != (own, folder)]
+    first_choice = Choice(own, folder)
+    others = [choice for choice in _find_exports(Path(folder)) if choice != first_choice]
     if not others:
         return Choice(own, folder, (f"auto: {own}, as no export of this model is beside it",))
-    first = load(own, folder)
+    first = load(first_choice)
     if first.rules.detector is not None:
         return Choice(own, folder, (f"auto: {own}, which alone tells documents out of scope",))
     valid = [row for row in read_rows(first) if row.error is None][:MOST_ROWS]
@@ -106,28 +124,30 @@ def choose_engine(
         return Choice(own, folder, (f"auto: {own}, as there is no row to compare engines on",))
     reference = _Reference(folder, (first.rules, first.reading), *_measure_first(first, valid))
     del first  # one at a time in memory
-    best, rate = (own, folder), reference.made.rate
+    best, rate = first_choice, reference.made.rate
     said = [f"{own} {rate:,.0f} rows/s"]
-    for name, where in others:
-        about, found = _try_export(load, name, where, reference)
-        said.append(f"{name} of {os.path.relpath(where)} {about}")
+    for other in others:
+        about, found = _try_export(load, other, reference)
+        said.append(f"{other.engine} of {other.path} {about}")
         if found > rate:
-            best, rate = (name, where), found
+            best, rate = other, found
     probed = f"on the first {count_of(len(reference.rows), 'row')}: {'; '.join(said)}"
-    why = f"auto: {best[0]}, the fastest that keeps {100 * KEPT:g} % of the labels {probed}"
-    return Choice(*best, (why,))
+    why = f"auto: {best.engine}, the fastest that keeps {100 * KEPT:g} % of the labels {probed}"
+    return replace(best, reasons=(why,))
 
 
 def _try_export(
-    load: Callable[[str, str], Probed], name: str, where: str, reference: _Reference
+    load: Callable[[Choice], Probed], choice: Choice, reference: _Reference
 ) -> tuple[str, float]:
     """What to say of an engine and a folder, and its rows a second; 0: it is not to be taken."""
-    kept = _read_identity(where, "kept_labels")
-    if where != reference.folder and (kept is None or kept < KEPT):
+    is_own = choice.folder == reference.folder and choice.graph is None
+    field = "kept_labels" if choice.graph is None else "kept_labels_int8"
+    kept = _read_identity(choice.folder, field)
+    if not is_own and (kept is None or kept < KEPT):
         share = "an unknown share" if kept is None else f"{100 * kept:.2f} %"
         return f"kept {share} of the labels when it was exported", 0.0
     try:
-        probed = load(name, where)
+        probed = load(choice)
         if (probed.rules, probed.reading) != reference.decides:
             return "reads or decides in another way: config.json was changed; export it again", 0.0
         found = _measure(probed, reference.rows, SLOWEST * reference.made.rate)
@@ -145,14 +165,12 @@ def _try_export(
     return speed, found.rate
 
 
-def _find_exports(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each engine and folder beside torch that has the model's weights as a graph."""
+def _find_exports(folder: Path) -> Iterator[Choice]:
+    """Each engine and graph beside torch that has the model's weights."""
     if not folder.is_dir():
         return
     if pick_engine(None, str(folder)) != "torch":
-        for name, entry in ENGINES.items():
-            if _reads(entry, folder):
-                yield name, str(folder)
+        yield from _list_choices(folder)
         return
     identity = model_identity.read_identity(str(folder))
     if identity is None or not identity.weights:
@@ -160,9 +178,7 @@ def _find_exports(folder: Path) -> Iterator[tuple[str, str]]:
     for place in (folder, folder.absolute().parent):
         for export in _list_folders(place):
             if _read_identity(str(export), "exported_from") == identity.weights:
-                for name, entry in ENGINES.items():
-                    if _reads(entry, export):
-                        yield name, str(export)
+                yield from _list_choices(export)
 
 
 def _read_identity(export: str, name: str) -> Any:
@@ -174,8 +190,12 @@ def _read_identity(export: str, name: str) -> Any:
     return getattr(found, name, None)
 
 
-def _reads(entry: EngineEntry, folder: Path) -> bool:
-    return entry.is_installed and entry.find_file(folder) is not None
+def _list_choices(folder: Path) -> Iterator[Choice]:
+    """Each engine that is installed, with each graph of the folder that it reads."""
+    for name, entry in ENGINES.items():
+        graphs = entry.find_graphs(folder) if entry.is_installed else []
+        for graph in graphs:
+            yield Choice(name, str(folder), graph=None if graph == graphs[0] else graph)
 
 
 def _list_folders(place: Path) -> list[Path]:

@@ -27,16 +27,23 @@ if TYPE_CHECKING:
 ONNX = "model.onnx"  # the file that makes a folder one of ONNX Runtime's
 OPENVINO = "openvino_model.xml"  # OpenVINO's; its weights are in openvino_model.bin
 STANDARD_ONNX = "onnx/model.onnx"  # the same, where other libraries look for it
+STANDARD_INT8 = "onnx/model_quantized.onnx"  # beside it
 AUTO = "auto"  # the fastest that predicts the same; `engine_choice.py` finds it
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from: a folder or a Hub id, and how transformers may load it."""
+    """Where a model comes from: a folder or a Hub id, and how transformers may load it.
+
+    Attributes:
+        graph: of an exported folder, the file that is computed; None: the first that its engine
+            reads.
+    """
 
     name: str
     revision: str | None = None
     trust_remote_code: bool = False
+    graph: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ class EngineEntry:
         requires: the library that it needs, as it is imported.
         library: the same, as people call it.
         install: the command that installs it.
-        files: in a model folder, each marks it as this engine's; none: any model folder.
+        files: in a model folder, each marks it as this engine's, the one that it computes where
+            there are several first; none: any model folder.
         also_reads: files of other engines that it computes too.
     """
 
@@ -102,15 +110,23 @@ class EngineEntry:
         """Whether its library is there."""
         return find_spec(self.requires) is not None
 
-    def find_file(self, folder: str | Path, only_own: bool = False) -> Path | None:
-        """The first file that it reads in a folder; None where there is none.
+    def find_graphs(self, folder: str | Path, only_own: bool = False) -> list[str]:
+        """The files that it reads in a folder, by name, the one that it computes first.
 
         Args:
             only_own: not those of other engines.
         """
         names = self.files if only_own else (*self.files, *self.also_reads)
-        found = (Path(folder) / name for name in names)
-        return next((file for file in found if file.is_file()), None)
+        return [name for name in names if (Path(folder) / name).is_file()]
+
+    def find_file(self, folder: str | Path, graph: str | None = None) -> Path | None:
+        """The file that it computes in a folder; None where there is none.
+
+        Args:
+            graph: its name; None: the first.
+        """
+        found = self.find_graphs(folder) if graph is None else [graph]
+        return Path(folder) / found[0] if found else None
 
 
 ENGINES = {
@@ -125,7 +141,7 @@ ENGINES = {
         requires="onnxruntime",
         library="ONNX Runtime",
         install=install("onnx"),
-        files=(ONNX, STANDARD_ONNX),
+        files=(ONNX, STANDARD_ONNX, STANDARD_INT8),
     ),
     "openvino": EngineEntry(
         module="finetune.inference.openvino_engine",
@@ -133,21 +149,28 @@ ENGINES = {
         library="OpenVINO",
         install=install("openvino"),
         files=(OPENVINO,),
-        also_reads=(ONNX, STANDARD_ONNX),
+        also_reads=(ONNX, STANDARD_ONNX, STANDARD_INT8),
     ),
 }
 
 
 def pick_engine(name: str | None, folder: str) -> str:
-    """The engine that was asked for; None: the one whose file is in the folder, or torch."""
+    """The engine that was asked for; None: the one whose file is in the folder, or torch.
+
+    Where that one is not installed, another that reads the file takes its place.
+    """
     if name is not None:
         return name
     has_weights = any(Path(folder).glob("*.safetensors"))  # beside which a graph is a second copy
-    for known, entry in ENGINES.items():
-        file = entry.find_file(folder, only_own=True)
-        if file is not None and not (has_weights and file == Path(folder) / STANDARD_ONNX):
-            return known
-    return "torch"
+    second = {STANDARD_ONNX, STANDARD_INT8} if has_weights else set()
+    of_folder = [
+        known
+        for only_own in (True, False)
+        for known, entry in ENGINES.items()
+        if not second.issuperset(entry.find_graphs(folder, only_own))
+    ]
+    installed = (known for known in of_folder if ENGINES[known].is_installed)
+    return next(installed, next(iter(of_folder), "torch"))
 
 
 def load_model(name: str, source: ModelSource, options: EngineOptions) -> LoadedModel:

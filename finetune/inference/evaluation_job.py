@@ -166,10 +166,7 @@ def evaluate_rows(
         InputError: where the model or the rows cannot be read, or rows do not fit the model.
     """
     started, run = datetime.now(), find_run(options.model.name)
-    classifier = _load(options, run)
-    found = labelled_input.read_labelled(
-        options.input, classifier, None if run is None else run.recipe.data
-    )
+    classifier, found = _load(options, run)
     announce(
         f"Evaluating {options.model.name} on {len(found.split):,} documents of "
         f"{options.input.source}"
@@ -210,8 +207,8 @@ def evaluate_rows(
     return EvaluatedRows(evaluation, found.split, scores.logits, scores.thresholds)
 
 
-def _load(options: EvaluationOptions, run: TrainedRun | None) -> Classifier:
-    """The model, which computes as its run did unless told otherwise."""
+def _load(options: EvaluationOptions, run: TrainedRun | None) -> tuple[Classifier, LabelledRows]:
+    """The model, which computes as its run did unless told otherwise, and the rows."""
     compute = EngineOptions(options.precision or "auto", options.threads, options.tokens)
     if run is not None:
         hardware = run.results.hardware
@@ -223,14 +220,22 @@ def _load(options: EvaluationOptions, run: TrainedRun | None) -> Classifier:
             packing=hardware.packed,
         )
 
-    def read_rows(classifier: Classifier) -> list[Record]:
-        data = None if run is None else run.recipe.data
-        split = labelled_input.read_labelled(options.input, classifier, data).split
+    found: list[LabelledRows] = []  # read once: whichever engine computes them reads them alike
+
+    def read(classifier: Classifier) -> LabelledRows:
+        if not found:
+            data = None if run is None else run.recipe.data
+            found.append(labelled_input.read_labelled(options.input, classifier, data))
+        return found[0]
+
+    def read_first(classifier: Classifier) -> list[Record]:
+        split = read(classifier).split
         seconds = [()] * len(split) if split.seconds is None else [(one,) for one in split.seconds]
         rows = zip(split.texts, seconds, strict=True)
         return [Record((text, *second), ()) for text, second in itertools.islice(rows, MOST_ROWS)]
 
-    return Classifier.with_options(options.model, options.engine, compute, read_rows)
+    classifier = Classifier.with_options(options.model, options.engine, compute, read_first)
+    return classifier, read(classifier)
 
 
 def _load_metrics(

@@ -1,14 +1,17 @@
 """Requests that ask which words spoke for an answer → their explanations, one request at a time.
 
 An explanation takes some 25 times as long as its prediction. So a request may ask for few, and few
-requests may wait; predictions are computed meanwhile.
+requests may wait; predictions are computed meanwhile. What nobody waits for any more is given up.
 """
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from finetune.inference.classifier import Classifier
 from finetune.inference.explanation import add_explanations, check_explainable
@@ -82,9 +85,19 @@ class ExplanationQueue:
                 retry_after=RETRY,
             )
 
+        is_given_up = threading.Event()
+
         def add() -> list[dict[str, Any]]:
-            known = (self._classifier, records, found.table, found.logits, decided)
-            return [*add_explanations(*known, count)]
+            explained: list[dict[str, Any]] = []
+            rows = iter(range(len(found.table)))
+            for record, one in zip(records, decided, strict=True):
+                if is_given_up.is_set():  # between two documents: nothing stops one
+                    break
+                row = np.array([*itertools.islice(rows, record.error is None)], dtype=np.int64)
+                logits = None if found.logits is None else found.logits[row]
+                known = (self._classifier, [record], found.table.take(row), logits, [one])
+                explained += add_explanations(*known, count)
+            return explained
 
         try:
             future = self._explainer.submit(add)
@@ -96,3 +109,5 @@ class ExplanationQueue:
             return await asyncio.wrap_future(future)
         except InputError as error:
             raise RequestError(424, str(error)) from None
+        finally:
+            is_given_up.set()

@@ -36,8 +36,9 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
         InputError: where the folder was not exported.
     """
     config, tokenizer = load_exported(source)
+    folder, graph = Path(source.name), source.graph
     return LoadedModel(
-        config, tokenizer, lambda: onnx_engine(Path(source.name), options.threads, options.tokens)
+        config, tokenizer, lambda: onnx_engine(folder, options.threads, options.tokens, graph)
     )
 
 
@@ -66,13 +67,18 @@ def load_exported(source: ModelSource) -> tuple[Any, PreTrainedTokenizerBase]:
     return config, tokenizer
 
 
-def onnx_engine(folder: Path, threads: int | None = None, tokens: int | None = None) -> Engine:
+def onnx_engine(
+    folder: Path, threads: int | None = None, tokens: int | None = None, graph: str | None = None
+) -> Engine:
     """Runs a folder's `model.onnx`, fp32 or int8 as it was exported.
+
+    Args:
+        graph: another file of the folder.
 
     Raises:
         InputError: where ONNX Runtime cannot read the file.
     """
-    file = ENGINES["onnx"].find_file(folder)
+    file = ENGINES["onnx"].find_file(folder, graph)
     if file is None:
         raise InputError(
             f"{folder}: expected {ONNX}, found none; {command('export', 'MODEL', 'OUT')} writes one"

@@ -34,16 +34,20 @@ def load(source: ModelSource, options: EngineOptions) -> LoadedModel:
         InputError: where the folder was not exported.
     """
     config, tokenizer = onnx_engine.load_exported(source)
-    return LoadedModel(config, tokenizer, lambda: openvino_engine(Path(source.name), options))
+    folder, graph = Path(source.name), source.graph
+    return LoadedModel(config, tokenizer, lambda: openvino_engine(folder, options, graph))
 
 
-def openvino_engine(folder: Path, options: EngineOptions) -> Engine:
+def openvino_engine(folder: Path, options: EngineOptions, graph: str | None = None) -> Engine:
     """Runs a folder's graph, with one stream for each batch that is computed at once.
+
+    Args:
+        graph: its file; None: the first that OpenVINO reads.
 
     Raises:
         InputError: where there is none, or OpenVINO cannot read it.
     """
-    file = ENGINES["openvino"].find_file(folder)
+    file = ENGINES["openvino"].find_file(folder, graph)
     if file is None:
         raise InputError(
             f"{folder}: expected {ENGINES['openvino'].files[0]} or model.onnx, found neither; "

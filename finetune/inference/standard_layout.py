@@ -31,7 +31,7 @@ from transformers import (
 from finetune.inference import onnx_export, onnx_quantization, sentence_layout
 from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DecisionRules
-from finetune.inference.engines import ONNX, STANDARD_ONNX
+from finetune.inference.engines import ONNX, STANDARD_INT8, STANDARD_ONNX
 from finetune.inference.onnx_comparison import Check
 from finetune.inference.records import Record
 from finetune.inference.sample_texts import sample_records
@@ -42,7 +42,6 @@ from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, explain_write_errors
 from finetune.tokenization.document_format import DocumentFormat, drop_detector
 
-QUANTIZED = "model_quantized.onnx"
 # The operators of version 18 are what torch exports by itself; every runtime of the last three
 # years knows them. Those of 22 are for a model that does not run in these.
 OPSETS = (18, 22)
@@ -84,14 +83,14 @@ def export_standard(
             shutil.copytree(graphs, small)
             try:
                 tried = [*onnx_quantization.quantize(small / ONNX, reference)]
-                (small / ONNX).replace(graphs / QUANTIZED)
+                (small / ONNX).replace(aside / STANDARD_INT8)
                 checks += tried
             except InputError as error:
                 if int8:
                     raise
-                print_wrapped(f"{QUANTIZED} is left out: {_without_option(error)}", mark="  ! ")
+                print_wrapped(f"{STANDARD_INT8} is left out: {_without_option(error)}", mark="  ! ")
             shutil.rmtree(small)
-            _save_rest(source, aside, out.name, checks[1].agreement)
+            _save_rest(source, aside, out.name, checks)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -113,12 +112,12 @@ def _without_option(error: InputError) -> str:
     return error.problems[0].removeprefix("--int8: ").partition("; nothing was written")[0]
 
 
-def _save_rest(source: str, folder: Path, name: str, kept_labels: float) -> None:
+def _save_rest(source: str, folder: Path, name: str, checks: Sequence[Check]) -> None:
     """Write config, tokenizer, card and identity; for a linear head, sentence-transformers' folder.
 
     Args:
         name: that the folder will have.
-        kept_labels: by fp32.
+        checks: of torch, of fp32, and of int8, where that is written; the written one is last.
     """
     model, tokenizer = saved_model.load_classifier(source)
     config = standard_config(model)
@@ -127,7 +126,8 @@ def _save_rest(source: str, folder: Path, name: str, kept_labels: float) -> None
     if isinstance(model, DocumentClassifier):
         sentence_layout.save_sentence_transformer(model, tokenizer, folder / sentence_layout.FOLDER)
     (folder / "README.md").write_text(describe_use(folder, name), "utf-8")
-    model_identity.write_identity(folder, tokenizer, config, source, kept_labels)
+    int8 = checks[-1].agreement if (folder / STANDARD_INT8).is_file() else None
+    model_identity.write_identity(folder, tokenizer, config, source, checks[1].agreement, int8)
 
 
 def standard_config(model: PreTrainedModel) -> PretrainedConfig:

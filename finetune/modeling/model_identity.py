@@ -71,6 +71,7 @@ class Identity(BaseModel):
         exported_from: of an export, the `weights` of the model that it was made of; None: it is no
             export, or that model had no identity.
         kept_labels: of an export, the share of the labels of that model, on the rows of its check.
+        kept_labels_int8: the same of a graph in int8 that lies beside it.
     """
 
     model_config = ConfigDict(strict=True)
@@ -82,6 +83,7 @@ class Identity(BaseModel):
     labels: Annotated[int, Field(ge=1)]
     exported_from: dict[str, str] | None = None
     kept_labels: Annotated[float, Field(ge=0, le=1)] | None = None
+    kept_labels_int8: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -123,12 +125,14 @@ def write_identity(
     config: "PretrainedConfig",
     source: str | None = None,
     kept_labels: float | None = None,
+    kept_labels_int8: float | None = None,
 ) -> None:
     """Write it into a model folder, all of whose other files are written.
 
     Args:
         source: the model that it is an export of.
         kept_labels: the share of that model's labels that it gives.
+        kept_labels_int8: the share that its graph in int8 gives.
     """
     before = None if source is None else read_identity(source)
     labels = len(config.id2label or {})
@@ -139,6 +143,7 @@ def write_identity(
         labels=labels,
         exported_from=None if before is None else before.weights,
         kept_labels=kept_labels,
+        kept_labels_int8=kept_labels_int8,
     )
     _write(folder, identity)
 

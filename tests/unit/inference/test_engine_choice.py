@@ -31,7 +31,7 @@ def model(tmp_path):
 
 
 def write(folder, file, identity):
-    folder.mkdir(parents=True)
+    (folder / file).parent.mkdir(parents=True)
     (folder / file).touch()
     whole = {"tokenizer": "", "weights": {}, "labels": 2} | (identity or {})
     text = "{" if identity is None else json.dumps(whole)
@@ -47,7 +47,8 @@ class Engines:
         monkeypatch.setattr(engine_choice, "time", SimpleNamespace(perf_counter=lambda: self.now))
         monkeypatch.setattr(engines.EngineEntry, "is_installed", True)
 
-    def load(self, name, folder):
+    def load(self, choice):
+        name = choice.engine if choice.graph is None else choice.graph
         if isinstance(self.seconds.get(name), Exception):
             raise self.seconds[name]
         if name not in self.seconds:
@@ -183,6 +184,47 @@ def test_no_export_and_no_row(model, monkeypatch, tmp_path):
     assert known.choose(model) == Choice("torch", str(model), (said,))
     assert known.choose("org/name").reasons == (said,)
     assert not known.seen
+
+
+@pytest.fixture
+def standard(tmp_path):
+    """An export in the standard layout, with its graph in int8."""
+    folder = tmp_path / "standard"
+    kept = {"kept_labels": 1.0, "kept_labels_int8": 0.999, "exported_from": WEIGHTS}
+    write(folder, engines.STANDARD_ONNX, kept)
+    (folder / engines.STANDARD_INT8).touch()
+    return folder
+
+
+def test_the_int8_graph_of_the_standard_layout_is_tried(model, standard, tmp_path, monkeypatch):
+    int8 = engines.STANDARD_INT8
+    known = Engines(monkeypatch, {"onnx": 0.01, "openvino": 0.02, int8: 0.001})
+    choice = known.choose(standard)
+    assert (choice.engine, choice.folder, choice.graph) == ("onnx", str(standard), int8)
+    assert f"onnx of {os.path.relpath(standard / int8)} 1,000 rows/s" in choice.reasons[0]
+    source = choice.apply(engines.ModelSource("given", "main"))
+    assert source == engines.ModelSource(str(standard), "main", graph=int8)
+    beside = standard.rename(model.parent / "standard")
+    known = Engines(monkeypatch, {"torch": 0.02, int8: 0.001})
+    assert known.choose(model).path == os.path.relpath(beside / int8)
+
+
+def test_an_int8_graph_that_changed_labels_is_not_tried(standard, monkeypatch):
+    file = standard / model_identity.FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"kept_labels_int8": 0.99}))
+    known = Engines(monkeypatch, {"onnx": 0.01, "openvino": 0.02, engines.STANDARD_INT8: 0.001})
+    choice = known.choose(standard)
+    assert (choice.engine, choice.graph) == ("onnx", None)
+    assert " kept 99.00 % of the labels when it was exported; " in choice.reasons[0]
+
+
+def test_a_reader_that_is_installed_takes_the_place_of_one_that_is_not(standard, monkeypatch):
+    known = Engines(monkeypatch, {"openvino": 0.01})
+    installed = property(lambda self: self.requires == "openvino")
+    monkeypatch.setattr(engines.EngineEntry, "is_installed", installed)
+    (standard / engines.STANDARD_INT8).unlink()
+    said = "auto: openvino, as no export of this model is beside it"
+    assert known.choose(standard) == Choice("openvino", str(standard), (said,))
 
 
 def test_an_export_alone_is_compared_with_its_other_readers(model, monkeypatch):

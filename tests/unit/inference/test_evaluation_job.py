@@ -1,5 +1,6 @@
 """A model on new labelled rows: the run's own numbers on its test split; what changed on others."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 from finetune.cli import evaluate
 from finetune.cli.main import main
+from finetune.inference import labelled_input
+from finetune.inference.classifier import Classifier
+from finetune.inference.engine_choice import Choice
 from finetune.inference.engines import ModelSource
 from finetune.inference.evaluation_job import (
     OWN_FILES,
@@ -142,6 +146,26 @@ def test_a_model_without_its_run(whole, here):
     assert (found.model.run, found.drift, found.is_test_of_run) == (None, None, False)
     assert found.test.metric("accuracy") == results.test.metric("accuracy")
     assert found.calibration.temperature == 1
+
+
+def test_the_rows_are_read_once_where_engines_are_compared_on_them(whole, here, monkeypatch):
+    read, compared = [], []
+    whole_read = labelled_input.read_labelled
+
+    def choose(source, options, read_rows):
+        compared.extend(read_rows(Classifier(source.name)))
+        return Choice("torch", source.name, ("auto: torch",))
+
+    monkeypatch.setattr(
+        labelled_input, "read_labelled", lambda *given: read.append(given) or whole_read(*given)
+    )
+    monkeypatch.setattr(Classifier, "choose_engine", staticmethod(choose))
+    rows = rows_of(6)
+    file = write(here / "once.jsonl", rows)
+    found = evaluate_rows(dataclasses.replace(options(whole, file), engine="auto"))
+    assert len(read) == 1
+    assert [record.texts[0] for record in compared] == [row["text"] for row in rows]
+    assert found.evaluation.model.engine[0] == "auto: torch"
 
 
 def test_columns_of_a_template():

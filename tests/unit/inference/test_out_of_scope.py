@@ -1,6 +1,7 @@
 """score.out_of_scope through a whole run: chosen, saved, obeyed, told, refused where it must be."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from finetune import run
 from finetune.cli import evaluate, predict
 from finetune.evaluation.analysis_model import OutOfScope
-from finetune.inference import demo
+from finetune.inference import demo, engines
 from finetune.inference.classifier import Classifier
 from finetune.inference.detector_file import FILE, read_detector
 from finetune.inference.out_of_scope import WORDS as KEYWORDS
@@ -85,6 +86,36 @@ def test_no_engine_without_it_is_chosen(made, monkeypatch):
     assert chosen.engine_name == "torch"
     assert chosen.engine.reasons[0] == "auto: torch, which alone tells documents that no label fits"
     assert "out_of_scope" in chosen("a team")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("energy", None),
+        ("neighbours", r"by what its head reads \(score.out_of_scope: neighbours\)"),
+    ],
+)
+def test_an_engine_without_states_obeys_it_or_is_refused(made, tmp_path, monkeypatch, kind, said):
+    """Never is the column left out without a word."""
+    folder = tmp_path / "model"
+    shutil.copytree(made / "with/model", folder)
+    (folder / "identity.json").unlink()
+    arrays = {"states": np.ones((4, 32), np.float16)} if kind == "neighbours" else {}
+    kept = {"kind": kind, "threshold": -99.0, "rate": 0.1}
+    save_file(arrays, folder / FILE, metadata={"out_of_scope": json.dumps(kept)})
+    load = engines.load_model
+    monkeypatch.setattr(
+        engines,
+        "load_model",
+        lambda name, *given: dataclasses.replace(load("torch", *given), hidden=0),
+    )
+    if said is None:
+        found = Classifier(folder, engine="onnx", precision="fp32", threads=1)("a team")[0]
+        assert found["out_of_scope"] is True
+        assert found["label"] is None
+    else:
+        with pytest.raises(InputError, match=said):
+            Classifier(folder, engine="onnx")
 
 
 def test_files_demo_and_evaluation_obey_it(made, classifier, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from finetune.inference.request_batcher import Computed
 from finetune.inference.request_error import RequestError
 from finetune.inference.server import ServerOptions, make_server
 from finetune.inference.server_metrics import PATHS, ServerMetrics
-from tests.support.served import LABELS, read_as, serving, write_classifier
+from tests.support.served import LABELS, PATIENCE, read_as, serving, write_classifier
 
 TEXTS = ["the match", "bank share price and tax", "a robot"]
 
@@ -151,6 +152,35 @@ def test_few_explanations_wait(classifier):
     with pytest.raises(RequestError, match="the server stops"):
         asyncio.run(queue.explain([], found, [], 1))
     assert queue._room.acquire(blocking=False)
+
+
+def test_what_nobody_waits_for_is_given_up(classifier, monkeypatch):
+    """A client that goes while its first document is explained costs no more than that one."""
+    reached, opened, explained = threading.Event(), threading.Event(), []
+
+    def explain(classifier, rows, *rest):
+        explained.extend(rows)
+        reached.set()
+        assert opened.wait(PATIENCE)
+        return [{}]
+
+    monkeypatch.setattr(explanation_queue, "add_explanations", explain)
+    queue = explanation_queue.ExplanationQueue(classifier)
+    records = DocumentReader(classifier.reading).read(TEXTS)
+    found = Computed(classifier.encode(records), None)
+
+    async def ask_and_leave():
+        asked = asyncio.ensure_future(queue.explain(records, found, [{}] * len(TEXTS), 1))
+        await asyncio.to_thread(reached.wait, PATIENCE)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(ask_and_leave())
+    opened.set()
+    queue.close()
+    assert explained == records[:1]
+    assert queue._room._value == explanation_queue.MOST_REQUESTS
 
 
 def test_windows_abstention_thresholds_and_pairs(model, tmp_path):

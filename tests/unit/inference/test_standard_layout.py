@@ -88,8 +88,8 @@ def test_the_files_are_those_that_others_look_for(standard, expected):
     assert config["label2id"] == {"a": 0, "b": 1, "c": 2}
     assert "auto_map" not in config
     assert not [*standard.glob("*.safetensors"), *standard.glob("*.py")]
-    for name in ("model.onnx", standard_layout.QUANTIZED):
-        graph = onnx.load(standard / "onnx" / name)
+    for name in (engines.STANDARD_ONNX, engines.STANDARD_INT8):
+        graph = onnx.load(standard / name)
         (opset,) = (one.version for one in graph.opset_import if one.domain == "")
         assert opset == 18
         assert [one.name for one in graph.graph.output] == ["logits"]
@@ -101,7 +101,8 @@ def test_the_files_are_those_that_others_look_for(standard, expected):
 def test_a_changed_graph_is_refused(standard, tmp_path):
     copy = shutil.copytree(standard, tmp_path / "copy")
     identity = json.loads((copy / model_identity.FILE).read_text())
-    assert list(identity["weights"]) == ["onnx/model.onnx", "onnx/model_quantized.onnx"]
+    assert list(identity["weights"]) == [engines.STANDARD_ONNX, engines.STANDARD_INT8]
+    assert 0.9 < identity["kept_labels_int8"] <= identity["kept_labels"] == 1
     with (copy / "onnx" / "model.onnx").open("ab") as file:
         file.write(b"more")
     with pytest.raises(InputError, match=r"not as they were saved: onnx/model\.onnx differs"):
@@ -109,14 +110,14 @@ def test_a_changed_graph_is_refused(standard, tmp_path):
 
 
 def test_embeddings_are_int8_by_row(standard, expected):
-    graph = onnx.load(standard / "onnx" / standard_layout.QUANTIZED).graph
+    graph = onnx.load(standard / engines.STANDARD_INT8).graph
     large = [one for one in graph.initializer if len(one.dims) == 2 and one.dims[0] > 150]
     assert {one.data_type for one in large if one.dims[1] > 1} == {onnx.TensorProto.INT8}
     small = standard.parent / "int8"
     small.mkdir(exist_ok=True)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(standard / name, small)
-    shutil.copy(standard / "onnx" / standard_layout.QUANTIZED, small / engines.ONNX)
+    shutil.copy(standard / engines.STANDARD_INT8, small / engines.ONNX)
     found = logits_of(small, "onnx")
     difference = to_probabilities(found, False) - to_probabilities(expected, False)
     assert np.abs(difference).max() < 0.1
