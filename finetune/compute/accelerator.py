@@ -23,6 +23,7 @@ def start_accelerator(recipe: Recipe) -> tuple[Hardware, Accelerator]:
     """
     console.quiet_libraries()
     plan = hardware_plan.plan_hardware(recipe.model, recipe.train, recipe.run.deterministic)
+    fsdp.prepare_environment()
     accelerator = Accelerator(
         mixed_precision="no" if plan.precision == "fp32" else plan.precision,
         log_with=list(recipe.run.trackers) or None,
@@ -57,11 +58,9 @@ def prepare_training(
     Torch's data-parallel module would hold all gradients a second time, in buckets that are for
     averaging them during the backward pass; here they are averaged after it (`step_memory.py`).
     """
-    if accelerator.is_fsdp2:
-        return tuple(accelerator.prepare(model, optimizer))
     # `evaluation_mode` leaves out that module and nothing else.
     prepared = accelerator.prepare_model(model, evaluation_mode=True)
-    if accelerator.num_processes > 1:
+    if accelerator.num_processes > 1 and not accelerator.is_fsdp2:
         for tensor in (*model.parameters(), *model.buffers()):
             dist.broadcast(tensor.detach(), 0)
     return prepared, accelerator.prepare_optimizer(optimizer)

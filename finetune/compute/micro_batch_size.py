@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from finetune.compute import micro_batches
 from finetune.compute.checkpointing import enable_checkpointing
 from finetune.compute.hardware_plan import Hardware
+from finetune.compute.shared_passes import SharedPasses
 from finetune.config import schema
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError
@@ -42,11 +43,11 @@ def fit_micro_batches(
         return plan
     planned = budget = plan.micro_batch_tokens
     longest = np.argsort(-table.padded_tokens, kind="stable")
-    recomputes = False
+    recomputes, passes = False, SharedPasses(model, accelerator)
     with _held(model, _slots(optimizer), accelerator):
         while True:
             part = micro_batches.largest_part(table, longest[:budget], budget)
-            if _everywhere(_fits(model, table, part, accelerator), accelerator):
+            if _everywhere(_fits(model, table, part, accelerator, passes), accelerator):
                 break
             if len(part) > 1:
                 budget //= 2
@@ -126,17 +127,29 @@ def _allocate(model: torch.nn.Module, slots: int, memory: list[torch.Tensor]) ->
     return True
 
 
-def _fits(model: torch.nn.Module, table: TokenTable, part: Rows, accelerator: Accelerator) -> bool:
-    was_training = model.training
-    model.train()
-    try:
+def _fits(
+    model: torch.nn.Module,
+    table: TokenTable,
+    part: Rows,
+    accelerator: Accelerator,
+    passes: SharedPasses,
+) -> bool:
+    """Whether a micro-batch fits on this process."""
+
+    def try_rows(rows: Rows) -> None:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)  # of a micro-batch before this one
         with torch.random.fork_rng(), accelerator.autocast():
-            loss = model(**table.batch(part, accelerator.device)).logits.float().sum()
+            loss = model(**table.batch(rows, accelerator.device)).logits.float().sum()
             with torch.autocast(accelerator.device.type, enabled=False):
                 accelerator.backward(0 * loss)
+
+    was_training = model.training
+    model.train()
+    try:
+        [(shortest, _)] = micro_batches.shortest_row(table, np.arange(len(table)), 1)
+        passes.run(lambda: try_rows(part), lambda: try_rows(shortest))
     except torch.OutOfMemoryError:
         return False
     finally:

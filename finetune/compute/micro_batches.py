@@ -137,3 +137,9 @@ def process_micro_batches(
     parts = [(part, 1.0) for part in split_rows(table, assigned[process], budget)]
     count = max(len(split_rows(table, rows, budget)) for rows in assigned) if sharded else 1
     return parts + [(rows[:1], 0.0)] * (count - len(parts))
+
+
+def shortest_row(table: TokenTable, rows: Rows, count: int) -> list[tuple[Rows, float]]:
+    """So many micro-batches of the shortest of some rows, each with the weight 0."""
+    shortest = int(np.argmin(table.batch_tokens[rows]))
+    return [(rows[shortest : shortest + 1], 0.0)] * count

@@ -171,6 +171,8 @@ def add_gradients(
         memory.tokens,
         sharded,
     )
+    if memory.stands_in:
+        parts = micro_batches.shortest_row(table, batch_rows, len(parts))
     computed = []
     # One for all parts, so that weights are cast once.
     with accelerator.autocast(), kept_padding_masks(device.type):

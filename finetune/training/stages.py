@@ -179,7 +179,7 @@ class StageBuilder:
         if accelerator.is_fsdp2:
             bare = saved_model.weightless_copy(built)
             fsdp.shard_model(accelerator, built)
-        if recipe.train.checkpointing == "on":
+        if recipe.train.checkpointing == "on" or fsdp.asks_for_checkpointing(accelerator):
             enable_checkpointing(built)
         # Fused optimizers leave fp16's question whether a step overflowed to the device.
         fused = accelerator.device.type == "cuda" and not accelerator.is_fsdp2

@@ -11,13 +11,13 @@ before: what made them too many may be what is no longer kept.
 
 Gradients are averaged over the processes only once all of them have computed their own. Were they
 averaged during the backward pass, a process that ran out of memory in it would leave the others
-waiting for ever.
+waiting for ever. The passes of a sharded model, which are shared, are brought to an end for the
+others (`shared_passes.py`).
 """
 
 # torch's own `split` is not typed.
 # mypy: disable-error-code="no-untyped-call"
 
-import gc
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -29,6 +29,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from finetune.compute.checkpointing import enable_checkpointing
+from finetune.compute.shared_passes import SharedPasses, free_memory
 from finetune.config import schema
 from finetune.runtime.distributed import PATIENCE
 from finetune.runtime.memory_errors import LOWER_BATCH, describe_memory_error, is_out_of_memory
@@ -47,6 +48,8 @@ class StepMemory:
     Attributes:
         tokens: computed at once.
         rows: of the micro-batch under way, which `add_gradients` sets.
+        stands_in: whether `add_gradients` is to compute as many micro-batches of as little as can
+            be, as the other processes of a sharded model wait for this one.
     """
 
     def __init__(
@@ -57,13 +60,14 @@ class StepMemory:
         accelerator: Accelerator,
         on_lowered: OnLowered,
     ) -> None:
-        self.tokens, self.rows = tokens, 0
+        self.tokens, self.rows, self.stands_in = tokens, 0, False
         self._planned = tokens
         self._model, self._train = model, train
         self._accelerator, self._on_lowered = accelerator, on_lowered
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         # A sharded model averages its shards itself.
         self._averages = accelerator.num_processes > 1 and not accelerator.is_fsdp2
+        self._passes = SharedPasses(model, accelerator)
         self._rooms: dict[torch.dtype, Tensor] = {}
 
     def compute(
@@ -81,40 +85,46 @@ class StepMemory:
         """
         while True:
             states = get_random_states(self._accelerator.device)
-            losses, problem = self._attempt(add_gradients)
-            failed = problem is not None
-            failed, alone, reached = self._agree(failed, failed and 1 in (self.rows, self.tokens))
+            losses, problem, alone = self._attempt(add_gradients)
+            failed, alone, reached = self._agree(problem is not None, alone)
             if not failed:
                 self._average(reached)
                 return losses
             for parameter in self._parameters:
                 parameter.grad = None
-            gc.collect()
-            if self._accelerator.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_memory(self._accelerator.device)
             set_random_states(states, self._accelerator.device)
             self._lower(step, alone, problem)
 
     def _attempt(
         self, add_gradients: Callable[["StepMemory"], list[Tensor]]
-    ) -> tuple[list[Tensor], str | None]:
-        """The losses; or what an error said that memory ran out."""
+    ) -> tuple[list[Tensor], str | None, bool]:
+        """The losses; or what an error said that memory ran out, and whether a row was alone."""
+
+        def stand_in() -> None:
+            rows, self.stands_in = self.rows, True
+            try:
+                add_gradients(self)
+            finally:
+                self.rows, self.stands_in = rows, False
+
         try:
             self._make_room()
-            return add_gradients(self), None
+            return self._passes.run(lambda: add_gradients(self), stand_in), None, False
         except Exception as error:
-            # The processes of a sharded model share every forward pass: none can stop in one alone.
-            if self._accelerator.is_fsdp2 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             traceback.clear_frames(error.__traceback__)  # whose variables hold what was computed
-            return [], str(error)
+            return [], str(error), 1 in (self.rows, self.tokens)
 
     def _agree(self, failed: bool, alone: bool) -> tuple[bool, bool, list[bool]]:
         """Whether any process ran out of memory, whether one did with a single row, and for each
         parameter whether it has a gradient on any."""
-        reached = [parameter.grad is not None for parameter in self._parameters]
-        if not self._averages:
-            return failed, alone, reached
+        if self._accelerator.num_processes == 1:
+            return failed, alone, []
+        # A sharded model sums its gradients itself.
+        averaged = self._parameters if self._averages else []
+        reached = [parameter.grad is not None for parameter in averaged]
         flags = torch.tensor([int(flag) for flag in (failed, alone, *reached)])
         dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=_host_group(dist.group.WORLD))
         any_failed, any_alone, *anywhere = (bool(flag) for flag in flags.tolist())
