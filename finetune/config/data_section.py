@@ -79,6 +79,30 @@ class Data(Section):
             "of 0 and 1, one for each label"
         ),
     )
+    label_probabilities: str | Names | None = Field(
+        None,
+        description=(
+            "soft labels: a column of objects such as {joy: 0.75, anger: 0.25}, or a list of "
+            "columns, one for each label; annotators' votes will do, as numbers are divided by "
+            "their sum. Rows are cut by their majority label and scored against it; a validation "
+            "or test split without these columns has its labels in data.label"
+        ),
+    )
+    multi_label: bool = Field(
+        False,
+        description=(
+            "for data.label_probabilities: whether each label has a probability of its own, as "
+            "where a row may have several labels; false: they are shares of one"
+        ),
+    )
+    weight: str | None = Field(
+        None,
+        description=(
+            "the column of weights, 0 or more, of train's rows in the loss, whose mean over a step "
+            "is weighted: 2 is as the row twice, 0 as without it; validation and test count each "
+            "row once"
+        ),
+    )
     label_separator: str | None = Field(
         None,
         description="for cells with several labels: the text that separates them",
@@ -265,7 +289,7 @@ class Data(Section):
             raise conflict("delimiter", f"{expected}, got '{word}'")
         return found
 
-    @field_validator("text", "label", mode="before")
+    @field_validator("text", "label", "label_probabilities", mode="before")
     @classmethod
     def _lists_are_names(cls, value: object) -> object:
         """Before pydantic 2.11, the members of a union stay strict, whatever `Names` says."""
@@ -341,7 +365,19 @@ class Data(Section):
         """The labels in order, where the recipe names them."""
         if not isinstance(self.label, str):
             return None if self.hierarchy else self.label
-        return self.label_order if self.task == "ordered" else self.labels
+        given = self.label_order if self.task == "ordered" else self.labels
+        return given or self.share_names()
+
+    def share_columns(self) -> tuple[str, ...]:
+        """The columns of label probabilities."""
+        asked = self.label_probabilities or ()
+        return (asked,) if isinstance(asked, str) else asked
+
+    def share_names(self) -> tuple[str, ...] | None:
+        """The labels whose probabilities columns hold, one for each; None for objects."""
+        if self.label_probabilities is None or isinstance(self.label_probabilities, str):
+            return None
+        return self.labels or self.label_probabilities
 
     def fold_of(self) -> tuple[int, int] | None:
         """Which part of how many is the test split."""
@@ -394,6 +430,45 @@ class Data(Section):
             raise conflict(
                 "text_pair",
                 f"another column than data.text and data.label, got '{self.text_pair}' again",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_and_weights_fit(self) -> Self:
+        taken = (*self.columns(), self.text_pair)
+        if self.weight is not None and self.weight in (*taken, self.label, *self.share_columns()):
+            raise conflict(
+                "weight", f"another column than those of text and label, got '{self.weight}' again"
+            )
+        if self.label_probabilities is None:
+            if self.multi_label:
+                raise conflict(
+                    "multi_label",
+                    "false without data.label_probabilities: a row has several labels where its "
+                    "cell of data.label is a list",
+                )
+            return self
+        key, columns = "label_probabilities", self.share_columns()
+        if len({*columns}) < len(columns) or (
+            len(columns) < 2 and not isinstance(self.label_probabilities, str)
+        ):
+            raise conflict(key, f"one column, or two or more, each once, got {list(columns)}")
+        for column in columns:
+            if column in taken:
+                raise conflict(key, f"another column than those of text, got '{column}' for both")
+        if not isinstance(self.label, str):
+            raise conflict("label", "one column with data.label_probabilities")
+        for other in ("label_separator", "label_lists"):
+            if getattr(self, other):
+                raise conflict(other, "null with data.label_probabilities")
+        if self.task != "classes" and self.multi_label:
+            raise conflict("multi_label", f"false with data.task '{self.task}'")
+        is_list = not isinstance(self.label_probabilities, str)
+        if is_list and self.labels is not None and len(self.labels) != len(columns):
+            raise conflict(
+                "labels",
+                f"a name for each of the {len(columns)} columns of data.label_probabilities, got "
+                f"{len(self.labels)}",
             )
         return self
 

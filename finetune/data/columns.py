@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune.data.cells import clip
 from finetune.data.identifiers import IdColumn
+from finetune.data.soft_labels import ShareColumns
 from finetune.data.text_store import Column, Store
 from finetune.runtime.errors import InputError, closest_match, shorten
 
@@ -42,6 +43,9 @@ class ColumnSpec:
     # of score.slices, each after the key that asks for it: what else is known of a document
     attributes: tuple[tuple[str, str], ...] = ()
     hierarchy: str | None = None  # data.hierarchy: then several label columns are levels
+    # data.label_probabilities: where a split has these columns, they take the label's place
+    shares: ShareColumns | None = None
+    weight: str | None = None  # data.weight
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""
@@ -50,7 +54,7 @@ class ColumnSpec:
     def _empty_column(self, name: str) -> "Column | LabelColumn | IdColumn":
         if name in self.text_columns():
             return Column(self.store)
-        is_value = name == self.id or name in self.attribute_columns()
+        is_value = name in (self.id, self.weight) or name in self.attribute_columns()
         return IdColumn(self.store) if is_value else LabelColumn()
 
     def text_columns(self) -> tuple[str, ...]:
@@ -72,9 +76,14 @@ class ColumnSpec:
 
     def all_columns(self) -> tuple[str, ...]:
         """Those of texts, then those of labels, then identifiers and attributes; each once."""
-        ids = () if self.id is None else (self.id,)
-        beside = dict.fromkeys((*ids, *self.attribute_columns()))
-        return (*self.text_columns(), *self.label_columns(), *beside)
+        values = [column for column in (self.id, self.weight) if column is not None]
+        beside = dict.fromkeys((*self.share_columns(), *values, *self.attribute_columns()))
+        labels = [column for column in self.label_columns() if column not in beside]
+        return (*self.text_columns(), *labels, *beside)
+
+    def share_columns(self) -> tuple[str, ...]:
+        """The columns that hold label probabilities."""
+        return () if self.shares is None else self.shares.columns
 
     def required(self) -> list[tuple[str, str]]:
         """Each column that there must be, after the key of the recipe which asks for it."""
@@ -82,11 +91,19 @@ class ColumnSpec:
         required = [(of_text, column) for column in self.text]
         if self.second is not None:
             required.append(("data.text_pair", self.second))
-        if self.needs_label:
+        if self.needs_label and self.shares is None:
             required += [("data.label", column) for column in self.label_columns()]
+        elif self.needs_label:
+            required += self.required_shares()
+        if self.weight is not None:
+            required.append(("data.weight", self.weight))
         if self.id is not None and self.needs_id:
             required.append(("data.id", self.id))
         return [*required, *self.attributes]
+
+    def required_shares(self) -> list[tuple[str, str]]:
+        """The columns of label probabilities, as of `required`."""
+        return [("data.label_probabilities", column) for column in self.share_columns()]
 
     def join_texts(self, cells: Sequence[str | None]) -> str | None:
         """The cells of the text columns as one document; None where all are missing.
@@ -122,8 +139,10 @@ def require_columns(
         InputError: for each column of `spec` that is not there, or is there twice.
     """
     required = spec.required()
-    if not spec.needs_label and {*spec.label_columns()} & {*columns}:
-        # Some of several: not without all.
+    # Some of several: not without all.
+    if not spec.needs_label and {*spec.share_columns()} & {*columns}:
+        required += spec.required_shares()
+    elif not spec.needs_label and {*spec.label_columns()} & {*columns}:
         required += [("data.label", column) for column in spec.label_columns()]
     problems = find_column_problems(where, columns, required, has_header)
     if problems:

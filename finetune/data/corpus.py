@@ -56,6 +56,21 @@ PHRASES = {
         "row has a list of 0 and 1 as its label",
         "rows have a list of 0 and 1 as their label",
     ),
+    "soft label": (
+        "row has shares of several labels",
+        "rows have shares of several labels",
+    ),
+    "votes": ("row has votes for labels", "rows have votes for labels"),
+    "scaled shares": (
+        "row has label probabilities that do not sum to 1",
+        "rows have label probabilities that do not sum to 1",
+    ),
+    "tied labels": (
+        "row has several labels with the same largest share",
+        "rows have several labels with the same largest share",
+    ),
+    "weighted": ("row has a weight other than 1", "rows have a weight other than 1"),
+    "weight of 0": ("row has a weight of 0", "rows have a weight of 0"),
     "list as text": (
         "row has a label that looks like a list",
         "rows have a label that looks like a list",
@@ -149,6 +164,10 @@ class Split:
     ids: Ids | None = None  # (rows,) of data.id
     # column → (rows,) what it holds of each, of score.slices
     attributes: Mapping[str, Ids] = dataclasses.field(default_factory=dict)
+    # of train alone: (rows, classes) float32, the share or probability of each label, where they
+    # are soft; and (rows,) float64, what each row counts in the loss, where it is not 1
+    shares: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -163,14 +182,26 @@ class Split:
             ids=None if self.ids is None else self.ids.take(rows),
             attributes={name: values.take(rows) for name, values in self.attributes.items()},
             places=self.places.take(rows),
+            shares=None if self.shares is None else self.shares[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
     def without_rows(self) -> "Split":
         """A split of no row and no label."""
         places = self.places.take([])
         return dataclasses.replace(
-            self, texts=[], seconds=None, ids=None, attributes={}, labels=None, places=places
+            self.scored_only(),
+            texts=[],
+            seconds=None,
+            ids=None,
+            attributes={},
+            labels=None,
+            places=places,
         )
+
+    def scored_only(self) -> "Split":
+        """The same without what only training takes: soft labels and weights."""
+        return dataclasses.replace(self, shares=None, weights=None)
 
     def whole(self) -> Sequence[str]:
         """Each document as a person reads it: of a pair, both texts."""
@@ -267,12 +298,19 @@ def texts_hash(texts: Iterable[str]) -> str:
 
 
 def split_hash(split: Split) -> str:
-    """SHA-256 of a split's texts and class ids, in order; the same on every machine."""
+    """SHA-256 of a split's texts and class ids, in order; the same on every machine.
+
+    Of train, also of the shares and weights that its rows have.
+    """
     digest = _of_texts(split.texts)
     for text in split.seconds or ():
         _add(digest, text)
     if split.labels is not None:
         digest.update(split.labels.astype("<i8").tobytes())
+    for values, kind in ((split.shares, "<f4"), (split.weights, "<f8")):
+        if values is not None:
+            _add(digest, kind)
+            digest.update(values.astype(kind).tobytes())
     return digest.hexdigest()
 
 

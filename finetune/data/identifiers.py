@@ -104,6 +104,8 @@ def _encode(value: Any) -> str | None:
         return None
     if isinstance(value, bool | int | float):
         return json.dumps(value)
+    if isinstance(value, dict):  # a row's shares
+        return json.dumps(value, ensure_ascii=False)
     # Dates and the like as they are written; bytes that are not UTF-8 with U+FFFD.
     return json.dumps(replace_surrogates(str(value)), ensure_ascii=False)
 

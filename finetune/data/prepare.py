@@ -45,6 +45,7 @@ from finetune.data.row_rules import (
 )
 from finetune.data.rows import Rows
 from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
+from finetune.data.soft_labels import list_names, read_weights, share_matrix
 from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError
@@ -216,6 +217,9 @@ def _apply_row_rules(
     # A test split without a single label is predicted, not scored.
     labelled = {role: rows for role, rows in rows_of.items() if _has_labels(rows, log.data)}
     names = log.data.given_labels()
+    shares = rows_of["train"].shares
+    if names is None and shares is not None:
+        names = list_names(iter(shares.take(splits["train"].keep)))
     _require_single_labels(rows_of["train"], log.data)
     name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
     name = name_label_sets if rows_of["train"].multi_label else name_labels
@@ -238,12 +242,29 @@ def _apply_row_rules(
             apply_given_split_rules(split, set(pool.count_labels()), log)
     log.raise_problems()
     _note_similar_labels(splits, log)
+    if log.data.weight is not None:
+        _note_weights(pool, log.data.weight, log)
     used = pool.count_labels()
     unused = tuple(name for name in space if name not in used)
     if unused:
         rule = "kept in the label space, and never learned"
+        if shares is not None:
+            rule = "kept in the label space, and learned from its shares alone"
         log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
     return space
+
+
+def _note_weights(pool: SplitRows, column: str, log: FindingLog) -> None:
+    """
+    Raises:
+        InputError: where train's weights are no weights.
+    """
+    assert pool.rows.weights is not None, "a train split without the column is refused"
+    ids, places = pool.rows.weights.take(pool.keep), pool.rows.places.take(pool.keep)
+    weights = read_weights(ids, places, column)
+    rule = f"the loss of a step is the mean weighted by them, {weights.sum():,.10g} in all"
+    log.note("weighted", pool, pool.keep[weights != 1], f"{rule} (data.weight: {column})")
+    log.note("weight of 0", pool, pool.keep[weights == 0], "kept, and nothing is learned from them")
 
 
 def _require_single_labels(train: Rows, data: schema.Data) -> None:
@@ -347,7 +368,22 @@ def _to_split(split: SplitRows, class_ids: Mapping[str, int]) -> Split:
     attributes = {name: values.take(keep) for name, values in rows.attributes.items()}
     texts = rows.texts.take(keep)
     made = Split(split.role, texts, labels, places, split.origin, seconds, ids, attributes)
+    if split.role == "train":
+        made = replace(made, shares=_share_matrix(split, class_ids), weights=_weights(split))
     return made if len(keep) or split.role == "train" else made.without_rows()
+
+
+def _share_matrix(split: SplitRows, class_ids: Mapping[str, int]) -> NDArray[np.float32] | None:
+    shares = split.rows.shares
+    return None if shares is None else share_matrix(shares.take(split.keep), class_ids)
+
+
+def _weights(split: SplitRows) -> NDArray[np.float64] | None:
+    """The weights of the rows that are in, where they are not all alike."""
+    if split.rows.weights is None:
+        return None
+    weights = np.array([float(value) for value in split.rows.weights.take(split.keep)])
+    return None if (weights == 1).all() else weights
 
 
 @dataclass(frozen=True)
@@ -380,7 +416,7 @@ class _Folds:
         origin = f"train in {len(self.hashes)} parts, each scored by a model that had not seen it"
         return replace(
             corpus,
-            test=replace(train, name="test", origin=origin),
+            test=replace(train.scored_only(), name="test", origin=origin),
             folds=np.array([self.part_of[train.places.place(row)] for row in range(len(train))]),
             fold_hashes=self.hashes,
         )

@@ -17,6 +17,7 @@ from finetune.data.corpus import Finding
 from finetune.data.label_space import NamedLabels, NamedSets
 from finetune.data.rows import Rows
 from finetune.data.similar_labels import fold_label, show_label
+from finetune.data.text_store import number_digests
 from finetune.runtime.errors import InputError, shorten
 
 # A row's labels by name: one, several in the order of the label space, or None where missing.
@@ -264,7 +265,13 @@ def _find_conflicts(split: SplitRows) -> Ids:
 
 
 def _find_repeats(split: SplitRows) -> Ids:
-    """The rows that are in and repeat an earlier document with its labels."""
+    """The rows that are in and repeat an earlier document with its labels, shares and weight."""
     is_repeat = np.ones(len(split.keep), dtype=bool)
-    is_repeat[np.unique(split.labelled_document_ids(), return_index=True)[1]] = False
+    ids = split.labelled_document_ids()
+    for values in (split.rows.shares, split.rows.weights):
+        if values is not None:
+            (numbers,) = number_digests([values.take(split.keep).digests()])
+            pairs = np.stack([ids, numbers])
+            ids = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1)
+    is_repeat[np.unique(ids, return_index=True)[1]] = False
     return split.keep[is_repeat]

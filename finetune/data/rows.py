@@ -17,6 +17,7 @@ from finetune.data.identifiers import IdColumn, Ids
 from finetune.data.label_cells import join_levels, split_label_cells
 from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
+from finetune.data.soft_labels import ShareColumns, read_shares
 from finetune.data.text_store import (
     Column,
     Texts,
@@ -52,6 +53,8 @@ class Rows:
     attributes: Mapping[str, Ids] = field(default_factory=dict)  # column → each row's value
     halves: Sequence[int] = ()  # those of `damaged` where a \\u escape is half of a pair
     one_hot: int | None = None  # how many labels each list of 0 and 1 told of, where they were such
+    shares: Ids | None = None  # of data.label_probabilities: an object of label → share
+    weights: Ids | None = None  # of data.weight
 
     def as_sets(self) -> "Rows":
         """The same rows, each with a tuple of labels."""
@@ -94,6 +97,8 @@ def build_rows(
         labels, damaged_labels = _replace_broken(labels, broken)
     text = _join_columns([texts[column] for column in spec.text], spec)
     values = {name: cell.ids() for name, cell in cells.items() if isinstance(cell, IdColumn)}
+    if found.shares is not None:
+        label_names = None  # of data.label's numbers
     return Rows(
         text,
         labels,
@@ -110,6 +115,8 @@ def build_rows(
         attributes={name: values[name] for name in spec.attribute_columns() if name in values},
         halves=sorted(halves),
         one_hot=one_hot,
+        shares=found.shares,
+        weights=None if spec.weight is None else values.get(spec.weight),
     )
 
 
@@ -121,9 +128,12 @@ class _FoundLabels(NamedTuple):
     problems: Sequence[str] = ()
     one_hot: int | None = None
     notes: tuple[Finding, ...] = ()
+    shares: Ids | None = None
 
 
 def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: bool) -> _FoundLabels:
+    if spec.shares is not None and cells.keys() >= {*spec.share_columns()}:
+        return _collect_shares(cells, places, spec, spec.shares)
     if not cells.keys() >= {*spec.label_columns()}:
         return _FoundLabels(None)
     columns = [cast(list[Any], cells[column]) for column in spec.label_columns()]
@@ -151,6 +161,41 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
         return _FoundLabels(labels, notes=notes)
     sets, problems = split_label_cells(labels, spec.label, spec.separator, places.short)
     return _FoundLabels(sets, True, problems, notes=notes)
+
+
+def _collect_shares(
+    cells: Cells, places: Places, spec: ColumnSpec, columns: ShareColumns
+) -> _FoundLabels:
+    """Each row's majority label, and its shares."""
+    found = read_shares(
+        [cast(list[Any], cells[column]) for column in columns.columns], columns, places.short
+    )
+    shares = IdColumn(spec.store)
+    for of_row in found.shares:
+        shares.append(of_row)
+    notes = tuple(
+        Finding(kind, "", len(rows), places.take(rows), rule)
+        for kind, rows, rule in (
+            (
+                "soft label",
+                found.soft,
+                "train learns them; the majority label is what is scored",
+            ),
+            ("votes", found.votes, "read as shares: each count divided by the sum of its row"),
+            ("scaled shares", found.scaled, "each divided by the sum of its row"),
+            (
+                "tied labels",
+                found.tied,
+                "counted as labels of their rows"
+                if columns.multi_label
+                else "scored by the first of them in the order of the labels",
+            ),
+        )
+        if rows
+    )
+    return _FoundLabels(
+        found.labels, columns.multi_label, found.problems, notes=notes, shares=shares.ids()
+    )
 
 
 def _find_wrong_types(

@@ -23,6 +23,7 @@ from finetune.data.places import Places, Shards
 from finetune.data.read_rows import find_missing_values, read_documents, read_file, read_rows
 from finetune.data.rows import Labels, Rows
 from finetune.data.shards import missing_shards
+from finetune.data.soft_labels import ShareColumns
 from finetune.data.text_store import Store, Texts
 from finetune.runtime.errors import InputError, closest_match, did_you_mean, shorten
 
@@ -254,20 +255,27 @@ def _file_reader(files: TableFiles) -> Reader:
             tuple(note for part in parts for note in part.notes),
             damaged_labels,
             next((part.encoding_hint for part in parts if part.encoding_hint), ""),
-            _join_ids(parts),
+            _join_ids([part.ids for part in parts], parts),
             _join_attributes(parts, spec),
             halves,
             parts[0].one_hot,
+            _join_ids([part.shares for part in parts], parts),
+            _join_ids([part.weights for part in parts], parts),
         )
 
     return read
 
 
-def _join_ids(parts: Sequence[Rows]) -> Ids | None:
+def _join_ids(values: Sequence[Ids | None], parts: Sequence[Rows]) -> Ids | None:
     """Those of all shards; of a shard without the column, its rows have none."""
-    if all(part.ids is None for part in parts):
+    if all(ids is None for ids in values):
         return None
-    return Ids.joined([part.ids or Ids.none(part.texts) for part in parts])
+    return Ids.joined(
+        [
+            Ids.none(part.texts) if ids is None else ids
+            for ids, part in zip(values, parts, strict=True)
+        ]
+    )
 
 
 def _join_attributes(parts: Sequence[Rows], spec: ColumnSpec) -> Mapping[str, Ids]:
@@ -308,4 +316,15 @@ def _column_spec(
         data.id,
         attributes=(*_split_columns(data, needs_label), *(("score.slices", one) for one in slices)),
         hierarchy=data.hierarchy,
+        shares=share_columns(data),
+        weight=data.weight if needs_label else None,
     )
+
+
+def share_columns(data: schema.Data) -> ShareColumns | None:
+    """Where the label probabilities are; None where the recipe names none."""
+    if data.label_probabilities is None:
+        return None
+    are_objects = isinstance(data.label_probabilities, str)
+    names = data.given_labels() if are_objects else data.share_names()
+    return ShareColumns(data.share_columns(), names, are_objects, data.multi_label)

@@ -43,11 +43,18 @@ class Baseline:
 
 
 def majority_baseline(corpus: Corpus) -> Baseline:
-    """Train's class frequencies, whatever the text: always predicts the most frequent label."""
+    """Train's class frequencies, whatever the text: always predicts the most frequent label.
+
+    Rows count as much as their weights say.
+    """
     assert corpus.train.labels is not None
     counts = np.array([*class_counts(corpus.train, corpus.labels).values()])
+    rows, weights = len(corpus.train), corpus.train.weights
+    if weights is not None and weights.any():
+        own, rows = corpus.train.labels, weights.sum()
+        counts = weights @ own if own.ndim == 2 else np.bincount(own, weights, len(corpus.labels))
     if corpus.multi_label:
-        shares = np.clip(counts / len(corpus.train), 1e-9, 1 - 1e-9)
+        shares = np.clip(counts / rows, 1e-9, 1 - 1e-9)
         odds = np.tile(np.log(shares / (1 - shares)), (len(corpus.test), 1)).astype(np.float32)
         alone = np.where(np.arange(len(counts)) == counts.argmax(), 0.0, 1.0)
         return Baseline(odds, len(corpus.train), 0.0, alone)
@@ -60,7 +67,8 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
 
     It reads whole documents, is fitted on train alone, and nothing in it is tuned. Of a train split
     of more than 30 million characters it reads the first rows of a fixed shuffle. Multi-label,
-    it is one regression for each label, with thresholds that are chosen as the model's.
+    it is one regression for each label, with thresholds that are chosen as the model's. Rows have
+    their weights; of soft labels, the majority label is fitted.
     """
     if corpus.folds is not None:
         return _tfidf_by_fold(corpus, corpus.folds)
@@ -71,16 +79,20 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     sizes = np.cumsum(lengths[order])
     order = np.sort(order[: max(1, int(np.searchsorted(sizes, MAX_CHARACTERS)))])
+    weights = None if corpus.train.weights is None else corpus.train.weights[order]
+    if weights is not None and weights.any():  # what has a weight of 0 is not there
+        order, weights = order[weights > 0], weights[weights > 0]
     labels = corpus.train.labels[order]
     if corpus.multi_label:
-        return _tfidf_one_vs_rest_logits(corpus, order, began)
+        return _tfidf_one_vs_rest_logits(corpus, order, weights, began)
     logits = np.full((len(corpus.test), len(corpus.labels)), np.log(1e-9), dtype=np.float32)
     if len(np.unique(labels)) < 2:
         logits[:, labels[0]] = 0.0
         return Baseline(logits, len(order), time.perf_counter() - began)
-    model = make_pipeline(_vectorizer(), LogisticRegression(C=10, tol=1e-3, max_iter=200))
+    regression = LogisticRegression(C=10, tol=1e-3, max_iter=200)
+    model = make_pipeline(_vectorizer(), regression)
     try:
-        model.fit([texts[i] for i in order], labels)
+        model.fit([texts[i] for i in order], labels, logisticregression__sample_weight=weights)
     except ValueError:  # not a word in all of train
         return majority_baseline(corpus)
     test = corpus.test.whole()
@@ -111,8 +123,13 @@ def _vectorizer() -> TfidfVectorizer:
     )
 
 
-def _tfidf_one_vs_rest_logits(corpus: Corpus, order: NDArray[np.int64], began: float) -> Baseline:
-    """One regression for each label, on the rows of train in `order`."""
+def _tfidf_one_vs_rest_logits(
+    corpus: Corpus,
+    order: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+    began: float,
+) -> Baseline:
+    """One regression for each label, on the rows of train in `order`, and their weights."""
     assert corpus.train.labels is not None
     words, labels = _vectorizer(), corpus.train.labels[order]
     try:
@@ -123,17 +140,17 @@ def _tfidf_one_vs_rest_logits(corpus: Corpus, order: NDArray[np.int64], began: f
     truth, test = corpus.validation.labels, words.transform(corpus.test.whole())
     if truth is not None:
         tuned_by, logits = _one_vs_rest_logits(
-            train, labels, words.transform(corpus.validation.whole()), test
+            train, labels, weights, words.transform(corpus.validation.whole()), test
         )
         thresholds = choose_per_label(sigmoid(tuned_by), truth)
     else:
-        [logits] = _one_vs_rest_logits(train, labels, test)
-        thresholds = choose_shared(sigmoid(_held_out_logits(train, labels)), labels)
+        [logits] = _one_vs_rest_logits(train, labels, weights, test)
+        thresholds = choose_shared(sigmoid(_held_out_logits(train, labels, weights)), labels)
     return Baseline(logits, len(order), time.perf_counter() - began, thresholds)
 
 
 def _one_vs_rest_logits(
-    train: Any, labels: NDArray[Any], *others: Any
+    train: Any, labels: NDArray[Any], weights: NDArray[np.float64] | None, *others: Any
 ) -> list[NDArray[np.float32]]:
     """The logits of one regression for each label on other rows. (rows, classes) each"""
     logits = [np.zeros((of.shape[0], labels.shape[1]), dtype=np.float32) for of in others]
@@ -143,13 +160,15 @@ def _one_vs_rest_logits(
                 column[:, c] = -20.0 if labels[0, c] == 0 else 20.0
             continue
         model = LogisticRegression(C=10, tol=1e-2, max_iter=100, solver="liblinear")
-        model.fit(train, labels[:, c])
+        model.fit(train, labels[:, c], sample_weight=weights)
         for column, of in zip(logits, others, strict=True):
             column[:, c] = model.decision_function(of)
     return logits
 
 
-def _held_out_logits(train: Any, labels: NDArray[Any]) -> NDArray[np.float32]:
+def _held_out_logits(
+    train: Any, labels: NDArray[Any], weights: NDArray[np.float64] | None
+) -> NDArray[np.float32]:
     """Logits of train's own rows, each by regressions that did not see it. (rows, classes)
 
     On the rows that they were fitted on, regressions are overconfident, and a threshold chosen
@@ -160,7 +179,8 @@ def _held_out_logits(train: Any, labels: NDArray[Any]) -> NDArray[np.float32]:
     for k in np.unique(fold):
         here, others = fold == k, fold != k
         if others.any():
-            [logits[here]] = _one_vs_rest_logits(train[others], labels[others], train[here])
+            own = None if weights is None else weights[others]
+            [logits[here]] = _one_vs_rest_logits(train[others], labels[others], own, train[here])
     return logits
 
 

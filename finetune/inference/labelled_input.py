@@ -21,7 +21,8 @@ class LabelledInput:
         source, config: as of `data.source` and `data.config`.
         split: of the source; None: the only one, or test.
         text: columns, in the order of the model's; empty: those that it was trained on.
-        label: the column of the labels, or several of 0 and 1; empty: as in the model's recipe.
+        label: the column of the labels, or several of 0 and 1; empty: as in the model's recipe,
+            whose label probabilities are read as majority labels where they are there.
         separator: between several labels in a cell; None: as in the model's recipe.
         on_unknown: what to do with labels that the model does not know.
         encoding, delimiter: as of `data.encoding` and `data.delimiter`.
@@ -112,11 +113,15 @@ def _column_spec(
     if given.label:
         label = given.label[0] if len(given.label) == 1 else given.label
         separator = None if not isinstance(label, str) else separator
+    shares = None
+    if trained_on is not None and not given.label:
+        shares = sources.share_columns(trained_on)
     if not given.text:
         return replace(
             known,
             label=label,
-            needs_label=True,
+            needs_label=shares is None,
+            shares=shares,
             separator=given.separator or separator,
             hierarchy=classifier.rules.hierarchy,
         )
@@ -130,7 +135,8 @@ def _column_spec(
     return ColumnSpec(
         text=tuple(names[column] for column in known.text),
         label=label,
-        needs_label=True,
+        needs_label=shares is None,
+        shares=shares,
         second=None if known.second is None else names[known.second],
         template=None if known.template is None else rename_columns(known.template, names),
         separator=given.separator or separator,

@@ -9,42 +9,20 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from finetune.compute import micro_batches
 from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config.schema import Recipe
 from finetune.runtime.console import ProgressBar
-from finetune.runtime.device_copies import copy_rows
 from finetune.tokenization.token_table import Rows, TokenTable
 from finetune.training import sampling
-from finetune.training.losses import Loss, row_loss
+from finetune.training.row_losses import RowLosses, StepLosses, TrainingRows
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered, StepMemory
 from finetune.training.train_log import Line, TrainLog
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """What is trained on.
-
-    Attributes:
-        table: the token ids of each row.
-        labels: the true class of each row (rows,); multi-label: 0 and 1 for each class
-            (rows, classes).
-        micro_batch_tokens: tokens that are computed at once.
-        class_weights: of each class in the loss, as of `losses.class_weights`. (classes,)
-    """
-
-    table: TokenTable
-    labels: NDArray[Any]
-    micro_batch_tokens: int
-    class_weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +63,7 @@ def fit(
         DivergedError: at the first step whose loss or gradient is not finite.
     """
     table, device = rows.table, accelerator.device
-    targets = torch.from_numpy(rows.labels).to(device)
-    loss_of = row_loss(recipe.train, rows.class_weights, device)
+    row_losses = RowLosses(rows, recipe.train, device)
     memory = StepMemory(
         rows.micro_batch_tokens, model, recipe.train, accelerator, callbacks.lowered
     )
@@ -111,7 +88,13 @@ def fit(
 
         # Forward and backward, micro-batch by micro-batch: gradients add up.
         gradients = partial(
-            add_gradients, model, table, targets, loss_of, batch_rows, accelerator, log
+            add_gradients,
+            model,
+            table,
+            row_losses.of_step(batch_rows),
+            batch_rows,
+            accelerator,
+            log,
         )
         for losses in memory.compute(step + 1, gradients):
             log.add(losses)
@@ -146,8 +129,7 @@ def fit(
 def add_gradients(
     model: torch.nn.Module,
     table: TokenTable,
-    targets: torch.Tensor,
-    loss_of: Loss,
+    losses_of: StepLosses,
     batch_rows: Rows,
     accelerator: Accelerator,
     log: TrainLog,
@@ -156,7 +138,7 @@ def add_gradients(
     """Add to the gradients those of a step's mean loss, of this process's part of its rows.
 
     Args:
-        targets: of all rows of the table: classes (rows,), or 0 and 1 (rows, classes).
+        losses_of: logits and the rows that they are of → their losses, as of `RowLosses.of_step`.
         batch_rows: of the step, of all processes.
 
     Returns:
@@ -182,7 +164,7 @@ def add_gradients(
             log.mark("data")
             logits = model(**batch).logits.float()
             logits = table.pooled(logits, part)  # of a document's windows: (part, classes)
-            losses = weight * loss_of(logits, targets[copy_rows(part, device)])  # (part,)
+            losses = weight * losses_of(logits, part)  # (part,)
             log.mark("forward")
             # Autocast would round the gradient of the head, which is computed in fp32.
             with torch.autocast(device.type, enabled=False):

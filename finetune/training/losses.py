@@ -61,17 +61,67 @@ def row_loss(
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
         multi_label = targets.ndim == 2
         nats = _binary(logits, targets, train) if multi_label else _softmax(logits, targets, train)
-        match train.loss:
-            case "focal":
-                missing = (-torch.expm1(-nats)).clamp_min(SURE)  # 1 - p
-                nats = missing**train.focal_gamma * nats
-            case "generalised_cross_entropy":
-                nats = -torch.expm1(-train.gce_q * nats) / train.gce_q
+        nats = _focus(nats, train)
         if scale is not None:
             nats = nats * (torch.where(targets > 0, scale, 1.0) if multi_label else scale[targets])
         return nats.sum(dim=1) if multi_label else nats
 
     return loss
+
+
+def soft_row_loss(
+    train: schema.Train,
+    multi_label: bool,
+    weights: Floats | None = None,
+    device: torch.device | str = "cpu",
+) -> Loss:
+    """The loss that a recipe asks for, of labels that are shares: what `row_loss` would give,
+    expected over the label, if it were drawn by its share.
+
+    A row whose share is 1 of one label, or 0 and 1 of each of several, has the same loss as a hard
+    label, bit for bit, and the same gradient.
+
+    Args:
+        multi_label: whether each label has a probability of its own.
+        weights, device: as of `row_loss`.
+
+    Returns:
+        A function of logits and of shares, both (rows, classes), float32. It gives (rows,).
+    """
+    scale = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(device)
+
+    def loss(logits: Tensor, shares: Tensor) -> Tensor:
+        if multi_label:
+            ones = torch.ones_like(shares)
+            present = _focus(_binary(logits, ones, train), train)
+            absent = _focus(_binary(logits, 1 - ones, train), train)
+            if scale is not None:
+                present = present * scale
+            return (shares * present + (1 - shares) * absent).sum(dim=1)
+        nats = _focus(_softmax_of_each(logits, train), train)
+        return (shares * (nats if scale is None else nats * scale)).sum(dim=1)
+
+    return loss
+
+
+def _focus(nats: Tensor, train: schema.Train) -> Tensor:
+    """-log p → the loss of the recipe."""
+    match train.loss:
+        case "focal":
+            missing = (-torch.expm1(-nats)).clamp_min(SURE)  # 1 - p
+            nats = missing**train.focal_gamma * nats
+        case "generalised_cross_entropy":
+            nats = -torch.expm1(-train.gce_q * nats) / train.gce_q
+    return nats
+
+
+def _softmax_of_each(logits: Tensor, train: schema.Train) -> Tensor:
+    """-log p of each class, as if it were the true one. (rows, classes)"""
+    nats, share = -F.log_softmax(logits, dim=1), train.label_smoothing
+    if not share:
+        return nats
+    spread = nats.sum(dim=1, keepdim=True)  # as torch adds them up
+    return (1 - share) * nats + spread * (share / logits.shape[1])
 
 
 def _softmax(logits: Tensor, targets: Tensor, train: schema.Train) -> Tensor:

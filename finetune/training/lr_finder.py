@@ -25,7 +25,8 @@ from finetune.config import schema
 from finetune.runtime import atomic_files
 from finetune.runtime.console import print_wrapped
 from finetune.training import sampling
-from finetune.training.loop import Callbacks, TrainingRows, fit
+from finetune.training.loop import Callbacks, fit
+from finetune.training.row_losses import TrainingRows
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import DivergedError, TrainLog

@@ -33,9 +33,9 @@ from finetune.modeling.tokenizer_fit import align_padding
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import lr_finder, time_budget, train_state
-from finetune.training.loop import TrainingRows
 from finetune.training.optimizer import build_optimizer
 from finetune.training.prepared_data import PreparedData
+from finetune.training.row_losses import TrainingRows
 from finetune.training.sampling import steps_per_epoch
 from finetune.training.schedule import total_steps
 from finetune.training.step_memory import OnLowered
@@ -208,10 +208,15 @@ class StageBuilder:
 
     def training_rows(self, parts: StageParts) -> TrainingRows:
         """Train, as the loop takes it."""
-        labels = self.data.corpus.train.labels
-        assert labels is not None, "train rows without labels are refused"
+        train = self.data.corpus.train
+        assert train.labels is not None, "train rows without labels are refused"
         return TrainingRows(
-            parts.tables["train"], labels, parts.plan.micro_batch_tokens, self.data.class_weights
+            parts.tables["train"],
+            train.labels,
+            parts.plan.micro_batch_tokens,
+            self.data.class_weights,
+            train.shares,
+            train.weights,
         )
 
     def find_rate(

@@ -24,7 +24,8 @@ from finetune.runtime.distributed import run_on_main
 from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling
-from finetune.training.loop import Callbacks, TrainingRows, fit
+from finetune.training.loop import Callbacks, fit
+from finetune.training.row_losses import TrainingRows
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import TrainLog

@@ -24,7 +24,7 @@ from finetune.evaluation import scoring
 from finetune.modeling import build, freezing, pretrained, saved_model
 from finetune.runtime import console
 from finetune.tokenization import encoding, token_table
-from finetune.training import loop, optimizer
+from finetune.training import loop, optimizer, row_losses
 from finetune.training.schedule import Schedule
 from finetune.training.train_log import TrainLog
 
@@ -104,7 +104,7 @@ class Ours:
             return False
 
         recipe = with_steps(self.choices, steps)
-        rows = loop.TrainingRows(table, labels, self.plan.micro_batch_tokens)
+        rows = row_losses.TrainingRows(table, labels, self.plan.micro_batch_tokens)
         loop.fit(
             self.model,
             self.optimizer,

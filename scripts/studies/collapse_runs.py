@@ -14,7 +14,7 @@ from finetune.evaluation import metrics, scoring
 from finetune.modeling import build, pretrained
 from finetune.runtime.console import format_table
 from finetune.tokenization import encoding
-from finetune.training import divergence, loop
+from finetune.training import divergence, loop, row_losses
 from finetune.training import optimizer as optimizer_module
 from finetune.training.schedule import Schedule
 from finetune.training.train_log import DivergedError, TrainLog
@@ -97,7 +97,7 @@ def train(choices: Recipe) -> Run:
         loop.fit(
             prepared,
             optimizer,
-            loop.TrainingRows(tables[0], labels, plan.micro_batch_tokens),
+            row_losses.TrainingRows(tables[0], labels, plan.micro_batch_tokens),
             Schedule.of(choices, len(tables[0])),
             choices,
             accelerator,
