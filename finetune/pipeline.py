@@ -342,9 +342,9 @@ def train(session: Session) -> None:
         InputError: where it diverged for good, or a checkpoint cannot be written.
     """
     messages.print_training()
-    session.begin()
     timed_fit = session.env.meter.timed("train", fit)
     with session.checkpointer.stopping, session.checkpointer.finishing():
+        session.begin()
         while session.has_steps_left():
             try:
                 timed_fit(

@@ -62,5 +62,8 @@ def prepare_training(
     prepared = accelerator.prepare_model(model, evaluation_mode=True)
     if accelerator.num_processes > 1 and not accelerator.is_fsdp2:
         for tensor in (*model.parameters(), *model.buffers()):
-            dist.broadcast(tensor.detach(), 0)
+            sent = tensor.detach().contiguous()  # a transposed weight is not, as it comes
+            dist.broadcast(sent, 0)
+            if not tensor.is_contiguous():
+                tensor.detach().copy_(sent)
     return prepared, accelerator.prepare_optimizer(optimizer)

@@ -129,15 +129,26 @@ def _is_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> b
 def _rows(model: PreTrainedModel) -> TokenTable:
     """A few short rows, and one longer than what a layer sees, or tells apart, at once."""
     config: Any = model.base_model.config
-    window = getattr(config, "sliding_window", None) or 0
     told_apart = max(getattr(config, "position_buckets", 0), 0) // 2  # distances, by DeBERTa
     limit = pretrained.max_positions(config) or 2**20
-    lengths = np.array([*LENGTHS, max(window, told_apart) + 9]).clip(max=limit)
+    lengths = np.array([*LENGTHS, max(_seen_at_once(config), told_apart) + 9]).clip(max=limit)
     pad = getattr(config, "pad_token_id", None) or 0
     known = np.arange(min(12, config.vocab_size))
     known = known[known != pad]
     ids = np.resize(known, lengths.sum()).astype(np.int32)
     return TokenTable(ids, range_starts(lengths), lengths, pad)
+
+
+def _seen_at_once(config: Any) -> int:
+    """Tokens that a layer sees at most; 0: all. Configs have many names for that, and -1 for all.
+
+    `sliding_window`, `attention_window` of each layer, `local_attention` of ModernBERT.
+    """
+    found = [getattr(config, "sliding_window", None) or 0]
+    for name, value in vars(config).items():
+        if "window" in name or name == "local_attention":
+            found += value if isinstance(value, list | tuple) else [value]
+    return max(size for size in found if isinstance(size, int))
 
 
 @contextmanager

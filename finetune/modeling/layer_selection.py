@@ -22,9 +22,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 from finetune.config.model_section import LayerChoice
 from finetune.modeling.freezing import encoder_layers
 from finetune.runtime.errors import InputError
+from finetune.runtime.memory_errors import reraise_memory_error
 
 # What a layer may remember of its own place in the stack.
 PLACES = ("layer_idx", "layer_id", "layer_index")
+# What a config's lists with an entry for each layer are named after: `layer_types`, Longformer's
+# `attention_window`.
+PER_LAYER = ("layer", "window")
 TRIED = 320  # tokens
 
 
@@ -35,13 +39,18 @@ def resolve_layers(choice: LayerChoice, config: PretrainedConfig) -> list[int]:
         choice: which, or how many: these are spread evenly, the first and the last among them.
 
     Raises:
-        InputError: where the encoder has fewer, or shares its weights between layers.
+        InputError: where the encoder has fewer, shares its weights between layers, or has a config
+            that takes no other number of them, as Funnel's, whose layers are in blocks.
     """
     count, name = getattr(config, "num_hidden_layers", None), config.model_type
-    if hasattr(config, "num_hidden_groups") or not isinstance(count, int):
+    if (
+        hasattr(config, "num_hidden_groups")
+        or not isinstance(count, int)
+        or not _takes_layers(config, count)
+    ):
         raise InputError(
-            f"model.keep_layers: the layers of {name} share their weights, or are not counted in "
-            "its config; leave it out"
+            f"model.keep_layers: the layers of {name} share their weights, or its config takes no "
+            "other number of them; leave it out"
         )
     if isinstance(choice, int):
         if choice > count:
@@ -61,10 +70,25 @@ def resolve_layers(choice: LayerChoice, config: PretrainedConfig) -> list[int]:
 
 def cut_config(config: PretrainedConfig, keep: Sequence[int]) -> None:
     """Make an encoder's config that of the layers which stay."""
-    kinds = getattr(config, "layer_types", None)
+    count = config.num_hidden_layers
+    lists = {
+        key: value
+        for key, value in vars(config).items()
+        if any(word in key for word in PER_LAYER)
+        and isinstance(value, list | tuple)
+        and len(value) == count
+    }
     config.num_hidden_layers = len(keep)
-    if isinstance(kinds, list | tuple):
-        config.layer_types = [kinds[layer] for layer in keep]
+    for key, values in lists.items():
+        setattr(config, key, [values[layer] for layer in keep])
+
+
+def _takes_layers(config: PretrainedConfig, count: int) -> bool:
+    try:
+        config.num_hidden_layers = count
+    except (NotImplementedError, AttributeError):  # it is computed of others
+        return False
+    return True
 
 
 def cut_layers(encoder: PreTrainedModel, keep: Sequence[int]) -> None:
@@ -87,8 +111,8 @@ def cut_layers(encoder: PreTrainedModel, keep: Sequence[int]) -> None:
     if not _is_as_loaded(encoder):
         raise InputError(
             f"model.keep_layers: layers {', '.join(map(str, keep))} of {encoder.config.model_type} "
-            "would compute otherwise once they are saved, as their kind follows from their place; "
-            "keep other layers, or leave it out"
+            "would compute otherwise once they are saved, or nothing, as where their kind follows "
+            "from their place; keep other layers, or leave it out"
         )
 
 
@@ -101,7 +125,11 @@ def _is_as_loaded(encoder: PreTrainedModel) -> bool:
     attention = encoder.config._attn_implementation
     encoder.set_attn_implementation("eager")  # flash attention has no kernel on a CPU
     try:
-        again = kind(copy.deepcopy(encoder.config)).eval()
+        try:
+            again = kind(copy.deepcopy(encoder.config)).eval()
+        except Exception as error:  # whatever a class asks of its config
+            reraise_memory_error(error)
+            return False
         lacking, more = again.load_state_dict(encoder.state_dict(), strict=False)
         if more or any("pooler" not in name for name in lacking):  # a pooler that no head reads
             return False

@@ -2,7 +2,9 @@
 
 import ast
 import json
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +57,31 @@ def test_a_trial_scores_validation_and_never_test(here):
     assert told
     assert not (here / "trial/results.json").exists()
     assert not (here / "trial/predictions").exists()
+
+
+def test_a_checkpoint_that_is_begun_before_the_first_step_is_awaited_too():
+    """Going back needs one; whatever then ends the run, it is written."""
+    done = []
+
+    @contextmanager
+    def finishing():
+        try:
+            yield
+        finally:
+            done.append("written")
+
+    def begin():
+        done.append("begun")
+        raise InputError("no space left")
+
+    session = SimpleNamespace(
+        begin=begin,
+        checkpointer=SimpleNamespace(stopping=nullcontext(), finishing=finishing),
+        env=SimpleNamespace(meter=SimpleNamespace(timed=lambda what, call: call)),
+    )
+    with pytest.raises(InputError, match="no space left"):
+        pipeline.train(session)
+    assert done == ["begun", "written"]
 
 
 def test_nothing_is_written_before_the_data_are_known_to_be_right(here):

@@ -1,5 +1,7 @@
 """The one `Accelerator` of a run, as its recipe and this machine's plan say."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -63,3 +65,24 @@ def test_a_compiled_model_computes_the_same(here, monkeypatch):
     assert plain.keys() == same.keys()
     for name, value in plain.items():
         torch.testing.assert_close(same[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_are_not_contiguous_are_sent_too(monkeypatch):
+    """A transposed one, as a class may leave it; collectives take contiguous memory alone."""
+    model = torch.nn.Linear(2, 3)
+    model.weight.data = torch.zeros(2, 3).T
+    assert not model.weight.is_contiguous()
+    others = iter([torch.arange(6.0).view(3, 2), torch.ones(3)])
+
+    def broadcast(tensor, source):
+        assert tensor.is_contiguous()
+        tensor.copy_(next(others))
+
+    monkeypatch.setattr(accelerator.dist, "broadcast", broadcast)
+    several = SimpleNamespace(
+        num_processes=2, is_fsdp2=False, prepare_optimizer=lambda optimizer: optimizer,
+        prepare_model=lambda model, evaluation_mode: model,
+    )  # fmt: skip
+    accelerator.prepare_training(several, model, None)
+    assert model.weight.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert model.bias.tolist() == [1, 1, 1]

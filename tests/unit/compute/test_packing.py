@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -380,3 +381,22 @@ def test_dropout_on_a_cpu_is_drawn_of_packed_rows_too(tmp_path):
         padded = net(**table.batch(rows, CPU)).logits
         torch.testing.assert_close(net(**batch).logits, padded, rtol=1e-5, atol=1e-5)
     assert packing.attach_packing(net, "fp32", learns=False).by_hand
+
+
+@pytest.mark.parametrize(
+    ("given", "longest"),
+    [
+        ({}, 20),
+        ({"sliding_window": 64}, 73),
+        ({"local_attention": 128, "use_sliding_window": True}, 137),
+        ({"attention_window": [16, 32, 16]}, 41),
+        ({"window_size": -1, "sliding_window": None}, 20),
+        ({"attention_window": 500, "max_position_embeddings": 100}, 100),
+        ({"position_buckets": 60}, 39),
+    ],
+)
+def test_one_of_the_tried_rows_is_longer_than_what_a_layer_sees(given, longest):
+    config = SimpleNamespace(vocab_size=20, **given)
+    config.model_type = "any"
+    rows = packing_probe._rows(SimpleNamespace(base_model=SimpleNamespace(config=config)))
+    assert rows.lengths.max() == longest

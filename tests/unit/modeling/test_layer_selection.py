@@ -11,6 +11,8 @@ from transformers import (
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
+    FunnelConfig,
+    LongformerConfig,
     ModernBertConfig,
     MPNetConfig,
     RobertaConfig,
@@ -34,6 +36,7 @@ CLASSES = {
         **SMALL, **LAYERS, relative_attention=True, pos_att_type=["p2c", "c2p"]
     ),
     "modernbert": lambda: ModernBertConfig(**SMALL, **LAYERS, pad_token_id=0),
+    "longformer": lambda: LongformerConfig(**SMALL, **LAYERS, attention_window=[4, 8, 4, 8, 6, 4]),
 }
 
 
@@ -84,6 +87,10 @@ def test_what_is_left_is_as_it_is_saved_and_loaded(tmp_path, name, choice):
 def test_shared_layers_and_layers_that_are_not_there_are_refused():
     with pytest.raises(InputError, match="layers of albert share their weights"):
         layer_selection.resolve_layers(1, AlbertConfig())
+    blocks = FunnelConfig(block_sizes=[2, 2, 2])
+    with pytest.raises(InputError, match=r"funnel .* its config takes no other number of them"):
+        layer_selection.resolve_layers(3, blocks)
+    assert blocks.block_sizes == [2, 2, 2]
     with pytest.raises(InputError, match="expected layers 0 to 5 of bert, got 6, 9"):
         layer_selection.resolve_layers((0, 6, 9), CLASSES["bert"]())
 
@@ -99,3 +106,17 @@ def test_the_config_alone_is_cut_alike():
     config = AutoConfig.for_model("bert", num_hidden_layers=6)
     layer_selection.cut_config(config, [0, 3])
     assert config.num_hidden_layers == 2
+
+
+def test_a_list_with_an_entry_for_each_layer_is_cut_with_them():
+    config = CLASSES["longformer"]()
+    config.layer_norms = [1, 2]
+    layer_selection.cut_config(config, [0, 3, 4])
+    assert (config.attention_window, config.layer_norms) == ([4, 8, 6], [1, 2])
+
+
+def test_a_class_that_takes_no_such_config_is_refused(monkeypatch):
+    model = encoder(CLASSES["longformer"]())
+    monkeypatch.setattr(layer_selection, "PER_LAYER", ())
+    with pytest.raises(InputError, match="or nothing, as where their kind follows"):
+        layer_selection.cut_layers(model, [0, 3])
