@@ -102,8 +102,9 @@ def save_classifier(
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a tokenizer's files, with what releases of transformers disagree on.
 
-    That is the class of one that is all in tokenizer.json, which version 4 must know too, and what
-    the tokenizer makes beside ids.
+    That is the class of one that is all in tokenizer.json, which version 4 must know too, what
+    the tokenizer makes beside ids, and the sides where it truncates and pads, which they leave out
+    where the encoder's own tokenizer did.
     """
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
@@ -113,6 +114,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     if settings.get("tokenizer_class") == "TokenizersBackend":
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     settings["model_input_names"] = list(tokenizer.model_input_names)
+    settings["truncation_side"] = tokenizer.truncation_side
+    settings["padding_side"] = tokenizer.padding_side
     file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 

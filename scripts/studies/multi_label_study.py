@@ -17,20 +17,21 @@ a run. Each takes 1,500 train rows, so that the whole study fits into an hour on
 
 import argparse
 import gzip
+import itertools
 import json
 import random
-import shutil
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from finetune.cli.exit_codes import run_command
-from finetune.config import loader
 from finetune.runtime import console
-from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
+from scripts.studies import study_runs
 
 # Each set → the single-label sets that its documents are made of; none: it is one already.
 SETS: dict[str, tuple[str, ...]] = {
@@ -90,35 +91,23 @@ def make_set(data: Path, name: str, out: Path) -> Path:
     return folder
 
 
-def run_one(known: argparse.Namespace, words: Sequence[str], case: tuple[str, str, int]) -> Any:
-    """The scores of a run on test; None where there are none yet and only a table is wanted."""
+def run_one(
+    known: argparse.Namespace,
+    words: Sequence[str],
+    case: tuple[str, str, int],
+    listener: SignalListener,
+) -> dict[str, Any] | None:
+    """The results of a run; None where there are none yet and only a table is wanted."""
     name, scale, seed = case
-    folder = known.out / name / scale.replace("/", "-") / f"seed-{seed}"
-    file = folder.with_suffix(".json")
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    if known.table:
+    file = known.out / name / scale.replace("/", "-") / f"seed-{seed}.json"
+    if known.table and not file.is_file():
         return None
-    from accelerate.state import AcceleratorState
-
-    from finetune.pipeline import run
-
     source = make_set(known.data, name, known.out)
-    recipe = known.out / "recipe.yaml"
-    recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
     labels = {one for row in read_rows(source, "train") for one in row["label"]}
     rate = len(labels) / float(scale.partition("/")[2]) if "/" in scale else float(scale)
-    asked = [f"data.source={source}", *COMMON, f"run.dir={folder}", "run.overwrite=true"]
-    asked += [f"run.seed={seed}", f"optim.head_lr_scale={rate}"]
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with SignalListener() as listener:
-        run(loader.load(recipe, [*asked, *words]), listener)
-    whole = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    found = {metric: whole["test"][metric] for metric in METRICS}
-    found["tfidf"] = whole["baselines"]["tfidf"]["f1_macro"]
-    write_json(file, found)
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"  {name} {scale} seed {seed}: {found}", flush=True)
+    asked = [f"data.source={source}", f"run.seed={seed}", f"optim.head_lr_scale={rate}"]
+    found = study_runs.run_once(file, [*asked, *COMMON, *words], listener)
+    print(f"  {name} {scale} seed {seed}: {found['test']}", flush=True)
     return found
 
 
@@ -127,9 +116,10 @@ def report(found: dict[tuple[str, str], list[Any]]) -> str:
     lines: list[Sequence[str]] = [("set", "head's rate ×", *METRICS, "TF-IDF f1_macro", "runs")]
     for (name, scale), runs in found.items():
         if runs:
-            means = [statistics.fmean(run[metric] for run in runs) for metric in METRICS]
+            means = [statistics.fmean(run["test"][metric] for run in runs) for metric in METRICS]
+            tfidf = runs[0]["baselines"]["tfidf"]["f1_macro"]
             cells = [f"{100 * mean:.1f}" for mean in means[:-1]] + [f"{means[-1]:.3f}"]
-            lines.append((name, scale, *cells, f"{100 * runs[0]['tfidf']:.1f}", str(len(runs))))
+            lines.append((name, scale, *cells, f"{100 * tfidf:.1f}", str(len(runs))))
     return console.format_table(lines)
 
 
@@ -155,11 +145,10 @@ def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:
     """
     known.out.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[str, str], list[Any]] = {}
-    for seed in range(known.seeds):
-        for name in known.sets:
-            for scale in known.scales:
-                one = run_one(known, words, (name, scale, seed))
-                found.setdefault((name, scale), []).extend([] if one is None else [one])
+    with SignalListener() as listener:
+        for seed, name, scale in itertools.product(range(known.seeds), known.sets, known.scales):
+            one = run_one(known, words, (name, scale, seed), listener)
+            found.setdefault((name, scale), []).extend([] if one is None else [one])
     print(f"\n{report(found)}")
     return 0
 

@@ -1,0 +1,47 @@
+"""Runs of a study: each is done once, and what it found is kept in a file beside the next ones'."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.config import loader
+from finetune.runtime.atomic_files import write_json
+from finetune.runtime.signals import SignalListener
+
+
+def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict[str, Any]:
+    """The results of a run; of one that was run already, from its file.
+
+    Args:
+        file: where `results.json` of the run stays. The run's folder is removed.
+        words: overrides, `data.source` and `model.source` among them.
+
+    Raises:
+        InputError: for a problem in the data or an override.
+        StoppedError: after a signal; nothing stays of this run.
+    """
+    if file.is_file():
+        return read(file)
+    from accelerate.state import AcceleratorState
+
+    from finetune.pipeline import run
+
+    folder = file.with_suffix("")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    recipe = file.with_suffix(".yaml")
+    recipe.write_text("data: {source: an-override-names-it}\n", encoding="utf-8")
+    # The precision of the last run would stay.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run(loader.load(recipe, [*words, f"run.dir={folder}", "run.overwrite=true"]), listener)
+    found = read(folder / "results.json")
+    write_json(file, found)
+    shutil.rmtree(folder, ignore_errors=True)
+    recipe.unlink()
+    return found
+
+
+def read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
