@@ -39,7 +39,6 @@ def main():
     from finetune.modeling import build
     from finetune.runtime import distributed
     from finetune.training import loop, step_memory
-    from finetune.training.losses import row_loss
     from finetune.training.optimizer import build_optimizer
     from finetune.training.train_log import TrainLog
     from finetune.training.train_state import whole
@@ -47,15 +46,22 @@ def main():
 
     encoder, asked = sys.argv[1], json.loads(sys.argv[2])
     torch.set_num_threads(1)
+    precision = asked["precision"]
     recipe = schema.Recipe(
         data=schema.Data(source="x"),
         model=schema.Model(
-            source=encoder, freeze="none", head_init="normal", dropout=asked.get("dropout", 0.0)
+            source=encoder, freeze=asked.get("freeze", "none"), head_init="normal", dropout=0.0
         ),
-        train=schema.Train(precision=asked["precision"], threads=1, packing="off"),
+        train=schema.Train(
+            precision="fp32" if precision == "fp16" else precision, threads=1, packing="off"
+        ),
+        optim=schema.Optim(lr=1.0, momentum=0.0, head_lr_scale=1.0),
     )
     plan, accelerator = start_accelerator(recipe)
     assert accelerator.num_processes == 2
+    if precision == "fp16":  # which the plan refuses on a CPU, for it is slow
+        accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu")
+        accelerator.state._mixed_precision = "fp16"
     model = build.build_classifier(encoder, recipe.model, ["a", "b", "c"], "sdpa", seed=0)
     bare = copy.deepcopy(model)
     draw = np.random.default_rng(0)
@@ -78,13 +84,24 @@ def main():
         asked.get("budget", BUDGET), prepared, recipe.train, accelerator,
         lambda *how: told.append(how),
     )  # fmt: skip
-    targets, loss_of = torch.from_numpy(labels), row_loss(recipe.train, None, accelerator.device)
+    targets = torch.from_numpy(labels)
+
+    def losses_of(logits, part):
+        return torch.nn.functional.cross_entropy(logits, targets[part], reduction="none")
+
     torch.manual_seed(accelerator.process_index)
     losses = memory.compute(1, partial(
-        loop.add_gradients, prepared, table, targets, loss_of, np.arange(ROWS), accelerator,
+        loop.add_gradients, prepared, table, losses_of, np.arange(ROWS), accelerator,
         TrainLog(accelerator, None),
     ))  # fmt: skip
-    sharded = {name: whole(p.grad) for name, p in model.named_parameters()}
+    if accelerator.process_index == asked.get("overflows"):  # in this process's part alone
+        model.classifier.weight.grad.to_local().fill_(torch.inf)
+    accelerator.unscale_gradients(optimizer)
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    sharded = {name: whole(p.grad) for name, p in learning.items()}
+    before = {name: whole(p) for name, p in learning.items()}
+    optimizer.step()
+    moved = {name: float((before[name] - whole(p)).abs().sum()) for name, p in learning.items()}
     expected = whole_gradients(bare, table, targets, accelerator)
     apart = {
         name: float((sharded[name] - expected[name]).norm() / expected[name].norm().clamp(min=1e-3))
@@ -92,7 +109,7 @@ def main():
     }
     if accelerator.is_main_process:
         sums = {name: float(value.double().sum()) for name, value in sharded.items()}
-        found = {"told": told, "parts": len(losses), "apart": apart, "sums": sums}
+        found = {"told": told, "parts": len(losses), "apart": apart, "sums": sums, "moved": moved}
         print(json.dumps(found | {"types": types, "units": units}))
     return distributed.exit_process(0)
 
@@ -140,7 +157,7 @@ def whole_gradients(model, table, targets, accelerator):
     with accelerator.autocast():
         logits = model(**table.batch(np.arange(ROWS), accelerator.device)).logits.float()
     torch.nn.functional.cross_entropy(logits, targets).backward()
-    return {name: p.grad for name, p in model.named_parameters()}
+    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
 if __name__ == "__main__":

@@ -79,3 +79,16 @@ def test_in_bf16_all_but_the_head_is_sent_in_bf16(tiny):
     assert {*types.values()} == {"torch.bfloat16"}
     assert max(found["apart"].values()) < 0.1
     assert found["apart"]["classifier.weight"] < 0.01
+
+
+def test_in_fp16_gradients_are_unscaled_once_where_layers_are_frozen(tiny):
+    found = sharded_step(tiny, precision="fp16", freeze=1)
+    assert len(found["apart"]) == 18  # of the second layer and the head
+    assert max(found["apart"].values()) < 0.05
+    assert found["moved"].keys() == found["apart"].keys()
+    assert found["moved"]["classifier.weight"] > 0
+
+
+def test_a_step_that_overflows_on_one_process_is_left_out_on_all(tiny):
+    found = sharded_step(tiny, precision="fp16", freeze=1, overflows=1)
+    assert {*found["moved"].values()} == {0.0}
