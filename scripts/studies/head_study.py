@@ -1,0 +1,131 @@
+"""The encoder's own classification class, or pooling and one linear layer: which scores better?
+
+    python scripts/studies/head_study.py DATA model.source=ENCODER [section.key=value …]
+        [--sets agnews …] [--seeds 1] [--out runs/head_study] [--table]
+
+DATA holds a folder for each set. Both heads (model.head) get the same rows in the same order, and
+are scored on the same test rows. What was run already is not run again, so the study may be stopped
+and taken up. Printed are a line for each set and head, and the mean difference over all pairs with
+its standard error over the sets.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.cli.exit_codes import run_command
+from finetune.config import loader
+from finetune.runtime import console
+from finetune.runtime.atomic_files import write_json
+from finetune.runtime.signals import SignalListener
+
+SETS = ("agnews", "emotion", "sst2", "trec6", "banking77", "snips")
+HEADS = ("linear", "native")
+METRICS = ("accuracy", "f1_macro")
+COMMON = (
+    "data.max_train_rows=1000",
+    "data.max_validation_rows=200",
+    "data.max_test_rows=1000",
+    "data.max_length=64",
+    "train.epochs=2",
+    "train.log_every=1000",
+    "checkpoint.every=never",
+)
+
+Case = tuple[str, str, int]
+
+
+def run_one(known: argparse.Namespace, words: Sequence[str], case: Case) -> Any:
+    """The scores of a run on test; None where there are none yet and only a table is wanted."""
+    name, head, seed = case
+    folder = known.out / name / f"{head}-{seed}"
+    file = folder.with_suffix(".json")
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))
+    if known.table:
+        return None
+    from accelerate.state import AcceleratorState
+
+    from finetune.pipeline import run
+
+    recipe = known.out / "recipe.yaml"
+    recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
+    asked = [f"data.source={known.data / name}", *COMMON, f"run.dir={folder}"]
+    asked += ["run.overwrite=true", f"run.seed={seed}", f"model.head={head}"]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with SignalListener() as listener:
+        run(loader.load(recipe, [*asked, *words]), listener)
+    whole = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    found = {metric: whole["test"][metric] for metric in METRICS}
+    found["rows_per_second"] = whole["train"]["rows_per_second"]
+    write_json(file, found)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"  {name} {head} seed {seed}: {found}", flush=True)
+    return found
+
+
+def report(found: Mapping[Case, Any]) -> str:
+    """A line for each set and head, the means over the seeds; then the differences."""
+    lines: list[Sequence[str]] = [("set", "head", *METRICS, "rows/s", "runs")]
+    pairs: dict[str, list[dict[str, float]]] = {}
+    for name, seed in {(name, seed): None for name, _, seed in found}:
+        both = [found[name, head, seed] for head in HEADS]
+        if None not in both:
+            linear, native = both
+            pairs.setdefault(name, []).append({m: native[m] - linear[m] for m in METRICS})
+    for name, head in {(name, head): None for name, head, _ in found}:
+        runs = [one for case, one in found.items() if case[:2] == (name, head) and one is not None]
+        if runs:
+            means = {key: statistics.fmean(run[key] for run in runs) for key in runs[0]}
+            scores = [f"{100 * means[metric]:.1f}" for metric in METRICS]
+            speed = f"{means['rows_per_second']:.1f}"
+            lines.append((name, head, *scores, speed, str(len(runs))))
+    said = [console.format_table(lines)]
+    for metric in METRICS if pairs else ():
+        of_set = [100 * statistics.fmean(pair[metric] for pair in own) for own in pairs.values()]
+        mean, error = statistics.fmean(of_set), math.nan
+        if len(of_set) > 1:
+            error = statistics.stdev(of_set) / math.sqrt(len(of_set))
+        said.append(
+            f"native less linear, {metric}: {mean:+.1f} ± {error:.1f} points over {len(of_set)} "
+            f"sets, from {min(of_set):+.1f} to {max(of_set):+.1f}"
+        )
+    return "\n".join(said)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/head_study"))
+    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
+    known, words = parser.parse_known_args(arguments)
+    silent = console.Verbosity.SILENT  # the runs do not stay
+    return run_command(lambda: run_study(known, words), verbosity=silent)
+
+
+def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run what is missing of the study, and print its table.
+
+    Raises:
+        InputError: for a problem in the data or an override.
+        StoppedError: after a signal; the same command goes on.
+    """
+    known.out.mkdir(parents=True, exist_ok=True)
+    cases = [(name, head, s) for s in range(known.seeds) for name in known.sets for head in HEADS]
+    found = {case: run_one(known, words, case) for case in cases}
+    print(f"\n{report(found)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
