@@ -21,11 +21,13 @@ def sample_records(
 
     Args:
         run: a folder, be it that of a run or not.
-        is_pair: whether a document has two texts; predictions keep one of them.
+        is_pair: whether a document has two texts.
     """
-    texts = [] if is_pair else read_test_texts(run, count)
-    texts = texts or draw_texts(tokenizer, min(count, DRAWN))
-    return [Record((text,) * (1 + is_pair), ()) for text in texts]
+    documents = read_test_texts(run, count, is_pair)
+    if not documents:
+        drawn = draw_texts(tokenizer, min(count, DRAWN))
+        documents = [(text,) * (1 + is_pair) for text in drawn]
+    return [Record(texts, ()) for texts in documents]
 
 
 def draw_texts(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
@@ -39,10 +41,15 @@ def draw_texts(tokenizer: PreTrainedTokenizerBase, count: int) -> list[str]:
     ]
 
 
-def read_test_texts(run: Path, count: int) -> list[str]:
-    """The first test documents of a run, as far as its predictions keep them; [] without them."""
+def read_test_texts(run: Path, count: int, is_pair: bool = False) -> list[tuple[str, ...]]:
+    """The first test documents of a run, as far as its predictions keep them; [] without them.
+
+    Args:
+        is_pair: whether a document has two texts, which earlier versions did not keep.
+    """
     if not (run / TEST).is_file():
         return []
     with (run / TEST).open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in islice(lines, count)]
-    return [row["text"] for row in rows if isinstance(row.get("text"), str)]
+    found = [row.get("texts") if is_pair else [row.get("text")] for row in rows]
+    return [tuple(texts) for texts in found if texts and all(isinstance(t, str) for t in texts)]

@@ -7,7 +7,8 @@
      "probabilities": {"delivery": 0.81, "refund": 0.19}, "text": "Where is my money…"}
 
 Neither side holds more than the row at hand. `id` is there where the recipe has `data.id`, `label`
-where the split has labels; both labels are lists where a row may have several.
+where the split has labels; both labels are lists where a row may have several. A pair also has
+`texts`, how each of its two begins.
 """
 
 import json
@@ -81,8 +82,14 @@ def _lines(
         [row] = to_probabilities(logits[i : i + 1], predictions.ndim == 2)
         rounded = [round(float(one), DIGITS) for one in row]
         line["probabilities"] = dict(zip(labels, rounded, strict=True))
-        line["text"] = text[:EXCERPT] + "…" * (len(text) > EXCERPT)
+        line["text"] = _shorten(text)
+        if split.seconds is not None:
+            line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
         yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _shorten(text: str) -> str:
+    return text[:EXCERPT] + "…" * (len(text) > EXCERPT)
 
 
 def _names(classes: Any, labels: Sequence[str]) -> str | list[str]:

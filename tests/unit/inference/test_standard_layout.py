@@ -200,6 +200,11 @@ def test_sample_texts(standard, tmp_path):
     (tmp_path / "predictions").mkdir()
     rows = [{"text": f"text {i}", "label": "a"} for i in range(9)]
     (tmp_path / sample_texts.TEST).write_text("\n".join(map(json.dumps, rows)))
-    assert sample_texts.read_test_texts(tmp_path, 2) == ["text 0", "text 1"]
+    assert sample_texts.read_test_texts(tmp_path, 2) == [("text 0",), ("text 1",)]
+    assert sample_texts.read_test_texts(tmp_path, 2, is_pair=True) == []  # of an earlier version
+    rows = [row | {"texts": [row["text"], "its second"]} for row in rows]
+    (tmp_path / sample_texts.TEST).write_text("\n".join(map(json.dumps, rows)))
+    (record,) = sample_texts.sample_records(tmp_path, None, True, 1)
+    assert record.texts == ("text 0", "its second")
     _, tokenizer = saved_model.load_classifier(Path(standard.parent) / "model")
     assert len(sample_texts.draw_texts(tokenizer, 7)) == 7

@@ -27,6 +27,7 @@ def test_each_row_has_a_line(tmp_path):
     assert (second["label"], second["predicted"]) == ("b", "a")
     assert first["probabilities"] == {"a": 0.75, "b": 0.25}
     assert first["text"] == "word0 text"
+    assert "texts" not in first
     several = replace(corpus.test, labels=np.tile([1, 0], (6, 1)))
     every = np.full((6, 2), 1.0, np.float32)
     predictions.write_predictions(file, several, corpus.labels, every, True)
@@ -49,6 +50,8 @@ def test_what_is_written_is_read_back(tmp_path):
     assert {row.predicted for row in found} == {labels[0]}
     assert all(row.probabilities == [0.75, 0.25] for row in found)
     assert found[0].text == "one\n\ntwo"
+    assert lines_of(file)[0]["texts"] == ["one", "two"]
+    assert lines_of(file)[1]["texts"] == [long[: predictions.EXCERPT] + "…", "b"]
     assert found[1].text == long[: predictions.EXCERPT] + "…"
     assert found[0].id is None
     other_order = [*predictions.read_predictions(file, labels[::-1])]
