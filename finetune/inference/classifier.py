@@ -8,14 +8,11 @@ The model brings its label names, how long documents are read, its calibration (
 head), thresholds, and the probability below which it abstains.
 """
 
-import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 from finetune.data import frames
@@ -23,37 +20,23 @@ from finetune.data.cells import clip
 from finetune.data.formats.registry import peek_columns
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.identifiers import is_missing
-from finetune.evaluation.out_of_scope import Detector
-from finetune.inference import engines
-from finetune.inference.decision import DecisionRules
-from finetune.inference.detector_file import FILE, hash_detector, read_detector, reads_states
+from finetune.inference.detector_file import FILE
 from finetune.inference.documents import DocumentReader
-from finetune.inference.engine import Logits
 from finetune.inference.engine_choice import Choice, choose_engine
 from finetune.inference.engines import AUTO, EngineOptions, ModelSource
-from finetune.inference.explanation import add_explanations, check_explainable
+from finetune.inference.explanation import check_explainable
+from finetune.inference.loaded_classifier import LoadedClassifier, Prediction
 from finetune.inference.records import MOST_WORDS, Record, RequestedColumns, read_records
 from finetune.inference.sample_texts import sample_records
-from finetune.modeling import pretrained
 from finetune.modeling.model_folder import find_model
 from finetune.runtime.errors import InputError
-from finetune.runtime.memory_errors import explain_memory_errors
 from finetune.runtime.wording import count_of
-from finetune.tokenization.document_format import DocumentFormat
-from finetune.tokenization.token_table import TokenTable
 
-LOWER = "choose a smaller model, or end other programs"
 SAMPLE = 128  # documents to compare engines on
 CHUNK_ROWS = 4096  # documents that are sorted by length and classified together
 
-NOT_FINITE = (
-    "the model's logits for this document are not finite; try --precision fp32, or another model"
-)
 
-Prediction = dict[str, Any]
-
-
-class Classifier:
+class Classifier(LoadedClassifier):
     """A trained classifier that predicts.
 
     Args:
@@ -138,30 +121,6 @@ class Classifier:
         choice = self.choose_engine(source, options, read_rows)
         self._load(choice.apply(source), choice.engine, options)
         self.engine.reasons = (*choice.reasons, *self.engine.reasons)
-
-    def _load(self, source: ModelSource, engine: str | None, options: EngineOptions) -> None:
-        folder, self.graph = find_model(source.name), source.graph
-        self.source = folder
-        named = dataclasses.replace(source, name=folder)
-        self.engine_name = engines.pick_engine(engine, folder)
-        with explain_memory_errors("loading the model", LOWER):
-            loaded = engines.load_model(self.engine_name, named, options)
-        self.tokenizer = loaded.tokenizer
-        self.reading = self._read_format(loaded.config, folder)
-        rules = DecisionRules.from_config(loaded.config, self.reading, folder)
-        detector = self._read_detector(loaded.hidden or None, source.revision)
-        self.rules = dataclasses.replace(rules, detector=detector)
-        with explain_memory_errors("loading the model", LOWER):
-            self.engine = loaded.build(states=True) if reads_states(detector) else loaded.build()
-        self.labels = self.rules.labels
-        if self.engine.classes != len(self.labels):
-            raise InputError(
-                f"{folder}: config.json names {count_of(len(self.labels), 'label')}, and the "
-                f"model computes {count_of(self.engine.classes, 'logit')} for each document; copy "
-                "the whole model folder again"
-            )
-        self.columns = self.reading.column_spec().text_columns()
-        self.identity = self._hash()
 
     def __repr__(self) -> str:
         labels = f"{count_of(len(self.labels), 'label')}: {clip(', '.join(self.labels), 60)}"
@@ -301,81 +260,6 @@ class Classifier:
         if any("error" in one for one in found):
             columns["error"] = [one.get("error") for one in found]
         return columns
-
-    def encode(self, rows: Sequence[Record]) -> TokenTable:
-        """The tokens of the rows without an error. Other threads run meanwhile."""
-        valid = [row.texts for row in rows if row.error is None]
-        seconds = [texts[1] for texts in valid] if self.reading.text_pair is not None else None
-        return self.reading.encode([texts[0] for texts in valid], seconds, self.tokenizer)
-
-    def predict(
-        self,
-        rows: Sequence[Record],
-        table: TokenTable,
-        probabilities: bool = False,
-        explain: int = 0,
-    ) -> Iterator[Prediction]:
-        """The prediction for each row, or its `error`: what is wrong with it, or with its logits.
-
-        Args:
-            table: what `encode` made of the rows.
-            explain: how many words of each label its `explanation` has; 0: it has none.
-        """
-        outputs = self.compute(table) if len(table) else None
-        found = self.decide(rows, outputs, probabilities)
-        if not explain:
-            return found
-        return add_explanations(self, rows, table, outputs, found, explain)
-
-    def compute(self, table: TokenTable) -> Logits:
-        """The logits of every row, and behind them the states that `decide` needs, if any.
-        (rows, classes + hidden)"""
-        return self.engine.outputs(table) if self.engine.hidden else self.engine.logits(table)
-
-    def decide(
-        self, rows: Sequence[Record], outputs: Logits | None, probabilities: bool = False
-    ) -> Iterator[Prediction]:
-        """The prediction for each row, as of `predict`.
-
-        Args:
-            outputs: the engine's, of the rows without an error; None: there is none.
-                (valid rows, classes + hidden)
-        """
-        predictions: Iterator[Prediction] = iter(())
-        if outputs is not None:
-            is_finite: Any = np.isfinite(outputs).all(axis=1)
-            decided = self.rules.decide(np.where(is_finite[:, None], outputs, 0), probabilities)
-            predictions = (
-                one if finite else dict.fromkeys(self.rules.fields) | {"error": NOT_FINITE}
-                for one, finite in zip(decided, is_finite, strict=True)
-            )
-        empty = dict.fromkeys(self.rules.fields)
-        for row in rows:
-            yield next(predictions) if row.error is None else empty | {"error": row.error}
-
-    def _read_detector(self, hidden: int | None, revision: str | None) -> Detector | None:
-        """What tells documents out of scope; None: nothing."""
-        return read_detector(self.source, revision, hidden) if self.reading.out_of_scope else None
-
-    def _read_format(self, config: Any, where: str) -> DocumentFormat:
-        reading = DocumentFormat.of_model(config, self.tokenizer, where)
-        limit = pretrained.max_positions(config)
-        return dataclasses.replace(
-            reading, max_length=min(reading.max_length, limit or reading.max_length)
-        )
-
-    def _hash(self) -> str:
-        """A hash of all that decides a prediction."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        spelled = (
-            repr(sorted(self.tokenizer.get_vocab().items()))
-            if backend is None
-            else backend.to_str()
-        )
-        parts = [self.engine.identity, spelled, repr(self.rules), repr(self.reading)]
-        if self.rules.detector is not None:
-            parts.append(hash_detector(self.rules.detector))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _sample_rows(classifier: Classifier) -> list[Record]:

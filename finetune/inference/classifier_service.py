@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from finetune import __version__
-from finetune.inference.classifier import NOT_FINITE, Classifier
+from finetune.inference.classifier import Classifier
 from finetune.inference.decision import DIGITS
 from finetune.inference.documents import DocumentReader
 from finetune.inference.explanation_queue import ExplanationQueue
+from finetune.inference.loaded_classifier import NOT_FINITE
 from finetune.inference.records import Record
 from finetune.inference.request_batcher import (
     ClosingError,

@@ -8,7 +8,8 @@ from typing import Any
 
 import mlflow
 
-from finetune.inference.classifier import Classifier, Prediction
+from finetune.inference.classifier import Classifier
+from finetune.inference.loaded_classifier import Prediction
 
 
 class DocumentModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc] # mlflow has no types here

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.data.near_duplicates import find_near_duplicates
-from finetune.inference.classifier import CHUNK_ROWS, Classifier, Prediction
+from finetune.inference.classifier import CHUNK_ROWS, Classifier
 from finetune.inference.decision import DecisionRules
+from finetune.inference.loaded_classifier import Prediction
 from finetune.inference.records import Record, RequestedColumns, read_records
 
 Floats = NDArray[np.float64]

@@ -7,29 +7,37 @@
 Each reader gives a label to every row, in fp32: torch (this package), its own ONNX Runtime engine,
 optimum's ORTModelForSequenceClassification (--optimum: an interpreter that has it), transformers.js
 (--node: a folder with node_modules). Then int8, `onnx/model_quantized.onnx`. Printed are the labels
-that are torch's, the accuracy, and the size of the graph.
+that are torch's, the accuracy, and the size of the graph. Nothing is timed, so all of them compute
+at once, each in a process with one thread.
 """
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+from finetune.inference.engines import STANDARD_INT8, EngineOptions, ModelSource
 from finetune.runtime import console
+
+OURS = 3  # processes: torch, ONNX Runtime, and int8
 
 OPTIMUM = """
 import json, sys
-import torch
+import onnxruntime, torch
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 torch.set_num_threads(1)
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
 model = ORTModelForSequenceClassification.from_pretrained(
-    sys.argv[1], subfolder="onnx", file_name="model.onnx")
+    sys.argv[1], subfolder="onnx", file_name="model.onnx", session_options=options)
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)
 texts = json.load(open(sys.argv[2]))
 order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -47,7 +55,8 @@ import { AutoTokenizer, AutoModelForSequenceClassification, env } from "@hugging
 const [folder, name, rows, out] = process.argv.slice(2);
 env.allowRemoteModels = false;
 env.localModelPath = folder + "/";
-const model = await AutoModelForSequenceClassification.from_pretrained(name, { dtype: "fp32" });
+const model = await AutoModelForSequenceClassification.from_pretrained(
+  name, { dtype: "fp32", session_options: { intraOpNumThreads: 1 } });
 const tokenizer = await AutoTokenizer.from_pretrained(name);
 const labels = [];
 for (const text of JSON.parse(readFileSync(rows, "utf-8"))) {
@@ -73,19 +82,26 @@ def main() -> int:
     known = parser.parse_args()
     console.quiet_libraries()
     texts, truth = read_rows(known)
-    labels = {"torch": classify(known.model, "torch", texts)}
     table = [("", "rows", "torch's labels", "accuracy", "MB")]
-    sizes = {"int8, ONNX Runtime": known.standard / "onnx" / "model_quantized.onnx"}
-    with tempfile.TemporaryDirectory() as scratch:
+    int8 = "int8, ONNX Runtime"
+    sizes = {int8: known.standard / STANDARD_INT8}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(OURS, multiprocessing.get_context("spawn")) as processes,
+        ThreadPoolExecutor() as threads,
+    ):
         here = Path(scratch)
         (here / "rows.json").write_text(json.dumps(texts), encoding="utf-8")
-        labels["fp32, ONNX Runtime"] = classify(str(known.standard), "onnx", texts)
+        asked = {"torch": processes.submit(classify, known.model, "torch", texts)}
+        standard = str(known.standard)
+        asked["fp32, ONNX Runtime"] = processes.submit(classify, standard, "onnx", texts)
         if known.optimum is not None:
-            labels["fp32, optimum"] = ask_optimum(known, here)
+            asked["fp32, optimum"] = threads.submit(ask_optimum, known, here)
         if known.node is not None:
-            labels["fp32, transformers.js"] = ask_node(known, here)
-        if sizes["int8, ONNX Runtime"].is_file():
-            labels["int8, ONNX Runtime"] = classify(str(only_int8(known, here)), "onnx", texts)
+            asked["fp32, transformers.js"] = threads.submit(ask_node, known, here)
+        if sizes[int8].is_file():
+            asked[int8] = processes.submit(classify, standard, "onnx", texts, STANDARD_INT8)
+        labels = {name: future.result() for name, future in asked.items()}
     for name, found in labels.items():
         graph = sizes.get(name, known.standard / "onnx" / "model.onnx")
         same = sum(a == b for a, b in zip(found, labels["torch"], strict=True))
@@ -111,21 +127,13 @@ def read_rows(known: argparse.Namespace) -> tuple[list[str], list[str]]:
     return [text for text, _ in rows], [label for _, label in rows]
 
 
-def classify(folder: str, engine: str, texts: Sequence[str]) -> list[str]:
+def classify(folder: str, engine: str, texts: Sequence[str], graph: str | None = None) -> list[str]:
     from finetune.inference.classifier import Classifier
 
-    classifier = Classifier(folder, engine=engine, precision="fp32")
+    classifier = Classifier.with_options(
+        ModelSource(folder, graph=graph), engine, EngineOptions("fp32", threads=1)
+    )
     return [str(one["label"]) for one in classifier(texts)]
-
-
-def only_int8(known: argparse.Namespace, here: Path) -> Path:
-    """A folder whose graph is the int8 one."""
-    folder = here / "int8"
-    folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(known.standard / name, folder)
-    shutil.copy(known.standard / "onnx" / "model_quantized.onnx", folder / "model.onnx")
-    return folder
 
 
 def ask_optimum(known: argparse.Namespace, here: Path) -> list[str]:

@@ -18,8 +18,9 @@ from finetune.data.formats.registry import open_rows
 from finetune.data.formats.source import DataSource
 from finetune.data.read_rows import read_documents, read_file
 from finetune.data.text_store import Store
-from finetune.inference.classifier import NOT_FINITE, Classifier
+from finetune.inference.classifier import Classifier
 from finetune.inference.evaluation_job import _check_finite
+from finetune.inference.loaded_classifier import NOT_FINITE
 from finetune.inference.records import Record
 from finetune.runtime.errors import InputError
 from tests.end_to_end.test_predict import classifier, here, predicted, run  # noqa: F401
