@@ -6,9 +6,11 @@
 By turns, in rounds: the classifier on all rows, then as many rows through the server by so many
 clients, each with one connection and one request at a time, of so many documents (--each). Printed
 are rows/s of both, the ratio (median of the rounds), p50 and p99 of a request, and whether all
-labels are the same. --requests: instead, so many requests of a row, and the memory of the server at
-each tenth. Last, the server is stopped while all clients ask, and what it took and did not answer
-is counted. The server is a process of its own, so clients and server share the machine's cores.
+labels are the same. CPU seconds are those of the classifier and of the server alone: on a machine
+that others use too, they say more than rows/s. --requests: instead, so many requests of a row, and
+the memory of the server at each tenth. Last, the server is stopped while all clients ask, and what
+it took and did not answer is counted. The server is a process of its own, so clients and server
+share the machine's cores.
 """
 
 import argparse
@@ -88,6 +90,12 @@ class Server:
         found = re.search(r"VmRSS:\s*(\d+)", status)
         return 0.0 if found is None else int(found[1]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Of all its threads, since it began."""
+        status = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
+        user, system = status.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 class Client:
     """One connection, with one request at a time."""
@@ -146,23 +154,51 @@ def compare(known: argparse.Namespace, texts: Sequence[str], server: Server) -> 
     classify(texts[:64])
     ask_all(server, known, texts[:64], 8)
     took: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     requests: dict[str, list[float]] = {}
     same: dict[str, float] = {}
     for _ in range(known.rounds):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.process_time()
         expected = [one["label"] for one in classify(texts)]
         took.setdefault("predict", []).append(time.perf_counter() - began)
+        cpu.setdefault("predict", []).append(time.process_time() - before)
         for each in known.each:
             name = f"serve, {each} a request"
-            began = time.perf_counter()
+            began, before = time.perf_counter(), server.cpu_seconds()
             labels, seconds = ask_all(server, known, texts, each)
             took.setdefault(name, []).append(time.perf_counter() - began)
+            cpu.setdefault(name, []).append(server.cpu_seconds() - before)
             requests.setdefault(name, []).extend(seconds)
             same[name] = statistics.mean(a == b for a, b in zip(labels, expected, strict=True))
-    table = [("", "rows/s", "of predict", "p50 ms", "p99 ms", "same labels")]
+    print_comparison(known, len(texts), took, cpu, requests, same)
+
+
+def print_comparison(
+    known: argparse.Namespace,
+    rows: int,
+    took: dict[str, list[float]],
+    cpu: dict[str, list[float]],
+    requests: dict[str, list[float]],
+    same: dict[str, float],
+) -> None:
+    """A line for predict, and one for each kind of request.
+
+    Args:
+        took, cpu: seconds of each round.
+        requests: seconds of each request.
+    """
+    speeds = ("rows/s", "of predict", "CPU ms a row", "of predict")
+    table = [("", *speeds, "p50 ms", "p99 ms", "same labels")]
     for name, values in took.items():
         ratio = statistics.median(a / b for a, b in zip(took["predict"], values, strict=True))
-        row = (name, f"{len(texts) / statistics.median(values):.1f}", f"{100 * ratio:.0f} %")
+        more = statistics.median(b / a for a, b in zip(cpu["predict"], cpu[name], strict=True))
+        row = (
+            name,
+            f"{rows / statistics.median(values):.1f}",
+            f"{100 * ratio:.0f} %",
+            f"{1000 * statistics.median(cpu[name]) / rows:.1f}",
+            f"{100 * more:.0f} %",
+        )
         rest = ("", "", "")
         if name in requests:
             cuts = statistics.quantiles(requests[name], n=100)
@@ -173,7 +209,7 @@ def compare(known: argparse.Namespace, texts: Sequence[str], server: Server) -> 
             )
         table.append((*row, *rest))
     console.print_line(
-        f"{len(texts):,} rows, {known.rounds} rounds, {known.clients} clients, load "
+        f"{rows:,} rows, {known.rounds} rounds, {known.clients} clients, load "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )
     console.print_line(console.format_table(table))
