@@ -55,10 +55,23 @@ def run_on_main(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
 
 
 def run_on_main_first(accelerator: Accelerator, call: Callable[[], Result]) -> Result:
-    """`call()` on the main process, which may fill a cache, then on the others."""
+    """`call()` on the main process, which may fill a cache, then on the others.
+
+    On each other machine, which has caches of its own, one process is the first, too.
+    """
     kept: list[Result] = []
     run_on_main(accelerator, lambda: kept.append(call()))
+    if spans_machines():
+        if accelerator.is_local_main_process and not kept:
+            kept.append(call())
+        accelerator.wait_for_everyone()
     return kept[0] if kept else call()
+
+
+def spans_machines() -> bool:
+    """Whether a run's processes are on several machines, as its launcher says."""
+    everywhere = os.environ.get("WORLD_SIZE", "1")
+    return int(os.environ.get("LOCAL_WORLD_SIZE", everywhere)) < int(everywhere)
 
 
 def wait_while_others_live() -> None:

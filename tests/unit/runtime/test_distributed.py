@@ -5,6 +5,7 @@ from accelerate import Accelerator
 
 from finetune.runtime import distributed
 from finetune.runtime.errors import InputError
+from tests.support import machines
 
 
 class Rank:
@@ -43,6 +44,11 @@ def test_the_main_process_calls_first_and_once(monkeypatch):
     monkeypatch.setattr(distributed, "broadcast_object_list", lambda said: [None, None])
     assert distributed.run_on_main_first(Rank(False), lambda: calls.append(2) or 8) == 8
     assert calls == [1, 2]
+
+
+def test_on_each_machine_one_process_makes_what_the_others_find(tmp_path):
+    """Its caches are its own."""
+    assert machines.made_by(4, tmp_path) == [0, 2]
 
 
 @pytest.mark.parametrize(
