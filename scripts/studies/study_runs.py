@@ -23,7 +23,7 @@ def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict
         StoppedError: after a signal; nothing stays of this run.
     """
     if file.is_file():
-        return read(file)
+        return dict(read(file))
     from accelerate.state import AcceleratorState
 
     from finetune.pipeline import run
@@ -35,13 +35,12 @@ def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict
     # The precision of the last run would stay.
     AcceleratorState._reset_state(reset_partial_state=True)
     run(loader.load(recipe, [*words, f"run.dir={folder}", "run.overwrite=true"]), listener)
-    found = read(folder / "results.json")
+    found = dict(read(folder / "results.json"))
     write_json(file, found)
     shutil.rmtree(folder, ignore_errors=True)
     recipe.unlink()
     return found
 
 
-def read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
