@@ -5,12 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from finetune.compute.hardware_plan import Hardware, apply_plan
 from finetune.compute.packing import plan_packing
 from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estimate_training
 from finetune.config.schema import Recipe, for_task
+from finetune.data.corpus import Corpus, corpus_hash
 from finetune.evaluation.metrics import bind_labels, check_metrics, load_metrics
 from finetune.hub import delivery, publish
-from finetune.inference import out_of_scope, report_words
+from finetune.inference import out_of_scope, report_words, teacher
 from finetune.modeling import freezing, pretrained
 from finetune.reporting import console_report, dry_run_report, html_report, seeds_report
 from finetune.reporting.run_outputs import (
@@ -30,7 +32,7 @@ from finetune.runtime.memory_errors import (
     explain_memory_errors,
 )
 from finetune.runtime.signals import SignalListener
-from finetune.tokenization.truncation_audit import AuditedEncoder, audit_truncation
+from finetune.tokenization.truncation_audit import AuditedEncoder, ReadingOption, audit_truncation
 from finetune.training import (
     dry_recipe,
     losses,
@@ -42,12 +44,13 @@ from finetune.training import (
 from finetune.training.assembly import assemble
 from finetune.training.folder_mark import mark_finished
 from finetune.training.loop import fit
-from finetune.training.prepared_data import DataCache, PreparedData
+from finetune.training.prepared_data import DataCache, PreparedData, TokenizedData
 from finetune.training.run_environment import RunEnvironment
 from finetune.training.run_folder import Start
 from finetune.training.session import Session
 from finetune.training.stages import plan_stages
 from finetune.training.stop_consensus import validate_stopping
+from finetune.training.teacher_targets import TeacherTargets
 from finetune.training.train_log import DivergedError
 from finetune.training.validator import ScoreCallback
 from finetune.tuning import cross_validation, seeds
@@ -94,7 +97,7 @@ def run(
         env.on_main(check_access)  # before hours of training
     folds = recipe.run.folds if out_of_fold else None
     with explain_memory_errors("preparing the data", LOWER_DATA):
-        data = prepare_data(recipe, env, data_cache, folds=folds)
+        data = prepare_data(recipe, env, data_cache, start, folds=folds)
     held_out = env.on_main(lambda: cross_validation.held_out_logits(out_of_fold, data.corpus))
     with explain_memory_errors("building the model", LOWER_MODEL):
         # Encoder, head, optimizer; or a checkpoint's.
@@ -138,7 +141,7 @@ def dry_run(recipe: Recipe, listener: SignalListener) -> None:
         console.print_line(first)
     recipe, start = locate_start(recipe, env)
     with dry_recipe.explain_what_is_left_out(recipe):
-        data = prepare_data(dry_recipe.without_effects(recipe), env)
+        data = prepare_data(dry_recipe.without_effects(recipe), env, purpose="dry run")
     shown = dry_recipe.restore(data.recipe, recipe)
     estimate = env.on_main(lambda: estimate_time(data, env.accelerator.num_processes))
     dry_run_report.print_dry_run(shown, data, start, estimate)
@@ -173,7 +176,7 @@ def run_trial(
     """
     env = RunEnvironment.start(recipe, listener)
     recipe, start = locate_start(recipe, env)
-    data = prepare_data(recipe, env, data_cache, purpose="trial")
+    data = prepare_data(recipe, env, data_cache, start, purpose="trial")
     session = Session.open(data, start, env, on_score)
     train(session)
     session.close()
@@ -190,7 +193,7 @@ def range_test(recipe: Recipe, listener: SignalListener) -> lr_finder.LrRangeTes
     with console.CONSOLE.at(console.Verbosity.QUIET):  # until the test itself begins
         env = RunEnvironment.start(recipe, listener)
         recipe, start = locate_start(recipe, env)
-        model = assemble(prepare_data(recipe, env, purpose="range test"), start, env)
+        model = assemble(prepare_data(recipe, env, start=start, purpose="range test"), start, env)
     assert model.parts is not None, "a run that only tests rates resumes nothing"
     planned = model.parts.plan.micro_batch_tokens
     return model.builder.find_rate(
@@ -277,14 +280,16 @@ def prepare_data(
     recipe: Recipe,
     env: RunEnvironment,
     cache: DataCache | None = None,
+    start: Start | None = None,
     folds: int | None = None,
-    purpose: Literal["run", "trial", "range test"] = "run",
+    purpose: Literal["run", "dry run", "trial", "range test"] = "run",
 ) -> PreparedData:
     """Documents → labels and splits → token ids, and a plan that suits them.
 
     Args:
         folds: train on all rows, and let test be train itself, scored in so many folds.
-        purpose: what only tunes has no test split.
+        start: where the run begins; one that is taken up has what teachers said.
+        purpose: what only tunes has no test split; a dry run asks no teacher.
 
     Raises:
         InputError: for what is wrong with the documents, the encoder, or the recipe for them.
@@ -296,7 +301,7 @@ def prepare_data(
     )
     console_report.print_source(recipe)
     corpus = prepared_data.load_splits(
-        recipe, env.accelerator, cache, folds=folds, test=purpose == "run"
+        recipe, env.accelerator, cache, folds=folds, test=purpose in ("run", "dry run")
     )
     if corpus.multi_label:
         recipe = for_task(recipe, multi_label=True)
@@ -307,14 +312,31 @@ def prepare_data(
     check_metrics(metrics, len(corpus.labels), corpus.multi_label)
     env.on_main(lambda: out_of_scope.check_out_of_scope(recipe, corpus))
     assert corpus.train.labels is not None, "train rows without labels are refused"
-    weights = losses.class_weights(recipe.train.class_weights, corpus.train.labels, corpus.labels)
+    labels = corpus.train.labelled_only().labels
+    assert labels is not None, "train rows without labels are refused"
+    weights = losses.class_weights(recipe.train.class_weights, labels, corpus.labels)
+    targets = None
+    if recipe.distil.teacher is not None and purpose != "dry run":
+        corpus, targets = ask_teachers(recipe, corpus, env, cache, start)
     tokens = prepared_data.tokenize_splits(recipe, corpus, env.accelerator, cache)
     env.on_main(lambda: prepared_data.print_kept_labels(recipe, corpus, tokens.source))
     freezing.validate_freezing(recipe, pretrained.encoder_config(tokens.config))
     console_report.print_data(corpus, tokens.tables, tokens.max_length)
     sharded = env.accelerator.is_fsdp2
     plan = env.plan if sharded else plan_packing(env.plan, recipe, tokens.config)
-    audit = audit_truncation(
+    audit = audit_reading(recipe, corpus, tokens, plan)
+    console_report.print_audit(audit)
+    console_report.print_plan(
+        recipe, plan, env.accelerator.num_processes, sharded, tokens.tables["train"]
+    )
+    return PreparedData(recipe, corpus, tokens, metrics, plan, weights, audit, targets)
+
+
+def audit_reading(
+    recipe: Recipe, corpus: Corpus, tokens: TokenizedData, plan: Hardware
+) -> Sequence[ReadingOption]:
+    """What each way of reading long documents would cut and cost."""
+    return audit_truncation(
         corpus.train,
         corpus.labels,
         tokens.tables["train"],
@@ -327,11 +349,28 @@ def prepare_data(
             recipe.train.batch_size,
         ),
     )
-    console_report.print_audit(audit)
-    console_report.print_plan(
-        recipe, plan, env.accelerator.num_processes, sharded, tokens.tables["train"]
-    )
-    return PreparedData(recipe, corpus, tokens, metrics, plan, weights, audit)
+
+
+def ask_teachers(
+    recipe: Recipe, corpus: Corpus, env: RunEnvironment, cache: DataCache, start: Start | None
+) -> tuple[Corpus, TeacherTargets]:
+    """What the recipe's teachers say of train, computed once; and the corpus with their labels.
+
+    Raises:
+        InputError: where a teacher does not fit the documents.
+    """
+    is_taken_up = start is not None and (start.point is not None or start.finished)
+    folder = start.folder if start is not None and is_taken_up else None
+    origin = corpus_hash(corpus), recipe.distil.teachers(), recipe.distil.temperature, folder
+
+    def ask() -> TeacherTargets:
+        found = env.on_main(lambda: teacher.consult_teachers(recipe, corpus, folder))
+        apply_plan(env.plan)  # the teacher's engine has its own
+        return found
+
+    with env.meter("teacher"):
+        targets = cache.get("teacher", origin, ask)
+    return teacher.label_by_teacher(recipe, corpus, targets), targets
 
 
 def train(session: Session) -> None:

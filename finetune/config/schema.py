@@ -11,6 +11,7 @@ from pydantic import model_validator
 
 from finetune.config.data_section import LEAST_VALIDATION as LEAST_VALIDATION
 from finetune.config.data_section import Data as Data
+from finetune.config.distil_section import Distil as Distil
 from finetune.config.model_section import Model as Model
 from finetune.config.run_sections import Cache as Cache
 from finetune.config.run_sections import Checkpoint as Checkpoint
@@ -44,6 +45,7 @@ class Recipe(Section):
     data: Data
     model: Model = Model()
     train: Train = Train()
+    distil: Distil = Distil()
     optim: Optim = Optim()
     score: Score = Score()
     checkpoint: Checkpoint = Checkpoint()
@@ -68,6 +70,24 @@ class Recipe(Section):
                     f"data.{key}",
                     f"{expected} with run.folds, which scores each row of train once, got {value}",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_have_not_seen_what_is_scored(self) -> Self:
+        if self.distil.teacher is None:
+            return self
+        for key, value in (("run.folds", self.run.folds), ("data.fold", self.data.fold)):
+            if value is not None:
+                raise conflict(
+                    "distil.teacher",
+                    f"null with {key}: a teacher has learned from rows that the folds hold out",
+                )
+        if self.distil.unlabelled is not None and self.score.out_of_scope != "off":
+            raise conflict(
+                "score.out_of_scope",
+                "off with distil.unlabelled, whose documents may fit no label, got "
+                f"{self.score.out_of_scope}",
+            )
         return self
 
     @model_validator(mode="after")

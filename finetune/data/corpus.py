@@ -69,6 +69,12 @@ PHRASES = {
         "row has several labels with the same largest share",
         "rows have several labels with the same largest share",
     ),
+    "taught": ("row has no label of its own", "rows have no label of their own"),
+    "unlabelled repeat": (
+        "row repeats a row of train or an earlier one",
+        "rows repeat a row of train or an earlier one",
+    ),
+    "distilled": ("row has probabilities of a teacher", "rows have probabilities of a teacher"),
     "weighted": ("row has a weight other than 1", "rows have a weight other than 1"),
     "weight of 0": ("row has a weight of 0", "rows have a weight of 0"),
     "list as text": (
@@ -168,6 +174,8 @@ class Split:
     # are soft; and (rows,) float64, what each row counts in the loss, where it is not 1
     shares: np.ndarray | None = None
     weights: np.ndarray | None = None
+    # (rows,) False where the label is a teacher's, and not the row's own; None: all are their own
+    is_labelled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -184,6 +192,7 @@ class Split:
             places=self.places.take(rows),
             shares=None if self.shares is None else self.shares[rows],
             weights=None if self.weights is None else self.weights[rows],
+            is_labelled=None if self.is_labelled is None else self.is_labelled[rows],
         )
 
     def without_rows(self) -> "Split":
@@ -202,6 +211,13 @@ class Split:
     def scored_only(self) -> "Split":
         """The same without what only training takes: soft labels and weights."""
         return dataclasses.replace(self, shares=None, weights=None)
+
+    def labelled_only(self) -> "Split":
+        """The rows that have a label of their own."""
+        if self.is_labelled is None:
+            return self
+        labelled = self.take(np.flatnonzero(self.is_labelled))
+        return dataclasses.replace(labelled, is_labelled=None)
 
     def whole(self) -> Sequence[str]:
         """Each document as a person reads it: of a pair, both texts."""
@@ -266,7 +282,7 @@ class Corpus:
         """
         if not self.multi_label:
             return None
-        rows = len(self.train) + 1
+        rows = len(self.train.labelled_only()) + 1
         return [(many + 0.5) / rows for many in class_counts(self.train, self.labels).values()]
 
     def without_test(self) -> "Corpus":
@@ -286,8 +302,13 @@ def format_labels(answer: int | np.ndarray, labels: Sequence[str]) -> str:
 
 
 def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
-    """Rows of each label, in the order of the label space; all 0 for an unlabelled split."""
+    """Rows of each label, in the order of the label space; all 0 for an unlabelled split.
+
+    A row whose label is a teacher's counts for none.
+    """
     ids = np.zeros(0, np.int64) if split.labels is None else split.labels
+    if split.is_labelled is not None:
+        ids = ids[split.is_labelled]
     counts = ids.sum(axis=0) if ids.ndim == 2 else np.bincount(ids, minlength=len(labels))
     return {name: int(count) for name, count in zip(labels, counts, strict=True)}
 

@@ -61,7 +61,7 @@ class Shards(Sequence[str]):
 
     def __init__(self, parts: Sequence[Places]) -> None:
         self._parts = parts
-        self._ends = np.cumsum([len(part.items) for part in parts])
+        self._ends = np.cumsum([len(part) for part in parts])
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -124,6 +124,11 @@ class Texts(Sequence[Any]):
         """As many, in the same store, of which each is missing."""
         return Texts(self._store, np.zeros_like(self._begins), np.full_like(self._sizes, MISSING))
 
+    @property
+    def store(self) -> Store:
+        """Where they are; what is added to it can be joined with them."""
+        return self._store
+
     def beside(self) -> Store:
         """An empty store that may grow where theirs may."""
         return self._store.beside()

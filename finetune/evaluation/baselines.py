@@ -45,8 +45,9 @@ class Baseline:
 def majority_baseline(corpus: Corpus) -> Baseline:
     """Train's class frequencies, whatever the text: always predicts the most frequent label.
 
-    Rows count as much as their weights say.
+    Rows count as much as their weights say; those without a label of their own do not.
     """
+    corpus = replace(corpus, train=corpus.train.labelled_only())
     assert corpus.train.labels is not None
     counts = np.array([*class_counts(corpus.train, corpus.labels).values()])
     rows, weights = len(corpus.train), corpus.train.weights
@@ -72,6 +73,7 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
     """
     if corpus.folds is not None:
         return _tfidf_by_fold(corpus, corpus.folds)
+    corpus = replace(corpus, train=corpus.train.labelled_only())
     began = time.perf_counter()
     assert corpus.train.labels is not None
     order = np.random.default_rng(0).permutation(len(corpus.train))

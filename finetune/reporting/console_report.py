@@ -81,8 +81,9 @@ def _print_splits(corpus: Corpus) -> None:
         if counts[least] == counts[most]:
             listed = f", {counts[most]:,} rows each"
     print_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
-    if corpus.multi_label and corpus.train.labels is not None:
-        per_row = corpus.train.labels.sum(axis=1)
+    labels = corpus.train.labelled_only().labels
+    if corpus.multi_label and labels is not None:
+        per_row = labels.sum(axis=1)
         print_wrapped(
             f"multi-label: {per_row.mean():.2f} labels a row on average, at most {per_row.max()}; "
             f"{(per_row == 0).sum():,} train rows have none",

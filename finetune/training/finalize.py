@@ -108,7 +108,10 @@ def _choose_threshold_on_train(session: Session) -> Thresholds:
     assert train.labels is not None
     print_line("  choosing on train the probability from which a label is predicted")
     logits = session.validator.score(session.parts, train).logits
-    chosen = thresholds.choose_shared(probabilities.sigmoid(logits), train.labels)
+    labels = train.labels
+    if (own := train.is_labelled) is not None:
+        logits, labels = logits[own], labels[own]
+    chosen = thresholds.choose_shared(probabilities.sigmoid(logits), labels)
     _save_thresholds(session, chosen)
     return chosen
 

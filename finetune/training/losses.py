@@ -104,6 +104,31 @@ def soft_row_loss(
     return loss
 
 
+def distillation_loss(
+    logits: Tensor, lessons: Tensor, temperature: float, multi_label: bool
+) -> Tensor:
+    """T² times the Kullback-Leibler divergence of a model's probabilities at temperature T from its
+    teacher's (Hinton et al. 2015, arXiv 1503.02531).
+
+    The factor keeps the gradient as long, whatever the temperature. Where a row may have several
+    labels, it is the sum of the divergences of each decision.
+
+    Args:
+        logits: the model's. (rows, classes)
+        lessons: the teacher's probabilities at that temperature. (rows, classes)
+
+    Returns:
+        (rows,)
+    """
+    logits = logits / temperature
+    if multi_label:
+        crossed = F.binary_cross_entropy_with_logits(logits, lessons, reduction="none")
+        own = torch.xlogy(lessons, lessons) + torch.xlogy(1 - lessons, 1 - lessons)
+    else:
+        crossed, own = -lessons * F.log_softmax(logits, dim=1), torch.xlogy(lessons, lessons)
+    return (crossed + own).sum(dim=1) * temperature**2
+
+
 def _focus(nats: Tensor, train: schema.Train) -> Tensor:
     """-log p → the loss of the recipe."""
     match train.loss:

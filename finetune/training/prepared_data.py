@@ -22,6 +22,7 @@ from finetune.config.schema import Recipe
 from finetune.data import prepare as prepare_module
 from finetune.data import sources
 from finetune.data.corpus import Corpus
+from finetune.data.unlabelled import add_unlabelled
 from finetune.evaluation.metrics import Metric
 from finetune.modeling import pretrained
 from finetune.modeling.kept_labels import match_labels
@@ -32,6 +33,7 @@ from finetune.tokenization import encoding, token_cache
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 from finetune.tokenization.truncation_audit import ReadingOption
+from finetune.training.teacher_targets import TeacherTargets
 
 # What only decides how texts become tokens, and so has no part in which rows there are.
 AS_TOKENS = dict.fromkeys(("max_length", "truncation", "stride", "max_windows", "window_pooling"))
@@ -95,15 +97,17 @@ def load_splits(
         InputError: as `sources.load_rows` and `prepare.prepare_corpus` do.
     """
     home = recipe.cache.folder()  # of what would crowd memory
-    slices = recipe.score.slices or ()
+    slices, files = recipe.score.slices or (), recipe.distil.files()
 
     def prepare() -> Corpus:
         corpus = prepare_module.prepare_corpus(
             sources.load_rows(recipe.data, home, slices), recipe.data, folds=folds
         )
+        if files:
+            corpus = add_unlabelled(corpus, recipe.data, files)
         return corpus if test else corpus.without_test()
 
-    origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test, slices
+    origin = recipe.data.model_copy(update=AS_TOKENS), home, folds, test, slices, files
     return cache.get("rows", origin, lambda: run_on_main_first(accelerator, prepare))
 
 
@@ -146,7 +150,8 @@ def tokenize_splits(
         return TokenizedData(source, config, tokenizer, longest, reads, tables)
 
     of = recipe.model
-    origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept
+    files = recipe.distil.files()
+    origin = recipe.data, of.source, of.revision, of.trust_remote_code, kept, files
     return cache.get("tokens", origin, encode)
 
 
@@ -173,6 +178,7 @@ class PreparedData:
         plan: this machine's, with what this encoder allows.
         class_weights: of each class in the loss; None: all equal. (classes,)
         audit: what each way of reading long documents would cut and cost.
+        teacher: what teachers say of train; None: there is none.
     """
 
     recipe: Recipe
@@ -182,3 +188,4 @@ class PreparedData:
     plan: Hardware
     class_weights: NDArray[np.float64] | None
     audit: Sequence[ReadingOption]
+    teacher: TeacherTargets | None = None

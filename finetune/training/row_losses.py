@@ -7,6 +7,9 @@
 Where rows have weights w, a step descends the weighted mean of its rows' losses l, Σ w·l / Σ w,
 both sums over the step's rows on all processes. So a row of weight 0 might as well not be there,
 and one of weight 2 is there twice.
+
+Where teachers are learned from, a row's loss is (1 - a)·l + a·T²·KL, with a the teachers' part:
+that of the recipe where the row has a label, 1 where it has none.
 """
 
 from collections.abc import Callable
@@ -21,10 +24,25 @@ from torch import Tensor
 from finetune.config import schema
 from finetune.runtime.device_copies import copy_rows, copy_tensor
 from finetune.tokenization.token_table import Rows, TokenTable
-from finetune.training.losses import row_loss, soft_row_loss
+from finetune.training.losses import distillation_loss, row_loss, soft_row_loss
 
 # Logits (part, classes) and the rows that they are of → their losses. (part,)
 StepLosses = Callable[[Tensor, Rows], Tensor]
+
+
+@dataclass(frozen=True)
+class TeacherLessons:
+    """What teachers say of each row, and how much of its loss that is.
+
+    Attributes:
+        probabilities: at the temperature. (rows, classes)
+        parts: of a row's loss, from 0 to 1. (rows,)
+        temperature: what logits are divided by.
+    """
+
+    probabilities: NDArray[np.float32]
+    parts: NDArray[np.float64]
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class TrainingRows:
         class_weights: of each class in the loss, as of `losses.class_weights`. (classes,)
         shares: soft labels, in the place of `labels` in the loss. (rows, classes)
         weights: what each row counts in the mean of its step; None: all alike. (rows,)
+        teacher: what teachers say of the rows, which is learned too.
     """
 
     table: TokenTable
@@ -47,6 +66,7 @@ class TrainingRows:
     class_weights: NDArray[np.float64] | None = None
     shares: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
+    teacher: TeacherLessons | None = None
 
 
 class RowLosses:
@@ -62,6 +82,10 @@ class RowLosses:
             several = rows.labels.ndim == 2
             self._loss = soft_row_loss(train, several, rows.class_weights, device)
         self._weights = rows.weights
+        self._teacher, self._multi_label = rows.teacher, rows.labels.ndim == 2
+        if rows.teacher is not None:
+            self._lessons = torch.from_numpy(rows.teacher.probabilities).to(device)
+            self._parts = torch.from_numpy(rows.teacher.parts.astype(np.float32)).to(device)
 
     def of_step(self, batch_rows: Rows) -> StepLosses:
         """The losses of a step's rows, whose mean is what the step descends.
@@ -82,4 +106,11 @@ class RowLosses:
         return weighted
 
     def _unweighted(self, logits: Tensor, part: Rows) -> Tensor:
-        return self._loss(logits, self._targets[copy_rows(part, self._device)])
+        rows = copy_rows(part, self._device)
+        own = self._loss(logits, self._targets[rows])
+        if self._teacher is None:
+            return own
+        taught = distillation_loss(
+            logits, self._lessons[rows], self._teacher.temperature, self._multi_label
+        )
+        return (1 - self._parts[rows]) * own + self._parts[rows] * taught

@@ -39,6 +39,7 @@ from finetune.training.run_state import RunState
 from finetune.training.schedule import Schedule
 from finetune.training.stages import Stage, StageParts
 from finetune.training.step_memory import OnLowered
+from finetune.training.teacher_targets import write_targets
 from finetune.training.train_log import DivergedError, TrainLog
 from finetune.training.validator import ScoreCallback, Validator
 
@@ -140,6 +141,9 @@ class Session:
                 self.folder / "preflight.json", checks.describe_corpus(self.data.corpus)
             )
         )
+        targets = self.data.teacher
+        if targets is not None:
+            env.on_main(lambda: write_targets(targets, self.folder))
 
     @property
     def resolved_recipe(self) -> Recipe:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
@@ -35,7 +36,7 @@ from finetune.tokenization.token_table import TokenTable
 from finetune.training import lr_finder, time_budget, train_state
 from finetune.training.optimizer import build_optimizer
 from finetune.training.prepared_data import PreparedData
-from finetune.training.row_losses import TrainingRows
+from finetune.training.row_losses import TeacherLessons, TrainingRows
 from finetune.training.sampling import steps_per_epoch
 from finetune.training.schedule import total_steps
 from finetune.training.step_memory import OnLowered
@@ -217,7 +218,19 @@ class StageBuilder:
             self.data.class_weights,
             train.shares,
             train.weights,
+            self._lessons(),
         )
+
+    def _lessons(self) -> TeacherLessons | None:
+        """What the loss takes of teachers."""
+        targets, distil = self.data.teacher, self.data.recipe.distil
+        if targets is None:
+            return None
+        parts = np.full(len(targets.probabilities), distil.weight)
+        own = self.data.corpus.train.is_labelled
+        if own is not None:
+            parts[~own] = 1.0  # there is nothing else to learn from
+        return TeacherLessons(targets.probabilities, parts, distil.temperature)
 
     def find_rate(
         self, stage: Stage, parts: StageParts, on_lowered: OnLowered

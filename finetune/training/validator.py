@@ -150,7 +150,7 @@ class Validator:
 
     def _guess_loss(self) -> float:
         """The loss of a model that gives every document the same probabilities."""
-        labels, train = self.data.corpus.validation.labels, self.data.corpus.train
+        labels, train = self.data.corpus.validation.labels, self.data.corpus.train.labelled_only()
         assert labels is not None
         counts = [*class_counts(train, self.data.corpus.labels).values()]
         return divergence.constant_guess_loss(labels, np.array(counts) / len(train))

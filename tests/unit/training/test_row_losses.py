@@ -11,8 +11,8 @@ from finetune.config import schema
 from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import loop
-from finetune.training.losses import class_weights, row_loss, soft_row_loss
-from finetune.training.row_losses import RowLosses, TrainingRows
+from finetune.training.losses import class_weights, distillation_loss, row_loss, soft_row_loss
+from finetune.training.row_losses import RowLosses, TeacherLessons, TrainingRows
 from finetune.training.step_memory import StepMemory
 from finetune.training.train_log import TrainLog
 from tests.support.tiny import tiny_encoder
@@ -127,3 +127,42 @@ def test_micro_batches_do_not_change_a_step_of_soft_weighted_rows(encoder, token
     whole, _ = gradients(encoder, range(6), shares=shares, weights=weights)
     parts, _ = gradients(encoder, range(6), tokens=tokens, shares=shares, weights=weights)
     assert same(parts, whole)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_distillation_is_the_divergence_from_the_teacher(several):
+    logits, _ = drawn(12, several)
+    teacher, _ = drawn(12, several, seed=1)
+    say = torch.sigmoid if several else (lambda values: torch.softmax(values, dim=1))
+    lessons = say(teacher / 3)
+    same = distillation_loss(teacher, lessons, 3.0, several)
+    assert torch.allclose(same, torch.zeros(12), atol=1e-5)
+    found = distillation_loss(logits, lessons, 3.0, several)
+    learned = say(logits / 3)
+    expected = lessons * (lessons / learned).log()
+    if several:
+        expected = expected + (1 - lessons) * ((1 - lessons) / (1 - learned)).log()
+    assert torch.allclose(found, 9 * expected.sum(dim=1), rtol=1e-3, atol=1e-5)
+    assert (found > 0).all()
+    sure = torch.tensor([[1.0, 0.0, 0.0]])
+    assert torch.isfinite(distillation_loss(logits[:1], sure, 1.0, several)).all()
+
+
+@pytest.mark.parametrize("tokens", [8, 10_000])
+def test_rows_without_a_label_learn_from_the_teacher_alone(encoder, tokens):
+    draw = np.random.default_rng(0)
+    said = draw.dirichlet([1.0, 1.0, 1.0], size=len(TEXTS)).astype(np.float32)
+    parts = np.array([0.4, 0.4, 0.4, 1.0, 1.0, 1.0])
+    lessons = TeacherLessons(said, parts, 2.0)
+    found, _ = gradients(encoder, range(6), tokens=tokens, teacher=lessons)
+    alone = TeacherLessons(said, np.ones(6), 2.0)
+    taught, _ = gradients(encoder, range(6), teacher=alone)
+    shares = np.zeros((6, 3), np.float32)  # another label for each that nobody knows
+    shares[np.arange(6), [0, 1, 2, 2, 0, 1]] = 1
+    other, _ = gradients(encoder, range(6), shares=shares, teacher=lessons)
+    assert same(other, found)
+    first, _ = gradients(encoder, [0, 1, 2])
+    of_first, _ = gradients(encoder, [0, 1, 2], teacher=alone)
+    of_last, _ = gradients(encoder, [3, 4, 5], teacher=alone)
+    assert same(taught, (of_first + of_last) / 2)
+    assert same(found, (0.6 * first + 0.4 * of_first + of_last) / 2)
