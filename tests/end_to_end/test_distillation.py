@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from finetune.inference import teacher
+from finetune.training.teacher_targets import FILE, read_targets, write_targets
 from tests.support.runs import assert_same, finish, results, run_here, stopped_at
 
 WORDS = {"bad": "loss debt", "fair": "old report", "good": "new growth"}
@@ -109,6 +111,21 @@ def test_a_dry_run_asks_nobody(within, capsys, monkeypatch):
     monkeypatch.setattr(teacher, "_load", lambda *_: pytest.fail("the teacher was asked"))
     run_here("--dry-run", *STUDENT)
     assert "12 rows have no label of their own" in " ".join(capsys.readouterr().out.split())
+
+
+def test_targets_of_another_key_or_in_a_damaged_file_are_none(student, tmp_path):
+    with safe_open(student / FILE, framework="numpy") as tensors:
+        key = tensors.metadata()["key"]
+    known = read_targets(student, key)
+    assert known.key == key
+    assert known.teachers[0].startswith("teacher (")
+    assert read_targets(student, "another") is None
+    assert read_targets(tmp_path, key) is None
+    (tmp_path / FILE).write_bytes(b"damaged")
+    assert read_targets(tmp_path, key) is None
+    write_targets(known, tmp_path)
+    assert np.array_equal(read_targets(tmp_path, key).probabilities, known.probabilities)
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
 @pytest.mark.parametrize(

@@ -60,5 +60,5 @@ def test_files_that_cannot_be_read_or_leave_nothing_are_named(corpus, tmp_path):
     with pytest.raises(InputError, match=r"no column 'text' \(data.text\)"):
         add_unlabelled(before, data, [str(tmp_path / "columns.csv")])
     (tmp_path / "known.csv").write_text("text\ntext number 1 of train\n")
-    with pytest.raises(InputError, match="no document of .* is left: .*repeats a row of train"):
+    with pytest.raises(InputError, match=r"no document of .* is left: .*repeats a row of train"):
         add_unlabelled(before, data, [str(tmp_path / "known.csv")])
