@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from finetune.config.schema import Recipe
 from finetune.data.corpus import Corpus, Finding, Split, texts_hash
 from finetune.evaluation.probabilities import to_probabilities
-from finetune.inference.classifier import CHUNK_ROWS, NOT_FINITE, Classifier
+from finetune.inference.classifier import CHUNK_ROWS, Classifier
 from finetune.runtime.console import print_line
 from finetune.runtime.errors import InputError, shorten
 from finetune.training.teacher_targets import TeacherTargets, read_targets
@@ -118,9 +118,8 @@ def _compute(teacher: Classifier, name: str, corpus: Corpus) -> NDArray[np.float
     logits = np.concatenate(found)[:, columns].astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
-        raise InputError(
-            f"{KEY}: {name}: {train.places.place(int(bad[0]))}: {NOT_FINITE.partition(';')[0]}"
-        )
+        place = train.places.place(int(bad[0]))
+        raise InputError(f"{KEY}: {name}: its logits are not finite for {place}; name another")
     return logits
 
 
