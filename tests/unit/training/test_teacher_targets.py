@@ -1,0 +1,18 @@
+"""What teachers said, in a run's folder: read back for the same question alone."""
+
+import numpy as np
+
+from finetune.training.teacher_targets import FILE, TeacherTargets, read_targets, write_targets
+
+
+def test_targets_are_read_back_by_their_key(tmp_path):
+    said = np.random.default_rng(0).dirichlet([1, 1, 1], size=5).astype(np.float32)
+    assert read_targets(tmp_path, "key") is None
+    write_targets(TeacherTargets(said, "key", ("a (1f)", "b (2e)")), tmp_path)
+    known = read_targets(tmp_path, "key")
+    assert np.array_equal(known.probabilities, said)
+    assert known.teachers == ("a (1f)", "b (2e)")
+    assert read_targets(tmp_path, "another") is None
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+    (tmp_path / FILE).write_bytes(b"damaged")
+    assert read_targets(tmp_path, "key") is None
