@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import traceback
+from functools import partial
 
 import numpy as np
 import torch
@@ -164,6 +165,8 @@ def results(func, args, kwargs, result):
         if argument.alias_info is not None and argument.alias_info.is_write:
             given |= dict.fromkeys(argument.alias_info.before_set, value)
     kinds = func._schema.returns
+    if not kinds:  # it only writes, as fused optimizers do
+        return None
     several = len(kinds) > 1
     made = [
         given[next(iter(kind.alias_info.before_set))]
@@ -177,6 +180,39 @@ def results(func, args, kwargs, result):
 # --- a training on it -----------------------------------------------------------------------------
 
 
+# What autocast computes in 16 bits on CUDA, and what in fp32, of all that a run uses.
+LOW = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention")
+EXACT = ("layer_norm", "softmax.int", "log_softmax.int", "nll_loss", "cross_entropy_loss")
+libraries = []  # which torch forgets when Python does
+
+
+def install_autocast():
+    """Give the device the autocast that CUDA has."""
+    rest = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
+    rest.fallback(torch.library.fallthrough_kernel)
+    named = torch.library.Library("aten", "IMPL", "AutocastPrivateUse1")
+    libraries.extend([rest, named])
+    for names, is_low in ((LOW, True), (EXACT, False)):
+        for name in names:
+            packet, _, overload = name.partition(".")
+            operation = getattr(getattr(aten, packet), overload or "default")
+            named.impl(name, partial(cast_and_compute, operation, is_low))
+
+
+def cast_and_compute(operation, is_low, *args, **kwargs):
+    """As autocast does it: floating numbers are cast, and the operation follows."""
+    dtype = torch.get_autocast_dtype(NAME) if is_low else torch.float32
+
+    def cast(value):
+        is_float = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(dtype) if is_float and value.device.type == NAME else value
+
+    args, kwargs = tree_map(cast, args), tree_map(cast, kwargs)
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+    with torch._C._ExcludeDispatchKeyGuard(autocast):
+        return operation(*args, **kwargs)
+
+
 def install():
     """Have torch and accelerate take the pretended device for one that they know."""
     from accelerate import PartialState
@@ -185,6 +221,7 @@ def install():
 
     os.environ.pop("ACCELERATE_USE_CPU", None)  # else its state would refuse the device
     backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Backend())
+    install_autocast()
     device_copies.PINNED = (NAME,)
 
     def pin(tensor):

@@ -31,6 +31,8 @@ VARIANTS = {
     "checkpointing": {"train": {"checkpointing": "on"}},
     "no clipping": {"optim": {"max_grad_norm": None}},
     "eager attention": {"model": {"attention": "eager"}},
+    "bf16": {"precision": "bf16", "weights": True},
+    "fp16": {"precision": "fp16"},
     "end to end": {"flat": True, "weights": True},
     "end to end, windows, several labels, dropout": {
         "flat": True, "windows": True, "multi": True, "model": {"dropout": 0.1},
