@@ -25,12 +25,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import multi_label_study
+import study_runs
 
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
-from scripts.studies import multi_label_study, study_runs
 
 LENGTH = 128
 WINDOWS = ("mean", "max", "softmax")

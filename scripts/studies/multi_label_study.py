@@ -26,12 +26,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import study_runs
 
 from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
-from scripts.studies import study_runs
 
 # Each set → the single-label sets that its documents are made of; none: it is one already.
 SETS: dict[str, tuple[str, ...]] = {
