@@ -118,8 +118,8 @@ def _compute(teacher: Classifier, name: str, corpus: Corpus) -> NDArray[np.float
     logits = np.concatenate(found)[:, columns].astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
-        place = train.places.place(int(bad[0]))
-        raise InputError(f"{KEY}: {name}: its logits are not finite for {place}; name another")
+        where = train.places.place(int(bad[0]))
+        raise InputError(f"{KEY}: {name}: its logits are not finite for {where}; name another")
     return logits
 
 
