@@ -61,6 +61,11 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
     check_output("--output", known.output, known.overwrite)  # people note in it what they decided
     recipe, _ = load_recipe(known, overrides)
     check_recipe(recipe)
+    if recipe.data.task == "number":
+        raise InputError(
+            "data.task: expected classes or ordered, got number: suspects looks for labels that "
+            "contradict their text; the report of a run lists the largest errors of numbers"
+        )
     from finetune.data import prepare, sources
     from finetune.evaluation import label_errors
 

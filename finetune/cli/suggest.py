@@ -92,6 +92,7 @@ def suggest(known: argparse.Namespace) -> int:
     if any(item.path is not None and item.path.resolve() == output for item in items):
         raise InputError(f"--output: {known.output} is also the input; choose another name")
     classifier = Classifier(known.model)
+    classifier.rules.refuse_number("finetune suggest", "is uncertain of no label")
     has_columns = all(FORMATS[item.kind].has_columns for item in items)
     shown = tuple(known.text or classifier.columns) if has_columns else ()
     options = ColumnOptions(tuple(known.text), known.id, (*shown, *known.keep))

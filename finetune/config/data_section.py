@@ -127,11 +127,12 @@ class Data(Section):
         ),
         min_length=1,
     )
-    task: Literal["classes", "ordered"] = Field(
+    task: Literal["classes", "ordered", "number"] = Field(
         "classes",
         description=(
-            "what labels are: classes; or ordered, as stars or severities, so that a near miss is "
-            "better than a far one (CORN, Shi et al. 2021)"
+            "what labels are: classes; ordered, as stars or severities, so that a near miss is "
+            "better than a far one (CORN, Shi et al. 2021); or number: data.label holds numbers, "
+            "such as prices, which are predicted by squared error, with intervals"
         ),
     )
     label_order: Names | None = Field(
@@ -477,6 +478,8 @@ class Data(Section):
         if self.task != "ordered":
             if self.label_order is not None:
                 raise conflict("label_order", "null without data.task 'ordered'")
+            if self.task == "number" and not isinstance(self.label, str):
+                raise conflict("label", "one column with data.task 'number'")
             return self
         if not isinstance(self.label, str):
             raise conflict("label", "one column with data.task 'ordered'")

@@ -49,11 +49,13 @@ class Score(Section):
             "accuracy (multi-label: all labels of a row right), precision_macro, recall_macro, "
             "f1_macro (also _micro, _weighted), matthews_correlation, log_loss, top_3_accuracy "
             "(any number); of ordered labels also quadratic_weighted_kappa, rank_mae (mean "
-            "absolute error in ranks) and within_one_accuracy; of data.hierarchy also "
+            "absolute error in ranks) and within_one_accuracy; of numbers r2, mae, rmse and "
+            "spearman, and no others; of data.hierarchy also "
             "hierarchical_f1 (also _precision, _recall) and level_1_accuracy (any level); with "
             "score.trust_remote_code any name of evaluate.load. The default of multi-label "
             "documents is f1_micro, f1_macro, accuracy, and that of data.task ordered "
-            "quadratic_weighted_kappa, rank_mae, within_one_accuracy, accuracy; that of "
+            "quadratic_weighted_kappa, rank_mae, within_one_accuracy, accuracy; that of number is "
+            "r2, mae, rmse, spearman; that of "
             "data.hierarchy has hierarchical_f1 and level_1_accuracy beside the usual"
         ),
     )
@@ -61,7 +63,7 @@ class Score(Section):
         "accuracy",
         description=(
             "the validation metric that picks the best model; multi-label default: f1_macro; "
-            "default of data.task ordered: quadratic_weighted_kappa"
+            "default of data.task ordered: quadratic_weighted_kappa; of number: r2"
         ),
     )
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
@@ -90,6 +92,13 @@ class Score(Section):
         description=(
             "with score.target_accuracy: write the threshold into the model, which then abstains; "
             "false: only report it"
+        ),
+    )
+    interval_coverage: Fraction = Field(
+        0.9,
+        description=(
+            "for data.task number: the share of documents whose number the prediction interval "
+            "should hold; its width is that of the errors on validation (split conformal)"
         ),
     )
     slices: Names | None = Field(

@@ -13,6 +13,7 @@ from finetune.config.data_section import LEAST_VALIDATION as LEAST_VALIDATION
 from finetune.config.data_section import Data as Data
 from finetune.config.distil_section import Distil as Distil
 from finetune.config.model_section import Model as Model
+from finetune.config.number_task import NUMBER_METRICS, check_number_task, check_other_task
 from finetune.config.run_sections import Cache as Cache
 from finetune.config.run_sections import Checkpoint as Checkpoint
 from finetune.config.run_sections import Publish as Publish
@@ -35,6 +36,7 @@ RANK_METRICS = ("quadratic_weighted_kappa", "rank_mae", "within_one_accuracy")
 TASK_METRICS = {
     "ordered": ((*RANK_METRICS, "accuracy"), "quadratic_weighted_kappa"),
     "hierarchy": (("accuracy", "f1_macro", "hierarchical_f1", "level_1_accuracy"), "accuracy"),
+    "number": (NUMBER_METRICS, NUMBER_METRICS[0]),
     "multi_label": (("f1_micro", "f1_macro", "accuracy"), "f1_macro"),
 }
 
@@ -123,6 +125,13 @@ class Recipe(Section):
                             f"no {name} without the order of the labels, which data.task 'ordered' "
                             "or data.labels gives",
                         )
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_no_labels(self) -> Self:
+        check = check_number_task if self.data.task == "number" else check_other_task
+        if (problem := check(self)) is not None:
+            raise problem
         return self
 
     @model_validator(mode="after")

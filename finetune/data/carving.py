@@ -120,6 +120,8 @@ def _describe_drawing(data: schema.Data) -> str:
     whole = "" if data.group is None else f", groups of '{data.group}' whole"
     if data.near_duplicates == "together":
         whole += ", near-duplicates together"
+    if data.task == "number":
+        return f"stratified by tenths of the numbers, seed {data.split_seed}{whole}"
     return f"stratified, seed {data.split_seed}{whole}"
 
 
@@ -131,6 +133,8 @@ def _describe_empty_cut(role: str, pool: SplitRows, share: float, data: schema.D
     )
     if data.split_by_time is not None:
         return f"{what}rows of at least three times in '{data.split_by_time}' (data.split_by_time)"
+    if data.task == "number":
+        return f"{what}more different texts, or a larger share"
     classes = len(pool.count_labels())
     if data.group is not None:
         groups = len(np.unique(group_rows(pool, data)))
@@ -153,6 +157,8 @@ def apply_rules_of_time(
         InputError: where there are such and data.on_unseen_label says stop.
     """
     seen = set(splits["train"].count_labels())
+    if log.data.task == "number":  # none is unseen
+        seen |= {name for role in cut for name in splits[role].count_labels()}
     later: dict[str, None] = {}
     for role in cut:
         if not splits[role].origin.startswith(NONE):
@@ -257,7 +263,7 @@ def limit_rows(splits: Mapping[str, SplitRows], data: schema.Data, log: FindingL
         drawn = draw(len(before), most, data.split_seed, stream)
         if len(drawn) == len(before):
             continue
-        had = set(split.count_labels()) if split.is_labelled else set()
+        had = {*split.count_labels()} if split.is_labelled and data.task != "number" else set()
         split.keep = before[drawn]
         rule = f"{len(drawn):,} drawn by seed {data.split_seed} (data.max_{role}_rows: {most})"
         lost = sorted(had - set(split.count_labels())) if had else []

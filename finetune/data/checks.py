@@ -129,7 +129,7 @@ def _require_rows(corpus: Corpus, kept: Mapping[str, Split]) -> None:
         if not len(split)
     ]
     before, after = (class_counts(of, corpus.labels) for of in (corpus.train, kept["train"]))
-    lost = [f"'{name}'" for name in corpus.labels if before[name] and not after[name]]
+    lost = [f"'{name}'" for name in before if before[name] and not after[name]]
     if lost and not problems:
         problems.append(
             f"train: no rows are left of {shorten(lost)}; all are also in another split "

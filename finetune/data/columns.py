@@ -46,6 +46,7 @@ class ColumnSpec:
     # data.label_probabilities: where a split has these columns, they take the label's place
     shares: ShareColumns | None = None
     weight: str | None = None  # data.weight
+    numbers: bool = False  # data.task number: labels are numbers
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""

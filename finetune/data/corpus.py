@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetune.data.identifiers import Ids
+from finetune.data.number_scale import NumberScale, is_number
 from finetune.data.places import Places
 from finetune.data.text_store import Pairs, Texts
 
@@ -162,7 +163,7 @@ class Split:
     name: str  # train, validation or test
     texts: Sequence[str]
     # (rows,) int64 class ids; (rows, classes) int8, 1 for each label that a row has, where it may
-    # have several; None where unlabelled (test only)
+    # have several; float64 where they are numbers; None where unlabelled (test only)
     labels: np.ndarray | None
     places: Places
     origin: str  # "test.jsonl.gz", "split off from train.jsonl.gz: 10 %, stratified, seed 0"
@@ -270,6 +271,7 @@ class Corpus:
     # of each part, `split_hash` of its rows, those included that train has lost to validation
     fold_hashes: tuple[str, ...] = ()
     hierarchy: str | None = None  # what separates the levels in label names, where they have some
+    number: NumberScale | None = None  # of train, where labels are numbers: `labels` is the column
 
     def splits(self) -> tuple[Split, ...]:
         """Those that have rows: train, validation if there is one, and test unless taken out."""
@@ -291,7 +293,12 @@ class Corpus:
 
 
 def label_names_of(answer: int | np.ndarray, labels: Sequence[str]) -> list[str]:
-    """The labels of a row, or of an answer, by name: a class id, or 0 and 1 for each class."""
+    """The labels of a row, or of an answer, by name: a class id, or 0 and 1 for each class.
+
+    A number stays one.
+    """
+    if isinstance(answer, float):
+        return [f"{answer:g}"]
     ids = np.flatnonzero(answer) if np.ndim(answer) else [answer]
     return [labels[int(i)] for i in ids]
 
@@ -304,8 +311,10 @@ def format_labels(answer: int | np.ndarray, labels: Sequence[str]) -> str:
 def class_counts(split: Split, labels: Sequence[str]) -> dict[str, int]:
     """Rows of each label, in the order of the label space; all 0 for an unlabelled split.
 
-    A row whose label is a teacher's counts for none.
+    A row whose label is a teacher's counts for none. Numbers are no labels: none is counted.
     """
+    if is_number(split.labels):
+        return {}
     ids = np.zeros(0, np.int64) if split.labels is None else split.labels
     if split.is_labelled is not None:
         ids = ids[split.is_labelled]
@@ -327,7 +336,7 @@ def split_hash(split: Split) -> str:
     for text in split.seconds or ():
         _add(digest, text)
     if split.labels is not None:
-        digest.update(split.labels.astype("<i8").tobytes())
+        digest.update(split.labels.astype("<f8" if is_number(split.labels) else "<i8").tobytes())
     for values, kind in ((split.shares, "<f4"), (split.weights, "<f8")):
         if values is not None:
             _add(digest, kind)

@@ -251,8 +251,15 @@ def _find_too_many(present: list[str]) -> list[str]:
         f"train: {len(kinds):,} different labels in {len(present):,} rows (such as "
         f"{shorten([repr(kind[:40]) for kind in kinds], 3)}): that looks like ids or free text; "
         "set data.label to the column of the classes, or list them in "
-        f"data.labels{_suggest_separator(kinds)}"
+        f"data.labels{_suggest_number(kinds)}{_suggest_separator(kinds)}"
     ]
+
+
+def _suggest_number(kinds: list[str]) -> str:
+    """A hint, where labels are all numbers."""
+    if all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", kind) for kind in kinds):
+        return "; where they are numbers to be predicted, set data.task=number"
+    return ""
 
 
 def _suggest_separator(kinds: list[str]) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding, Split
 from finetune.data.label_space import BOOLEANS
+from finetune.data.number_cells import name_numbers
 from finetune.data.rows import Rows
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError, closest_match, shorten
@@ -103,6 +104,34 @@ def label_rows(
             Finding("absent label", rows.origin, len(absent), tuple(absent), "not scored")
         )
     return LabelledRows(split, space, unknown, tuple(log.findings))
+
+
+def number_rows(rows: Rows, column: str) -> LabelledRows:
+    """The rows of a model that predicts numbers, without those that cannot be scored.
+
+    Args:
+        column: what the model calls its numbers.
+
+    Raises:
+        InputError: where cells are no numbers, or no row has one.
+    """
+    _, named = name_numbers({NAME: rows}, column, "data.label")
+    names = named[NAME].names
+    log = _Log(rows)
+    log.note("undecodable", np.setdiff1d(rows.damaged, rows.halves), "U+FFFD put in place")
+    log.note("half pair", rows.halves, "U+FFFD put in place")
+    is_out = _is_empty(rows)
+    log.note("empty", np.flatnonzero(is_out), "left out")
+    is_null = np.array([name is None for name in names], dtype=bool)
+    log.note("null label", np.flatnonzero(is_null & ~is_out), "left out")
+    keep = np.flatnonzero(~(is_out | is_null))
+    if not len(keep):
+        causes = "; ".join(map(str, log.findings)) or "no row has a number"
+        raise InputError(f"{rows.origin}: no row is left to be scored: {causes}")
+    numbers = np.array([float(names[i] or 0) for i in keep])
+    split = _take(rows, keep, numbers)
+    log.note("repeat", keep[_find_repeats(split)], "kept")
+    return LabelledRows(split, (column,), {}, tuple(log.findings))
 
 
 def _take(rows: Rows, keep: NDArray[np.int64], labels: NDArray[Any]) -> Split:

@@ -12,12 +12,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune.config import schema
-from finetune.data import checks
+from finetune.data import checks, number_cells
 from finetune.data.carving import (
     NONE,
     apply_rules_of_time,
@@ -34,6 +35,7 @@ from finetune.data.id_checks import note_id_problems
 from finetune.data.label_levels import check_levels
 from finetune.data.label_order import order_labels
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
+from finetune.data.number_scale import NumberScale
 from finetune.data.row_rules import (
     FindingLog,
     SplitRows,
@@ -84,8 +86,8 @@ def prepare_corpus(
     finally:
         if stops is not None:
             stops += log.problems
-    class_ids = {name: i for i, name in enumerate(space)}
     pool = splits["train"]
+    class_ids = _strata(pool, space, data)
     if in_folds:
         limit_rows({"train": pool}, data, log)  # first, as folds are of the rows that there are
     # Before validation is cut off, as in the run of each fold.
@@ -97,13 +99,15 @@ def prepare_corpus(
         apply_rules_of_time(splits, missing, log)
     if splits["validation"].origin.startswith(NONE) and folds is None:
         _require_something_scored(splits["test"])
-    note_rare_classes(splits, rows_of, log)
+    if data.task != "number":
+        note_rare_classes(splits, rows_of, log)
     limit_rows({r: s for r, s in splits.items() if r != "train" or not in_folds}, data, log)
     _require_rows(splits, log)
-    train, validation, test = (_to_split(splits[role], class_ids) for role in ROLES)
+    numbers = data.task == "number"
+    train, validation, test = (_to_split(splits[role], class_ids, numbers) for role in ROLES)
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
-    corpus = replace(corpus, hierarchy=data.hierarchy)
+    corpus = replace(corpus, hierarchy=data.hierarchy, number=NumberScale.of(train.labels))
     corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
     if data.group is not None:
         corpus = note_shared_groups(corpus, data.group)
@@ -224,7 +228,11 @@ def _apply_row_rules(
     name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
     name = name_label_sets if rows_of["train"].multi_label else name_labels
     try:
-        space, named = name(labelled, splits["train"].keep, names)
+        named: Mapping[str, NamedLabels | NamedSets]
+        if log.data.task == "number":
+            space, named = number_cells.name_numbers(labelled, str(log.data.label))
+        else:
+            space, named = name(labelled, splits["train"].keep, names)
         space = order_labels(space, log.data)
         check_levels(space, log.data)
     except InputError as error:
@@ -237,13 +245,17 @@ def _apply_row_rules(
     if not log.problems:
         require_classes(pool, log)
     apply_repeat_rules(pool, log)
+    are_numbers = log.data.task == "number"
     for role, split in splits.items():
         if role != "train":
-            apply_given_split_rules(split, set(pool.count_labels()), log)
+            seen = split if are_numbers and split.is_labelled else pool  # no number is unseen
+            apply_given_split_rules(split, set(seen.count_labels()), log)
     log.raise_problems()
-    _note_similar_labels(splits, log)
     if log.data.weight is not None:
         _note_weights(pool, log.data.weight, log)
+    if are_numbers:
+        return space
+    _note_similar_labels(splits, log)
     used = pool.count_labels()
     unused = tuple(name for name in space if name not in used)
     if unused:
@@ -273,7 +285,7 @@ def _require_single_labels(train: Rows, data: schema.Data) -> None:
         InputError: where rows may have several labels, and the task is of one.
     """
     for asked, key, remedy in (
-        (data.task == "ordered", "data.task: ordered", "data.task=classes"),
+        (data.task != "classes", f"data.task: {data.task}", "data.task=classes"),
         (data.hierarchy is not None, "data.hierarchy", "data.hierarchy=null"),
     ):
         if train.multi_label and asked:
@@ -359,10 +371,22 @@ def _require_rows(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
     require_classes(splits["train"], log)
 
 
-def _to_split(split: SplitRows, class_ids: Mapping[str, int]) -> Split:
+def _strata(pool: SplitRows, space: tuple[str, ...], data: schema.Data) -> dict[str, int]:
+    """Each label's class id; each number's group, by which train is cut."""
+    if data.task == "number":
+        names = [pool.distinct_labels[code] for code in pool.label_codes[pool.keep]]
+        return number_cells.bins_by_name(names)
+    return {name: i for i, name in enumerate(space)}
+
+
+def _to_split(split: SplitRows, class_ids: Mapping[str, int], numbers: bool = False) -> Split:
     rows, keep = split.rows, split.keep
     seconds = None if rows.seconds is None else rows.seconds.take(keep)
-    labels = split.class_ids(class_ids) if split.is_labelled else None
+    labels: NDArray[Any] | None = None
+    if split.is_labelled and numbers:
+        labels = number_cells.numbers_of(split.distinct_labels, split.label_codes[keep])
+    elif split.is_labelled:
+        labels = split.class_ids(class_ids)
     places = rows.places.take(keep)
     ids = None if rows.ids is None else rows.ids.take(keep)
     attributes = {name: values.take(keep) for name, values in rows.attributes.items()}

@@ -195,13 +195,18 @@ def describe_empty_split(split: SplitRows, log: FindingLog) -> str:
 def require_classes(train: SplitRows, log: FindingLog) -> None:
     """
     Raises:
-        InputError: where fewer than two labels are left to learn.
+        InputError: where fewer than two labels, or two numbers, are left to learn.
     """
     counts = train.count_labels()
     if not counts:
         raise InputError(describe_empty_split(train, log))
     if len(counts) < 2:
         ((name, count),) = counts.items()
+        if log.data.task == "number":
+            raise InputError(
+                f"train: expected two different numbers or more in '{log.data.label}' "
+                f"(data.label), got only {float(name):g} ({format_rows(count)})"
+            )
         raise InputError(
             f"train: expected rows of at least two labels, got only '{name}' ({format_rows(count)})"
         )

@@ -137,6 +137,8 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
     if not cells.keys() >= {*spec.label_columns()}:
         return _FoundLabels(None)
     columns = [cast(list[Any], cells[column]) for column in spec.label_columns()]
+    if spec.numbers:  # whatever they are: `number_cells.py` reads them, with their places
+        return _FoundLabels(columns[0])
     has_one_column = isinstance(spec.label, str)
     labels = columns[0] if has_one_column else list(zip(*columns, strict=True))
     if spec.hierarchy is not None and not has_one_column:
@@ -206,6 +208,7 @@ def _find_wrong_types(
     spec: ColumnSpec,
 ) -> list[str]:
     types = (str, int, bool, type(None), *[tuple] * is_multi_label)
+    odd_labels = enumerate(() if spec.numbers else labels or ())
     wrong = [
         (f"'{column}' ({key}): expected text", texts[column].odd)
         for key, column in spec.required()
@@ -214,7 +217,7 @@ def _find_wrong_types(
     wrong.append((
         f"'{spec.label}' (data.label): expected a label, as text, a whole number or true or "
         "false, or a list of labels",
-        [(i, label) for i, label in enumerate(labels or ()) if type(label) not in types],
+        [(i, label) for i, label in odd_labels if type(label) not in types],
     ))  # fmt: skip
     problems = []
     for message, odd in wrong:
@@ -226,6 +229,8 @@ def _find_wrong_types(
                     "; save whole numbers as such (pandas makes them floats where one is missing: "
                 )
                 hint += "astype('Int64') keeps them)"
+            if any(isinstance(value, float) for _, value in odd):
+                hint += "; where they are numbers to be predicted, set data.task=number"
             problems.append(f"{message}, got {shorten(got, SHOWN)}{hint}")
     return problems
 

@@ -318,6 +318,7 @@ def _column_spec(
         hierarchy=data.hierarchy,
         shares=share_columns(data),
         weight=data.weight if needs_label else None,
+        numbers=data.task == "number",
     )
 
 

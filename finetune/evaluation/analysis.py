@@ -17,6 +17,7 @@ from finetune.evaluation import (
     calibration,
     confusion,
     error_analysis,
+    number_analysis,
     parent_comparison,
     slices,
 )
@@ -62,6 +63,8 @@ def analyse(
         score: what the recipe says of metrics and abstaining. Without a target accuracy, the report
             has the one that halves the error rate on validation.
     """
+    if corpus.number is not None:
+        return number_analysis.analyse_numbers(corpus, tables, outcome, metrics, score.monitor)
     validation, test = outcome.validation, outcome.test
     is_scored = corpus.test.labels is not None
     split = corpus.test if is_scored else corpus.validation

@@ -33,7 +33,11 @@ class MetricValues(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Number] = Field(init=False)
 
-    loss: Number = Field(None, description="mean cross-entropy of the rows, in nats")
+    loss: Number = Field(
+        None,
+        description="mean cross-entropy of the rows, in nats; of numbers the mean squared error, "
+        "as a multiple of the variance of train's numbers",
+    )
     loss_se: Number = Field(None, description="standard error of the loss")
     intervals: dict[str, MetricInterval] = Field(
         {},
@@ -76,20 +80,26 @@ class BaselineScores(MetricValues):
     """The scores of a classifier without pretraining."""
 
     label: str | None = Field(
-        None, description="majority: the label that train has most often; else null"
+        None,
+        description="majority: the label that train has most often, of numbers their mean; else "
+        "null",
     )
     train_rows: int = Field(description="train rows that it was fitted on")
     seconds: float = Field(description="time that fitting and predicting took")
     paired_difference: dict[str, PairedDifference] = Field(
         description="by how much the model is better, by accuracy, f1_macro (multi-label: also "
-        "f1_micro) and each metric of the confusion matrix that is better when higher"
+        "f1_micro) and each metric of the confusion matrix that is better when higher; of numbers "
+        "by r2"
     )
 
 
 class Baselines(Section):
-    majority: BaselineScores = Field(description="always predicts the label that train has most")
+    majority: BaselineScores = Field(
+        description="always predicts the label that train has most; of numbers, their mean"
+    )
     tfidf: BaselineScores = Field(
-        description="TF-IDF of words and word pairs under a logistic regression"
+        description="TF-IDF of words and word pairs under a logistic regression; of numbers, a "
+        "ridge regression"
     )
 
 
@@ -385,6 +395,56 @@ class OutOfScope(Section):
     given: GivenRows | None = Field(description="documents that the recipe names; null: none")
 
 
+class IntervalCoverage(Section):
+    """The prediction interval: each prediction less and plus half a width."""
+
+    asked: float = Field(description="`score.interval_coverage`, the share that it should hold")
+    half_width: float = Field(description="in the unit of the numbers, chosen on validation")
+    reached: float = Field(description="share of the analysed rows whose number it holds")
+    reached_interval: Interval = Field(description="its 95 % interval (Wilson)")
+
+
+class NumberGroup(Section):
+    """Errors on some of the rows."""
+
+    low: float = Field(description="the lowest true number, or the tokens of the shortest text")
+    high: float = Field(description="the highest, or the tokens of the longest")
+    rows: int = Field(description="how many rows")
+    mae: float = Field(description="mean absolute error")
+    bias: float = Field(description="mean of prediction less true number")
+
+
+class NumberError(Section):
+    row: str = Field(description="where the row comes from")
+    id: str | int | float | bool | None = Field(
+        None, description="its identifier; null without `data.id`, or where it has none"
+    )
+    true: float = Field(description="the number of the data")
+    predicted: float = Field(description="the number that was predicted")
+    text: str = Field(description="first 800 characters of the text")
+
+
+class NumberAnalysis(Section):
+    """Where a model of numbers is how far off, on the analysed rows."""
+
+    column: str = Field(description="data.label, the column of the numbers")
+    mean: float | None = Field(description="of train's numbers; null: not known")
+    deviation: float | None = Field(description="their standard deviation; null: not known")
+    bias: float = Field(description="mean of prediction less true number")
+    interval: IntervalCoverage | None = Field(
+        description="the saved model's prediction interval; null: there was no validation split, "
+        "or one with too few rows for the share that was asked"
+    )
+    points: list[tuple[float, float]] = Field(
+        description="true and predicted number of rows, of more than 400 as many drawn at random"
+    )
+    ranges: list[NumberGroup] = Field(description="fifths of the rows, by their true number")
+    lengths: list[NumberGroup] = Field(description="buckets of rows, by the tokens of the text")
+    truncated: NumberGroup | None = Field(description="rows that lost tokens; null: there are none")
+    whole: NumberGroup | None = Field(description="rows read as a whole; null: there are none")
+    largest: list[NumberError] = Field(description="the largest errors first")
+
+
 class Analysis(Section):
     """How good a model is, how far to believe it, and where it fails."""
 
@@ -445,6 +505,9 @@ class Analysis(Section):
     )
     out_of_scope: OutOfScope | None = Field(
         None, description="the detector of documents that no label fits; null: there is none"
+    )
+    numbers: NumberAnalysis | None = Field(
+        None, description="with `data.task: number`, how far predictions are off; else null"
     )
     mistakes: list[Mistake] = Field(description="wrong predictions of the highest confidence")
 

@@ -76,14 +76,7 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
     corpus = replace(corpus, train=corpus.train.labelled_only())
     began = time.perf_counter()
     assert corpus.train.labels is not None
-    order = np.random.default_rng(0).permutation(len(corpus.train))
-    texts = corpus.train.whole()
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    sizes = np.cumsum(lengths[order])
-    order = np.sort(order[: max(1, int(np.searchsorted(sizes, MAX_CHARACTERS)))])
-    weights = None if corpus.train.weights is None else corpus.train.weights[order]
-    if weights is not None and weights.any():  # what has a weight of 0 is not there
-        order, weights = order[weights > 0], weights[weights > 0]
+    (order, weights), texts = choose_rows(corpus), corpus.train.whole()
     labels = corpus.train.labels[order]
     if corpus.multi_label:
         return _tfidf_one_vs_rest_logits(corpus, order, weights, began)
@@ -92,7 +85,7 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
         logits[:, labels[0]] = 0.0
         return Baseline(logits, len(order), time.perf_counter() - began)
     regression = LogisticRegression(C=10, tol=1e-3, max_iter=200)
-    model = make_pipeline(_vectorizer(), regression)
+    model = make_pipeline(build_vectorizer(), regression)
     try:
         model.fit([texts[i] for i in order], labels, logisticregression__sample_weight=weights)
     except ValueError:  # not a word in all of train
@@ -102,6 +95,20 @@ def tfidf_baseline(corpus: Corpus) -> Baseline:
         probabilities = model.predict_proba(test[start : start + CHUNK])
         logits[start : start + CHUNK, model.classes_] = np.log(np.maximum(probabilities, 1e-9))
     return Baseline(logits, len(order), time.perf_counter() - began)
+
+
+def choose_rows(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """The rows of train that TF-IDF reads: all, or the first of a fixed shuffle, in their order;
+    and their weights, where they have some."""
+    order = np.random.default_rng(0).permutation(len(corpus.train))
+    texts = corpus.train.whole()
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    sizes = np.cumsum(lengths[order])
+    order = np.sort(order[: max(1, int(np.searchsorted(sizes, MAX_CHARACTERS)))])
+    weights = None if corpus.train.weights is None else corpus.train.weights[order]
+    if weights is not None and weights.any():  # what has a weight of 0 is not there
+        order, weights = order[weights > 0], weights[weights > 0]
+    return order, weights
 
 
 def _tfidf_by_fold(corpus: Corpus, folds: NDArray[np.int64]) -> Baseline:
@@ -119,7 +126,8 @@ def _tfidf_by_fold(corpus: Corpus, folds: NDArray[np.int64]) -> Baseline:
     return Baseline(logits, rows, seconds, thresholds if corpus.multi_label else None)
 
 
-def _vectorizer() -> TfidfVectorizer:
+def build_vectorizer() -> TfidfVectorizer:
+    """Words and word pairs, the commonest."""
     return TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, max_features=FEATURES, dtype=np.float32
     )
@@ -133,7 +141,7 @@ def _tfidf_one_vs_rest_logits(
 ) -> Baseline:
     """One regression for each label, on the rows of train in `order`, and their weights."""
     assert corpus.train.labels is not None
-    words, labels = _vectorizer(), corpus.train.labels[order]
+    words, labels = build_vectorizer(), corpus.train.labels[order]
     try:
         texts = corpus.train.whole()
         train = words.fit_transform([texts[i] for i in order])

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from finetune.evaluation.hierarchy import Hierarchy, hierarchical_score
+from finetune.evaluation.number_metrics import NUMBERS
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.evaluation.ranks import RANKS
 from finetune.runtime.errors import InputError, did_you_mean
 from finetune.runtime.memory_errors import reraise_memory_error
 
 # How a metric's 95 % interval is computed (`confusion.metric_intervals`); None: it has none.
-IntervalMethod = Literal["share", "confusion", "paths", "loss"] | None
+IntervalMethod = Literal["share", "confusion", "paths", "loss", "numbers"] | None
 LEVEL = re.compile(r"level_([1-9]\d*)_accuracy")
 
 
@@ -158,6 +159,28 @@ class OfPaths(_Metric):
         return {self.key: float(self.ratio([column.sum(keepdims=True) for column in counts])[0])}
 
 
+class OfNumbers(_Metric):
+    """Of numbers, how far predictions are off: a function of `number_metrics.NUMBERS`."""
+
+    interval_method = "numbers"
+
+    def __init__(self, key: str, multi_label: bool = False) -> None:
+        self.key = key
+        super().__init__(multi_label)
+
+    def _info(self) -> evaluate.MetricInfo:
+        number = datasets.Value("float64")
+        return evaluate.MetricInfo(
+            description=self.__doc__ or "",
+            citation="Pedregosa et al., scikit-learn, JMLR 12 (2011)",
+            features=datasets.Features({"predictions": number, "references": number}),
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        true, predicted = np.asarray(references), np.asarray(predictions)
+        return {self.key: float(NUMBERS[self.key](np.ones((1, len(true))), true, predicted)[0])}
+
+
 class LogLoss(_Metric):
     """Cross-entropy: the mean of -log(probability of the true label), in nats.
 
@@ -230,12 +253,13 @@ METRICS: dict[str, Callable[[bool], _Metric]] = {
     **{f"{kind}_{of}": partial(Averaged, kind, of) for kind in KINDS for of in AVERAGES},
     "matthews_correlation": MatthewsCorrelation,
     **{name: partial(OfRanks, name) for name in RANKS},
+    **{name: partial(OfNumbers, name) for name in NUMBERS},
     **{f"hierarchical_{kind}": partial(OfPaths, f"hierarchical_{kind}") for kind in KINDS},
     "level_1_accuracy": partial(OfPaths, "level_1_accuracy"),  # and any other level
     "log_loss": LogLoss,
     "top_3_accuracy": partial(TopKAccuracy, 3),  # and any other k
 }
-LOWER_IS_BETTER = {"log_loss", "loss", "rank_mae"}
+LOWER_IS_BETTER = {"log_loss", "loss", "rank_mae", "mae", "rmse"}
 
 
 def build_metric(name: str, multi_label: bool = False) -> _Metric | None:
@@ -309,6 +333,8 @@ def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = F
     Raises:
         InputError: for every metric that cannot score that many classes.
     """
+    if classes == 1:  # numbers, of which the recipe has this package's own metrics alone
+        return
     logits = np.eye(classes)
     labels = np.eye(classes, dtype=np.int8) if multi_label else np.arange(classes)
     problems = []
@@ -336,13 +362,19 @@ def measure(
 
     Args:
         logits: (rows, classes)
-        labels: true class ids (rows,); multi-label: 0 and 1 for each class (rows, classes).
+        labels: true class ids (rows,); multi-label: 0 and 1 for each class (rows, classes); or
+            numbers (rows,), of which `logits` has the one column.
         thresholds: as of `predict_labels`.
     """
+    values: dict[str, float] = {}
+    if labels.dtype.kind == "f":
+        numbers = logits[:, 0].astype(np.float64)
+        for metric in metrics:
+            values |= metric.compute(predictions=numbers, references=labels)
+        return values
     multi_label = labels.ndim == 2
     predictions = predict_labels(logits, multi_label, thresholds)
     probabilities = to_probabilities(logits, multi_label)
-    values: dict[str, float] = {}
     for metric in metrics:
         taken = probabilities if metric.takes_probabilities else predictions
         values |= metric.compute(predictions=taken, references=labels)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.evaluation import calibration
+from finetune.evaluation.number_intervals import NumberInterval
 from finetune.evaluation.scoring import Scores
 
 
@@ -37,6 +38,7 @@ class Outcome:
             each row that of the other folds' rows. A number, or (rows, 1)
         validation, test: the saved model's scores. validation is None where there is no such split.
         thresholds: multi-label: the saved model's, else None. (classes,)
+        interval: of numbers, the saved model's prediction interval; None: it has none.
         parent: what the source of a kept head says of test; None: no head was kept, or test has no
             labels.
     """
@@ -48,3 +50,4 @@ class Outcome:
     test: Scores
     thresholds: NDArray[np.float64] | None
     parent: ParentPredictions | None = None
+    interval: NumberInterval | None = None

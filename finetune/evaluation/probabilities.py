@@ -70,15 +70,23 @@ def predict_labels(
     return predicted.astype(np.int64)
 
 
-def row_losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+def row_losses(
+    logits: NDArray[Any], labels: NDArray[Any], deviation: float = 1.0
+) -> NDArray[np.float64]:
     """Cross-entropy of each row, in nats: -log of the true label's probability. (rows,)
 
     Multi-label: binary cross-entropy summed over the classes, -log of the probability of just that
     set of labels.
 
+    Of numbers, the squared error, as a multiple of their variance.
+
     Args:
-        labels: class ids (rows,), or 0 and 1 for each class (rows, classes).
+        labels: class ids (rows,), 0 and 1 for each class (rows, classes), or numbers (rows,).
+        deviation: of train's numbers.
     """
+    if labels.dtype.kind == "f":
+        squares: NDArray[np.float64] = ((logits[:, 0].astype(np.float64) - labels) / deviation) ** 2
+        return squares
     if labels.ndim == 2:
         signed = np.where(labels > 0, -1.0, 1.0) * logits.astype(np.float64)
         summed: NDArray[np.float64] = np.logaddexp(0.0, signed).sum(axis=1)

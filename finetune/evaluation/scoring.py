@@ -43,6 +43,7 @@ def score(
     accelerator: Accelerator,
     micro_batch_tokens: int,
     thresholds: NDArray[np.float64] | None = None,
+    deviation: float = 1.0,
 ) -> Scores:
     """Score a split, the same on any number of processes.
 
@@ -50,11 +51,13 @@ def score(
         labels: class ids (rows,); multi-label: 0 and 1 for each class (rows, classes); None
             where the split has none.
         thresholds: multi-label: from which probability on each label is predicted. (classes,)
+        deviation: of train's numbers, as of `probabilities.row_losses`.
     """
     logits = compute_logits(model, table, accelerator, micro_batch_tokens)
     if labels is None:
         return Scores(logits, {}, thresholds)
-    return Scores(logits, compute_metrics(logits, labels, metrics, thresholds), thresholds)
+    values = compute_metrics(logits, labels, metrics, thresholds, deviation)
+    return Scores(logits, values, thresholds)
 
 
 def compute_metrics(
@@ -62,9 +65,10 @@ def compute_metrics(
     labels: NDArray[Any],
     metrics: Sequence[Metric],
     thresholds: NDArray[np.float64] | None = None,
+    deviation: float = 1.0,
 ) -> dict[str, float]:
     """`loss`, its standard error `loss_se`, and each metric by name."""
-    losses = row_losses(logits, labels)  # (rows,)
+    losses = row_losses(logits, labels, deviation)  # (rows,)
     of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
     return of_loss | measure(metrics, logits, labels, thresholds)
 

@@ -91,6 +91,12 @@ def save_abstention(folder: Path, threshold: float) -> None:
     _save(folder, "abstain_below", threshold)
 
 
+def save_interval(folder: Path, coverage: float, half_width: float) -> None:
+    """Put the prediction interval of a model of numbers into its config.json, under
+    `document.interval`."""
+    _save(folder, "interval", [coverage, half_width])
+
+
 def save_out_of_scope(folder: Path) -> None:
     """Note in its config.json that a saved model tells documents out of scope."""
     _save(folder, "out_of_scope", True)

@@ -89,6 +89,9 @@ def run_job(options: JobOptions) -> JobSummary | None:
     with problems.collect():
         options.columns.check(classifier)
     with problems.collect():
+        if options.output.probabilities:
+            classifier.rules.refuse_number("--probabilities", "has none")
+    with problems.collect():
         if options.output.explain:
             check_explainable(classifier, "--explain")
     with problems.collect():
@@ -303,7 +306,10 @@ def _print_start(
     labels = classifier.labels
     more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
     shown = ", ".join(labels[:MAX_LABELS]) + more
-    console.print_line(f"Model  {options.model.name}, {len(labels)} labels: {shown}")
+    about = f"{len(labels)} labels: {shown}"
+    if classifier.rules.number is not None:
+        about = f"predicts the number '{labels[0]}'"
+    console.print_line(f"Model  {options.model.name}, {about}")
     first, *others = classifier.engine.reasons
     if processes > 1:
         first += f", {count_of(processes, 'process', 'processes')}"

@@ -124,6 +124,8 @@ class Classifier(LoadedClassifier):
 
     def __repr__(self) -> str:
         labels = f"{count_of(len(self.labels), 'label')}: {clip(', '.join(self.labels), 60)}"
+        if self.rules.number is not None:
+            labels = f"the number '{clip(self.labels[0], 60)}'"
         return f"<Classifier {self.source!r} ({labels}; engine {self.engine_name})>"
 
     def __call__(
@@ -141,7 +143,8 @@ class Classifier(LoadedClassifier):
         Returns:
             Of a frame, table or data set, or of a column of one: the same kind, with a row for each
             row: `label` (None where the model abstains) and `score`, of a multi-label model
-            `labels` and `scores`; `probabilities.LABEL` for each label. Of anything else a dict
+            `labels` and `scores`, of one of numbers `number` (with `low` and `high`, where it has
+            prediction intervals); `probabilities.LABEL` for each label. Of anything else a dict
             with these for each document, its probabilities by label; before them `id`, of rows with
             the column that data.id named in training.
 
@@ -152,6 +155,7 @@ class Classifier(LoadedClassifier):
             InputError: for a table without the columns, or for what is neither a document nor some.
         """
         self._check_names(text)
+        self._check_probabilities(probabilities)
         source = frames.as_source(documents)
         cells = frames.as_texts(documents) if source is None else None
         if source is not None:
@@ -209,6 +213,7 @@ class Classifier(LoadedClassifier):
             InputError: where the source cannot be read, or for columns that are not there.
         """
         self._check_names(text)
+        self._check_probabilities(probabilities)
         return self._predict_all(self._read_source(source, text), probabilities)
 
     def _read_source(self, source: DataSource, text: Sequence[str] | None) -> list[Record]:
@@ -221,6 +226,14 @@ class Classifier(LoadedClassifier):
             id=known if has_id else None,
         )
         return [*read_records(source, requested, ReadProgress())]
+
+    def _check_probabilities(self, wanted: bool) -> None:
+        """
+        Raises:
+            InputError: where they are asked of a model of numbers.
+        """
+        if wanted:
+            self.rules.refuse_number("probabilities", "has none")
 
     def _check_names(self, text: Sequence[str] | None) -> None:
         """

@@ -151,8 +151,23 @@ class ClassifierService:
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         return [{"score": scores[i], "label": self.classifier.labels[i]} for i in order]
 
+    def _refuse_labels_of_numbers(self, request: ClassifyRequest) -> None:
+        """
+        Raises:
+            RequestError: where a model of numbers is asked for what only labels have.
+        """
+        rules = self.classifier.rules
+        try:
+            if request.probabilities:
+                rules.refuse_number("probabilities", "has none")
+            if request.explain:
+                rules.refuse_number("explain", "explains none yet")
+        except InputError as error:
+            raise RequestError(422, str(error)) from None
+
     async def classify(self, request: ClassifyRequest) -> dict[str, Any]:
         """A prediction for each document, as the model decides."""
+        self._refuse_labels_of_numbers(request)
         is_list = isinstance(request.inputs, list)
         records = self.read(request.inputs if is_list else [request.inputs])
         if not is_list:

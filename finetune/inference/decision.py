@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from finetune.evaluation.hierarchy import Hierarchy
 from finetune.evaluation.out_of_scope import Detector
 from finetune.evaluation.probabilities import to_probabilities
+from finetune.inference.number_rules import NumberRules
 from finetune.inference.records import OUT_OF_SCOPE
 from finetune.runtime.errors import InputError
 from finetune.tokenization.document_format import DocumentFormat
@@ -36,6 +37,7 @@ class DecisionRules:
         ordered: whether the labels go from the lowest to the highest.
         hierarchy: what separates the levels in label names; None: they have none.
         detector: of others: gives documents out of scope no label; None: there is none.
+        number: of a model that predicts a number, whose name is the one of `labels`; else None.
     """
 
     labels: tuple[str, ...]
@@ -45,6 +47,7 @@ class DecisionRules:
     ordered: bool = False
     hierarchy: str | None = None
     detector: Detector | None = field(default=None, repr=False)
+    number: NumberRules | None = None
 
     @classmethod
     def from_config(cls, config: Any, reading: DocumentFormat, where: str) -> "DecisionRules":
@@ -55,6 +58,8 @@ class DecisionRules:
         """
         by_index = dict(config.id2label or {})
         labels = tuple(str(by_index[index]) for index in sorted(by_index))
+        if len(labels) == 1 and getattr(config, "number_deviation", None) is not None:
+            return cls(labels, number=NumberRules.from_config(config, labels[0], reading, where))
         if len(labels) < 2 or config.problem_type == "regression":
             raise InputError(
                 f"{where}: expected a classifier with two labels or more, found {len(labels)} in "
@@ -80,6 +85,8 @@ class DecisionRules:
     @property
     def kind(self) -> str:
         """The kind of task, as of `schema.TASK_METRICS`."""
+        if self.number is not None:
+            return "number"
         if self.multi_label:
             return "multi_label"
         return "ordered" if self.ordered else "hierarchy" if self.hierarchy else "classes"
@@ -87,13 +94,32 @@ class DecisionRules:
     @property
     def fields(self) -> tuple[str, ...]:
         """What a prediction is called, and what else it has."""
+        if self.number is not None:
+            return self.number.fields
         own: tuple[str, ...] = ("labels", "scores") if self.multi_label else ("label", "score")
         if self.hierarchy is not None and not self.multi_label:
             own = (*own, "levels", "level_scores")
         return own if self.detector is None else (*own, *OUT_OF_SCOPE)
 
+    def refuse_number(self, option: str, what: str) -> None:
+        """
+        Args:
+            option: what was asked for, which is of labels.
+            what: what a model of numbers lacks for it.
+
+        Raises:
+            InputError: where the model predicts a number.
+        """
+        if self.number is not None:
+            raise InputError(
+                f"{option}: expected a model of labels, got one that predicts the number "
+                f"'{self.number.column}' (data.task: number), which {what}"
+            )
+
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(rows, classes); of a multi-label model each label's own."""
+        """(rows, classes); of a multi-label model each label's own; of numbers, these."""
+        if self.number is not None:
+            return logits.astype(np.float64)
         return to_probabilities(logits, self.multi_label)
 
     def decide(
@@ -106,6 +132,7 @@ class DecisionRules:
         `level_scores`: the probability of each node is the sum of those of the labels below it. A
         model that abstains still names the levels of which it is sure enough; of a document out of
         scope, none.
+        Of a model of numbers `number`, with `low` and `high` of its prediction interval.
         With a detector, whether the row is `out_of_scope`, which takes its label, and its
         `out_of_scope_score`.
 
@@ -115,6 +142,9 @@ class DecisionRules:
             with_probabilities: include `probabilities`, label → probability.
         """
         logits = outputs[:, : len(self.labels)]
+        if self.number is not None:
+            yield from self.number.decide(logits)
+            return
         probabilities = self.probabilities(logits)
         rounded = probabilities.round(DIGITS).tolist()
         predictions = self._several(probabilities, rounded)

@@ -80,6 +80,7 @@ class Inspection:
         out_of_scope: whether no label fits the document.
         reasons: for each of the first predicted labels; none where the engine is not torch, or the
             document too long.
+        number: of a model of numbers: its name, and the prediction with its interval; else None.
     """
 
     predicted: Sequence[str]
@@ -91,6 +92,7 @@ class Inspection:
     windows: Sequence[Window]
     out_of_scope: bool = False
     reasons: Sequence[Reason] = ()
+    number: dict[str, dict[str, float]] | None = None
 
 
 def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
@@ -116,11 +118,12 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     if row.error is not None:
         raise InputError(row.error)
     table = classifier.encode([row])
-    (prediction,) = classifier.predict([row], table, probabilities=True)
+    is_number = rules.number is not None
+    (prediction,) = classifier.predict([row], table, probabilities=not is_number)
     if "error" in prediction:
         raise InputError(prediction["error"])
-    probabilities: dict[str, float] = prediction["probabilities"]
-    several = prediction["labels"] if rules.multi_label else [prediction["label"]]
+    probabilities: dict[str, float] = prediction.get("probabilities", {})
+    several = prediction["labels"] if rules.multi_label else [prediction.get("label")]
     predicted = [label for label in several if label is not None]
     return Inspection(
         predicted=predicted,
@@ -131,6 +134,7 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         read=int(table.full[0]) - table.total_lost_tokens,
         windows=_windows(classifier, table),
         out_of_scope=bool(prediction.get("out_of_scope")),
+        number={rules.labels[0]: prediction} if is_number else None,
         reasons=[*_reasons(classifier, row, table, predicted[:MOST_REASONS])],
     )
 
@@ -158,7 +162,7 @@ def _windows(classifier: Classifier, table: TokenTable) -> list[Window]:
     """The document's windows; where it has several, each with its own prediction."""
     spans = [table.span(window) for window in range(len(table.starts) - 1)]
     windows = [Window(_decode(classifier, table.ids[s]), s.stop - s.start) for s in spans]
-    if len(windows) == 1:
+    if len(windows) == 1 or classifier.rules.number is not None:
         return windows
     alone = TokenTable(table.ids, table.starts, np.diff(table.starts), table.pad_id)
     probabilities = classifier.rules.probabilities(classifier.engine.logits(alone))
@@ -290,4 +294,6 @@ def _head(classifier: Classifier, name: str) -> str:
     more = f" and {len(labels) - MAX_SHOWN:,} more" if len(labels) > MAX_SHOWN else ""
     multi_label = ", none or several for a text" if classifier.rules.multi_label else ""
     about = f"{name}, {len(labels):,} labels{multi_label}: {', '.join(labels[:MAX_SHOWN])}{more}."
+    if classifier.rules.number is not None:
+        about = f"{name}, predicts the number ‘{labels[0]}’."
     return Markup("<h1>Try the classifier</h1><p>{}</p>").format(about)

@@ -159,10 +159,17 @@ def _try_export(
     if len(found.labels) < len(reference.rows):
         return speed, 0.0
     pairs = zip(found.labels, reference.made.labels, strict=True)
-    changed = sum(one != other for one, other in pairs)
+    number = probed.rules.number
+    least = 0.0 if number is None else number.tolerance
+    changed = sum(one != other and not _is_near(one, other, least) for one, other in pairs)
     if changed > (1 - KEPT) * len(reference.rows):
         return f"{speed}, but {count_of(changed, 'label')} changed", 0.0
     return speed, found.rate
+
+
+def _is_near(one: Any, other: Any, least: float) -> bool:
+    """Whether two numbers differ by so little that they are the same prediction."""
+    return least > 0 and None not in (one, other) and abs(one - other) <= least
 
 
 def _find_exports(folder: Path) -> Iterator[Choice]:
@@ -233,5 +240,6 @@ def _compute(probed: Probed, rows: Sequence[Record]) -> tuple[_Pass, float]:
     logits = probed.engine.logits(table)
     seconds = max(time.perf_counter() - began, 1e-9)
     decided = probed.decide(rows, logits)
-    labels = [one["labels"] if "labels" in one else one["label"] for one in decided]
+    name = probed.rules.fields[0]  # label, labels or number
+    labels = [one[name] for one in decided]
     return _Pass(labels, len(rows) / seconds), seconds

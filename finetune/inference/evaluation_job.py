@@ -23,7 +23,8 @@ from finetune.config import loader, schema
 from finetune.data import local_paths
 from finetune.data.corpus import Split, split_hash
 from finetune.data.labelled_rows import LabelledRows
-from finetune.evaluation import analysis, scoring
+from finetune.evaluation import analysis, number_analysis, scoring
+from finetune.evaluation.analysis_model import Analysis
 from finetune.evaluation.calibration import Temperature
 from finetune.evaluation.drift import Drift, ScoredRows, measure_drift
 from finetune.evaluation.metrics import bind_labels, load_metrics
@@ -109,6 +110,7 @@ class EvaluatedRows:
                 self.logits,
                 found.data.multi_label,
                 self.thresholds,
+                _half_width(found),
             )
             write_json(aside / FILE, found.as_json())
             evaluation_report.write_report(found, aside)
@@ -116,6 +118,11 @@ class EvaluatedRows:
         folder = folder.absolute()  # `.` has no name
         folder.parent.mkdir(parents=True, exist_ok=True)
         replace_folder(folder, fill)
+
+
+def _half_width(found: Evaluation) -> float | None:
+    interval = None if found.numbers is None else found.numbers.interval
+    return None if interval is None else interval.half_width
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
@@ -180,10 +187,7 @@ def evaluate_rows(
     metrics = _load_metrics(classifier, run, options)
     bind_labels(metrics, found.labels, classifier.rules.hierarchy)
     scores = _score(found, logits, classifier, metrics)
-    analysed = analysis.analyse_rows(
-        found.split, table, scores, found.labels, metrics,
-        _choices(classifier, run), options.input.slices,
-    )  # fmt: skip
+    analysed = _analyse(found, table, scores, metrics, classifier, run, options.input.slices)
     digest = split_hash(found.split)
     is_test = run is not None and digest == run.results.hashes.test
     evaluation = Evaluation(
@@ -262,6 +266,25 @@ def _load_metrics(
         ) from None
 
 
+def _analyse(
+    found: LabelledRows,
+    table: TokenTable,
+    scores: scoring.Scores,
+    metrics: "Sequence[Metric]",
+    classifier: Classifier,
+    run: TrainedRun | None,
+    slices: Sequence[str],
+) -> Analysis:
+    number = classifier.rules.number
+    if number is not None:
+        return number_analysis.analyse_number_rows(
+            found.split, table, scores, found.labels[0], metrics, number.scale, number.interval
+        )
+    return analysis.analyse_rows(
+        found.split, table, scores, found.labels, metrics, _choices(classifier, run), slices
+    )
+
+
 def _check_finite(logits: NDArray[np.float32], places: Sequence[str]) -> None:
     """
     Raises:
@@ -282,6 +305,10 @@ def _score(
     """The scores. Labels that the model does not know have no logit: they are never predicted."""
     labels, rules = found.split.labels, classifier.rules
     assert labels is not None
+    if rules.number is not None:
+        deviation = rules.number.scale.deviation
+        of_numbers = scoring.compute_metrics(logits, labels, metrics, deviation=deviation)
+        return scoring.Scores(logits, of_numbers)
     unknown = len(found.labels) - logits.shape[1]
     thresholds = None if rules.thresholds is None else np.array(rules.thresholds)
     if unknown:
@@ -342,8 +369,8 @@ def _measure_drift(
     run: TrainedRun, found: LabelledRows, scores: scoring.Scores, table: TokenTable
 ) -> Drift | None:
     """The rows beside the run's test split, where that has labels."""
-    if not run.results.test.labelled:
-        return None
+    if not run.results.test.labelled or run.results.numbers is not None:
+        return None  # what has drifted is told of labels alone
     old = compare.read_run(run.folder)
     labels = found.split.labels
     assert labels is not None

@@ -50,6 +50,7 @@ def check_explainable(classifier: Explainable, option: str) -> None:
     Raises:
         InputError: where the engine has no gradients, or the tokenizer tells no words.
     """
+    classifier.rules.refuse_number(option, "explains none yet")
     if classifier.engine_name != "torch":
         raise InputError(
             f"{option}: which words spoke for an answer is told by gradients, which the engine "

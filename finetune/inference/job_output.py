@@ -61,6 +61,8 @@ class JobOutput:
     def _labels(self, prediction: Row) -> list[str]:
         if "error" in prediction:
             return []
+        if self.rules.number is not None:
+            return [self.rules.number.column]
         if self.rules.multi_label:
             return list(prediction["labels"])
         return [] if prediction["label"] is None else [prediction["label"]]
@@ -85,6 +87,7 @@ class JobOutput:
             "out_of_scope_score": frozenset({"float"}),
             "levels": frozenset({"texts"}),
             "level_scores": frozenset({"floats"}),
+            **{name: frozenset({"float"}) for name in ("number", "low", "high")},
         }
         columns = [*names, *self.rules.fields]
         if self.options.probabilities:

@@ -8,6 +8,7 @@ from finetune.config import schema
 from finetune.data import labelled_rows, sources
 from finetune.data.columns import ColumnSpec
 from finetune.data.labelled_rows import LabelledRows, OnUnknown
+from finetune.data.rows import Rows
 from finetune.data.text_store import Store
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError, shorten
@@ -69,6 +70,8 @@ def read_labelled(
     except InputError as error:
         raise InputError(_as_options(problem) for problem in error.problems) from None
     rules = classifier.rules
+    if rules.number is not None:
+        return _number_rows(given, rows, rules.number.column)
     found = labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
     if rules.ordered and len(found.labels) > len(rules.labels):
         raise InputError(
@@ -76,6 +79,24 @@ def read_labelled(
             f"that it does not know has no rank, got wrong; it lacks {shorten([*found.unknown])}"
         )
     return found
+
+
+def _number_rows(given: LabelledInput, rows: Rows, column: str) -> LabelledRows:
+    """
+    Raises:
+        InputError: as `labelled_rows.number_rows` does, and for options that are of labels.
+    """
+    for option, is_set in (
+        ("--slices", bool(given.slices)),
+        ("--label-separator", given.separator is not None),
+        ("--unknown-labels", given.on_unknown != "stop"),
+    ):
+        if is_set:
+            raise InputError(f"{option}: the model predicts a number, '{column}'; leave it out")
+    try:
+        return labelled_rows.number_rows(rows, given.label[0] if given.label else column)
+    except InputError as error:
+        raise InputError(_as_options(problem) for problem in error.problems) from None
 
 
 def _as_options(problem: str) -> str:
@@ -108,8 +129,13 @@ def _column_spec(
         InputError: where the model reads more columns, or fewer.
     """
     known = classifier.reading.column_spec()
-    label: str | tuple[str, ...] = "label" if trained_on is None else trained_on.label
+    number = classifier.rules.number
+    label: str | tuple[str, ...] = "label" if number is None else number.column
+    if trained_on is not None:
+        label = trained_on.label
     separator = None if trained_on is None else trained_on.label_separator
+    if number is not None and len(given.label) > 1:
+        raise InputError(f"--label: expected one column, of numbers, got {len(given.label)}")
     if given.label:
         label = given.label[0] if len(given.label) == 1 else given.label
         separator = None if not isinstance(label, str) else separator
@@ -124,6 +150,7 @@ def _column_spec(
             shares=shares,
             separator=given.separator or separator,
             hierarchy=classifier.rules.hierarchy,
+            numbers=number is not None,
         )
     columns = known.text_columns()
     if len(given.text) != len(columns):
@@ -141,6 +168,7 @@ def _column_spec(
         template=None if known.template is None else rename_columns(known.template, names),
         separator=given.separator or separator,
         hierarchy=classifier.rules.hierarchy,
+        numbers=number is not None,
     )
 
 

@@ -55,6 +55,20 @@ class Reference:
     rules: DecisionRules
     threads: int | None
 
+    @property
+    def scale(self) -> float:
+        """What differences of logits are to be compared with."""
+        if self.rules.number is not None:
+            return self.rules.number.scale.deviation
+        return max(1.0, float(np.abs(self.logits).max()))
+
+    def are_same(self, logits: Logits) -> NDArray[np.bool_]:
+        """Whether logits predict what torch's do. (rows,)"""
+        if self.rules.number is not None:
+            apart: NDArray[np.float32] = np.abs(logits - self.logits)[:, 0]
+            return np.asarray(apart <= self.rules.number.tolerance)
+        return np.asarray((self.labels(logits) == self.labels(self.logits)).all(axis=1))
+
     def accuracy(self, logits: Logits) -> float | None:
         if self.truth is None:
             return None
@@ -84,10 +98,9 @@ def compare_with_torch(
     began = time.perf_counter()
     logits = engine.logits(table)
     seconds = time.perf_counter() - began
-    same = reference.labels(logits) == reference.labels(reference.logits)
     return Check(
         name=name,
-        agreement=float(same.all(axis=1).mean()),
+        agreement=float(reference.are_same(logits).mean()),
         max_difference=float(np.abs(logits - reference.logits).max()),
         accuracy=reference.accuracy(logits),
         rows_per_second=len(table) / seconds,

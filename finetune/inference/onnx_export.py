@@ -127,7 +127,7 @@ def write_checked(
     Raises:
         InputError: where it does in none.
     """
-    largest = MAX_DIFFERENCE * max(1.0, float(np.abs(reference.logits).max()))
+    largest = MAX_DIFFERENCE * reference.scale
     problems: dict[str, int] = {}  # why → the first set of operators for which it is so
     for opset in opsets:
         try:

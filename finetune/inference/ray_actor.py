@@ -26,6 +26,7 @@ KINDS: dict[str, Any] = {
     "scores": pa.list_(pa.float64()),
     "levels": pa.list_(pa.string()),
     "level_scores": pa.list_(pa.float64()),
+    **dict.fromkeys(("number", "low", "high"), pa.float64()),
     "out_of_scope": pa.bool_(),
     "out_of_scope_score": pa.float64(),
 }
@@ -75,6 +76,8 @@ class RayClassifier:
             tuple(text) or self.classifier.columns, self.classifier.reading.column_spec()
         )
         self.keep, self.probabilities = keep, probabilities
+        if probabilities:
+            self.classifier.rules.refuse_number("probabilities", "has none")
 
     def __call__(self, batch: Any) -> Any:
         """A `pyarrow.Table` → one with `label` and `score` (or `labels` and `scores`), `error`."""

@@ -84,7 +84,8 @@ class TellingWord(BaseModel):
 
 
 class Classified(BaseModel):
-    """One document; label and score of a single-label model, labels and scores of others."""
+    """One document; label and score of a single-label model, labels and scores of a multi-label
+    one, number, low and high of one that predicts numbers."""
 
     label: str | None = Field(None, description="null: the model abstains, or there is an error")
     score: float | None = Field(None, description="probability of the best label")
@@ -100,6 +101,9 @@ class Classified(BaseModel):
     out_of_scope_score: float | None = Field(
         None, description="the higher, the less the document belongs to any label"
     )
+    number: float | None = Field(None, description="of a model of numbers: the prediction")
+    low: float | None = Field(None, description="the lower end of its prediction interval")
+    high: float | None = Field(None, description="the upper end")
     probabilities: dict[str, float] | None = None
     explanation: list[TellingWord] | dict[str, list[TellingWord]] | None = Field(
         None, description="the words that spoke for the label; multi-label: for each label"

@@ -65,6 +65,7 @@ def export_standard(
         InputError: where the exported model predicts other labels, and for a model of ordered
             labels. Nothing is written then.
     """
+    classifier.rules.refuse_number("--layout standard", "that layout has no head for")
     if classifier.rules.ordered:
         raise InputError(
             f"{source}: the standard layout has no head of ordered labels (data.task: ordered); "

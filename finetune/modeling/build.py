@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from finetune.config.schema import Model
+from finetune.data.number_scale import NumberScale
 from finetune.modeling import head as head_module
 from finetune.modeling.freezing import freeze, freeze_unreached
 from finetune.modeling.kept_labels import keep_rows, match_labels
@@ -54,6 +55,7 @@ def build_classifier(
     seed: int,
     priors: Sequence[float] | None = None,
     ordered: bool = False,
+    number: NumberScale | None = None,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -69,6 +71,8 @@ def build_classifier(
         priors: multi-label: the share of train's rows that have each label. Then each logit has a
             sigmoid of its own, and a new head starts from that share.
         ordered: whether the labels go from the lowest to the highest; for the linear head.
+        number: the scale of the numbers to be predicted, whose name is the one of `labels`; for the
+            linear head.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
@@ -80,6 +84,8 @@ def build_classifier(
     keeps, multi_label = options.head_init == "keep", priors is not None
     known = match_labels(config, source, options, labels, multi_label) if keeps else None
     fields = _label_fields(labels if known is None else known.of_source, multi_label, ordered)
+    if number is not None:
+        fields |= _number_fields(number)
     with silence_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         build_with_head = HEADS[options.head]
@@ -286,7 +292,19 @@ def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
     multi_label = "multi_label_classification"
     same_kind = (config.problem_type == multi_label) == (fields["problem_type"] == multi_label)
     same_kind &= getattr(config, "ordered", False) == fields.get("ordered", False)
+    same_kind &= all(
+        getattr(config, key, None) == fields.get(key) for key in ("number_mean", "number_deviation")
+    )
     return same_kind and bool(dict(config.id2label or {}) == fields["id2label"])
+
+
+def _number_fields(number: NumberScale) -> dict[str, Any]:
+    """By these, `pipeline` and the model's own code give a number in the user's unit."""
+    return {
+        "number_mean": number.mean,
+        "number_deviation": number.deviation,
+        "problem_type": "regression",
+    }
 
 
 def _label_fields(

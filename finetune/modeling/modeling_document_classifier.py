@@ -6,7 +6,9 @@
     logits = classifier(dropout(pooled))    # (rows, classes)
 
 Where the labels are ordered, `classifier` has one output less than there are labels, and `logits`
-are the logarithms of the labels' probabilities (`ordered_log_probabilities`).
+are the logarithms of the labels' probabilities (`ordered_log_probabilities`). Where a number is
+predicted, `classifier` has one output, and `logits` is that number in the unit of the training data
+(`number_mean`, `number_deviation`).
 
 There is no tanh layer between pooling and logits, and no other new weight than `classifier`.
 `config.json` holds the encoder's whole config under `encoder`, the pooling, and the label names.
@@ -71,6 +73,8 @@ class DocumentClassifierConfig(PretrainedConfig):
         pooled_norm: the Euclidean norm that each pooled vector is scaled to; None: as it comes.
         classifier_dropout: probability of the dropout before the linear layer.
         ordered: whether the labels are ordered, from the lowest to the highest.
+        number_mean, number_deviation: where a number is predicted (`problem_type` regression): what
+            the output is multiplied by, and what is then added; None: labels are predicted.
         kwargs: `id2label`, `label2id` and the rest of `PretrainedConfig`.
     """
 
@@ -84,6 +88,8 @@ class DocumentClassifierConfig(PretrainedConfig):
         pooled_norm: float | None = None,
         classifier_dropout: float = 0.0,
         ordered: bool = False,
+        number_mean: float | None = None,
+        number_deviation: float | None = None,
         **kwargs: Any,
     ) -> None:
         if pooling not in POOLINGS:
@@ -95,6 +101,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         self.pooled_norm = pooled_norm
         self.classifier_dropout = classifier_dropout
         self.ordered = ordered
+        self.number_mean, self.number_deviation = number_mean, number_deviation
         super().__init__(**kwargs)
 
 
@@ -141,12 +148,14 @@ class DocumentClassifier(PreTrainedModel):
             input_ids: (rows, tokens).
             attention_mask: (rows, tokens), 1 for real tokens and 0 for padding; None: all real.
             token_type_ids: (rows, tokens); ignored where the encoder takes none.
-            labels: (rows,) class indices; multi-label (`problem_type`): 0 and 1 (rows, classes).
+            labels: (rows,) class indices; multi-label (`problem_type`): 0 and 1 (rows, classes);
+                where a number is predicted, numbers (rows,).
             kwargs: go to the encoder.
 
         Returns:
             `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`;
-            multi-label: binary cross-entropy, summed over the classes.
+            multi-label: binary cross-entropy, summed over the classes; of numbers: the squared
+            error, as a multiple of their variance.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -161,11 +170,16 @@ class DocumentClassifier(PreTrainedModel):
             logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
             if self.config.ordered:
                 logits = ordered_log_probabilities(logits)
+            if self.config.number_deviation is not None:
+                logits = logits * self.config.number_deviation + self.config.number_mean
         loss = None
         if labels is not None and self.config.problem_type == "multi_label_classification":
             loss = nn.functional.binary_cross_entropy_with_logits(
                 logits.float(), labels.float(), reduction="sum"
             ) / len(labels)
+        elif labels is not None and self.config.number_deviation is not None:
+            errors = (logits[:, 0].float() - labels.float()) / self.config.number_deviation
+            loss = (errors**2).mean()
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(

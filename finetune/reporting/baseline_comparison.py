@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from finetune.evaluation.analysis_model import Interval
-from finetune.reporting.number_formats import signed
+from finetune.reporting.number_formats import is_share, name_metric, signed
 from finetune.reporting.results_model import Results
 
 MAJORITY = "the majority-class baseline"
+MEAN = "the mean of train's numbers"
 TFIDF = "the TF-IDF baseline"
 
 
@@ -17,13 +18,15 @@ class Comparison:
     Attributes:
         baseline: its name in a sentence.
         metric: in words.
-        difference, interval: in points; above 0 where the model is better.
+        difference, interval: in hundredths; above 0 where the model is better.
+        is_share: whether the metric is a share, whose hundredths are points.
     """
 
     baseline: str
     metric: str
     difference: float
     interval: Interval
+    is_share: bool = True
 
     @property
     def is_better(self) -> bool:
@@ -33,13 +36,20 @@ class Comparison:
     def is_worse(self) -> bool:
         return self.interval[1] < 0
 
+    @property
+    def unit(self) -> str:
+        """What stands behind a difference in a sentence."""
+        return f"{'points of' if self.is_share else 'in'} {self.metric}"
 
-def name_metric(key: str) -> str:
-    """A metric in words: macro-F1, Matthews correlation."""
-    kind, _, average = key.rpartition("_")
-    if average in ("macro", "micro", "weighted"):
-        return f"{average}-{kind.replace('f1', 'F1')}"
-    return key.replace("_", " ").capitalize() if key.startswith("matthews") else key
+    def show(self, hundredths: float, plain: bool = False) -> str:
+        """A difference: of shares in points, of other metrics in their own numbers.
+
+        Args:
+            plain: without a sign in front of what is above 0.
+        """
+        if self.is_share:
+            return f"{hundredths:.1f}" if plain else signed(hundredths)
+        return f"{hundredths / 100:.3f}" if plain else signed(hundredths / 100, 3)
 
 
 def compared_metric(results: Results) -> str:
@@ -48,6 +58,8 @@ def compared_metric(results: Results) -> str:
     assert baselines is not None
     if results.monitor is not None and results.monitor in baselines.tfidf.paired_difference:
         return results.monitor
+    if results.numbers is not None:
+        return "r2"
     return "f1_micro" if results.data.multi_label else "accuracy"
 
 
@@ -66,24 +78,27 @@ def compare_to_baseline(results: Results) -> Comparison:
     metric = name_metric(key)
     name, gap = TFIDF, to_tfidf[key]
     majority_is_better = to_majority[key].difference < gap.difference
-    if majority_is_better and to_majority["f1_macro"].interval[0] <= 0:
+    if results.numbers is not None and majority_is_better:
+        name, gap = MEAN, to_majority[key]
+    elif majority_is_better and to_majority["f1_macro"].interval[0] <= 0:
         name, gap = MAJORITY, to_majority[key]
     low, high = gap.interval
-    return Comparison(name, metric, 100 * gap.difference, (100 * low, 100 * high))
+    ends = 100 * low, 100 * high
+    return Comparison(name, metric, 100 * gap.difference, ends, is_share(key))
 
 
 def summarize_comparison(results: Results) -> str:
     """The model against the better baseline, in one sentence."""
     gap = compare_to_baseline(results)
-    interval = f"(95 % interval {signed(gap.interval[0])} to {signed(gap.interval[1])})"
-    points = f"{abs(gap.difference):.1f} points of {gap.metric}"
+    interval = f"(95 % interval {gap.show(gap.interval[0])} to {gap.show(gap.interval[1])})"
+    amount = f"{gap.show(abs(gap.difference), plain=True)} {gap.unit}"
     if gap.is_better:
-        return f"The model beats {gap.baseline} by {points} {interval}."
+        return f"The model beats {gap.baseline} by {amount} {interval}."
     if gap.is_worse:
-        return f"The model is worse than {gap.baseline} by {points} {interval}."
+        return f"The model is worse than {gap.baseline} by {amount} {interval}."
     return (
-        f"The model does not clearly differ from {gap.baseline}: {signed(gap.difference)} points "
-        f"of {gap.metric} {interval}."
+        f"The model does not clearly differ from {gap.baseline}: {gap.show(gap.difference)} "
+        f"{gap.unit} {interval}."
     )
 
 
@@ -93,17 +108,17 @@ def judge_encoder(results: Results) -> str:
     low, high = gap.interval
     paired = "95 % interval, paired by document"
     if gap.is_better:
-        start = "" if gap.baseline == MAJORITY else "The encoder earns its cost: "
+        start = "" if gap.baseline in (MAJORITY, MEAN) else "The encoder earns its cost: "
         return (
-            f"{start}{'the' if start else 'The'} model beats {gap.baseline} by {low:.1f} to "
-            f"{high:.1f} points of {gap.metric} ({paired})."
+            f"{start}{'the' if start else 'The'} model beats {gap.baseline} by "
+            f"{gap.show(low, plain=True)} to {gap.show(high, plain=True)} {gap.unit} ({paired})."
         )
     if gap.is_worse:
         return (
-            f"The model is worse than {gap.baseline} by {-high:.1f} to {-low:.1f} points of "
-            f"{gap.metric} ({paired})."
+            f"The model is worse than {gap.baseline} by {gap.show(-high, plain=True)} to "
+            f"{gap.show(-low, plain=True)} {gap.unit} ({paired})."
         )
     return (
         f"The model is not clearly better than {gap.baseline}: the difference is between "
-        f"{signed(low)} and {signed(high)} points of {gap.metric} ({paired})."
+        f"{gap.show(low)} and {gap.show(high)} {gap.unit} ({paired})."
     )

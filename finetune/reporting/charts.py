@@ -242,3 +242,26 @@ def parts(title: str, description: str, shares: Sequence[tuple[str, float, str]]
             text(x + WIDTH / 2 - 14, y, f"{label} ({size / whole:.0%})", "note", "end"),
         )
     return chart(title, description, 52 + 19 * ((len(shares) + 1) // 2 - 1), drawn)
+
+
+def scatter(
+    title: str, description: str, points: Sequence[Point], half_width: float | None = None
+) -> Markup:
+    """Predicted over true numbers, with the diagonal.
+
+    Args:
+        points: true and predicted.
+        half_width: of a prediction interval, which is drawn around the diagonal; None: none.
+    """
+    ends = [value for point in points for value in point]
+    x = Axis(min(ends), max(ends), 46, WIDTH - 10, "{:.4g}")
+    y = Axis(min(ends), max(ends), 262, 28, "{:.4g}")
+    drawn = frame(x, y, "true number", "predicted")
+    for shift in (0.0,) if half_width is None else (-half_width, 0.0, half_width):
+        low, high = max(x.low, y.low - shift), min(x.high, y.high - shift)
+        if low < high:
+            drawn.append(line(x(low), y(low + shift), x(high), y(high + shift), "rule"))
+    for true, predicted in points:
+        tooltip = f"true {true:.4g}, predicted {predicted:.4g}"
+        drawn.append(dot(x(true), y(predicted), 2.2, "dot main faint", tooltip))
+    return chart(title, description, 300, drawn)

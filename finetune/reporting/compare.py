@@ -71,6 +71,11 @@ def read_run(folder: Path) -> Run:
         InputError: where it is none, is of an earlier version, or has no labelled test split.
     """
     results = read_results(folder)
+    if results.numbers is not None:
+        raise InputError(
+            f"{folder}: its model predicts numbers, and only runs whose models predict labels are "
+            f"compared; its scores are in {folder / 'results.json'}"
+        )
     if not results.test.labelled:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
     names = results.data.labels

@@ -3,12 +3,12 @@
 from pydantic import Field
 
 from finetune.evaluation.analysis_model import Interval, Number, Section
-from finetune.reporting.baseline_comparison import name_metric
 from finetune.reporting.html_report import template_environment
 from finetune.reporting.number_formats import (
     format_interval,
     format_score,
     format_seconds,
+    name_metric,
     short_names,
     signed,
 )

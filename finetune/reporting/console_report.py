@@ -72,6 +72,15 @@ def _print_splits(corpus: Corpus) -> None:
         if len(split) or split is corpus.validation:
             kept = "" if len(split) else "; the last step's model is kept, without calibration"
             print_wrapped(f"{split.name}: {split.origin}{kept}", mark="  ")
+    if corpus.number is not None and corpus.train.labels is not None:
+        numbers, scale = corpus.train.labels, corpus.number
+        print_wrapped(
+            f"numbers in '{corpus.labels[0]}' of train: {numbers.min():g} to {numbers.max():g}, "
+            f"mean {scale.mean:.4g}, standard deviation {scale.deviation:.4g}",
+            mark="  ",
+        )
+        _print_findings(corpus)
+        return
     counts = class_counts(corpus.train, corpus.labels)
     if len(counts) <= MOST_CLASSES:
         listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -89,6 +98,10 @@ def _print_splits(corpus: Corpus) -> None:
             f"{(per_row == 0).sum():,} train rows have none",
             mark="  ",
         )
+    _print_findings(corpus)
+
+
+def _print_findings(corpus: Corpus) -> None:
     for finding in corpus.findings:
         print_wrapped(str(finding), mark="  ! ")
 
@@ -225,7 +238,8 @@ def _score_table(results: Results) -> list[list[str]]:
     columns = ["", *["validation"] * results.is_tuned]
     counts = ["rows", *[f"{validation.rows:,}"] * results.is_tuned]
     if baselines is not None:
-        columns += ["test", "95 % interval", "TF-IDF", "majority"]
+        constant = "majority" if results.numbers is None else "mean"
+        columns += ["test", "95 % interval", "TF-IDF", constant]
         counts += [f"{test.rows:,}", "", "", ""]
     rows = [columns]
     for name in results.scores.intervals:

@@ -10,17 +10,19 @@ from pathlib import Path
 from markupsafe import Markup
 
 from finetune.evaluation.drift import Change, Drift
-from finetune.reporting import charts, figures, html_report, narrative
+from finetune.reporting import charts, figures, html_report, narrative, number_report
 from finetune.reporting.evaluation_model import WHERE, Evaluation
 from finetune.reporting.number_formats import (
     count_documents,
     format_interval,
     format_metric,
     format_score,
+    name_metric,
     percent,
     shown_difference,
     signed,
 )
+from finetune.reporting.number_text import explain_numbers
 from finetune.reporting.out_of_scope_text import explain_scope
 from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
 from finetune.runtime import atomic_files, console
@@ -34,6 +36,8 @@ def headline(found: Evaluation) -> str:
     main = narrative.main_metric(found)
     value = format_metric(main, found.test.metric(main))
     name = main.capitalize() if main == "accuracy" else main
+    if found.numbers is not None:
+        name = name_metric(main)
     return f"{name} {value} on {count_documents(found.test.rows)}"
 
 
@@ -138,6 +142,8 @@ def write_report(found: Evaluation, folder: Path) -> None:
 
 def render(found: Evaluation) -> str:
     """The page of an evaluation."""
+    if found.numbers is not None:
+        return _render_numbers(found)
     main = narrative.main_metric(found)
     lowest = min((one.f1_interval[0] for one in found.classes if one.support), default=0.0)
     abstention = explain_abstention(found)
@@ -164,6 +170,20 @@ def render(found: Evaluation) -> str:
             truncation=narrative.explain_truncation(found),
             signed=signed,
             shown_difference=shown_difference,
+        )
+    )
+
+
+def _render_numbers(found: Evaluation) -> str:
+    return (
+        html_report.template_environment()
+        .get_template("number_evaluation.html")
+        .render(
+            r=found,
+            names=[*found.metric_names, "loss"],
+            headline=headline(found),
+            introduction=[*introduce(found)],
+            **number_report.section_values(found, WHERE),
         )
     )
 
@@ -197,7 +217,12 @@ def print_evaluation(found: Evaluation, folder: Path) -> None:
             console.format_table(tabulate_slices(slicing, narrative.main_metric(found)))
         )
         console.print_line()
-    for sentence in (*introduce(found), *explain_slices(found.slices), explain_calibration(found)):
+    of_task = [*explain_slices(found.slices)]
+    if found.numbers is None:
+        of_task.append(explain_calibration(found))
+    else:
+        of_task += explain_numbers(found.numbers, found, WHERE)
+    for sentence in (*introduce(found), *of_task):
         console.print_wrapped(sentence, mark="  ")
     for finding in found.data.findings:
         console.print_wrapped(finding.message, mark="  ")

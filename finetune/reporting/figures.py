@@ -9,9 +9,16 @@ from markupsafe import Markup
 
 from finetune.evaluation.analysis_model import Analysis, MetricValues, OutOfScope
 from finetune.reporting import charts
-from finetune.reporting.baseline_comparison import compared_metric, name_metric
+from finetune.reporting.baseline_comparison import compared_metric
 from finetune.reporting.charts import AxisSpec, Marks, Row, Series
-from finetune.reporting.number_formats import format_metric, format_seconds, percent, signed
+from finetune.reporting.number_formats import (
+    format_metric,
+    format_seconds,
+    is_share,
+    name_metric,
+    percent,
+    signed,
+)
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.svg import Point
 
@@ -35,9 +42,11 @@ def overview(results: Results, main: str) -> Markup | None:
     rows = [metric_row("this model", results.scores, main, "main")]
     baselines = results.baselines
     if baselines is not None:
-        majority = f"always ‘{(baselines.majority.label or '')[:30]}’"
+        majority, regression = f"always ‘{(baselines.majority.label or '')[:30]}’", "logistic"
+        if results.numbers is not None:
+            majority, regression = f"always {baselines.majority.label}", "ridge"
         for name, scores in (
-            ("TF-IDF with logistic regression", baselines.tfidf),
+            (f"TF-IDF with {regression} regression", baselines.tfidf),
             (majority, baselines.majority),
         ):
             rows.append(metric_row(name, scores, main, "third"))
@@ -183,18 +192,21 @@ def paired_differences(results: Results) -> Markup | None:
     if baselines is None:
         return None
     key = compared_metric(results)
+    tfidf, majority = baselines.tfidf, baselines.majority
+    scale, digits, unit = (100, 1, " points") if is_share(key) else (1, 3, "")
     rows = []
     for name, scores in (
-        ("than TF-IDF", baselines.tfidf),
-        ("than the majority label", baselines.majority),
+        ("than TF-IDF", tfidf),
+        ("than the majority label" if results.numbers is None else "than the mean", majority),
     ):
         gap = scores.paired_difference[key]
-        low, high = (signed(100 * end) for end in gap.interval)
-        note = f"{signed(100 * gap.difference)} points ({low} to {high})"
+        low, high = (signed(scale * end, digits) for end in gap.interval)
+        note = f"{signed(scale * gap.difference, digits)}{unit} ({low} to {high})"
         rows.append(Row(name, gap.difference, gap.interval, "main", note))
     description = "; ".join(f"{row.name} {row.note}" for row in rows)
     title = f"Difference of {name_metric(key)}, paired by document"
-    return charts.whiskers(title, description, rows, title, "{:+.0%}", low=-1.0)
+    form = "{:+.0%}" if is_share(key) else "{:+.2f}"
+    return charts.whiskers(title, description, rows, title, form, low=-1.0)
 
 
 def training(results: Results, log: Log) -> Iterator[Figure]:
@@ -239,6 +251,8 @@ def _loss(train: Log, scorings: Log, begins: Marks) -> Figure:
 def _validation_metrics(results: Results, scorings: Log, last: float) -> Iterator[Figure]:
     names = [name for name in results.metric_names if name in scorings[0]]
     names = [name for name in names if "loss" not in name][:3]
+    if results.numbers is not None:  # the others are in the unit of the numbers
+        names = [name for name in names if name in ("r2", "spearman")]
     if not names:
         return
     values = [line[name] for line in scorings for name in names]

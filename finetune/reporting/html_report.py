@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from finetune.evaluation.analysis_model import Mistake
-from finetune.reporting import charts, figures, narrative, number_formats
+from finetune.reporting import charts, figures, narrative, number_formats, number_report
 from finetune.reporting.marked_text import Segment, mark_words, split_segments
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.number_formats import format_metric
@@ -51,6 +51,8 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
         log: the lines of metrics.jsonl.
         recipe: the text of recipe.yaml.
     """
+    if results.numbers is not None:
+        return _render_numbers(results, log, recipe)
     main = narrative.main_metric(results)
     lowest = min((one.f1_interval[0] for one in results.classes if one.support), default=0.0)
     return (
@@ -82,6 +84,28 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             training=[*figures.training(results, log)],
             loading_code=loading_code(results),
             recipe=recipe,
+        )
+    )
+
+
+def _render_numbers(results: Results, log: figures.Log, recipe: str) -> str:
+    """The page of a run whose model predicts numbers."""
+    main = narrative.main_metric(results)
+    return (
+        template_environment()
+        .get_template("number_report.html")
+        .render(
+            r=results,
+            main=main,
+            names=[*results.metric_names, "loss"],
+            headline=narrative.headline(results),
+            introduction=[*narrative.introduce(results)],
+            overview=figures.overview(results, main),
+            steps=suggest_next_steps(results, log),
+            training=[*figures.training(results, log)],
+            loading_code=loading_code(results),
+            recipe=recipe,
+            **number_report.section_values(results, results.analysed),
         )
     )
 
@@ -144,6 +168,7 @@ def template_environment() -> Environment:
         "script": Markup(script),  # noqa: S704 # ours
         "script_hash": f"sha256-{digest}",
         "spark": charts.spark,
+        "metric_name": number_formats.name_metric,
     }
     environment.globals |= {"mark_mistake": mark_mistake, "split_segments": split_segments}
     environment.filters |= {
@@ -189,6 +214,13 @@ def loading_code(results: Results, folder: str = "model") -> str:
     document = '"A document."'
     if results.data.reading.text_pair is not None:
         document = '{"text": "A text.", "text_pair": "Its second text."}'
+    if results.numbers is not None:
+        return (
+            "from transformers import pipeline\n\n"
+            f'predict = pipeline("text-classification", model="{folder}"{code})\n'
+            f"[found] = predict([{document}], truncation=True)\n"
+            'found["score"]  # the number'
+        )
     if results.data.multi_label:
         return (
             "from transformers import pipeline\n\n"

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from finetune.config import loader
 from finetune.config.schema import Recipe
-from finetune.reporting import baseline_comparison, html_report, narrative
+from finetune.reporting import baseline_comparison, html_report, narrative, number_text
 from finetune.reporting.markdown import block, code, escape
 from finetune.reporting.number_formats import (
     describe_level,
@@ -56,9 +56,7 @@ def build_card(results: Results, recipe: Recipe, source: str, saved: str) -> str
             *_intended_use(results),
             *_scores(results),
             *_label_scores(results),
-            "## Calibration and abstention\n",
-            f"{narrative.explain_calibration(results)}\n",
-            f"{narrative.explain_abstention(results)}\n",
+            *_certainty(results),
             "## Limitations seen in the data\n",
             *_limitations(results),
             "\n## Training data\n",
@@ -112,9 +110,12 @@ def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
     interval = results.scores.intervals[narrative.main_metric(results)]
     certainty = "" if interval is None else f" (95 % interval {format_interval(interval)})"
     yield f"# {escape(recipe.run.name or 'document classifier')}\n"
+    kind = f"A document classifier with {len(results.data.labels):,} labels"
+    if results.numbers is not None:
+        kind = f"A regression model of documents, which predicts ‘{escape(results.data.labels[0])}’"
     yield (
-        f"A document classifier with {len(results.data.labels):,} labels: {encoder} with a "
-        f"linear head, fine-tuned on {results.data.splits['train'].rows:,} documents. "
+        f"{kind}: {encoder} with a linear head, fine-tuned on "
+        f"{results.data.splits['train'].rows:,} documents. "
         f"{narrative.headline(results)}{certainty}.\n"
     )
     loading = html_report.loading_code(results, recipe.publish.repo_id or "model")
@@ -129,7 +130,7 @@ def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
 def _intended_use(results: Results) -> Iterator[str]:
     labels = results.data.labels
     yield "## Intended use\n"
-    if len(labels) <= MOST_LABELS:
+    if results.numbers is None and len(labels) <= MOST_LABELS:
         number = "one or several" if results.data.multi_label else "one"
         order = ", ordered, from the lowest to the highest" * (results.data.task == "ordered")
         yield (
@@ -146,6 +147,11 @@ def _intended_use(results: Results) -> Iterator[str]:
         predicts = (
             "It predicts each label whose probability reaches that label's threshold "
             "(`document.thresholds` in config.json), or none."
+        )
+    if results.numbers is not None:
+        predicts = (
+            f"To predict the number ‘{escape(labels[0])}’ of documents, in the unit of the "
+            "training data. It predicts one for every document, whatever it is about."
         )
     yield (
         f"{predicts} It was tested on documents of the kind that it was trained on, and on no "
@@ -165,6 +171,9 @@ def _scores(results: Results) -> Iterator[str]:
             yield f"| {escape(name)} | {value} | {format_interval(validation.intervals[name])} |"
         yield ""
         return
+    regression, always = "logistic", f"always '{escape(baselines.majority.label or '')}'"
+    if results.numbers is not None:
+        regression, always = "ridge", f"always {baselines.majority.label}"
     scored = f"On {test.rows:,} test documents, scored once."
     if results.data.folds:
         scored = (
@@ -173,11 +182,11 @@ def _scores(results: Results) -> Iterator[str]:
             "all of them."
         )
     yield (
-        f"{scored} The TF-IDF baseline is a logistic regression on words and word pairs, fitted on "
-        "the same train documents.\n"
+        f"{scored} The TF-IDF baseline is a {regression} regression on words and word pairs, "
+        "fitted on the same train documents.\n"
     )
     columns = ["test", "95 % interval", *["validation"] * results.is_tuned, "TF-IDF"]
-    columns.append(f"always '{escape(baselines.majority.label or '')}'")
+    columns.append(always)
     yield f"| | {' | '.join(columns)} |"
     yield "|---" * (len(columns) + 1) + "|"
     for name in test.intervals:
@@ -194,6 +203,16 @@ def _scores(results: Results) -> Iterator[str]:
         yield f"\nBeside {source}, whose head it kept: {escape(sentences)}"
     verdict = baseline_comparison.summarize_comparison(results)
     yield f"\n{verdict} {narrative.explain_macro(results)}".rstrip() + "\n"
+
+
+def _certainty(results: Results) -> Iterator[str]:
+    if results.numbers is not None:
+        yield "## Prediction intervals\n"
+        yield f"{number_text.explain_interval(results)}\n"
+        return
+    yield "## Calibration and abstention\n"
+    yield f"{narrative.explain_calibration(results)}\n"
+    yield f"{narrative.explain_abstention(results)}\n"
 
 
 def _label_scores(results: Results) -> Iterator[str]:
@@ -224,7 +243,11 @@ def _limitations(results: Results) -> Iterator[str]:
             yield f"- {label} is missed, and {predicted} wrongly predicted, in {share}."
         else:
             yield f"- {label} is predicted as {predicted} in {share}."
-    yield f"- Truncation: {narrative.explain_truncation(results)}"
+    if results.numbers is None:
+        yield f"- Truncation: {narrative.explain_truncation(results)}"
+    else:
+        yield f"- {number_text.explain_errors(results.numbers, results)}"
+        yield f"- Truncation: {number_text.explain_length(results.numbers)}"
     for finding in results.data.findings:
         if finding.kind in ("leak", "conflicting labels", "rare class", "unused label"):
             other = f" {finding.other}" if finding.other else ""

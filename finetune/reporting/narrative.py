@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from finetune.evaluation.analysis_model import CalibrationQuality, ClassScores
+from finetune.reporting import number_text
 from finetune.reporting.baseline_comparison import judge_encoder, summarize_comparison
 from finetune.reporting.evaluation_model import WHERE, Evaluation
 from finetune.reporting.number_formats import (
     count_documents,
     format_metric,
+    name_metric,
     percent,
 )
 from finetune.reporting.results_model import Results
@@ -36,12 +38,16 @@ def headline(results: Results) -> str:
     value = scores.metric(main)
     if main == "accuracy":
         return f"Accuracy {format_metric(main, value)} on {scores.rows:,} {documents} documents"
-    return f"{main} {format_metric(main, value)} on {scores.rows:,} {documents} documents"
+    name = name_metric(main) if results.numbers is not None else main
+    return f"{name} {format_metric(main, value)} on {scores.rows:,} {documents} documents"
 
 
 def introduce(results: Results) -> Iterator[str]:
     """How certain the main metric is, and how it compares to the baselines."""
     main = main_metric(results)
+    regression, always = "logistic", "‘{}’"
+    if results.numbers is not None:
+        regression, always = "ridge", "{}"
     interval = results.scores.intervals[main]
     if interval is not None:
         low, high = (format_metric(main, end) for end in interval)
@@ -56,8 +62,8 @@ def introduce(results: Results) -> Iterator[str]:
         majority = format_metric(main, baselines.majority.metric(main))
         tfidf = format_metric(main, baselines.tfidf.metric(main))
         yield (
-            f"Always predicting ‘{baselines.majority.label}’ scores {majority}. TF-IDF with "
-            f"logistic regression scores {tfidf}. {judge_encoder(results)}"
+            f"Always predicting {always.format(baselines.majority.label)} scores {majority}. "
+            f"TF-IDF with {regression} regression scores {tfidf}. {judge_encoder(results)}"
         )
     if never := explain_never_predicted(results):
         yield never
@@ -116,6 +122,9 @@ def summarize(results: Results) -> Iterator[str]:
     """A few sentences for the terminal: the baseline, the weakest label, calibration."""
     if results.baselines is not None:
         yield summarize_comparison(results)
+    if results.numbers is not None:
+        yield from number_text.explain_numbers(results.numbers, results)
+        return
     yield from filter(None, (explain_never_predicted(results), explain_macro(results)))
     main = main_metric(results)
     interval = results.scores.intervals[main]

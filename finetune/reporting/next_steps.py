@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from finetune.config.schema import LEAST_STEPS
-from finetune.reporting.baseline_comparison import MAJORITY, compare_to_baseline
+from finetune.reporting.baseline_comparison import MAJORITY, MEAN, compare_to_baseline
 from finetune.reporting.narrative import main_metric
 from finetune.reporting.number_formats import percent
 from finetune.reporting.results_model import Results
@@ -129,14 +129,15 @@ def _conflicting_labels(run: Run) -> Iterator[Advice]:
     findings, train = run.results.data.findings, run.results.data.splits["train"]
     if any(one.kind == "limited" and one.split == "train" for one in findings):
         return  # counted before rows were left out: those in conflict may not have been trained on
+    what = "label" if run.results.numbers is None else "number"
     for one in findings:
         if one.kind == "conflicting labels" and one.split == "train":
             yield Advice(
                 "labels of train",
                 min(0.5 * one.count / max(1, train.rows), run.error),
                 f"{one.count:,} of {train.rows:,} train rows share their text with a row of "
-                "another label, so that at least half of these are wrong for some reader. Give "
-                "each text one label.",
+                f"another {what}, so that at least half of these are wrong for some reader. Give "
+                f"each text one {what}.",
             )
             return
 
@@ -159,6 +160,7 @@ def _few_documents(run: Run) -> Iterator[Advice]:
     rows = sum(split.rows for split in splits.values())
     is_carved = splits["test"].origin.startswith("split off from")
     can_fold = run.results.data.folds is None and run.results.out_of_scope is None
+    can_fold &= run.results.numbers is None
     if is_carved and rows < FEW_DOCUMENTS and can_fold:
         width = _accuracy_width(run.results)
         yield Advice(
@@ -300,7 +302,7 @@ def _baseline(run: Run) -> Iterator[Advice]:
         return
     how = "worse" if gap.is_worse else "not clearly better"
     effect = min(run.error, max(0.0, -gap.interval[0] / 100))
-    if gap.baseline == MAJORITY:
+    if gap.baseline in (MAJORITY, MEAN):
         yield Advice(
             "length",
             run.error,
@@ -355,6 +357,13 @@ def _accuracy_width(results: Results) -> float:
 
 
 def _mistakes(run: Run) -> Iterator[Advice]:
+    if run.results.numbers is not None and run.results.numbers.largest:
+        yield Advice(
+            "mistakes",
+            LEAST_EFFECT,
+            "Read the largest errors below first. Where the number of the data is wrong, correct "
+            "it.",
+        )
     if run.results.mistakes:
         yield Advice(
             "mistakes",

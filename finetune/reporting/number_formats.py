@@ -1,9 +1,37 @@
 """Numbers → text as a person reads it: shares, scores, seconds, bytes."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from finetune.evaluation.analysis_model import LevelScores
+
+# Metrics that are shown as percentages, and whose differences are points of these.
+SHARES = re.compile(
+    r"(within_one|level_\d+|top_\d+)?_?accuracy|(hierarchical_)?(precision|recall|f1)\w*"
+)
+NAMES = {
+    "r2": "R²",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "spearman": "Spearman correlation",
+    "quadratic_weighted_kappa": "quadratic weighted kappa",
+}
+
+
+def name_metric(key: str) -> str:
+    """A metric in words: macro-F1, Matthews correlation, R²."""
+    kind, _, average = key.rpartition("_")
+    if average in ("macro", "micro", "weighted"):
+        return f"{average}-{kind.replace('f1', 'F1')}"
+    if key in NAMES:
+        return NAMES[key]
+    return key.replace("_", " ").capitalize() if key.startswith("matthews") else key
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share, whose differences are told in points of a percentage."""
+    return SHARES.fullmatch(metric) is not None
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -11,9 +39,9 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{_round(100 * share, digits):.{digits}f}\u00a0%"
 
 
-def signed(points: float) -> str:
+def signed(points: float, digits: int = 1) -> str:
     """`+0.5` or `−0.5`."""
-    return f"{_round(points, 1):+.1f}".replace("-", "−")
+    return f"{_round(points, digits):+.{digits}f}".replace("-", "−")
 
 
 def shown_difference(before: float, after: float) -> str:

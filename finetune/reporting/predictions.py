@@ -8,7 +8,8 @@
 
 Neither side holds more than the row at hand. `id` is there where the recipe has `data.id`, `label`
 where the split has labels; both labels are lists where a row may have several. A pair also has
-`texts`, how each of its two begins.
+`texts`, how each of its two begins. Of numbers, both are numbers, with `low` and `high` of the
+prediction interval in place of probabilities.
 """
 
 import json
@@ -56,12 +57,17 @@ def write_predictions(
     logits: NDArray[np.float32],
     multi_label: bool = False,
     thresholds: NDArray[np.float64] | None = None,
+    half_width: float | None = None,
 ) -> None:
     """Write a line for each row of a split.
 
     Args:
         logits: (rows, classes)
+        half_width: of numbers: that of their prediction interval; None: there is none.
     """
+    if len(labels) == 1:
+        write_text(file, _number_lines(split, logits, half_width))
+        return
     predictions = predict_labels(logits, multi_label, thresholds)
     write_text(file, _lines(split, labels, predictions, logits))
 
@@ -85,6 +91,22 @@ def _lines(
         line["text"] = _shorten(text)
         if split.seconds is not None:
             line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
+        yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _number_lines(
+    split: Split, logits: NDArray[np.float32], half_width: float | None
+) -> Iterator[str]:
+    for i, (predicted, text) in enumerate(zip(logits[:, 0].tolist(), split.whole(), strict=True)):
+        line: dict[str, Any] = {"row": split.places.place(i)}
+        if split.ids is not None:
+            line["id"] = split.ids[i]
+        if split.labels is not None:
+            line["label"] = float(split.labels[i])
+        line["predicted"] = predicted
+        if half_width is not None:
+            line |= {"low": predicted - half_width, "high": predicted + half_width}
+        line["text"] = _shorten(text)
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 

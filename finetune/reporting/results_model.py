@@ -32,7 +32,7 @@ FILE = "results.json"
 class SplitSummary(Section):
     origin: str = Field(description="the file, Hub split or split that it was taken from")
     rows: int = Field(description="documents")
-    classes: dict[str, int] = Field(description="rows of each label")
+    classes: dict[str, int] = Field(description="rows of each label; empty of numbers")
     truncated_rows: int = Field(description="documents that lost tokens")
     cut_tokens: int = Field(description="tokens that were not read")
     median: int = Field(description="median tokens of a whole text")
@@ -53,8 +53,10 @@ class DataSection(Section):
     source: str = Field(description="file, folder, Hub id or package")
     labels: list[str] = Field(description="names of the labels, in the order of the logits")
     multi_label: bool = Field(description="whether a row may have several labels, or none")
-    task: Literal["classes", "ordered"] = Field(
-        "classes", description="what labels are; ordered: from the lowest to the highest"
+    task: Literal["classes", "ordered", "number"] = Field(
+        "classes",
+        description="what labels are; ordered: from the lowest to the highest; number: numbers, "
+        "and `labels` is the name of their column",
     )
     splits: dict[str, SplitSummary] = Field(description="by name: train, validation, test")
     language: str | None = Field(

@@ -252,6 +252,7 @@ def _write_predictions(session: Session, outcome: Outcome) -> None:
         outcome.test.logits,
         corpus.multi_label,
         outcome.test.thresholds,
+        None if outcome.interval is None else outcome.interval.half_width,
     )
 
 

@@ -10,6 +10,7 @@ or windows, and the same thresholds of a prediction.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -44,6 +45,8 @@ class DocumentFormat:
             (classes,)
         abstain_below: of a single-label model: the probability below which no label is predicted.
         id: the column that identifies documents; None: none.
+        interval: of a model of numbers: the share of documents that its prediction intervals should
+            hold, and half their width; None: it gives none.
         out_of_scope: whether a detector beside the weights tells documents that no label fits.
     """
 
@@ -58,6 +61,7 @@ class DocumentFormat:
     thresholds: tuple[float, ...] | None = None
     abstain_below: float | None = None
     id: str | None = None
+    interval: tuple[float, float] | None = None
     out_of_scope: bool = False
 
     @classmethod
@@ -140,6 +144,13 @@ class DocumentFormat:
             wrong = [value for value in values if not 0 <= value <= 1]  # NaN is neither
             if wrong:
                 yield f"{key}: expected probabilities from 0 to 1, found {wrong[0]}"
+        if self.interval is not None:
+            coverage, half_width = self.interval
+            if not (0 < coverage < 1 and 0 <= half_width < math.inf):
+                yield (
+                    "interval: expected a share between 0 and 1 and a half width of 0 or more, "
+                    f"found {list(self.interval)}"
+                )
 
     def note(self, config: PretrainedConfig) -> None:
         """Write it into a model's config, which is saved with the weights."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from finetune.data.corpus import Split
+from finetune.data.number_scale import is_number
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.encoding import count_windows
 from finetune.tokenization.token_table import Rows, TokenTable
@@ -222,7 +223,9 @@ def _class_truncation(full: Rows, cut: Rows, rows: NDArray[np.bool_]) -> ClassTr
 
 
 def _rows_by_label(split: Split, labels: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each label and which rows have it, single-label or multi-label."""
+    """Each label and which rows have it, single-label or multi-label; none of numbers."""
     assert split.labels is not None
+    if is_number(split.labels):
+        return
     for i, name in enumerate(labels):
         yield name, split.labels == i if split.labels.ndim == 1 else split.labels[:, i] > 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from finetune.evaluation import calibration, probabilities, thresholds
+from finetune.evaluation.number_intervals import NumberInterval
 from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.modeling import head as head_module
@@ -35,6 +36,8 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
         held_out: logits of test, where it is train itself: of runs that had not seen the row
             (`cross_validation.py`). (rows, classes)
     """
+    if session.data.corpus.number is not None:
+        return _finalize_numbers(session)
     weights = session.restore_best()
     corpus, validator = session.data.corpus, session.validator
     labels = corpus.validation.labels
@@ -61,6 +64,28 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
         test = _score_held_out(session, held_out, validation.thresholds)
     test_temperature = temperature.value if held_out is None else 1.0
     return Outcome(weights, temperature, test_temperature, validation, test, validation.thresholds)
+
+
+def _finalize_numbers(session: Session) -> Outcome:
+    """Choose the width of prediction intervals on validation, note it in the folder, score test.
+
+    There are no probabilities to calibrate.
+    """
+    weights = session.restore_best()
+    corpus, validator = session.data.corpus, session.validator
+    as_trained = calibration.Temperature(1.0, "numbers have no probabilities")
+    labels, validation, interval = corpus.validation.labels, None, None
+    if labels is not None:
+        validation = validator.score(session.parts, corpus.validation)
+        coverage = session.recipe.score.interval_coverage
+        interval = NumberInterval.choose(labels - validation.logits[:, 0], coverage)
+    if interval is not None:
+        found, folder = interval, session.folder / "model"
+        session.env.on_main(
+            lambda: thresholds.save_interval(folder, found.coverage, found.half_width)
+        )
+    test = validator.score(session.parts, corpus.test)
+    return Outcome(weights, as_trained, 1.0, validation, test, None, interval=interval)
 
 
 def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outcome:

@@ -35,7 +35,10 @@ SURE = 1e-7  # what 1 - p is at least, in the focal factor: its slope at 0 may b
 
 
 def row_loss(
-    train: schema.Train, weights: Floats | None = None, device: torch.device | str = "cpu"
+    train: schema.Train,
+    weights: Floats | None = None,
+    device: torch.device | str = "cpu",
+    deviation: float | None = None,
 ) -> Loss:
     """The loss that a recipe asks for.
 
@@ -51,11 +54,15 @@ def row_loss(
         weights: what the losses of each class are multiplied by: of single labels, that of the true
             class; multi-label: that of each class which the row has. (classes,)
         device: where the logits will be.
+        deviation: of train's numbers, where they are predicted: then the loss is the squared
+            error, as a multiple of their variance.
 
     Returns:
-        A function of logits (rows, classes), float32, and targets: class ids (rows,), or 0 and 1
-        (rows, classes). It gives (rows,).
+        A function of logits (rows, classes), float32, and targets: class ids (rows,), 0 and 1
+        (rows, classes), or numbers (rows,), float32. It gives (rows,).
     """
+    if deviation is not None:
+        return lambda logits, targets: ((logits[:, 0] - targets) / deviation) ** 2
     scale = None if weights is None else torch.from_numpy(weights.astype(np.float32)).to(device)
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:

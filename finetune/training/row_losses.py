@@ -52,12 +52,13 @@ class TrainingRows:
     Attributes:
         table: the token ids of each row.
         labels: the true class of each row (rows,); multi-label: 0 and 1 for each class
-            (rows, classes).
+            (rows, classes); or the numbers to be predicted (rows,), float64.
         micro_batch_tokens: tokens that are computed at once.
         class_weights: of each class in the loss, as of `losses.class_weights`. (classes,)
         shares: soft labels, in the place of `labels` in the loss. (rows, classes)
         weights: what each row counts in the mean of its step; None: all alike. (rows,)
         teacher: what teachers say of the rows, which is learned too.
+        deviation: of the numbers, which the loss divides errors by; None: labels are classes.
     """
 
     table: TokenTable
@@ -67,6 +68,7 @@ class TrainingRows:
     shares: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
     teacher: TeacherLessons | None = None
+    deviation: float | None = None
 
 
 class RowLosses:
@@ -75,8 +77,9 @@ class RowLosses:
     def __init__(self, rows: TrainingRows, train: schema.Train, device: torch.device) -> None:
         self._device = device
         if rows.shares is None:
-            self._targets = torch.from_numpy(rows.labels).to(device)
-            self._loss = row_loss(train, rows.class_weights, device)
+            labels = rows.labels if rows.deviation is None else rows.labels.astype(np.float32)
+            self._targets = torch.from_numpy(labels).to(device)
+            self._loss = row_loss(train, rows.class_weights, device, rows.deviation)
         else:
             self._targets = torch.from_numpy(rows.shares).to(device)
             several = rows.labels.ndim == 2

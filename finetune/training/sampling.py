@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.data import splitting
+from finetune.data.number_scale import bin_numbers, is_number
 from finetune.tokenization.token_table import Rows
 
 
@@ -100,10 +101,13 @@ def deal_stratified(groups: Sequence[Rows], steps: int, seed: int, epoch: int) -
 def strata(labels: NDArray[Any]) -> list[Rows]:
     """The rows of each class that has some, each row once: of several labels, with its rarest.
 
+    Of numbers, those of each tenth.
+
     Args:
         labels: class ids (rows,), or 0 and 1 (rows, classes).
     """
-    return rows_by_class(splitting.rarest_labels(labels))
+    classes = bin_numbers(labels) if is_number(labels) else splitting.rarest_labels(labels)
+    return rows_by_class(classes)
 
 
 def step_rows(order: Rows, batch_size: int, step: int) -> Rows:

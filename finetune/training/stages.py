@@ -155,6 +155,7 @@ class StageBuilder:
                 seed=recipe.run.seed,
                 priors=self.priors(recipe),
                 ordered=recipe.data.task == "ordered",
+                number=self.data.corpus.number,
             ),
         )
         if recipe.data.hierarchy or getattr(model.config, "hierarchy", None):
@@ -211,6 +212,7 @@ class StageBuilder:
         """Train, as the loop takes it."""
         train = self.data.corpus.train
         assert train.labels is not None, "train rows without labels are refused"
+        scale = self.data.corpus.number
         return TrainingRows(
             parts.tables["train"],
             train.labels,
@@ -219,6 +221,7 @@ class StageBuilder:
             train.shares,
             train.weights,
             self._lessons(),
+            None if scale is None else scale.deviation,
         )
 
     def _lessons(self) -> TeacherLessons | None:

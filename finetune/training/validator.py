@@ -54,6 +54,7 @@ class Validator:
         Args:
             label_thresholds: multi-label: from which probability on each label is predicted.
         """
+        corpus = self.data.corpus
         with self.env.meter("test" if split.name == "test" else "score"):
             return scoring.score(
                 parts.model,
@@ -63,6 +64,7 @@ class Validator:
                 self.env.accelerator,
                 parts.plan.micro_batch_tokens,
                 label_thresholds,
+                1.0 if corpus.number is None else corpus.number.deviation,
             )
 
     def with_thresholds(self, logits: NDArray[np.float32]) -> Scores:
@@ -125,12 +127,15 @@ class Validator:
             DivergedError: where the loss is not finite, or the model has collapsed.
         """
         best_loss, guess_loss = self.state.best.get("loss"), self._guess_loss()
-        multi_label = self.data.corpus.multi_label
+        multi_label, number = self.data.corpus.multi_label, self.data.corpus.number
 
         def score_and_check() -> tuple[dict[str, float], bool]:
             loss, loss_se = scores.values["loss"], scores.values["loss_se"]
+            logits = scores.logits
+            if number is not None:  # each number counts alone, as a multi-label logit does
+                logits = (logits - number.mean) / number.deviation
             return scores.values, math.isfinite(loss) and divergence.has_collapsed(
-                scores.logits, loss, loss_se, guess_loss, best_loss, multi_label
+                logits, loss, loss_se, guess_loss, best_loss, multi_label or number is not None
             )
 
         # If one process decided otherwise than the others, these would wait for it for ever.
@@ -138,6 +143,8 @@ class Validator:
         if not math.isfinite(values["loss"]):
             raise DivergedError.at(step, "validation loss", values["loss"])
         self.events.write("validation", step, values)
+        if has_collapsed and number is not None:
+            raise DivergedError.collapsed(step, f"{scores.logits[0, 0]:g}")
         if has_collapsed:
             predicted = probabilities.predict_labels(
                 scores.logits[:1], multi_label, scores.thresholds
@@ -152,6 +159,8 @@ class Validator:
         """The loss of a model that gives every document the same probabilities."""
         labels, train = self.data.corpus.validation.labels, self.data.corpus.train.labelled_only()
         assert labels is not None
+        if (number := self.data.corpus.number) is not None:
+            return max(1.0, float((((labels - number.mean) / number.deviation) ** 2).mean()))
         counts = [*class_counts(train, self.data.corpus.labels).values()]
         return divergence.constant_guess_loss(labels, np.array(counts) / len(train))
 

@@ -46,8 +46,9 @@ UNREADABLE = "cannot read the model in 'HERE/encoder'"
 OWN_METRICS = (
     "accuracy, precision_macro, precision_micro, precision_weighted, recall_macro, recall_micro, "
     "recall_weighted, f1_macro, f1_micro, f1_weighted, matthews_correlation, "
-    "quadratic_weighted_kappa, rank_mae, within_one_accuracy, hierarchical_precision, "
-    "hierarchical_recall, hierarchical_f1, level_1_accuracy, log_loss, top_3_accuracy"
+    "quadratic_weighted_kappa, rank_mae, within_one_accuracy, r2, mae, rmse, spearman, "
+    "hierarchical_precision, hierarchical_recall, hierarchical_f1, level_1_accuracy, log_loss, "
+    "top_3_accuracy"
 )
 NOT_FINITE = (
     "step 2: the loss or its gradient's norm is not finite (inf); lower optim.lr, set "

@@ -1,0 +1,109 @@
+"""Cells of a column of numbers → the numbers, and their names, by which equal ones are known."""
+
+import decimal
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.data.cells import describe_value
+from finetune.data.label_space import NamedLabels
+from finetune.data.number_scale import bin_numbers
+from finetune.data.rows import Rows
+from finetune.runtime.errors import InputError, shorten
+
+NO_NUMBER = "no finite number"
+SHOWN = 5  # cells named in a message
+MISSING = {"", "nan", "na", "n/a", "null", "none"}  # as tables write what is not there
+
+
+def read_number(cell: Any) -> float | None:
+    """A cell's number; None where it is missing.
+
+    Raises:
+        ValueError: where it is no finite number.
+    """
+    if cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING):
+        return None
+    if isinstance(cell, bool) or not isinstance(cell, int | float | decimal.Decimal | str):
+        raise ValueError(NO_NUMBER)
+    if isinstance(cell, str) and "_" in cell:  # which Python alone takes
+        raise ValueError(NO_NUMBER)
+    try:
+        value = float(cell)
+    except OverflowError:
+        raise ValueError(NO_NUMBER) from None
+    if math.isnan(value) and not isinstance(cell, str):
+        return None
+    if not math.isfinite(value):
+        raise ValueError(NO_NUMBER)
+    return value + 0.0  # no -0.0
+
+
+def name_numbers(
+    splits: Mapping[str, Rows], column: str, key: str = "data.label"
+) -> tuple[tuple[str, ...], dict[str, NamedLabels]]:
+    """The numbers of every split by name, and the column's, which stands for the label space.
+
+    Args:
+        splits: role → rows, each with labels.
+        key: what names the column, for messages.
+
+    Raises:
+        InputError: with the cells of every split that are no numbers.
+    """
+    problems, named = [], {}
+    for role, rows in splits.items():
+        names: list[str | None] = []
+        wrong: list[str] = []
+        for i, cell in enumerate(rows.labels or ()):
+            try:
+                value = read_number(cell)
+            except ValueError:
+                names.append(None)
+                wrong.append(f"{_show(cell)} at {rows.places.place(i)}")
+                continue
+            names.append(None if value is None else repr(value))
+        if wrong:
+            hint = "; write the comma as a point" if all(map(_is_comma, wrong)) else ""
+            problems.append(
+                f"{role}: '{column}' ({key}): expected numbers, got {shorten(wrong, SHOWN)}{hint}"
+            )
+        named[role] = NamedLabels(names, [])
+    if problems:
+        raise InputError(problems)
+    return (column,), named
+
+
+def bins_by_name(names: list[Any]) -> dict[str, int]:
+    """Each number's group, by its name, for splits that have the same share of every group.
+
+    Args:
+        names: of train's rows; None where missing.
+    """
+    there = [name for name in names if name is not None]
+    numbers = np.array([float(name) for name in there])
+    return dict(zip(there, bin_numbers(numbers).tolist(), strict=True)) if there else {}
+
+
+def numbers_of(distinct: list[Any], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The numbers of rows.
+
+    Args:
+        distinct: their names.
+        codes: which of them each row has. (rows,)
+    """
+    values = np.array([math.nan if name is None else float(name) for name in distinct])
+    found: NDArray[np.float64] = values[codes]
+    return found
+
+
+def _show(cell: Any) -> str:
+    return repr(cell[:40]) if isinstance(cell, str) else describe_value(cell)
+
+
+def _is_comma(shown: str) -> bool:
+    word = shown.split("'")[1] if shown.startswith("'") else ""
+    return word.count(",") == 1 and word.replace(",", "").lstrip("+-").isdigit()
