@@ -1,13 +1,10 @@
 """What `data.task: number` leaves of a recipe's other keys, and why."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from finetune.config.section import conflict
-
-if TYPE_CHECKING:
-    from finetune.config.schema import Recipe
 
 # The metrics of numbers; the first is the default of `score.monitor`.
 NUMBER_METRICS = ("r2", "mae", "rmse", "spearman")
@@ -34,8 +31,8 @@ _DEFAULT_ALONE = {
 }
 
 
-def check_number_task(recipe: "Recipe") -> PydanticCustomError | None:
-    """What is wrong with a recipe of numbers; None: nothing."""
+def check_number_task(recipe: Any) -> PydanticCustomError | None:
+    """What is wrong with a recipe (`schema.Recipe`) of numbers; None: nothing."""
     task = "with data.task 'number',"
     for name, why in _DEFAULT_ALONE.items():
         section, key = name.split(".")
@@ -63,8 +60,8 @@ def check_number_task(recipe: "Recipe") -> PydanticCustomError | None:
     return None
 
 
-def check_other_task(recipe: "Recipe") -> PydanticCustomError | None:
-    """What a recipe of labels has that is of numbers alone; None: nothing."""
+def check_other_task(recipe: Any) -> PydanticCustomError | None:
+    """What a recipe (`schema.Recipe`) of labels has that is of numbers alone; None: nothing."""
     for key, names in (("metrics", recipe.score.metrics), ("monitor", (recipe.score.monitor,))):
         wrong = [one for one in names if one in NUMBER_METRICS]
         if wrong:

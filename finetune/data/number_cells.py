@@ -33,7 +33,7 @@ def read_number(cell: Any) -> float | None:
         raise ValueError(NO_NUMBER)
     try:
         value = float(cell)
-    except OverflowError:
+    except (OverflowError, ValueError):
         raise ValueError(NO_NUMBER) from None
     if math.isnan(value) and not isinstance(cell, str):
         return None
