@@ -30,6 +30,7 @@ from finetune.runtime.wording import count_of
 from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 
+PREDICTED = ("labels", "label", "number")  # what a prediction is called
 KEPT = 0.998  # of the labels
 FIRST_ROWS = 8  # of the passes that warm an engine up
 MOST_ROWS = 512
@@ -240,6 +241,5 @@ def _compute(probed: Probed, rows: Sequence[Record]) -> tuple[_Pass, float]:
     logits = probed.engine.logits(table)
     seconds = max(time.perf_counter() - began, 1e-9)
     decided = probed.decide(rows, logits)
-    name = probed.rules.fields[0]  # label, labels or number
-    labels = [one[name] for one in decided]
+    labels = [next(one[name] for name in PREDICTED if name in one) for one in decided]
     return _Pass(labels, len(rows) / seconds), seconds

@@ -63,7 +63,8 @@ class Engines:
             for number, row in enumerate(rows):
                 yield {"label": "no" if name in self.wrong and number < 2 else row.texts[0]}
 
-        rules = SimpleNamespace(detector=self.detector, abstain_below=self.abstains.get(name))
+        abstains = self.abstains.get(name)
+        rules = SimpleNamespace(detector=self.detector, number=None, abstain_below=abstains)
         return SimpleNamespace(
             engine=SimpleNamespace(logits=logits), encode=list, decide=decide, rules=rules,
             reading="as trained",
