@@ -107,6 +107,8 @@ def _number_lines(
         if half_width is not None:
             line |= {"low": predicted - half_width, "high": predicted + half_width}
         line["text"] = _shorten(text)
+        if split.seconds is not None:
+            line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
