@@ -26,6 +26,7 @@ _DEFAULT_ALONE = {
     "score.slices": "as slices are compared by their accuracy",
     "score.explained_rows": "as explanations are of labels",
     "score.out_of_scope": "as every document has a number",
+    "distil.teacher": "as teachers give probabilities of labels",
     "run.folds": "which is scored on one test split; run.seeds repeats it",
     "publish.onnx": "as the libraries that the branch is for give labels",
 }
