@@ -107,7 +107,7 @@ def run_one(
     labels = {one for row in read_rows(source, "train") for one in row["label"]}
     rate = len(labels) / float(scale.partition("/")[2]) if "/" in scale else float(scale)
     asked = [f"data.source={source}", f"run.seed={seed}", f"optim.head_lr_scale={rate}"]
-    found = study_runs.run_once(file, [*asked, *COMMON, *words], listener)
+    found: dict[str, Any] = study_runs.run_once(file, [*asked, *COMMON, *words], listener)
     print(f"  {name} {scale} seed {seed}: {found['test']}", flush=True)
     return found
 
