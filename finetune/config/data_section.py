@@ -424,7 +424,10 @@ class Data(Section):
                 if getattr(self, key):
                     raise conflict(key, "null with data.hierarchy, which is of one label a row")
             if self.task != "classes":
-                raise conflict("hierarchy", f"null with data.task '{self.task}'")
+                why = "labels have an order there, and no levels"
+                if self.task == "number":
+                    why = "numbers have no levels"
+                raise conflict("hierarchy", f"null with data.task '{self.task}', as {why}")
         if self.label_lists and self.label_separator is not None:
             raise conflict("label_lists", "null or false with data.label_separator")
         if self.text_pair is not None and self.text_pair in (*self.columns(), *labels):

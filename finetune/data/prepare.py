@@ -52,6 +52,7 @@ from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError
 
+WHOLE_ORDER = "name all that train has, from the lowest to the highest"
 ROLES = Roles._fields  # train, validation, test
 
 
@@ -237,7 +238,11 @@ def _apply_row_rules(
         check_levels(space, log.data)
     except InputError as error:
         key = "data.label_order" if log.data.task == "ordered" else "data.labels"
-        log.raise_problems([one.replace("data.labels", key) for one in error.problems])
+        problems = [*error.problems]
+        if log.data.task == "ordered":  # null takes the labels of train only where they are numbers
+            taken = "data.labels=null takes those that train has"
+            problems = [one.replace(taken, WHOLE_ORDER) for one in problems]
+        log.raise_problems([one.replace("data.labels", key) for one in problems])
         raise  # not reached
     for role, split in splits.items():
         assign_labels(split, named.get(role), log)

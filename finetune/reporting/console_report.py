@@ -243,7 +243,7 @@ def _score_table(results: Results) -> list[list[str]]:
         counts += [f"{test.rows:,}", "", "", ""]
     rows = [columns]
     for name in results.scores.intervals:
-        row = [name[:22]]
+        row = [name[:32]]
         if results.is_tuned:
             row.append(format_score(validation.metric(name)))
         if baselines is not None:

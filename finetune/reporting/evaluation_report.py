@@ -240,7 +240,7 @@ def print_evaluation(found: Evaluation, folder: Path) -> None:
 def _score_table(found: Evaluation) -> Sequence[Sequence[str]]:
     rows = [["", "score", "95 % interval"]]
     for name, interval in found.test.intervals.items():
-        rows.append([name[:22], format_score(found.test.metric(name)), format_interval(interval)])
+        rows.append([name[:32], format_score(found.test.metric(name)), format_interval(interval)])
     return [*rows, ["rows", f"{found.test.rows:,}", ""]]
 
 
