@@ -71,7 +71,7 @@ modell: {}
         "r.yaml: optim.momentum: set twice, on lines 7 and 8; keep one of them",
         "--optim.lr=3: expected section.key=value; write optim.lr=3",
         "--seed: expected section.key=value; write run.seed=VALUE",
-        "x.y=1: no section 'x'; the sections are: data, model, train, optim, score, "
+        "x.y=1: no section 'x'; the sections are: data, model, train, distil, optim, score, "
         "checkpoint, cache, run, publish",
         "r.yaml: modell: no such section; did you mean 'model'?",
         "r.yaml: data.txt: no such key; did you mean data.text?",
