@@ -133,11 +133,12 @@ def _compare_keys(
 ) -> tuple[list[str], list[str]]:
     """Of the recipe's keys: what may have changed, and what may not."""
     notes, problems = [], []
-    keys_then, keys_now = flat_keys(then["recipe"]), flat_keys(recipe_now)
+    # A key that is newer than the checkpoint did then what it does by default.
+    keys_then, keys_now = _defaults() | flat_keys(then["recipe"]), flat_keys(recipe_now)
     if each_has_its_rate(now["recipe"]) and keys_then["train.stages"] == keys_now["train.stages"]:
         keys_then["optim.lr"] = keys_now["optim.lr"]  # it is no stage's
     for key, value in keys_now.items():
-        was = keys_then.get(key)
+        was = keys_then[key]
         if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT | {SAMPLING}:
             continue
         change = f"{key} was {was} until here, and is {value} from here on"
@@ -153,6 +154,12 @@ def _compare_keys(
         else:
             problems.append(f"{key} is {format_key(value)}, and was {format_key(was)}")
     return notes, problems
+
+
+def _defaults() -> dict[str, Any]:
+    """Of each key of the recipe that has one, its default, as JSON holds it."""
+    recipe = schema.Recipe(data=schema.Data(source="any"))
+    return flat_keys(recipe.model_dump(mode="json"))
 
 
 def _compare_data(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

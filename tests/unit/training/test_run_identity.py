@@ -46,6 +46,18 @@ def test_what_may_change(sections, note):
     assert all(note in one for one in notes)
 
 
+def test_a_key_that_is_newer_than_the_checkpoint_had_its_default():
+    then = identity()
+    for section in then["recipe"].values():
+        section.clear()
+    then["recipe"]["data"] = identity()["recipe"]["data"]
+    then["recipe"]["train"]["stages"] = []
+    del then["recipe"]["data"]["hierarchy"]
+    assert compare_identities(then, identity(), POINT) == []
+    with pytest.raises(InputError, match=r"train\.batch_size is 8, and was 32 when"):
+        compare_identities(then, identity(train=schema.Train(batch_size=8)), POINT)
+
+
 def changed(**values):
     made = copy.deepcopy(identity())
     for path, value in values.items():
