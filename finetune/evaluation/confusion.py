@@ -13,6 +13,7 @@ from finetune.evaluation.metrics import Metric, OfPaths, measure
 from finetune.evaluation.probabilities import is_correct, predict_labels, row_losses
 from finetune.evaluation.ranks import RANKS
 
+SHARES = ("accuracy", "within_one_accuracy")  # of rows, whose interval is Wilson's
 Labels = NDArray[Any]  # class ids (rows,), or 0 and 1 (rows, classes)
 
 
@@ -126,7 +127,7 @@ class Confusion:
         low, high = intervals.score_interval(observed / most, rows, lowest)
         at_least = most * low, most * high
         kind, _, average = name.rpartition("_")
-        if name == "accuracy":
+        if name in SHARES:
             return at_least
         if average == "macro" and rare_classes.has_rare_classes(kind, self.counts, self.sums):
             found = intervals.middle(rare_classes.macro_draws(kind, self.counts, self.sums))
@@ -146,6 +147,8 @@ class Confusion:
             return metric.ratio([cells @ column for column in columns])
 
         rows, observed = int(self.counts.sum()), float(value(self.counts[None].astype(float))[0])
+        if metric.level is not None:  # a share of rows
+            return intervals.score_interval(observed, rows)
         found = intervals.cells_interval(self.counts, value, width=3)
         if rows < intervals.FEW_ROWS or intervals.is_point(found):
             found = intervals.hull(found, intervals.score_interval(observed, rows))

@@ -4,9 +4,9 @@ The rows of a test split are a sample of the documents that the model will meet.
 would give another score; an interval says how far off this one may be. One method for each kind of
 number:
 
-- a share of rows (accuracy, top-k accuracy, micro averages; a class's recall and precision):
-  Wilson 1927, which never leaves 0 to 1 and holds for a few rows and for shares near 1. A class's
-  F1 is 2q / (1 + q) of such a share q.
+- a share of rows (accuracy, also top-k, of a level and within one rank, micro averages; a class's
+  recall and precision): Wilson 1927, which never leaves 0 to 1 and holds for a few rows and for
+  shares near 1. A class's F1 is 2q / (1 + q) of such a share q.
 - what is computed from the confusion matrix (macro and weighted averages, Matthews correlation):
   the bias-corrected and accelerated bootstrap (Efron 1987, "Better bootstrap confidence
   intervals"), 2,000 resamples of rows. A resample of rows is a multinomial draw of the matrix's

@@ -139,19 +139,24 @@ class OfPaths(_Metric):
         self.tree: Hierarchy | None = None  # of `bind_labels`
         super().__init__(multi_label)
 
+    @property
+    def level(self) -> int | None:
+        """The level whose nodes are compared; None: whole paths are."""
+        found = LEVEL.fullmatch(self.key)
+        return None if found is None else int(found[1])
+
     def counts(self, true: NDArray[Any], predicted: NDArray[Any]) -> list[NDArray[np.float64]]:
         """What the metric is a ratio of: of each row or cell, the numbers to be summed."""
         if self.tree is None:
             raise ValueError("it needs data.hierarchy, and rows with one label each")
-        if level := LEVEL.fullmatch(self.key):
-            number = int(level[1])
-            same = self.tree.at_level(true, number) == self.tree.at_level(predicted, number)
+        if self.level is not None:
+            same = self.tree.at_level(true, self.level) == self.tree.at_level(predicted, self.level)
             return [same.astype(np.float64), np.ones(len(true)), np.ones(len(true))]
         return [*self.tree.overlaps(true, predicted)]
 
     def ratio(self, sums: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         """The metric of sums of `counts`. (resamples,)"""
-        kind = "f1" if LEVEL.fullmatch(self.key) else self.key.rpartition("_")[2]
+        kind = "f1" if self.level is not None else self.key.rpartition("_")[2]
         return hierarchical_score(kind, *sums)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
@@ -331,7 +336,8 @@ def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = F
     """Compute each metric once on made-up rows, so that none fails after training.
 
     Raises:
-        InputError: for every metric that cannot score that many classes.
+        InputError: for every metric that cannot score that many classes, or is of a level that
+            no label has.
     """
     if classes == 1:  # numbers, of which the recipe has this package's own metrics alone
         return
@@ -339,6 +345,14 @@ def check_metrics(metrics: Sequence[Metric], classes: int, multi_label: bool = F
     labels = np.eye(classes, dtype=np.int8) if multi_label else np.arange(classes)
     problems = []
     for metric in metrics:
+        if isinstance(metric, OfPaths) and metric.tree is not None:
+            level, depth = metric.level or 1, metric.tree.depth
+            if level > depth:
+                problems.append(
+                    f"score.metrics: expected a level from 1 to {depth}, as many as the labels "
+                    f"have by data.hierarchy, got '{metric.key}'"
+                )
+                continue
         try:
             measure([metric], logits, labels)
         except Exception as error:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.evaluation import confusion, metrics
+from finetune.evaluation import confusion, intervals, metrics
 from finetune.evaluation.hierarchy import Hierarchy, path_of
+from finetune.runtime.errors import InputError
 
 LABELS = ("a/x/1", "a/x/2", "a/y", "b/x/1", "c")
 TREE = Hierarchy.of(LABELS, "/")
@@ -60,6 +61,31 @@ def test_hierarchical_scores_are_those_of_the_sets_of_nodes(pairs):
         low, high = table.path_interval(metric)
         assert 0 <= low <= found + 1e-9
         assert found - 1e-9 <= high <= 1
+
+
+def test_the_accuracy_of_a_level_has_the_interval_of_a_share_of_rows():
+    draw = np.random.default_rng(0)
+    true, predicted = draw.integers(0, 5, (2, 60))
+    metric = metrics.build_metric("level_1_accuracy")
+    metrics.bind_labels([metric], LABELS, "/")
+    value = metric.compute(predictions=predicted, references=true)[metric.key]
+    table = confusion.Confusion.from_labels(true, predicted, 5)
+    assert table.path_interval(metric) == pytest.approx(intervals.wilson_interval(value, 60))
+    # As the table of levels has it.
+    at = (TREE.at_level(of, 1) for of in (true, predicted))
+    level = confusion.Confusion.from_labels(*at, len(TREE.level(1)[0]))
+    assert table.path_interval(metric) == pytest.approx(level.interval("accuracy"))
+
+
+def test_a_level_that_no_label_has_is_refused():
+    measured = [metrics.build_metric(f"level_{n}_accuracy") for n in (TREE.depth, TREE.depth + 1)]
+    metrics.bind_labels(measured, LABELS, "/")
+    with pytest.raises(InputError) as caught:
+        metrics.check_metrics(measured, 5)
+    assert str(caught.value) == (
+        f"score.metrics: expected a level from 1 to {TREE.depth}, as many as the labels have by "
+        f"data.hierarchy, got 'level_{TREE.depth + 1}_accuracy'"
+    )
 
 
 def test_without_levels_a_metric_of_paths_says_what_it_needs():

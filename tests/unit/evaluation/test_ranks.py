@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from finetune.evaluation import confusion, metrics, ranks
+from finetune.evaluation import confusion, intervals, metrics, ranks
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -38,6 +38,13 @@ def test_intervals_hold_the_value_and_stay_in_range():
         low, high = table.interval(name)
         assert lowest <= low <= table.observed(name) <= high <= highest
         assert high - low < 0.4
+
+
+def test_the_accuracy_within_one_rank_has_the_interval_of_a_share_of_rows():
+    true, predicted = np.random.default_rng(0).integers(0, 5, (2, 50))
+    table = confusion.Confusion.from_labels(true, predicted, 5)
+    expected = intervals.wilson_interval(table.observed("within_one_accuracy"), 50)
+    assert table.interval("within_one_accuracy") == pytest.approx(expected)
 
 
 def test_an_error_is_better_where_it_is_lower():
