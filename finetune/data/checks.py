@@ -54,7 +54,7 @@ def check_corpus(corpus: Corpus, data: schema.Data, stops: list[str] | None = No
     size = sum(len(text) for texts in documents.values() for text in texts)
     store = Texts.of(corpus.train.texts).beside()
     overlap = Overlap(documents, store, find_near=size <= MOST_CHARACTERS)
-    findings += _note_limits(overlap, sum(map(len, documents.values())))
+    findings += note_limits(overlap, sum(map(len, documents.values())))
     findings += _check_near_repeats(overlap, corpus.train)
     dropped = {name: np.zeros(0, dtype=np.int64) for name in splits}
     problems = []
@@ -101,7 +101,7 @@ def _find_leaks(overlap: Overlap, later: Split, earlier: Split, rule: str) -> It
         yield Finding(kind, later.name, count, places, with_rule, earlier.name)
 
 
-def _note_limits(overlap: Overlap, count: int) -> Iterator[Finding]:
+def note_limits(overlap: Overlap, count: int) -> Iterator[Finding]:
     """That near-duplicates were not looked for, or not among all that share their words."""
     pairs = overlap.pairs
     if pairs is None:

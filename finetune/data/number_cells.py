@@ -2,7 +2,8 @@
 
 import decimal
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,22 @@ from numpy.typing import NDArray
 
 from finetune.data.cells import describe_value
 from finetune.data.label_space import NamedLabels
-from finetune.data.number_scale import bin_numbers
+from finetune.data.number_scale import MOST, bin_numbers
 from finetune.data.rows import Rows
 from finetune.runtime.errors import InputError, shorten
 
 NO_NUMBER = "no finite number"
 SHOWN = 5  # cells named in a message
 MISSING = {"", "nan", "na", "n/a", "null", "none"}  # as tables write what is not there
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234,567.8
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+),\d+")  # 3,5 and 1.234,5
 
 
 def read_number(cell: Any) -> float | None:
     """A cell's number; None where it is missing.
 
     Raises:
-        ValueError: where it is no finite number.
+        ValueError: where it is no finite number, or one beyond `MOST`.
     """
     if cell is None or (isinstance(cell, str) and cell.strip().lower() in MISSING):
         return None
@@ -37,7 +40,7 @@ def read_number(cell: Any) -> float | None:
         raise ValueError(NO_NUMBER) from None
     if math.isnan(value) and not isinstance(cell, str):
         return None
-    if not math.isfinite(value):
+    if not abs(value) <= MOST:
         raise ValueError(NO_NUMBER)
     return value + 0.0  # no -0.0
 
@@ -58,18 +61,21 @@ def name_numbers(
     for role, rows in splits.items():
         names: list[str | None] = []
         wrong: list[str] = []
-        for i, cell in enumerate(rows.labels or ()):
+        cells: list[Any] = []  # that are wrong
+        for i, found in enumerate(rows.labels or ()):
+            cell = _look_up(found, rows.label_names)
             try:
                 value = read_number(cell)
             except ValueError:
                 names.append(None)
                 wrong.append(f"{_show(cell)} at {rows.places.place(i)}")
+                cells.append(cell)
                 continue
             names.append(None if value is None else repr(value))
         if wrong:
-            hint = "; write the comma as a point" if all(map(_is_comma, wrong)) else ""
             problems.append(
-                f"{role}: '{column}' ({key}): expected numbers, got {shorten(wrong, SHOWN)}{hint}"
+                f"{role}: '{column}' ({key}): expected numbers, got {shorten(wrong, SHOWN)}"
+                f"{_suggest(cells)}"
             )
         named[role] = NamedLabels(names, [])
     if problems:
@@ -104,6 +110,33 @@ def _show(cell: Any) -> str:
     return repr(cell[:40]) if isinstance(cell, str) else describe_value(cell)
 
 
-def _is_comma(shown: str) -> bool:
-    word = shown.split("'")[1] if shown.startswith("'") else ""
-    return word.count(",") == 1 and word.replace(",", "").lstrip("+-").isdigit()
+def _look_up(cell: Any, names: Sequence[str] | None) -> Any:
+    """What a cell says: of a column of named labels its name, and not its place among them."""
+    is_place = names is not None and type(cell) is int and 0 <= cell < len(names)
+    return names[cell] if names is not None and is_place else cell
+
+
+def _suggest(cells: Sequence[Any]) -> str:
+    """What to do about cells that are no numbers; nothing where it is not plain."""
+    words = [cell.strip() if isinstance(cell, str) else "" for cell in cells]
+    if all(map(THOUSANDS.fullmatch, words)):
+        if any(word.count(",") > 1 or "." in word for word in words):
+            return "; leave out the commas between thousands"
+        one = words[0]
+        return (
+            f"; write {one} as {one.replace(',', '')} where commas are between thousands, and as "
+            f"{one.replace(',', '.')} where they begin the decimals"
+        )
+    if all(map(DECIMAL_COMMA.fullmatch, words)):
+        points = "leave out the points between thousands, and " if "." in "".join(words) else ""
+        return f"; {points}write the comma as a point"
+    if any(_is_large(cell) for cell in cells):
+        return f"; numbers are taken from {-MOST:g} to {MOST:g}: divide them by a constant"
+    return ""
+
+
+def _is_large(cell: Any) -> bool:
+    try:
+        return not isinstance(cell, bool) and MOST < abs(float(cell)) < math.inf
+    except (OverflowError, TypeError, ValueError):
+        return False

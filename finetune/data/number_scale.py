@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from finetune.runtime.errors import InputError
 
 MOST_DEVIATIONS = 1e5  # of the mean from 0
+# Squares of what lies between are in the range of fp32.
+LEAST, MOST = 1e-18, 1e18
 BINS = 10
 LEAST_IN_BIN = 10
 
@@ -29,7 +31,8 @@ class NumberScale:
         """That of train's labels; None where they are no numbers.
 
         Raises:
-            InputError: where fp32, which has 24 bits, would round away what tells them apart.
+            InputError: where fp32, which has 24 bits, would round away what tells them apart, or
+                where they are too close to 0 for it.
         """
         if labels is None or not is_number(labels):
             return None
@@ -38,6 +41,11 @@ class NumberScale:
             raise InputError(
                 f"train: the numbers lie around {scale.mean:g} and differ by {scale.deviation:g} "
                 "only, which the 24 bits of fp32 hardly tell apart; subtract a constant from them"
+            )
+        if scale.deviation < LEAST:
+            raise InputError(
+                f"train: the numbers differ by {scale.deviation:g} only, which is too little for "
+                "fp32; multiply them by a constant"
             )
         return scale
 

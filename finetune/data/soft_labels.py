@@ -116,7 +116,10 @@ def _weigh(row: int, numbers: Shares, spec: ShareColumns, found: FoundShares) ->
         if 0.5 in numbers.values():
             found.tied.append(row)
         return tuple(name for name, value in numbers.items() if value >= 0.5), there
-    total = math.fsum(there.values())
+    try:
+        total = math.fsum(there.values())
+    except OverflowError:
+        raise _RowError("numbers whose sum is one", shorten([*map(str, there.values())])) from None
     if not there:
         raise _RowError("a number above 0 for a label in each row", "zeros alone")
     if abs(total - 1) > ROUNDING:
@@ -168,7 +171,7 @@ def _pairs_of(cell: Any) -> list[tuple[Any, Any]] | None:
             return None
         try:
             cell = json.loads(cell, object_pairs_hook=lambda pairs: pairs)
-        except ValueError:
+        except (ValueError, RecursionError):
             cell = [cell]
     if cell is None:
         return None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from finetune.config import schema
 from finetune.data.cells import format_rows
-from finetune.data.checks import MOST_CHARACTERS
+from finetune.data.checks import MOST_CHARACTERS, note_limits
 from finetune.data.columns import ColumnSpec
 from finetune.data.corpus import Corpus, Finding, Split
 from finetune.data.local_paths import resolve_local_path
@@ -53,6 +53,8 @@ def add_unlabelled(corpus: Corpus, data: schema.Data, files: Sequence[str]) -> C
         documents = {one.name: one.whole() for one in (*corpus.splits(), whole)}
         size = sum(len(text) for texts in documents.values() for text in texts)
         overlap = Overlap(documents, store, find_near=size <= MOST_CHARACTERS)
+        limits = note_limits(overlap, sum(map(len, documents.values())))
+        findings += [one for one in limits if one not in corpus.findings]
         for name in ("validation", "test"):
             if name not in documents:
                 continue

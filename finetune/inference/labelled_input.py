@@ -69,6 +69,12 @@ def read_labelled(
         rows = sources.load_split(data, given.split, replace(spec, store=Store(home)))
     except InputError as error:
         raise InputError(_as_options(problem) for problem in error.problems) from None
+    if rows.labels is None:
+        raise InputError(
+            f"{rows.origin}: expected the label probabilities of the model's recipe "
+            f"({', '.join(spec.share_columns())}) or its column of labels ({spec.label}), found "
+            "neither; --label names another column of labels"
+        )
     rules = classifier.rules
     if rules.number is not None:
         return _number_rows(given, rows, rules.number.column)

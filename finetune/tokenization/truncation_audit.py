@@ -223,9 +223,12 @@ def _class_truncation(full: Rows, cut: Rows, rows: NDArray[np.bool_]) -> ClassTr
 
 
 def _rows_by_label(split: Split, labels: Sequence[str]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each label and which rows have it, single-label or multi-label; none of numbers."""
+    """Each label and which rows have it of their own, single-label or multi-label; none of
+    numbers."""
     assert split.labels is not None
     if is_number(split.labels):
         return
+    own = np.ones(len(split), dtype=bool) if split.is_labelled is None else split.is_labelled
     for i, name in enumerate(labels):
-        yield name, split.labels == i if split.labels.ndim == 1 else split.labels[:, i] > 0
+        has = split.labels == i if split.labels.ndim == 1 else split.labels[:, i] > 0
+        yield name, own & has

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from finetune.runtime.atomic_files import move_into_place
+from finetune.runtime.errors import explain_write_errors
+
 FILE = "teacher.safetensors"
 KEY, TEACHERS, NAME = "key", "teachers", "probabilities"
 
@@ -33,11 +36,19 @@ class TeacherTargets:
 
 
 def write_targets(targets: TeacherTargets, folder: Path) -> None:
-    """Put them into a run's folder, whole or not at all."""
+    """Put them into a run's folder, whole or not at all.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
     metadata = {KEY: targets.key, TEACHERS: json.dumps(targets.teachers)}
     aside = folder / f".{FILE}.new"
-    save_file({NAME: np.ascontiguousarray(targets.probabilities)}, aside, metadata=metadata)
-    Path(aside).replace(folder / FILE)
+    with explain_write_errors(folder / FILE):
+        try:
+            save_file({NAME: np.ascontiguousarray(targets.probabilities)}, aside, metadata=metadata)
+            move_into_place(aside, folder / FILE)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def read_targets(folder: Path, key: str) -> TeacherTargets | None:

@@ -84,6 +84,15 @@ def test_new_rows_are_scored_by_their_label_or_by_the_majority_of_their_votes(wi
     assert scored["data"]["splits"]["test"]["rows"] == 36
 
 
+def test_new_rows_without_votes_and_labels_are_refused(within, weighted, capsys):
+    (within / "texts.jsonl").write_text('{"text": "new growth"}\n')
+    capsys.readouterr()
+    assert main(["evaluate", "weighted-run", "texts.jsonl", "--output", "none"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "texts.jsonl: expected the label probabilities of the model's recipe (votes) or" in said
+    assert "its column of labels (label), found neither; --label names another column" in said
+
+
 def test_two_processes_and_small_micro_batches_train_the_same(within, weighted):
     finish(within, "run.dir=two", "train.micro_batch_tokens=24", *WEIGHTED, processes=2)
     one, two = weights_of(weighted), weights_of(within / "two")

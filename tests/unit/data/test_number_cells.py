@@ -1,5 +1,6 @@
 """Cells of numbers: what is one, what is missing, and how rows are divided by them."""
 
+import dataclasses
 import decimal
 import math
 
@@ -32,7 +33,7 @@ def test_a_cell_is_a_number_or_missing(cell, value):
 
 
 @pytest.mark.parametrize(
-    "cell", ["abc", "1e400", "inf", math.inf, True, "3,5", "1_000", [1], 10**400]
+    "cell", ["abc", "1e400", "inf", math.inf, True, "3,5", "1_000", [1], 10**400, "1,234", 1e30]
 )
 def test_or_it_is_refused(cell):
     with pytest.raises(ValueError, match="no finite number"):
@@ -48,6 +49,37 @@ def test_every_bad_cell_of_every_split_is_named():
         "test: 'price' (data.label): expected numbers, got '2,5' at b.csv: row 1, '3,5' at b.csv: "
         "row 2; write the comma as a point",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["3,5", "1,234"], "write the comma as a point"),
+        (["0,125"], "write the comma as a point"),
+        (["1.234,56", "3,5"], "leave out the points between thousands, and write the comma as a "
+         "point"),
+        (["1,234", "1,234,567"], "leave out the commas between thousands"),
+        (["-1,234.50"], "leave out the commas between thousands"),
+        (["1,234", "250,000"], "write 1,234 as 1234 where commas are between thousands, and as "
+         "1.234 where they begin the decimals"),
+        ([1e300, "2e20"], "numbers are taken from -1e+18 to 1e+18: divide them by a constant"),
+        (["1,234", "unknown"], None),
+    ],
+)  # fmt: skip
+def test_advice_on_cells_does_not_change_what_they_say(cells, advice):
+    with pytest.raises(InputError) as caught:
+        number_cells.name_numbers({"train": rows_of("a.csv", [*cells, 1])}, "price")
+    _, _, after = caught.value.problems[0].partition("; ")
+    assert after == (advice or "")
+
+
+def test_places_of_named_labels_are_no_numbers():
+    rows = dataclasses.replace(rows_of("a", [0, 1, None]), label_names=("1", "2.5"))
+    _, named = number_cells.name_numbers({"train": rows}, "stars")
+    assert named["train"].names == ["1.0", "2.5", None]
+    rows = dataclasses.replace(rows, label_names=("one star", "two stars"))
+    with pytest.raises(InputError, match="expected numbers, got 'one star' at a: row 1"):
+        number_cells.name_numbers({"train": rows}, "stars")
 
 
 def test_equal_numbers_have_one_name():
@@ -82,3 +114,8 @@ def test_numbers_that_fp32_cannot_tell_apart_are_refused():
     assert number_scale.NumberScale.of(np.array([1.0, 3.0])) == number_scale.NumberScale(2.0, 1.0)
     with pytest.raises(InputError, match=r"around 1e\+09 and differ by 0.5 only"):
         number_scale.NumberScale.of(np.array([1e9, 1e9 + 1]))
+
+
+def test_numbers_too_close_to_each_other_for_fp32_are_refused():
+    with pytest.raises(InputError, match=r"differ by 1e-30 only.*multiply them by a constant"):
+        number_scale.NumberScale.of(np.array([-1e-30, 1e-30]))

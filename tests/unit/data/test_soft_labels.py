@@ -80,6 +80,8 @@ def test_what_rows_are_is_told():
         ("joy", "an object of label → number in each row, got 'joy' at row 1"),
         (["joy"], "an object of label → number in each row, got 'joy' at row 1"),
         (3, "an object of label → number in each row, got 3 at row 1"),
+        ("[" * 200_000, "an object of label → number in each row, got '[[["),
+        ({"joy": 1e308, "anger": 1e308}, "numbers whose sum is one, got 1e+308, 1e+308 at row 1"),
     ],
 )
 def test_cells_that_say_nothing_are_named(cell, expected):

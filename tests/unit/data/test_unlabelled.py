@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finetune.config import schema
-from finetune.data import prepare, sources
+from finetune.data import prepare, sources, unlabelled
 from finetune.data.corpus import class_counts, split_hash
 from finetune.data.unlabelled import add_unlabelled
 from finetune.runtime.errors import InputError
@@ -62,3 +62,11 @@ def test_files_that_cannot_be_read_or_leave_nothing_are_named(corpus, tmp_path):
     (tmp_path / "known.csv").write_text("text\ntext number 1 of train\n")
     with pytest.raises(InputError, match=r"no document of .* is left: .*repeats a row of train"):
         add_unlabelled(before, data, [str(tmp_path / "known.csv")])
+
+
+def test_it_is_said_where_near_duplicates_are_not_sought(corpus, tmp_path, monkeypatch):
+    before, data = corpus
+    (tmp_path / "new.csv").write_text(f"text\n{LONG} again\n")
+    monkeypatch.setattr(unlabelled, "MOST_CHARACTERS", 100)
+    after = add_unlabelled(before, data, [str(tmp_path / "new.csv")])
+    assert [f.kind for f in after.findings if f not in before.findings] == ["not sought", "taught"]

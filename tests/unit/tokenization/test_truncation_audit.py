@@ -31,6 +31,21 @@ def audited(texts, reading, labels=None, limit=None, budget=64, seconds=None):
     )
 
 
+def test_only_rows_with_a_label_of_their_own_count_for_labels():
+    texts, labels = ["a b c", "d", "e f g h"], np.array([0, 1, 0])
+    split = Split(
+        "train", texts, labels, Places("x", range(3), "row"), "x",
+        is_labelled=np.array([True, True, False]),
+    )  # fmt: skip
+    reading = DocumentFormat(max_length=4)
+    found = truncation_audit.audit_truncation(
+        split, LABELS, reading.encode(texts, None, TOKENIZER), reading,
+        truncation_audit.AuditedEncoder(CONFIG, None, 2, 64, batch_size=4),
+    )  # fmt: skip
+    alone = audited(texts[:2], reading, labels[:2])
+    assert [one.classes for one in found] == [one.classes for one in alone]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.text(alphabet="abc .,", max_size=90), min_size=1, max_size=6),

@@ -1,7 +1,9 @@
 """What teachers said, in a run's folder: read back for the same question alone."""
 
 import numpy as np
+import pytest
 
+from finetune.runtime.errors import InputError
 from finetune.training.teacher_targets import FILE, TeacherTargets, read_targets, write_targets
 
 
@@ -16,3 +18,9 @@ def test_targets_are_read_back_by_their_key(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [FILE]
     (tmp_path / FILE).write_bytes(b"damaged")
     assert read_targets(tmp_path, "key") is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    said = TeacherTargets(np.ones((1, 2), np.float32), "key", ("a (1f)",))
+    with pytest.raises(InputError, match=rf"gone/{FILE}: cannot write: No such file"):
+        write_targets(said, tmp_path / "gone")
