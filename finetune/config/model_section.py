@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from finetune.config.section import Section, conflict
+from finetune.runtime.wording import count_of
 
 # How many layers of an encoder stay, or which, counted from 0.
 LayerChoice = (
@@ -105,6 +106,17 @@ class Model(Section):
         return {"none": "nothing frozen", "auto": "frozen parts chosen by the optimizer"}.get(
             self.freeze, f"{self.freeze} frozen"
         )
+
+    def describe_cut(self) -> str:
+        """Which layers stay, behind the name of the encoder; empty where all do."""
+        match self.keep_layers:
+            case None:
+                return ""
+            case int(count):
+                return f" cut to {count_of(count, 'layer')}"
+            case named:
+                layers = "layer" if len(named) == 1 else "layers"
+                return f" cut to {layers} {', '.join(map(str, named))}"
 
     @model_validator(mode="after")
     def _new_labels_join_known_ones(self) -> Self:

@@ -50,6 +50,8 @@ def describe_errors(error: ValidationError, file: str, origin: dict[str, str]) -
                 index = next((part for part in path if isinstance(part, int)), None)
                 at = f" at position {index + 1}" if index is not None else ""
                 expected = describe_field(fields[name]).removesuffix(" or null")
+                if found in ([], ()):
+                    expected = expected.replace("a list, each", "a list of one or more, each")
                 message = f"expected {expected}, got {format_value(found)}{at}"
         where = origin.get(key.split(":")[0], file)
         messages.setdefault(key, f"{where}: {key}: {message}")

@@ -81,7 +81,7 @@ def _print_splits(corpus: Corpus) -> None:
         )
         _print_findings(corpus)
         return
-    counts = class_counts(corpus.train, corpus.labels)
+    counts = _quote_numbers(class_counts(corpus.train, corpus.labels))
     if len(counts) <= MOST_CLASSES:
         listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
     else:
@@ -99,6 +99,12 @@ def _print_splits(corpus: Corpus) -> None:
             mark="  ",
         )
     _print_findings(corpus)
+
+
+def _quote_numbers(counts: Mapping[str, int]) -> dict[str, int]:
+    """Rows by label; names without a letter are quoted, so that they are not read as counts."""
+    mark = "" if all(any(map(str.isalpha, name)) for name in counts) else "'"
+    return {f"{mark}{name}{mark}": count for name, count in counts.items()}
 
 
 def _print_findings(corpus: Corpus) -> None:
@@ -143,7 +149,13 @@ def print_plan(
     planned = stages.plan_stages(recipe, len(train))
     frozen = f", {recipe.model.describe_freezing()}" * (len(planned) == 1)
     print_line()
-    print_wrapped(f"{recipe.model.source}, head {recipe.model.head}{frozen}", mark="Model  ")
+    cut, ordered = (
+        recipe.model.describe_cut(),
+        " of ordered labels" * (recipe.data.task == "ordered"),
+    )
+    print_wrapped(
+        f"{recipe.model.source}{cut}, head {recipe.model.head}{ordered}{frozen}", mark="Model  "
+    )
     for stage in planned:
         print_wrapped(_describe_stage(stage), mark="Train  " if stage.number == 1 else "       ")
     sharing = f"{processes} process{'es' * (processes > 1)}" + ", weights sharded" * sharded

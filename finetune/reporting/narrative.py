@@ -223,6 +223,8 @@ def explain_abstention(results: Results) -> str:
     target = f"an accuracy of {percent(abstention.target or 0.0)}"
     if abstention.threshold is None:
         none = f"No threshold reaches {target} on validation"
+        if results.out_of_scope is not None:
+            return f"{none}, so the model predicts a label however low its probability is."
         return f"{none}, so the model predicts a label for every document."
     if abstention.threshold == 0:
         return f"All predictions on validation together reach {target}: no threshold is needed."
@@ -244,9 +246,17 @@ def explain_abstention(results: Results) -> str:
         text = f"To reach {target}, the model predicts no label below {below}"
     return (
         f"{text}, chosen on validation, {margin}. On {split}, that covers {percent(coverage)} of "
-        f"the documents{reached}{rest}."
-        + " This model does not abstain: score.target_accuracy has it do so."
-        * (not abstention.saved)
+        f"the documents{reached}{rest}.{'' if abstention.saved else _explain_unsaved(results)}"
+    )
+
+
+def _explain_unsaved(results: Results) -> str:
+    """That the saved model has no threshold for the probability of its prediction."""
+    if results.out_of_scope is None:
+        return " This model does not abstain: score.target_accuracy has it do so."
+    return (
+        " A low probability alone does not make this model abstain: score.target_accuracy has it "
+        "do so. It gives no label to documents that it finds out of scope."
     )
 
 

@@ -84,6 +84,8 @@ def suggest_next_steps(
         _leaks,
         _conflicting_labels,
         _few_steps,
+        _left_out_train,
+        _left_out_test,
         _few_documents,
         _long_documents,
         _falling_loss,
@@ -155,12 +157,53 @@ def _few_steps(run: Run) -> Iterator[Advice]:
         )
 
 
+def _left_out(results: Results, split: str) -> int:
+    """The rows that data.max_train_rows or data.max_test_rows leaves out of a split."""
+    key = f"data.max_{split}_rows"
+    return sum(
+        one.count
+        for one in results.data.findings
+        if (one.kind, one.split) == ("limited", split) and key in one.rule
+    )
+
+
+def _left_out_train(run: Run) -> Iterator[Advice]:
+    left_out, rows = _left_out(run.results, "train"), run.results.data.splits["train"].rows
+    if left_out:
+        yield Advice(
+            "rows of train",
+            run.error * left_out / (rows + left_out),
+            f"data.max_train_rows left {left_out:,} of {rows + left_out:,} train rows out. Train "
+            f"on more of them: {run.again(_raise_limit('train', rows, left_out))}",
+        )
+
+
+def _left_out_test(run: Run) -> Iterator[Advice]:
+    left_out, rows = _left_out(run.results, "test"), run.results.data.splits["test"].rows
+    if left_out:
+        yield Advice(
+            "test split",
+            # Before the advice to find other documents.
+            _accuracy_width(run.results) / 2 + LEAST_EFFECT,
+            f"data.max_test_rows left {left_out:,} of {rows + left_out:,} test rows out. Score "
+            f"more of them for narrower intervals: "
+            f"{run.again(_raise_limit('test', rows, left_out))}",
+        )
+
+
+def _raise_limit(split: str, rows: int, left_out: int) -> str:
+    """The override that takes up to four times the rows."""
+    most = str(4 * rows) if 4 * rows < rows + left_out else "null"
+    return f"data.max_{split}_rows={most}"
+
+
 def _few_documents(run: Run) -> Iterator[Advice]:
     splits = run.results.data.splits
     rows = sum(split.rows for split in splits.values())
     is_carved = splits["test"].origin.startswith("split off from")
     can_fold = run.results.data.folds is None and run.results.out_of_scope is None
     can_fold &= run.results.numbers is None
+    can_fold &= not any(_left_out(run.results, split) for split in ("train", "test"))
     if is_carved and rows < FEW_DOCUMENTS and can_fold:
         width = _accuracy_width(run.results)
         yield Advice(

@@ -145,6 +145,12 @@ modell: {}
             "got 'f1'",
         ),
         (
+            "data: {source: x}",
+            ("model.keep_layers=[]",),
+            "command line: model.keep_layers: expected a whole number of at least 1 or a list of "
+            "one or more, each a whole number of at least 0, got []",
+        ),
+        (
             "data: {source: x, labels: [a, b, a]}",
             (),
             "r.yaml: data.labels: expected each name once, got ['a', 'b', 'a']",

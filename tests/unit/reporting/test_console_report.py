@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
 from finetune.reporting import console_report, results, seeds_report
 from finetune.reporting.html_report import write_seeds_report
-from tests.unit.reporting.made import changed, made_results
+from tests.unit.reporting.made import changed, made_corpus, made_results
 
 
 def test_the_results_in_lines_of_80_columns(tmp_path, capsys):
@@ -67,3 +68,27 @@ def test_several_seeds(tmp_path, capsys):
     assert seeds_report.SeedsSummary.model_validate(found) == summary
     write_seeds_report(summary, tmp_path)
     assert 'href="seed-3/report.html"' in (tmp_path / "report.html").read_text()
+
+
+def test_the_plan_names_the_layers_that_stay_and_what_the_head_is_of(capsys):
+    def plan(model, task="classes"):
+        recipe = schema.Recipe.model_validate(
+            {"data": {"source": "x", "task": task}, "model": {"source": "encoder", **model}}
+        )
+        hardware = Hardware("cpu", "x", "fp32", "eager", 512, 1, ())
+        console_report.print_plan(recipe, hardware, 1, False, made_corpus(("a", "b"))[1])
+        return capsys.readouterr().out
+
+    assert "Model  encoder, head linear" in plan({})
+    assert "Model  encoder cut to 1 layer, head linear" in plan({"keep_layers": 1})
+    assert "Model  encoder cut to layers 0, 2, head linear" in plan({"keep_layers": [0, 2]})
+    assert "Model  encoder, head linear of ordered labels" in plan({}, "ordered")
+
+
+def test_labels_that_are_numbers_are_quoted(capsys):
+    for names, said in (
+        (("1", "4"), "2 labels in train: '1' 3, '4' 3\n"),
+        (("1 star", "2 stars"), "2 labels in train: 1 star 3, 2 stars 3\n"),
+    ):
+        console_report._print_splits(made_corpus(names)[0])
+        assert said in capsys.readouterr().out

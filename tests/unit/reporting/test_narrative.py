@@ -1,5 +1,7 @@
 """What results say in words: each sentence for the number that it is about."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from finetune.evaluation.analysis_model import ClassScores
@@ -112,6 +114,19 @@ def test_abstention():
     assert "the model predicts no label below a probability of 0.500" in text
     assert "on validation, with a confidence of 95 %. On test" in text
     assert "does not abstain" not in text
+    # A detector of documents out of scope gives some no label.
+    detector = SimpleNamespace(kind="energy")
+    for change, said in (
+        (lambda v: v["abstention"].update(threshold=0.5, target=0.97),
+         " A low probability alone does not make this model abstain: score.target_accuracy has it "
+         "do so. It gives no label to documents that it finds out of scope."),
+        (lambda v: v["abstention"].update(threshold=None, target=0.97),
+         "so the model predicts a label however low its probability is."),
+    ):  # fmt: skip
+        found = changed(made_results(), change).model_copy(update={"out_of_scope": detector})
+        text = narrative.explain_abstention(found)
+        assert text.endswith(said)
+        assert "does not abstain" not in text
 
 
 def test_the_verdict_follows_the_metric_that_picks_the_model():

@@ -58,6 +58,48 @@ def test_leaks_are_bounded_by_their_share():
     assert place(steps, "Test texts") > place(steps, "worse than the TF-IDF baseline")
 
 
+def limited(**counts):
+    """Rows that data.max_train_rows and data.max_test_rows left out."""
+
+    def change(values):
+        values["data"]["findings"] = [
+            FINDING
+            | {"kind": "limited", "split": split, "count": count}
+            | {"rule": f"9 drawn by seed 0 (data.max_{split}_rows: 9)"}
+            for split, count in counts.items()
+        ]
+
+    return change
+
+
+def test_rows_that_were_left_out():
+    said = steps_of(limited(train=91, test=11))
+    assert not re.search("left .* out", " ".join(list_of(lambda values: None, test_noise=3.0)))
+    assert "data.max_test_rows left 11 of 20 test rows out" in said
+    assert "data.max_test_rows=null" in said
+    said = " ".join(list_of(limited(train=91, test=11), test_noise=3.0))
+    assert "data.max_train_rows left 91 of 100 train rows out. Train on more of them: `" in said
+    assert "data.max_train_rows=36`" in said
+    # What was left out on purpose by label is not meant.
+    few = limited(train=91)
+
+    def per_class(values):
+        few(values)
+        values["data"]["findings"][0]["rule"] = "9 drawn by seed 0 (data.rows_per_class: 3)"
+
+    assert "train rows out" not in " ".join(list_of(per_class, test_noise=3.0))
+
+
+def test_folds_are_no_advice_where_rows_were_left_out():
+    def carved(values, *change):
+        values["data"]["splits"]["test"]["origin"] = "split off from x"
+        for one in change:
+            one(values)
+
+    assert "run.folds=5" in steps_of(carved)
+    assert "run.folds=5" not in steps_of(lambda values: carved(values, limited(train=9)))
+
+
 def test_a_loss_that_still_fell_and_rare_labels():
     log = [
         {"kind": "validation", "step": step, "loss": loss} for step, loss in ((50, 0.9), (60, 0.5))
