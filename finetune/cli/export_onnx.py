@@ -146,7 +146,7 @@ def export(known: argparse.Namespace) -> int:
     write = getattr(import_module(layout.module), layout.function)
     checks = write(classifier, source, known.out, rows, truth, known.int8, known.threads)
     console.print_line(f"{len(rows):,} rows")
-    print_checks(checks)
+    print_checks(checks, of_numbers=classifier.rules.number is not None)
     written = {check.name: None for check in (checks[1:2] if layout.keeps_fp32 else [])}
     names = " and ".join(written | {checks[-1].name: None})
     console.print_line(f"\nWritten to {known.out}: {names}")
@@ -205,18 +205,20 @@ def true_labels(
     return np.array([index[label] for label in found])
 
 
-def print_checks(checks: "Sequence[Check]") -> None:
-    """A line for each engine: how much its labels and logits are torch's, its speed, its size."""
-    table = [("", "same labels", "max logit difference", "accuracy", "rows/s", "MB")]
-    table += [
-        (
-            check.name,
-            f"{100 * check.agreement:.2f} %",
-            f"{check.max_difference:.1e}",
-            "" if check.accuracy is None else f"{100 * check.accuracy:.2f} %",
-            f"{check.rows_per_second:,.0f}",
-            f"{check.megabytes:,.0f}",
-        )
-        for check in checks
-    ]
+def print_checks(checks: "Sequence[Check]", of_numbers: bool = False) -> None:
+    """A line for each engine: how much its predictions and logits are torch's, its speed, its size.
+
+    Args:
+        of_numbers: whether the model predicts numbers, which have no accuracy.
+    """
+    accuracy = [] if of_numbers else ["accuracy"]
+    same, difference = "same labels", "max logit difference"
+    if of_numbers:
+        same, difference = "same numbers", "max difference"
+    table = [["", same, difference, *accuracy, "rows/s", "MB"]]
+    for check in checks:
+        row = [check.name, f"{100 * check.agreement:.2f} %", f"{check.max_difference:.1e}"]
+        if not of_numbers:
+            row.append("" if check.accuracy is None else f"{100 * check.accuracy:.2f} %")
+        table.append([*row, f"{check.rows_per_second:,.0f}", f"{check.megabytes:,.0f}"])
     console.print_line(console.format_table(table))

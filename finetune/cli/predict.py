@@ -223,7 +223,7 @@ def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
     for label, many in found.counts.items():
         console.print_line(f"  {many:>11,}  {label}")
     for many, what in (
-        (found.abstained, "without a label"),
+        (found.abstained, _describe_abstained(found)),
         (found.errors, _describe_errors(known.errors)),
     ):
         if many:
@@ -231,6 +231,13 @@ def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
     console.print_line(f"Written to {known.output}", even_if_quiet=True)
     if found.errors and known.errors:
         console.print_line(f"Invalid rows: {known.errors}", even_if_quiet=True)
+
+
+def _describe_abstained(found: "JobSummary") -> str:
+    """The words after the number of rows without a label."""
+    if not found.out_of_scope:
+        return "without a label"
+    return f"without a label, {found.out_of_scope:,} of them out of scope"
 
 
 def _describe_errors(file: Path | None) -> str:

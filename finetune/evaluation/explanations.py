@@ -9,6 +9,7 @@ logit less those of the other labels, each as probable as it is among them. The 
 by how much it raises them, against the same document without a word; one below 0 spoke against it.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,6 +135,11 @@ def _sum_words(texts: Sequence[str], origins: TokenOrigins, scores: Floats) -> I
         read = np.bincount(word_of[inside], minlength=len(spans)) > 0
         for word in np.flatnonzero(read).tolist():
             yield Word(number, spans[word].start, spans[word].stop, float(sums[word]))
+
+
+def has_content(word: str) -> bool:
+    """Whether a word has a letter, a digit or a symbol such as an emoji: it is no punctuation."""
+    return any(one.isalnum() or unicodedata.category(one) == "So" for one in word)
 
 
 def most_telling(words: Sequence[Word], count: int) -> list[Word]:

@@ -62,6 +62,7 @@ class JobSummary:
     without_id: int = 0  # rows without a value in the column that names them
     repeated_ids: int = 0  # rows whose value there is that of an earlier row
     engine: str = "torch"  # that computed them
+    out_of_scope: int = 0  # of the rows without a label, those that no label fits
 
 
 def run_job(options: JobOptions) -> JobSummary | None:
@@ -190,6 +191,7 @@ class BatchJob:
             engine=self.classifier.engine_name,
             without_id=ids.missing,
             repeated_ids=ids.repeated,
+            out_of_scope=sum(footer.out_of_scope for footer in footers),
         )
 
     def _is_mine(self, chunk: Chunk) -> bool:

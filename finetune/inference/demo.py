@@ -80,6 +80,7 @@ class Inspection:
         out_of_scope: whether no label fits the document.
         reasons: for each of the first predicted labels; none where the engine is not torch, or the
             document too long.
+        levels: of labels with levels: those that the model is sure of, with their probabilities.
         number: of a model of numbers: its name, and the prediction with its interval; else None.
     """
 
@@ -93,6 +94,7 @@ class Inspection:
     out_of_scope: bool = False
     reasons: Sequence[Reason] = ()
     number: dict[str, dict[str, float]] | None = None
+    levels: Sequence[tuple[str, float]] = ()
 
 
 def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
@@ -135,6 +137,9 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
         windows=_windows(classifier, table),
         out_of_scope=bool(prediction.get("out_of_scope")),
         number={rules.labels[0]: prediction} if is_number else None,
+        levels=[
+            *zip(*(prediction.get(key, ()) for key in ("levels", "level_scores")), strict=True)
+        ],
         reasons=[*_reasons(classifier, row, table, predicted[:MOST_REASONS])],
     )
 

@@ -13,7 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from finetune.evaluation.explanations import Word, explain_rows, most_telling, weigh_answers
+from finetune.evaluation.explanations import (
+    Word,
+    explain_rows,
+    has_content,
+    most_telling,
+    weigh_answers,
+)
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engine import Engine, Logits
 from finetune.inference.records import Record
@@ -87,7 +93,7 @@ def add_explanations(
             if label is not None:
                 own[label] = [
                     _as_json(word, row.texts, classifier.columns)
-                    for word in most_telling(these, count)
+                    for word in most_telling(_without_punctuation(these, row.texts), count)
                 ]
     several = classifier.rules.multi_label
     by_row = iter(explained)
@@ -97,6 +103,11 @@ def add_explanations(
             yield one | {KEY: None if "error" in one else own}
         else:
             yield one | {KEY: next(iter(own.values()), None)}
+
+
+def _without_punctuation(words: Sequence[Word], texts: Sequence[str]) -> list[Word]:
+    """The words that tell a person something."""
+    return [one for one in words if has_content(texts[one.text][one.start : one.end])]
 
 
 def explain_answers(

@@ -34,7 +34,7 @@ class JobOutput:
 
     def make_shard(self, chunk: Chunk, predictions: Iterator[Row]) -> tuple[list[str], Row]:
         """A chunk's rows of output as lines of JSON, and the fields of its footer."""
-        lines, counts, errors, abstained = [], Counter[str](), 0, 0
+        lines, counts, errors, abstained, out_of_scope = [], Counter[str](), 0, 0, 0
         kinds: dict[str, set[str]] = {name: set() for name in self.names}
         rows = enumerate(zip(chunk.rows, predictions, strict=True), chunk.first)
         for number, (record, prediction) in rows:
@@ -47,12 +47,14 @@ class JobOutput:
             labels = self._labels(prediction)
             errors += "error" in prediction
             abstained += "error" not in prediction and not labels
+            out_of_scope += bool(prediction.get("out_of_scope"))
             counts.update(labels)
             line = dict(zip(self.names, values, strict=True)) | prediction
             lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
         return lines, {
             "errors": errors,
             "abstained": abstained,
+            "out_of_scope": out_of_scope,
             "input": chunk.input,
             "counts": dict(counts),
             "kinds": {name: sorted(seen) for name, seen in kinds.items()},

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from finetune.compute.attribution import baseline_token
 from finetune.data.corpus import Split
 from finetune.evaluation.analysis_model import LabelWords, MarkedWord, Mistake, StrongWord
-from finetune.evaluation.explanations import Word, explain_rows, most_telling, weigh_answers
+from finetune.evaluation.explanations import (
+    Word,
+    explain_rows,
+    has_content,
+    most_telling,
+    weigh_answers,
+)
 from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.probabilities import predict_labels
 from finetune.inference.engine import Engine
@@ -192,7 +198,7 @@ def find_strongest(explained: Explained, texts: dict[int, tuple[str, ...]]) -> l
         of_row: dict[str, float] = defaultdict(float)
         for one in words:
             word = texts[row][one.text][one.start : one.end].lower()
-            if any(map(str.isalnum, word)):
+            if has_content(word):
                 of_row[word] += one.score
         for word, score in of_row.items():
             scores[word].append(score)

@@ -33,6 +33,7 @@ class Footer:
         lines: hash of the lines.
         counts: rows by label.
         kinds: the types of JSON in columns whose type only the data knows.
+        out_of_scope: rows without a label as no label fits them; 0 in shards of earlier versions.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class Footer:
     lines: str
     counts: Mapping[str, int]
     kinds: Mapping[str, Sequence[str]]
+    out_of_scope: int = 0
 
 
 class ShardStore:

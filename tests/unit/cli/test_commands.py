@@ -39,7 +39,7 @@ from finetune.cli import main as dispatcher
 from finetune.cli.main import COMMANDS, main
 from finetune.config import json_schema
 from finetune.data.formats.registry import FORMATS
-from finetune.inference import evaluation_job
+from finetune.inference import evaluation_job, onnx_comparison
 from finetune.inference.batch_job import JobSummary
 from finetune.reporting import compare as compare_report
 from finetune.reporting import evaluation_report
@@ -277,3 +277,17 @@ def test_a_problem_is_an_error_line_and_code_2(name, words, problem, tmp_path, m
     assert importlib.import_module(f"finetune.cli.{name}").main(words) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {problem}")
+
+
+def test_the_table_of_an_export_has_no_accuracy_of_numbers(capsys):
+    check = onnx_comparison.Check("fp32", 1.0, 0.0, None, 10.0, 3.0)
+    export_onnx.print_checks([check])
+    said = capsys.readouterr().out
+    assert "same labels" in said
+    assert "accuracy" in said
+    export_onnx.print_checks([check], of_numbers=True)
+    said = capsys.readouterr().out
+    assert said.split() == [
+        "same", "numbers", "max", "difference", "rows/s", "MB",
+        "fp32", "100.00", "%", "0.0e+00", "10", "3",
+    ]  # fmt: skip

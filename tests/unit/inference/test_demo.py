@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
 
+from finetune.evaluation.hierarchy import path_of
 from finetune.inference import demo
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError
@@ -125,6 +126,18 @@ def test_a_model_may_abstain(classifier, monkeypatch):
         f"No label: {best} is the most probable, with {100 * score:.1f} %; this model abstains "
         "below 100.0 %."
     )
+
+
+def test_labels_with_levels_show_each(classifier, monkeypatch):
+    labels = ("a/x", "a/y", "b")
+    rules = dataclasses.replace(classifier.rules, hierarchy="/", labels=labels)
+    monkeypatch.setattr(classifier, "rules", rules)
+    seen = demo.inspect_texts(classifier, [LONG])
+    (label,) = seen.predicted
+    assert [name for name, _ in seen.levels] == [*path_of(label, "/")]
+    said = ", ".join(f"{name} {100 * value:.1f} %" for name, value in seen.levels)
+    assert f"By level: {said}" in Reader(demo.as_html(seen)).text
+    assert "By level" not in Reader(demo.as_html(dataclasses.replace(seen, levels=()))).text
 
 
 def test_several_labels_or_none(classifier, monkeypatch):

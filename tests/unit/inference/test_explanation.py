@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from finetune.evaluation.explanations import has_content
 from finetune.inference.classifier import Classifier
 from finetune.inference.explanation import check_explainable
 from finetune.runtime.errors import InputError
@@ -45,6 +46,14 @@ def test_the_words_of_each_prediction(classifier):
     # Alone as among others.
     alone = classifier.explain(TEXTS[1], 3)[0]["explanation"]
     assert [one["word"] for one in alone] == [one["word"] for one in found[1]["explanation"]]
+
+
+def test_punctuation_is_no_word(classifier):
+    (words,) = [one["explanation"] for one in classifier.explain(["a, match! (unfair); 3."], 50)]
+    assert {one["word"] for one in words} <= {"a", "match", "unfair", "3"}
+    assert [has_content(word) for word in ("a", "3", "é", "京", "🙂", "!", "'", "_", "--", "")] == [
+        *[True] * 5, *[False] * 5
+    ]  # fmt: skip
 
 
 def test_of_no_label_there_is_none(model, tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from finetune.cli import predict
+from finetune.inference.batch_job import JobSummary
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
 from finetune.inference.job_options import ColumnOptions, OutputOptions
@@ -68,6 +69,26 @@ def test_the_rows_of_a_shard_and_what_is_counted():
     assert [json.loads(line)["id"] for line in lines] == [5, 6, 7]
     assert (footer["errors"], footer["abstained"], footer["counts"]) == (1, 1, {"a": 1})
     assert footer["kinds"] == {"id": ["int"], "n": ["int", "text"]}
+
+
+def test_rows_out_of_scope_are_counted():
+    chunk = Chunk(0, 1, [Record(("x",), (i,)) for i in range(3)], 1.0)
+    predictions = [
+        {"label": label, "score": 0.4, "out_of_scope": is_out, "out_of_scope_score": 1.0}
+        for label, is_out in (("a", False), (None, False), (None, True))
+    ]
+    output = JobOutput(OutputOptions(None), ("id",), DecisionRules(("a", "b")))
+    _, footer = output.make_shard(chunk, iter(predictions))
+    assert (footer["abstained"], footer["out_of_scope"]) == (2, 1)
+
+
+def test_the_last_lines_say_how_many_are_out_of_scope(capsys):
+    known = SimpleNamespace(json=False, errors=None, output="o.csv")
+    for out_of_scope, said in ((0, "3  without a label\n"),
+                               (2, "3  without a label, 2 of them out of scope\n")):  # fmt: skip
+        found = JobSummary(5, 0, 3, {"a": 2}, 1.0, 5, out_of_scope=out_of_scope)
+        predict.print_summary(found, known)
+        assert said in capsys.readouterr().out
 
 
 def test_several_labels_are_counted_each():
