@@ -52,7 +52,7 @@ class NumberScale:
 
 def is_number(labels: NDArray[Any] | None) -> bool:
     """Whether labels are numbers to be predicted, and no classes."""
-    return labels is not None and labels.dtype.kind == "f"
+    return labels is not None and labels.ndim == 1 and labels.dtype.kind == "f"
 
 
 def bin_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -229,7 +229,7 @@ def _find_wrong_types(
                     "; save whole numbers as such (pandas makes them floats where one is missing: "
                 )
                 hint += "astype('Int64') keeps them)"
-            if any(isinstance(value, float) for _, value in odd):
+            if all(isinstance(value, float) for _, value in odd):
                 hint += "; where they are numbers to be predicted, set data.task=number"
             problems.append(f"{message}, got {shorten(got, SHOWN)}{hint}")
     return problems

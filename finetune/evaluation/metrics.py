@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from finetune.data.number_scale import is_number
 from finetune.evaluation.hierarchy import Hierarchy, hierarchical_score
 from finetune.evaluation.number_metrics import NUMBERS
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
@@ -381,7 +382,7 @@ def measure(
         thresholds: as of `predict_labels`.
     """
     values: dict[str, float] = {}
-    if labels.dtype.kind == "f":
+    if is_number(labels):
         numbers = logits[:, 0].astype(np.float64)
         for metric in metrics:
             values |= metric.compute(predictions=numbers, references=labels)

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.data.number_scale import is_number
+
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities from logits, row by row. (rows, classes)"""
@@ -84,7 +86,7 @@ def row_losses(
         labels: class ids (rows,), 0 and 1 for each class (rows, classes), or numbers (rows,).
         deviation: of train's numbers.
     """
-    if labels.dtype.kind == "f":
+    if is_number(labels):
         squares: NDArray[np.float64] = ((logits[:, 0].astype(np.float64) - labels) / deviation) ** 2
         return squares
     if labels.ndim == 2:

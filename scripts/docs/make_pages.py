@@ -37,8 +37,9 @@ explains every key.
 |---|---|---|---|---|
 {rows}
 
-[accelerate/](accelerate) has configurations of `accelerate launch`: `fsdp2.yaml` shards a model
-over processes, and `one_process.yaml` starts one process without a notice.
+Two more files are for `accelerate launch --config_file`: [fsdp2.yaml](accelerate/fsdp2.yaml) shards
+a model over processes, and [one_process.yaml](accelerate/one_process.yaml) starts one process
+without a notice.
 """
 
 

@@ -113,7 +113,11 @@ def test_names_of_a_data_sets_classes_are_its_labels():
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        ([1.5, 2.0], "got 1.5 at row 1, 2.0 at row 2"),
+        (
+            [1.5, 2.0],
+            "got 1.5 at row 1, 2.0 at row 2; where they are numbers to be predicted, set "
+            "data.task=number",
+        ),
         ([datetime.date(2026, 1, 2), "a"], "got datetime.date(2026, 1, 2) at row 1"),
         (["a", {"b": 1}], 'got an object {"b": 1} at row 2'),
     ],
