@@ -31,12 +31,17 @@ class NumberScale:
         """That of train's labels; None where they are no numbers.
 
         Raises:
-            InputError: where fp32, which has 24 bits, would round away what tells them apart, or
-                where they are too close to 0 for it.
+            InputError: where they are all the same; where fp32, which has 24 bits, would round away
+                what tells them apart, or they are too close to 0 for it.
         """
         if labels is None or not is_number(labels):
             return None
         scale = cls(float(labels.mean()), float(labels.std()))
+        if labels.min() == labels.max():
+            raise InputError(
+                f"train: expected two different numbers or more, got only {labels[0]:g} in the "
+                "rows that are left"
+            )
         if abs(scale.mean) > MOST_DEVIATIONS * scale.deviation:
             raise InputError(
                 f"train: the numbers lie around {scale.mean:g} and differ by {scale.deviation:g} "
@@ -61,3 +66,8 @@ def bin_numbers(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     edges = np.unique(np.quantile(numbers, np.arange(1, bins) / bins))
     found: NDArray[np.int64] = np.searchsorted(edges, numbers, side="right").astype(np.int64)
     return found
+
+
+def format_number(value: float) -> str:
+    """A number in its unit: four digits tell; of large ones, all those before the point."""
+    return f"{value:,.0f}" if 9_999.5 <= abs(value) < 1e12 else f"{value:,.4g}"

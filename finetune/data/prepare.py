@@ -108,8 +108,10 @@ def prepare_corpus(
     train, validation, test = (_to_split(splits[role], class_ids, numbers) for role in ROLES)
     multi_label = rows_of["train"].multi_label
     corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
-    corpus = replace(corpus, hierarchy=data.hierarchy, number=NumberScale.of(train.labels))
+    corpus = replace(corpus, hierarchy=data.hierarchy)
     corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
+    # Of the rows that are left, where data.on_leak drops some.
+    corpus = replace(corpus, number=NumberScale.of(corpus.train.labels))
     if data.group is not None:
         corpus = note_shared_groups(corpus, data.group)
     return corpus if dealt is None else dealt.test_on_train(corpus)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.data.corpus import Corpus, Split
-from finetune.data.number_scale import NumberScale
+from finetune.data.number_scale import NumberScale, format_number
 from finetune.evaluation import intervals, number_baselines
 from finetune.evaluation.analysis_model import Analysis
 from finetune.evaluation.error_analysis import LENGTH_BUCKETS, SHOWN, TEXT
@@ -127,7 +127,7 @@ def _baselines(
     names = [one.key for one in metrics]
     found: dict[str, Any] = {}
     for name, baseline, label in (
-        ("majority", number_baselines.mean_baseline(corpus), f"{scale.mean:.4g}"),
+        ("majority", number_baselines.mean_baseline(corpus), format_number(scale.mean)),
         ("tfidf", number_baselines.tfidf_ridge_baseline(corpus), None),
     ):
         theirs = baseline.logits[:, 0].astype(np.float64)

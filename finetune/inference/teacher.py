@@ -88,6 +88,7 @@ def _load(name: str, recipe: Recipe, corpus: Corpus) -> Classifier:
     except InputError as error:
         problems = [problem.removeprefix("MODEL: ") for problem in error.problems]
         raise InputError(f"{KEY}: {problem}" for problem in problems) from None
+    teacher.rules.refuse_number(KEY, f"has no probabilities: {name}")
     problems = []
     if teacher.rules.multi_label != corpus.multi_label:
         kinds = ("one label for a document", "several labels for a document")

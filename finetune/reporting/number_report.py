@@ -4,9 +4,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from finetune.data.number_scale import format_number
 from finetune.evaluation.analysis_model import Analysis, NumberAnalysis
 from finetune.reporting import charts, number_text
-from finetune.reporting.number_text import format_number
 
 
 def section_values(found: Analysis, where: str) -> dict[str, Any]:

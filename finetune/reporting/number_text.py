@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from finetune.data.number_scale import format_number
 from finetune.evaluation.analysis_model import Analysis, NumberAnalysis
 from finetune.reporting.number_formats import count_documents, percent
 
@@ -9,11 +10,6 @@ NO_INTERVAL = (
     "The model gives no prediction interval: there was no validation split, or one with too few "
     "documents for the share that was asked."
 )
-
-
-def format_number(value: float) -> str:
-    """A number of the data, in its unit: four digits tell."""
-    return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
 
 
 def explain_interval(found: Analysis, where: str | None = None) -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.data import number_cells, number_scale
+from finetune.config import schema
+from finetune.data import number_cells, number_scale, prepare, sources
 from finetune.data.places import Places
 from finetune.data.rows import Rows
 from finetune.data.text_store import Texts
@@ -119,3 +120,27 @@ def test_numbers_that_fp32_cannot_tell_apart_are_refused():
 def test_numbers_too_close_to_each_other_for_fp32_are_refused():
     with pytest.raises(InputError, match=r"differ by 1e-30 only.*multiply them by a constant"):
         number_scale.NumberScale.of(np.array([-1e-30, 1e-30]))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"), (0.00123456, "0.001235"), (-1234.56, "-1,235"), (9_999.96, "10,000"),
+        (250_000.0, "250,000"), (1_234_567.8, "1,234,568"), (1e13, "1e+13"), (1e-7, "1e-07"),
+    ],
+)  # fmt: skip
+def test_numbers_are_shown_as_people_write_them(value, shown):
+    assert number_scale.format_number(value) == shown
+
+
+def test_the_scale_is_of_the_rows_that_are_left(tmp_path):
+    rows = {"train": range(12), "validation": range(4), "test": range(20, 24)}
+    for split, numbers in rows.items():
+        lines = [f"document number {i},{i * i}" for i in numbers]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    data = schema.Data(source=str(tmp_path), task="number", on_leak="drop")
+    corpus = prepare.prepare_corpus(sources.load_rows(data), data)
+    assert len(corpus.train) == 8
+    assert corpus.number == number_scale.NumberScale.of(corpus.train.labels)
+    with pytest.raises(InputError, match=r"expected two different numbers or more, got only 4 in"):
+        number_scale.NumberScale.of(np.array([4.0, 4.0]))
