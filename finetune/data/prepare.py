@@ -10,7 +10,7 @@ how train is cut in `carving.py`, what is compared across splits in `checks.py`.
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -263,14 +263,21 @@ def _apply_row_rules(
     if are_numbers:
         return space
     _note_similar_labels(splits, log)
+    _note_unused_labels(space, pool, log, has_shares=shares is not None)
+    return space
+
+
+def _note_unused_labels(
+    space: Sequence[str], pool: SplitRows, log: FindingLog, has_shares: bool
+) -> None:
+    """Labels of the label space that no train row has."""
     used = pool.count_labels()
     unused = tuple(name for name in space if name not in used)
     if unused:
         rule = "kept in the label space, and never learned"
-        if shares is not None:
+        if has_shares:
             rule = "kept in the label space, and learned from its shares alone"
         log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
-    return space
 
 
 def _note_weights(pool: SplitRows, column: str, log: FindingLog) -> None:
