@@ -16,7 +16,7 @@ from pathlib import Path
 from finetune.config import loader
 from finetune.modeling.file_names import is_model_file
 from finetune.runtime.errors import InputError, explain_write_errors, shorten
-from finetune.training import checkpoint, folder_mark, trackers
+from finetune.training import checkpoint, folder_mark, teacher_targets, trackers
 
 # What a run writes into its folder.
 OWN_FILES = (
@@ -25,6 +25,7 @@ OWN_FILES = (
     "preflight.json",
     "metrics.jsonl",
     "lr_range.json",
+    teacher_targets.FILE,
     "results.json",
     "report.html",
     "model",

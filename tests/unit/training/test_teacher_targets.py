@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from finetune.runtime.errors import InputError
+from finetune.training import run_removal
 from finetune.training.teacher_targets import FILE, TeacherTargets, read_targets, write_targets
 
 
@@ -24,3 +25,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     said = TeacherTargets(np.ones((1, 2), np.float32), "key", ("a (1f)",))
     with pytest.raises(InputError, match=rf"gone/{FILE}: cannot write: No such file"):
         write_targets(said, tmp_path / "gone")
+
+
+def test_the_file_is_a_runs_and_goes_with_it(tmp_path):
+    write_targets(TeacherTargets(np.ones((1, 2), np.float32), "key", ("a (1f)",)), tmp_path)
+    assert run_removal.list_foreign_files(tmp_path) == []
+    run_removal.remove_run(tmp_path)
+    assert not (tmp_path / FILE).exists()
