@@ -227,25 +227,7 @@ def _apply_row_rules(
     shares = rows_of["train"].shares
     if names is None and shares is not None:
         names = list_names(iter(shares.take(splits["train"].keep)))
-    _require_single_labels(rows_of["train"], log.data)
-    name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
-    name = name_label_sets if rows_of["train"].multi_label else name_labels
-    try:
-        named: Mapping[str, NamedLabels | NamedSets]
-        if log.data.task == "number":
-            space, named = number_cells.name_numbers(labelled, str(log.data.label))
-        else:
-            space, named = name(labelled, splits["train"].keep, names)
-        space = order_labels(space, log.data)
-        check_levels(space, log.data)
-    except InputError as error:
-        key = "data.label_order" if log.data.task == "ordered" else "data.labels"
-        problems = [*error.problems]
-        if log.data.task == "ordered":  # null takes the labels of train only where they are numbers
-            taken = "data.labels=null takes those that train has"
-            problems = [one.replace(taken, WHOLE_ORDER) for one in problems]
-        log.raise_problems([one.replace("data.labels", key) for one in problems])
-        raise  # not reached
+    space, named = _name_space(labelled, splits["train"], names, log)
     for role, split in splits.items():
         assign_labels(split, named.get(role), log)
     pool = splits["train"]
@@ -278,6 +260,36 @@ def _note_unused_labels(
         if has_shares:
             rule = "kept in the label space, and learned from its shares alone"
         log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
+
+
+def _name_space(
+    labelled: Mapping[str, Rows], pool: SplitRows, names: tuple[str, ...] | None, log: FindingLog
+) -> tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]:
+    """The label space, and the labels of each split in it.
+
+    Raises:
+        InputError: with the labels that are none, or do not fit the recipe.
+    """
+    _require_single_labels(pool.rows, log.data)
+    name: Callable[..., tuple[tuple[str, ...], Mapping[str, NamedLabels | NamedSets]]]
+    name = name_label_sets if pool.rows.multi_label else name_labels
+    named: Mapping[str, NamedLabels | NamedSets]
+    try:
+        if log.data.task == "number":
+            space, named = number_cells.name_numbers(labelled, str(log.data.label))
+        else:
+            space, named = name(labelled, pool.keep, names)
+        space = order_labels(space, log.data)
+        check_levels(space, log.data)
+    except InputError as error:
+        key = "data.label_order" if log.data.task == "ordered" else "data.labels"
+        problems = [*error.problems]
+        if log.data.task == "ordered":  # null takes the labels of train only where they are numbers
+            taken = "data.labels=null takes those that train has"
+            problems = [one.replace(taken, WHOLE_ORDER) for one in problems]
+        log.raise_problems([one.replace("data.labels", key) for one in problems])
+        raise  # not reached
+    return space, named
 
 
 def _note_weights(pool: SplitRows, column: str, log: FindingLog) -> None:

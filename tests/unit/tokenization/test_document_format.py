@@ -205,6 +205,7 @@ def test_a_run_in_windows_by_one_process_and_by_two(here):
         "text": ["text"], "template": None, "text_pair": None, "max_length": 8,
         "truncation": "windows", "stride": 2, "max_windows": None, "window_pooling": "mean",
         "thresholds": None, "abstain_below": None, "id": None, "out_of_scope": False,
+            "interval": None,
     }  # fmt: skip
 
 
