@@ -316,7 +316,9 @@ def prepare_data(
     assert labels is not None, "train rows without labels are refused"
     weights = losses.class_weights(recipe.train.class_weights, labels, corpus.labels)
     targets = None
-    if recipe.distil.teacher is not None and purpose != "dry run":
+    if purpose == "dry run":
+        env.on_main(lambda: teacher.check_teachers(recipe, corpus))
+    elif recipe.distil.teacher is not None:
         corpus, targets = ask_teachers(recipe, corpus, env, cache, start)
     tokens = prepared_data.tokenize_splits(recipe, corpus, env.accelerator, cache)
     env.on_main(lambda: prepared_data.print_kept_labels(recipe, corpus, tokens.source))

@@ -9,6 +9,7 @@ one half or more. Shares are learned from; the majority label is what rows are c
 against.
 """
 
+import ast
 import json
 import math
 import sys
@@ -172,7 +173,7 @@ def _pairs_of(cell: Any) -> list[tuple[Any, Any]] | None:
         try:
             cell = json.loads(cell, object_pairs_hook=lambda pairs: pairs)
         except (ValueError, RecursionError):
-            cell = [cell]
+            cell = _python_pairs(cell) or [cell]
     if cell is None:
         return None
     if isinstance(cell, Mapping):
@@ -182,6 +183,18 @@ def _pairs_of(cell: Any) -> list[tuple[Any, Any]] | None:
         shown = cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
         raise _RowError("an object of label → number in each row", describe_value(shown))
     return list(cell)
+
+
+def _python_pairs(text: str) -> list[tuple[Any, Any]] | None:
+    """An object as Python writes it, such as pandas' to_csv does; None where it is none."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(node, ast.Dict):
+            return None
+        pairs = zip(node.keys, node.values, strict=True)
+        return [(ast.literal_eval(key or node), ast.literal_eval(value)) for key, value in pairs]
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _number(cell: Any, name: str, multi_label: bool) -> float | None:

@@ -50,6 +50,16 @@ def consult_teachers(recipe: Recipe, corpus: Corpus, folder: Path | None) -> Tea
     return TeacherTargets((total / len(names)).astype(np.float32), key, tuple(named))
 
 
+def check_teachers(recipe: Recipe, corpus: Corpus) -> None:
+    """Load each of the recipe's teachers, as far as a dry run has them; they are asked nothing.
+
+    Raises:
+        InputError: as `consult_teachers` does.
+    """
+    for name in recipe.distil.teachers():
+        _load(name, recipe, corpus)
+
+
 def label_by_teacher(recipe: Recipe, corpus: Corpus, targets: TeacherTargets) -> Corpus:
     """The corpus whose rows without a label have the teacher's, and what was found of that."""
     train, labels = corpus.train, corpus.train.labels

@@ -216,7 +216,7 @@ def _certainty(results: Results) -> Iterator[str]:
 
 
 def _label_scores(results: Results) -> Iterator[str]:
-    if len(results.classes) > MOST_LABELS:
+    if not 1 <= len(results.classes) <= MOST_LABELS:  # a number has none
         return
     yield f"By label, on {results.analysed}:\n"
     yield "| label | support | precision | recall | F1 | 95 % interval |"

@@ -108,9 +108,11 @@ def test_several_teachers_say_their_mean(within, student):
 
 
 def test_a_dry_run_asks_nobody(within, capsys, monkeypatch):
-    monkeypatch.setattr(teacher, "_load", lambda *_: pytest.fail("the teacher was asked"))
+    monkeypatch.setattr(teacher, "_compute", lambda *_: pytest.fail("the teacher was asked"))
     run_here("--dry-run", *STUDENT)
     assert "12 rows have no label of their own" in " ".join(capsys.readouterr().out.split())
+    run_here("--dry-run", *STUDENT, "distil.teacher=[teacher, nothing]", code=2)
+    assert "error: distil.teacher: nothing" in capsys.readouterr().err
 
 
 def test_targets_of_another_key_or_in_a_damaged_file_are_none(student, tmp_path):

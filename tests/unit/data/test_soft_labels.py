@@ -29,6 +29,7 @@ def place(row):
     [
         ({"joy": 3, "anger": 1}, {"joy": 0.75, "anger": 0.25}, "joy"),
         ('{"joy": 3, "anger": "1"}', {"joy": 0.75, "anger": 0.25}, "joy"),
+        ("{'joy': 3, 'anger': 1.0}", {"joy": 0.75, "anger": 0.25}, "joy"),  # as pandas writes it
         ([("joy", 0.2), ("anger", 0.8)], {"joy": 0.2, "anger": 0.8}, "anger"),  # an Arrow map
         ({"joy": None, " anger ": 1}, {"anger": 1.0}, "anger"),
         ({"b": 2, "a": 2, "c": 1}, {"a": 0.4, "b": 0.4, "c": 0.2}, "a"),  # tied: the first
@@ -80,6 +81,11 @@ def test_what_rows_are_is_told():
         ("joy", "an object of label → number in each row, got 'joy' at row 1"),
         (["joy"], "an object of label → number in each row, got 'joy' at row 1"),
         (3, "an object of label → number in each row, got 3 at row 1"),
+        ("{'joy': 1, 'joy': 2}", "each label once, got 'joy' twice at row 1"),
+        ("{'joy': open('x')}", "an object of label → number in each row, got"),
+        ("{" * 200_000, "an object of label → number in each row, got '{{{"),
+        ("{" + "-" * 200_000, "an object of label → number in each row, got '{---"),
+        ("{**{'joy': 1}}", "an object of label → number in each row, got"),
         ("[" * 200_000, "an object of label → number in each row, got '[[["),
         ({"joy": 1e308, "anger": 1e308}, "numbers whose sum is one, got 1e+308, 1e+308 at row 1"),
     ],
