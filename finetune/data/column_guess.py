@@ -93,7 +93,7 @@ def guess_columns(
     if chosen is None:
         problems.append(
             "expected a column of labels, which has a few values that repeat, found none "
-            f"({_describe(columns)}); add one, or name it with --label"
+            f"({_describe(columns)}); add one, or name it with --label{_describe_targets(columns)}"
         )
     if problems or chosen is None:
         raise InputError(problems)
@@ -110,6 +110,16 @@ def guess_columns(
         tuple(column.name for column in columns if column.missing > 0.95),
         lists=isinstance(chosen, str) and holds_text_lists(by_name[chosen]),
     )
+
+
+def _describe_targets(columns: Sequence[ColumnSurvey]) -> str:
+    """What else may be learned, of which this guesses nothing."""
+    kinds = {column.kind for column in columns}
+    hints = {
+        "numbers": "numbers are predicted by a recipe with data.label and data.task: number",
+        "objects": "votes or shares of labels are read by data.label_probabilities",
+    }
+    return "".join(f"; {hint}" for kind, hint in hints.items() if kind in kinds)
 
 
 def _require_known(names: Sequence[str], columns: dict[str, ColumnSurvey]) -> None:

@@ -59,7 +59,7 @@ class DecisionRules:
         by_index = dict(config.id2label or {})
         labels = tuple(str(by_index[index]) for index in sorted(by_index))
         if len(labels) == 1 and getattr(config, "number_deviation", None) is not None:
-            return cls(labels, number=NumberRules.from_config(config, labels[0], reading, where))
+            return cls(labels, number=NumberRules.read(config, labels[0], reading, where))
         if len(labels) < 2 or config.problem_type == "regression":
             raise InputError(
                 f"{where}: expected a classifier with two labels or more, found {len(labels)} in "

@@ -32,9 +32,7 @@ class NumberRules:
     interval: NumberInterval | None
 
     @classmethod
-    def from_config(
-        cls, config: Any, column: str, reading: DocumentFormat, where: str
-    ) -> "NumberRules":
+    def read(cls, config: Any, column: str, reading: DocumentFormat, where: str) -> "NumberRules":
         """Those in a model's config.
 
         Raises:

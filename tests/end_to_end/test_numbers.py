@@ -60,9 +60,9 @@ def test_a_run_and_its_model(priced, capsys):
     page = (priced / "run/report.html").read_text()
     assert "Predicted and true numbers" in page
     assert "Confusion" not in page
-    assert "By label" not in (priced / "run/model/README.md").read_text()
     card = (priced / "run/model/README.md").read_text()
     assert "A regression model of documents, which predicts ‘price’" in card
+    assert "By label" not in card
     assert verify_logits(priced / "run", priced / "run/model", priced / "run/model") > 0
     check_predictions(priced, lines, capsys)
     check_evaluation(found, capsys)

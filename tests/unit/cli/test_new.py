@@ -144,6 +144,13 @@ def test_a_file_without_labels_says_what_is_in_it(here, capsys):
         "found none ('text': text, 60 different in 60 rows); add one, or name it with --label\n"
     )
     assert not (here / "texts.yaml").exists()
+    rows = [{"text": document(i), "price": i + 0.5, "votes": {"a": i}} for i in range(60)]
+    write_lines(here / "prices.jsonl", rows)
+    assert main(["new", "prices.jsonl"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "; add one, or name it with --label; numbers are predicted by a recipe with data.label and "
+        "data.task: number; votes or shares of labels are read by data.label_probabilities\n"
+    )
 
 
 def test_other_encodings_are_told(here, capsys):

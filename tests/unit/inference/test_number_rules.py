@@ -31,6 +31,4 @@ def test_a_number_with_its_interval():
 def test_a_config_without_a_scale_is_refused():
     with pytest.raises(InputError, match="expected number_mean and number_deviation"):
         DecisionRules.from_config(config_of(number_deviation=float("nan")), DocumentFormat(), "m")
-    assert isinstance(
-        NumberRules.from_config(config_of(), "price", DocumentFormat(), "m"), NumberRules
-    )
+    assert isinstance(NumberRules.read(config_of(), "price", DocumentFormat(), "m"), NumberRules)
