@@ -208,7 +208,8 @@ def _find_wrong_types(
     spec: ColumnSpec,
 ) -> list[str]:
     types = (str, int, bool, type(None), *[tuple] * is_multi_label)
-    odd_labels = enumerate(() if spec.numbers else labels or ())
+    all_labels = enumerate(() if spec.numbers else labels or ())
+    odd_labels = [(i, label) for i, label in all_labels if type(label) not in types]
     wrong = [
         (f"'{column}' ({key}): expected text", texts[column].odd)
         for key, column in spec.required()
@@ -217,7 +218,7 @@ def _find_wrong_types(
     wrong.append((
         f"'{spec.label}' (data.label): expected a label, as text, a whole number or true or "
         "false, or a list of labels",
-        [(i, label) for i, label in odd_labels if type(label) not in types],
+        odd_labels,
     ))  # fmt: skip
     problems = []
     for message, odd in wrong:
@@ -229,7 +230,9 @@ def _find_wrong_types(
                     "; save whole numbers as such (pandas makes them floats where one is missing: "
                 )
                 hint += "astype('Int64') keeps them)"
-            if all(isinstance(value, float) for _, value in odd):
+            if odd is odd_labels and all(
+                type(one) in (int, float, type(None)) for one in labels or ()
+            ):
                 hint += "; where they are numbers to be predicted, set data.task=number"
             problems.append(f"{message}, got {shorten(got, SHOWN)}{hint}")
     return problems
