@@ -193,7 +193,8 @@ def test_no_labels_and_no_documents():
     assert caught.value.problems == (
         "expected a column of labels, which has a few values that repeat, found none ('text': "
         "text, 60 different in 60 rows, 'price': numbers, 60 different in 60 rows); add one, or "
-        "name it with --label",
+        "name it with --label; numbers are predicted by a recipe with data.label and "
+        "data.task: number",
     )
     with pytest.raises(InputError, match="expected a column with text of several words"):
         guess(lambda i: {"label": i % 2, "n": i})
