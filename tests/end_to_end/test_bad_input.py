@@ -209,7 +209,7 @@ def test_without_a_fault_it_runs(here: Path, capfd: pytest.CaptureFixture[str]) 
             ["recipe.yaml: optim.lr: expected a number above 0 or auto, got 'fast'",
              "recipe.yaml: optim.momentum: expected a number of at least 0 and below 1, got 2",
              "recipe.yaml: optim.eps: expected a number above 0, got nan",
-             "recipe.yaml: score.metrics: expected a list, each a word, got []"],
+             "recipe.yaml: score.metrics: expected a list of one or more, each a word, got []"],
             id="wrong types",
         ),
     ],
