@@ -1,6 +1,7 @@
 """Values of cells: from Arrow, in natural order, and as messages show them; counts of rows."""
 
 import json
+import math
 import re
 from typing import Any, cast
 
@@ -13,6 +14,16 @@ def natural_order(name: str) -> tuple[list[str | tuple[int, str]], str]:
         # Length, then digits: the order of the numbers, without int()'s limit of 4,300 digits.
         parts.append((len(digits), digits) if i % 2 else part)
     return parts, name
+
+
+def to_number(value: Any) -> float:
+    """A cell as a number; nan where it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def arrow_values(column: Any) -> list[Any]:

@@ -71,7 +71,7 @@ def label_rows(
     log.note("half pair", rows.halves, "U+FFFD put in place")
     is_out = np.zeros(len(rows.texts), dtype=bool)
     for kind, mask in (
-        ("empty", _is_empty(rows)),
+        ("empty", rows.find_empty()),
         ("null label", np.array([name is None for name in names], dtype=bool)),
     ):
         found = mask & ~is_out if len(mask) else is_out
@@ -120,7 +120,7 @@ def number_rows(rows: Rows, column: str) -> LabelledRows:
     log = _Log(rows)
     log.note("undecodable", np.setdiff1d(rows.damaged, rows.halves), "U+FFFD put in place")
     log.note("half pair", rows.halves, "U+FFFD put in place")
-    is_out = _is_empty(rows)
+    is_out = rows.find_empty()
     log.note("empty", np.flatnonzero(is_out), "left out")
     is_null = np.array([name is None for name in names], dtype=bool)
     log.note("null label", np.flatnonzero(is_null & ~is_out), "left out")
@@ -199,14 +199,6 @@ def _name(value: Any, own: Sequence[str] | None) -> str:
     if isinstance(value, int) and own is not None and 0 <= value < len(own):
         return own[value]
     return str(value).strip()
-
-
-def _is_empty(rows: Rows) -> NDArray[np.bool_]:
-    """Whether a text is missing; of a pair, one of the two. (rows,)"""
-    empty = np.array([not (text or "").strip() for text in rows.texts], dtype=bool)
-    if rows.seconds is not None:
-        empty |= np.array([not (text or "").strip() for text in rows.seconds], dtype=bool)
-    return empty
 
 
 def _as_tuple(name: Any) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.data.cells import to_number
+
 MONTH = re.compile(r"\d{4}-\d{2}")
 
 
@@ -24,19 +26,10 @@ def read_moments(values: Sequence[Any]) -> tuple[NDArray[np.float64], list[int]]
 
     A time without a zone counts as one of UTC.
     """
-    numbers = np.array([_number(value) for value in values], dtype=np.float64)
+    numbers = np.array([to_number(value) for value in values], dtype=np.float64)
     if not np.isfinite(numbers).any():
         numbers = np.array([_seconds(value) for value in values], dtype=np.float64)
     return numbers, np.flatnonzero(~np.isfinite(numbers)).tolist()
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _seconds(value: Any) -> float:

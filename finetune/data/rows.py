@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from finetune.data.cells import describe_value
 from finetune.data.columns import Cells, ColumnSpec
 from finetune.data.corpus import Finding
@@ -62,6 +65,13 @@ class Rows:
             return self
         sets = [None if label is None else (cast(Label, label),) for label in self.labels]
         return replace(self, labels=cast(list[Labels | None], sets), multi_label=True)
+
+    def find_empty(self) -> NDArray[np.bool_]:
+        """Whether a text is missing; of a pair, one of the two. (rows,)"""
+        empty = np.array([not (text or "").strip() for text in self.texts], dtype=bool)
+        if self.seconds is not None:
+            empty |= np.array([not (text or "").strip() for text in self.seconds], dtype=bool)
+        return empty
 
 
 def build_rows(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.cells import describe_value, natural_order
+from finetune.data.cells import describe_value, natural_order, to_number
 from finetune.data.text_store import is_broken
 from finetune.runtime.errors import InputError, shorten
 
@@ -240,7 +240,7 @@ def read_weights(values: Sequence[Any], places: Sequence[str], column: str) -> N
     Raises:
         InputError: with the rows whose weight is no number, or below 0; where all are 0.
     """
-    weights = np.array([_weight(value) for value in values], dtype=np.float64)
+    weights = np.array([to_number(value) for value in values], dtype=np.float64)
     wrong = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
     if len(wrong):
         got = [f"{describe_value(values[int(i)])} at {places[int(i)]}" for i in wrong[:SHOWN]]
@@ -255,12 +255,3 @@ def read_weights(values: Sequence[Any], places: Sequence[str], column: str) -> N
             f"all {len(weights):,}: nothing would be learned"
         )
     return weights
-
-
-def _weight(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan

@@ -44,7 +44,7 @@ def add_unlabelled(corpus: Corpus, data: schema.Data, files: Sequence[str]) -> C
     added: list[Split] = []
     for rows in parts:
         split = Split(NAME, rows.texts, None, rows.places, rows.origin, rows.seconds)
-        kept = np.flatnonzero(~_is_empty(rows))
+        kept = np.flatnonzero(~rows.find_empty())
         _note(findings, "empty", split, np.setdiff1d(np.arange(len(split)), kept), "left out")
         added.append(split.take(kept))
     whole = _join(added)
@@ -101,14 +101,6 @@ def _read_files(corpus: Corpus, data: schema.Data, files: Sequence[str]) -> list
     if problems:
         raise InputError(problems)
     return parts
-
-
-def _is_empty(rows: Rows) -> NDArray[np.bool_]:
-    """Whether a text is missing; of a pair, one of the two. (rows,)"""
-    empty = np.array([not (text or "").strip() for text in rows.texts], dtype=bool)
-    if rows.seconds is not None:
-        empty |= np.array([not (text or "").strip() for text in rows.seconds], dtype=bool)
-    return empty
 
 
 def _repeats(train: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:

@@ -53,21 +53,14 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
     """
     if results.numbers is not None:
         return _render_numbers(results, log, recipe)
-    main = narrative.main_metric(results)
     lowest = min((one.f1_interval[0] for one in results.classes if one.support), default=0.0)
     return (
         template_environment()
         .get_template("report.html")
         .render(
-            r=results,
-            main=main,
-            names=[*results.metric_names, "loss"],
-            headline=narrative.headline(results),
-            introduction=[*narrative.introduce(results)],
+            **_common_values(results, log, recipe),
             macro_note=narrative.explain_macro(results),
-            overview=figures.overview(results, main),
             differences=figures.paired_differences(results),
-            steps=suggest_next_steps(results, log),
             spark_from=math.floor(10 * lowest) / 10,
             confusion_matrix=figures.confusion_matrix(results),
             calibration=narrative.explain_calibration(results),
@@ -81,33 +74,37 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             out_of_scope_curve=figures.out_of_scope_curve(results.out_of_scope),
             lengths=figures.lengths(results),
             truncation=narrative.explain_truncation(results),
-            training=[*figures.training(results, log)],
-            loading_code=loading_code(results),
-            recipe=recipe,
         )
     )
 
 
 def _render_numbers(results: Results, log: figures.Log, recipe: str) -> str:
     """The page of a run whose model predicts numbers."""
-    main = narrative.main_metric(results)
     return (
         template_environment()
         .get_template("number_report.html")
         .render(
-            r=results,
-            main=main,
-            names=[*results.metric_names, "loss"],
-            headline=narrative.headline(results),
-            introduction=[*narrative.introduce(results)],
-            overview=figures.overview(results, main),
-            steps=suggest_next_steps(results, log),
-            training=[*figures.training(results, log)],
-            loading_code=loading_code(results),
-            recipe=recipe,
+            **_common_values(results, log, recipe),
             **number_report.section_values(results, results.analysed),
         )
     )
+
+
+def _common_values(results: Results, log: figures.Log, recipe: str) -> dict[str, Any]:
+    """What the pages of all runs show."""
+    main = narrative.main_metric(results)
+    return {
+        "r": results,
+        "main": main,
+        "names": [*results.metric_names, "loss"],
+        "headline": narrative.headline(results),
+        "introduction": [*narrative.introduce(results)],
+        "overview": figures.overview(results, main),
+        "steps": suggest_next_steps(results, log),
+        "training": [*figures.training(results, log)],
+        "loading_code": loading_code(results),
+        "recipe": recipe,
+    }
 
 
 def write_seeds_report(summary: SeedsSummary, folder: Path) -> None:

@@ -10,19 +10,19 @@ its standard error over the sets.
 """
 
 import argparse
-import json
 import math
-import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import study_runs
+
 from finetune.cli.exit_codes import run_command
-from finetune.config import loader
 from finetune.runtime import console
-from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
 
 SETS = ("agnews", "emotion", "sst2", "trec6", "banking77", "snips")
@@ -41,32 +41,18 @@ COMMON = (
 Case = tuple[str, str, int]
 
 
-def run_one(known: argparse.Namespace, words: Sequence[str], case: Case) -> Any:
+def run_one(
+    known: argparse.Namespace, words: Sequence[str], case: Case, listener: SignalListener
+) -> dict[str, float] | None:
     """The scores of a run on test; None where there are none yet and only a table is wanted."""
     name, head, seed = case
-    folder = known.out / name / f"{head}-{seed}"
-    file = folder.with_suffix(".json")
-    if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    if known.table:
+    file = known.out / name / f"{head}-{seed}.json"
+    if known.table and not file.is_file():
         return None
-    from accelerate.state import AcceleratorState
-
-    from finetune.pipeline import run
-
-    recipe = known.out / "recipe.yaml"
-    recipe.write_text("data: {source: set-below}\n", encoding="utf-8")
-    asked = [f"data.source={known.data / name}", *COMMON, f"run.dir={folder}"]
-    asked += ["run.overwrite=true", f"run.seed={seed}", f"model.head={head}"]
-    AcceleratorState._reset_state(reset_partial_state=True)
-    with SignalListener() as listener:
-        run(loader.load(recipe, [*asked, *words]), listener)
-    whole = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    found = {metric: whole["test"][metric] for metric in METRICS}
-    found["rows_per_second"] = whole["train"]["rows_per_second"]
-    write_json(file, found)
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"  {name} {head} seed {seed}: {found}", flush=True)
+    asked = [f"data.source={known.data / name}", *COMMON, f"run.seed={seed}", f"model.head={head}"]
+    whole = study_runs.run_once(file, [*asked, *words], listener)
+    found = {metric: float(whole["test"][metric]) for metric in METRICS}
+    found["rows_per_second"] = float(whole["train"]["rows_per_second"])
     return found
 
 
@@ -100,14 +86,7 @@ def report(found: Mapping[Case, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/head_study"))
-    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
+    parser = study_runs.study_parser(__doc__, "runs/head_study", SETS)
     known, words = parser.parse_known_args(arguments)
     silent = console.Verbosity.SILENT  # the runs do not stay
     return run_command(lambda: run_study(known, words), verbosity=silent)
@@ -120,9 +99,9 @@ def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:
         InputError: for a problem in the data or an override.
         StoppedError: after a signal; the same command goes on.
     """
-    known.out.mkdir(parents=True, exist_ok=True)
     cases = [(name, head, s) for s in range(known.seeds) for name in known.sets for head in HEADS]
-    found = {case: run_one(known, words, case) for case in cases}
+    with SignalListener() as listener:
+        found = {case: run_one(known, words, case, listener) for case in cases}
     print(f"\n{report(found)}")
     return 0
 

@@ -122,15 +122,8 @@ def report(found: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", choices=EPOCHS, default=[*EPOCHS])
+    parser = study_runs.study_parser(__doc__, "runs/long_document_study", EPOCHS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/long_document_study"))
-    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
     silent = console.Verbosity.SILENT  # the runs do not stay
     return run_command(lambda: run_study(known, words), verbosity=silent)

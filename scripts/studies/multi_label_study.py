@@ -108,7 +108,6 @@ def run_one(
     rate = len(labels) / float(scale.partition("/")[2]) if "/" in scale else float(scale)
     asked = [f"data.source={source}", f"run.seed={seed}", f"optim.head_lr_scale={rate}"]
     found: dict[str, Any] = study_runs.run_once(file, [*asked, *COMMON, *words], listener)
-    print(f"  {name} {scale} seed {seed}: {found['test']}", flush=True)
     return found
 
 
@@ -125,13 +124,8 @@ def report(found: dict[tuple[str, str], list[Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=[*SETS])
+    parser = study_runs.study_parser(__doc__, "runs/multi_label_study", SETS)
     parser.add_argument("--scales", nargs="+", default=SCALES)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/multi_label_study"))
-    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     known, words = parser.parse_known_args(arguments)
     silent = console.Verbosity.SILENT  # the runs do not stay
     return run_command(lambda: run_study(known, words), verbosity=silent)

@@ -1,8 +1,9 @@
 """Runs of a study: each is done once, and what it found is kept in a file beside the next ones'."""
 
+import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,28 @@ from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
 
 
+def study_parser(about: str | None, out: str, sets: Iterable[str]) -> argparse.ArgumentParser:
+    """The command line that studies share; what it does not know are overrides.
+
+    Args:
+        about: the script's docstring, which --help prints.
+        out: the folder of what was run, by default.
+        sets: the names of the sets there are.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [*sets]
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
+    return parser
+
+
 def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict[str, Any]:
-    """The results of a run; of one that was run already, from its file.
+    """The results of a run, whose file is then named; of one that was run already, from its file.
 
     Args:
         file: where `results.json` of the run stays. The run's folder is removed.
@@ -39,6 +60,7 @@ def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict
     write_json(file, found)
     shutil.rmtree(folder, ignore_errors=True)
     recipe.unlink()
+    print(f"  {file}", flush=True)
     return found
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from finetune import load
 from finetune.cli.main import main
 from finetune.hub.verify import verify_logits
-from tests.support.runs import finish, results, run_here
+from tests.support.runs import assert_exact, results, run_here
 
 WORDS = {"loss debt": 100.0, "old report": 200.0, "new growth": 300.0, "best champion": 400.0}
 TASK = ("data.source=rows", "data.label=price", "data.task=number")
@@ -107,22 +105,7 @@ def check_evaluation(found, capsys):
 
 
 def test_it_resumes_and_shares_its_steps_exactly(priced):
-    words = (*TASK, "train.max_steps=6", "model.dropout=0.0", "checkpoint.keep=99")
-    run_here(*words, "run.dir=whole")
-    run_here(*words, "run.dir=cut")
-    point = next((priced / "cut/checkpoints").glob("step-*2"))
-    for name in ("results.json", "report.html"):
-        (priced / "cut" / name).unlink()
-    run_here(*words, f"run.resume={point}")
-    run_here(*words, "run.dir=small", "train.micro_batch_tokens=32")
-    finish(priced, *words, "run.dir=two", processes=2)
-    one, again, small, two = (
-        load_file(priced / name / "model/model.safetensors")
-        for name in ("whole", "cut", "small", "two")
-    )
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    for other in (small, two):
-        assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+    assert_exact(priced, *TASK)
     assert results(priced / "whole")["test"] == results(priced / "cut")["test"]
 
 

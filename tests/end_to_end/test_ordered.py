@@ -5,12 +5,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from finetune import load
 from finetune.cli.main import main
-from tests.support.runs import finish, results, run_here
+from tests.support.runs import assert_exact, results, run_here
 
 ORDER = ["bad", "fair", "good", "great"]
 WORDS = {"bad": "loss debt", "fair": "old report", "good": "new growth", "great": "best champion"}
@@ -69,22 +68,7 @@ def test_a_run_and_its_model(rated, capsys):
 
 
 def test_it_resumes_and_shares_its_steps_exactly(rated):
-    words = (*TASK, "train.max_steps=6", "model.dropout=0.0", "checkpoint.keep=99")
-    run_here(*words, "run.dir=whole")
-    run_here(*words, "run.dir=cut")
-    point = next((rated / "cut/checkpoints").glob("step-*2"))
-    for name in ("results.json", "report.html"):
-        (rated / "cut" / name).unlink()
-    run_here(*words, f"run.resume={point}")
-    run_here(*words, "run.dir=small", "train.micro_batch_tokens=32")
-    finish(rated, *words, "run.dir=two", processes=2)
-    one, again, small, two = (
-        load_file(rated / name / "model/model.safetensors")
-        for name in ("whole", "cut", "small", "two")
-    )
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    for other in (small, two):
-        assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+    assert_exact(rated, *TASK)
 
 
 def test_numbers_are_ordered_by_their_value_and_words_are_asked_for(rated, capsys):

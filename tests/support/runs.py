@@ -170,3 +170,23 @@ def stopped_at(whole, folder, step):
     own = json.loads((newest(folder) / "state.json").read_text())["metrics_bytes"]
     (folder / "metrics.jsonl").write_text(whole_text[:own] + text[-20:])
     return folder
+
+
+def assert_exact(folder, *words):
+    """A run taken up at a checkpoint is the same to the bit; split otherwise, but for rounding."""
+    words = (*words, "train.max_steps=6", "model.dropout=0.0", "checkpoint.keep=99")
+    run_here(*words, "run.dir=whole")
+    run_here(*words, "run.dir=cut")
+    point = next((folder / "cut/checkpoints").glob("step-*2"))
+    for name in ("results.json", "report.html"):
+        (folder / "cut" / name).unlink()
+    run_here(*words, f"run.resume={point}")
+    run_here(*words, "run.dir=small", "train.micro_batch_tokens=32")
+    finish(folder, *words, "run.dir=two", processes=2)
+    one, again, small, two = (
+        load_file(folder / name / "model/model.safetensors")
+        for name in ("whole", "cut", "small", "two")
+    )
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    for other in (small, two):
+        assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)

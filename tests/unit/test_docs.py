@@ -176,6 +176,8 @@ def test_every_command_and_option_exists(block, script, command):
     code = file.read_text(encoding="utf-8")
     for name in re.findall(r"from finetune\.cli\.(\w+) import", code):
         code += (ROOT / "finetune" / "cli" / f"{name}.py").read_text(encoding="utf-8")
+    if re.search(r"^import study_runs$", code, re.MULTILINE):  # has the options of all studies
+        code += (file.parent / "study_runs.py").read_text(encoding="utf-8")
     for option in re.findall(r"(?<=\s)--[a-z0-9-]+", command.split(script)[1]):
         if option != "--seed":  # the mistake that data.md shows
             assert f'"{option}"' in code, (block, option)
