@@ -17,9 +17,8 @@ from finetune.compute import micro_batches
 from finetune.compute.padding_masks import kept_padding_masks
 from finetune.config.schema import Recipe
 from finetune.runtime.console import ProgressBar
-from finetune.tokenization.token_table import Rows, TokenTable
 from finetune.training import sampling
-from finetune.training.row_losses import RowLosses, StepLosses, TrainingRows
+from finetune.training.objective import LearnedRows, StepTask
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered, StepMemory
 from finetune.training.train_log import Line, TrainLog
@@ -46,7 +45,7 @@ class Callbacks:
 def fit(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: TrainingRows,
+    rows: LearnedRows,
     schedule: Schedule,
     recipe: Recipe,
     accelerator: Accelerator,
@@ -57,13 +56,14 @@ def fit(
 
     Args:
         model: prepared by the accelerator, as is the optimizer; returns logits (rows, classes).
+        rows: what is trained on, and what is learned of it.
         log: the account so far, empty or of an earlier part of the run; goes on from its step.
 
     Raises:
         DivergedError: at the first step whose loss or gradient is not finite.
     """
     table, device = rows.table, accelerator.device
-    row_losses = RowLosses(rows, recipe.train, device)
+    objective = rows.objective(recipe.train, device)
     memory = StepMemory(
         rows.micro_batch_tokens, model, recipe.train, accelerator, callbacks.lowered
     )
@@ -90,9 +90,7 @@ def fit(
         gradients = partial(
             add_gradients,
             model,
-            table,
-            row_losses.of_step(batch_rows),
-            batch_rows,
+            objective.of_step(step, batch_rows),
             accelerator,
             log,
         )
@@ -128,9 +126,7 @@ def fit(
 
 def add_gradients(
     model: torch.nn.Module,
-    table: TokenTable,
-    losses_of: StepLosses,
-    batch_rows: Rows,
+    task: StepTask,
     accelerator: Accelerator,
     log: TrainLog,
     memory: StepMemory,
@@ -138,13 +134,13 @@ def add_gradients(
     """Add to the gradients those of a step's mean loss, of this process's part of its rows.
 
     Args:
-        losses_of: logits and the rows that they are of → their losses, as of `RowLosses.of_step`.
-        batch_rows: of the step, of all processes.
+        task: what the step computes, of all processes.
 
     Returns:
         Of each micro-batch, the losses of its rows.
     """
     device, processes, sharded = accelerator.device, accelerator.num_processes, accelerator.is_fsdp2
+    table, batch_rows, losses_of = task
     parts = micro_batches.process_micro_batches(
         table,
         batch_rows,

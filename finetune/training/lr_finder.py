@@ -26,7 +26,7 @@ from finetune.runtime import atomic_files
 from finetune.runtime.console import print_wrapped
 from finetune.training import sampling
 from finetune.training.loop import Callbacks, fit
-from finetune.training.row_losses import TrainingRows
+from finetune.training.objective import LearnedRows
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import DivergedError, TrainLog
@@ -70,7 +70,7 @@ class LrRangeTest:
 def run_range_test(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: TrainingRows,
+    rows: LearnedRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
     on_lowered: OnLowered,
@@ -114,7 +114,7 @@ def _most_steps(rows: int, recipe: schema.Recipe) -> int:
 def _climb(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    rows: TrainingRows,
+    rows: LearnedRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
     on_lowered: OnLowered,

@@ -1,8 +1,8 @@
 """Training rows → the loss of each, by what it is compared with and what it counts.
 
-    losses = RowLosses(rows, recipe.train, device)
-    losses_of = losses.of_step(batch_rows)
-    losses_of(logits, part)      # (part,); the mean over the step's rows is what it descends
+    objective = rows.objective(recipe.train, device)
+    task = objective.of_step(step, batch_rows)
+    task.losses_of(logits, part)     # (part,); the mean over the step's rows is what it descends
 
 Where rows have weights w, a step descends the weighted mean of its rows' losses l, Σ w·l / Σ w,
 both sums over the step's rows on all processes. So a row of weight 0 might as well not be there,
@@ -12,7 +12,6 @@ Where teachers are learned from, a row's loss is (1 - a)·l + a·T²·KL, with a
 that of the recipe where the row has a label, 1 where it has none.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +24,7 @@ from finetune.config import schema
 from finetune.runtime.device_copies import copy_rows, copy_tensor
 from finetune.tokenization.token_table import Rows, TokenTable
 from finetune.training.losses import distillation_loss, row_loss, soft_row_loss
-
-# Logits (part, classes) and the rows that they are of → their losses. (part,)
-StepLosses = Callable[[Tensor, Rows], Tensor]
+from finetune.training.objective import StepLosses, StepTask
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,16 @@ class TrainingRows:
     teacher: TeacherLessons | None = None
     deviation: float | None = None
 
+    def objective(self, train: schema.Train, device: torch.device) -> "RowLosses":
+        """What is learned of the rows by a recipe, with targets on a device."""
+        return RowLosses(self, train, device)
+
 
 class RowLosses:
     """What each row of train costs."""
 
     def __init__(self, rows: TrainingRows, train: schema.Train, device: torch.device) -> None:
-        self._device = device
+        self._device, self._table = device, rows.table
         if rows.shares is None:
             labels = rows.labels if rows.deviation is None else rows.labels.astype(np.float32)
             self._targets = torch.from_numpy(labels).to(device)
@@ -90,12 +91,15 @@ class RowLosses:
             self._lessons = torch.from_numpy(rows.teacher.probabilities).to(device)
             self._parts = torch.from_numpy(rows.teacher.parts.astype(np.float32)).to(device)
 
-    def of_step(self, batch_rows: Rows) -> StepLosses:
-        """The losses of a step's rows, whose mean is what the step descends.
+    def of_step(self, step: int, batch_rows: Rows) -> StepTask:
+        """The rows of a step and their losses, whose mean is what the step descends.
 
         Args:
             batch_rows: of the step, of all processes.
         """
+        return StepTask(self._table, batch_rows, self._losses(batch_rows))
+
+    def _losses(self, batch_rows: Rows) -> StepLosses:
         if self._weights is None:
             return self._unweighted
         weights = self._weights

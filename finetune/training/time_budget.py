@@ -25,7 +25,7 @@ from finetune.runtime.errors import InputError
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling
 from finetune.training.loop import Callbacks, fit
-from finetune.training.row_losses import TrainingRows
+from finetune.training.objective import LearnedRows
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered
 from finetune.training.train_log import TrainLog
@@ -100,7 +100,7 @@ class TimePlan:
 def measure_speed(
     model: Module,
     optimizer: Optimizer,
-    rows: TrainingRows,
+    rows: LearnedRows,
     recipe: schema.Recipe,
     accelerator: Accelerator,
     on_lowered: OnLowered,

@@ -274,6 +274,7 @@ def train(encoder, asked):
     from finetune.modeling import build
     from finetune.training import loop, schedule
     from finetune.training.optimizer import build_optimizer
+    from finetune.training.row_losses import TrainingRows
     from finetune.training.train_log import TrainLog
 
     precision, draw = asked.pop("precision", "fp32"), np.random.default_rng(0)
@@ -312,7 +313,7 @@ def train(encoder, asked):
         stepped = accelerator.prepare_optimizer(optimizer, device_placement=False)
         log = TrainLog(accelerator, recipe.optim.max_grad_norm)
         loop.fit(
-            prepared, stepped, loop.TrainingRows(table, labels, 256, weights),
+            prepared, stepped, TrainingRows(table, labels, 256, weights),
             schedule.Schedule.of(recipe, 48), recipe, accelerator, log,
             loop.Callbacks(after_step=lambda step, scored: bool(marks.append(len(waits)))),
         )  # fmt: skip

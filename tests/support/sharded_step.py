@@ -39,6 +39,7 @@ def main():
     from finetune.modeling import build
     from finetune.runtime import distributed
     from finetune.training import loop, step_memory
+    from finetune.training.objective import StepTask
     from finetune.training.optimizer import build_optimizer
     from finetune.training.train_log import TrainLog
     from finetune.training.train_state import whole
@@ -91,7 +92,7 @@ def main():
 
     torch.manual_seed(accelerator.process_index)
     losses = memory.compute(1, partial(
-        loop.add_gradients, prepared, table, losses_of, np.arange(ROWS), accelerator,
+        loop.add_gradients, prepared, StepTask(table, np.arange(ROWS), losses_of), accelerator,
         TrainLog(accelerator, None),
     ))  # fmt: skip
     if accelerator.process_index == asked.get("overflows"):  # in this process's part alone

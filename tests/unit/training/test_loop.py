@@ -16,6 +16,7 @@ from finetune.modeling import pretrained
 from finetune.tokenization import encoding
 from finetune.training import loop, sampling, schedule
 from finetune.training import optimizer as optimizer_module
+from finetune.training.row_losses import TrainingRows
 from finetune.training.train_log import DivergedError, TrainLog
 from tests.support.tiny import tiny_encoder
 
@@ -61,7 +62,7 @@ def train(encoder, of, micro_batch_tokens, until=None):
     loop.fit(
         prepared,
         optimizer,
-        loop.TrainingRows(table, LABELS, micro_batch_tokens),
+        TrainingRows(table, LABELS, micro_batch_tokens),
         schedule.Schedule.of(of, len(table)),
         of,
         accelerator,

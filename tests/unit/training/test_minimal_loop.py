@@ -12,6 +12,7 @@ from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import loop, schedule
 from finetune.training import optimizer as optimizer_module
+from finetune.training.row_losses import TrainingRows
 from finetune.training.train_log import TrainLog
 from scripts.studies import minimal_loop, one_step
 from tests.support.pages import ROOT
@@ -50,7 +51,7 @@ def fit(model, tokenizer, of):
     loop.fit(
         prepared,
         optimizer,
-        loop.TrainingRows(table, np.array(LABELS), micro_batch_tokens=10_000),
+        TrainingRows(table, np.array(LABELS), micro_batch_tokens=10_000),
         schedule.Schedule.of(of, len(table)),
         of,
         accelerator,

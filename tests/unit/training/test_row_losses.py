@@ -12,7 +12,8 @@ from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import loop
 from finetune.training.losses import class_weights, distillation_loss, row_loss, soft_row_loss
-from finetune.training.row_losses import RowLosses, TeacherLessons, TrainingRows
+from finetune.training.objective import StepTask
+from finetune.training.row_losses import TeacherLessons, TrainingRows
 from finetune.training.step_memory import StepMemory
 from finetune.training.train_log import TrainLog
 from tests.support.tiny import tiny_encoder
@@ -88,11 +89,11 @@ def gradients(encoder, batch_rows, tokens=10_000, **more):
     rows = TrainingRows(table, np.arange(len(TEXTS)) % 3, tokens, **more)
     memory = StepMemory(tokens, model, recipe.train, accelerator, lambda *_: None)
     batch_rows = np.array(batch_rows)
+    task = rows.objective(recipe.train, CPU).of_step(0, batch_rows)
+    assert isinstance(task, StepTask)
     losses = loop.add_gradients(
         model,
-        table,
-        RowLosses(rows, recipe.train, CPU).of_step(batch_rows),
-        batch_rows,
+        task,
         accelerator,
         TrainLog(accelerator, 1.0),
         memory,
