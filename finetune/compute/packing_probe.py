@@ -85,7 +85,6 @@ class Probe:
         # Others than CPUs' attention have no fp32. What scoring has set may hold no gradient.
         with (
             _exact_products() if low is None else nullcontext(),
-            _without_wrapper(self.model),
             _evaluating(self.model),
             attention_of_cpus(self.model.base_model.config),
             torch.inference_mode(False),
@@ -160,23 +159,6 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-@contextmanager
-def _without_wrapper(model: torch.nn.Module) -> Iterator[None]:
-    """While it is entered, the model's forward pass is its own.
-
-    accelerate puts one around it that computes in 16 bits, whatever its caller says.
-    """
-    wrapper, own = vars(model).get("forward"), vars(model).get("_original_forward")
-    if wrapper is None or own is None:
-        yield
-        return
-    model.forward = own
-    try:
-        yield
-    finally:
-        model.forward = wrapper
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from finetune.config import schema
 from finetune.modeling import build, saved_model
 from finetune.modeling.saved_model import Tensors
 from finetune.modeling.tokenizer_fit import align_padding
+from finetune.runtime import console
 from finetune.runtime.distributed import run_on_main_first
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import lr_finder, time_budget, train_state
@@ -178,6 +179,7 @@ class StageBuilder:
         recipe, accelerator = stage.recipe, self.accelerator
         plain: Mapping[str, TokenTable] = self.data.tokens.tables
         tables, bare = {**plain}, built
+        packed = self._attach_packing(built)
         if accelerator.is_fsdp2:
             bare = saved_model.weightless_copy(built)
             fsdp.shard_model(accelerator, built)
@@ -188,13 +190,7 @@ class StageBuilder:
         model, optimizer = prepare_training(
             accelerator, built, build_optimizer(built, recipe.optim, fused)
         )
-        plan = self.data.plan
-        packed = (
-            packing.attach_packing(bare, plan.precision)
-            if plan.packed
-            else packing.leave_padded(bare, plan.device)
-        )
-        plan, fitted = packed.apply(plan), packed.table(tables["train"])
+        plan, fitted = packed.apply(self.data.plan), packed.table(tables["train"])
         plan = micro_batch_size.fit_micro_batches(
             plan, model, optimizer, fitted, accelerator, recipe.train
         )
@@ -207,6 +203,20 @@ class StageBuilder:
             for each in (tables, plain)
         )
         return StageParts(model, bare, optimizer, plan, tables, plain)
+
+    def _attach_packing(self, built: PreTrainedModel) -> packing.Packing:
+        """Teach a model packed rows, where the plan has them.
+
+        Before `prepare_training`, after which it computes in 16 bits: the trial is in fp32.
+        """
+        plan = self.data.plan
+        if not plan.packed:
+            return packing.leave_padded(built, plan.device)
+        built.to(self.accelerator.device)  # type: ignore[arg-type]
+        packed = packing.attach_packing(built, plan.precision)
+        if packed.why_not is not None:
+            console.print_wrapped(f"rows padded: {packed.why_not}", mark="       ")
+        return packed
 
     def training_rows(self, parts: StageParts) -> TrainingRows:
         """Train, as the loop takes it."""

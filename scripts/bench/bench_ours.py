@@ -71,20 +71,20 @@ class Ours:
             source, choices.model, labels, self.plan.attention, seed=0
         )
         self.prefix = frozen_prefix.attach_frozen_prefix(self.bare, choices, passes)
+        self.packing = (
+            packing.attach_packing(self.bare, self.plan.precision)
+            if self.plan.packed
+            else packing.leave_padded(self.bare, self.plan.device)
+        )
         self.model, self.optimizer = self.accelerator.prepare(
             self.bare, optimizer.build_optimizer(self.bare, choices.optim)
         )
-        self.packing: packing.Packing | None = None
 
     def encode(self, texts: Sequence[str]) -> token_table.TokenTable:
         return encoding.encode(texts, self.tokenizer, self.length)
 
     def pack(self, table: token_table.TokenTable) -> token_table.TokenTable:
         """The table as the run gives it to the loop."""
-        if not self.plan.packed:
-            return table
-        if self.packing is None:
-            self.packing = packing.attach_packing(self.bare, self.plan.precision)
         return self.packing.table(table, 0 if self.prefix is None else self.prefix.boundary)
 
     def fit(

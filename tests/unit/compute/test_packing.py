@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -25,7 +24,6 @@ from finetune.compute import (
     packing,
     packing_probe,
 )
-from finetune.compute.accelerator import prepare_training
 from finetune.config import schema
 from finetune.inference import torch_engine
 from finetune.inference.engines import EngineOptions, ModelSource
@@ -33,7 +31,7 @@ from finetune.modeling import build, pretrained
 from finetune.tokenization import encoding
 from finetune.training import optimizer as optimizer_module
 from tests.support import forks
-from tests.support.runs import reset_accelerate, results, run_here
+from tests.support.runs import results, run_here
 from tests.support.tiny import HIDDEN, POSITIONS, tiny_encoder
 
 CPU = torch.device("cpu")
@@ -234,6 +232,16 @@ def test_a_compiled_model_runs_padded_and_is_saved_under_its_own_names(documents
         torch.testing.assert_close(compiled[name], weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["bert", pytest.param("modernbert", marks=needs_flat)])
+def test_a_run_in_16_bits_is_packed(here, capsys, name):
+    """What trains in bf16 is tried before it does: in its rounding, nothing would pass."""
+    encoder = tiny_encoder(here / name, name)
+    words = "model.dropout=0", "train.precision=bf16", "train.max_steps=2"
+    run_here("run.dir=low", f"model.source={encoder}", *words)
+    assert results(here / "low")["hardware"]["packed"]
+    assert "rows padded" not in capsys.readouterr().out
+
+
 @needs_flat
 def test_a_run_through_the_class_s_own_code_is_the_padded_run(here):
     """Frozen layers, scoring, saving and predicting go through flat batches too."""
@@ -292,22 +300,6 @@ def test_a_class_that_computes_something_else_of_packed_rows_is_padded(
     assert on_gpu.batch(rows[[0]], CPU)["input_ids"].shape == (1, int(table.lengths[0]))
     assert torch.equal(net(**table.batch(rows, CPU)).logits, before)
     assert net.encoder.config._attn_implementation == "sdpa"
-
-
-def test_a_model_that_is_prepared_for_bf16_is_packed(tmp_path):
-    """It is tried in fp32, for which accelerate's own autocast is left out."""
-    reset_accelerate()
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-    encoder = str(tiny_encoder(tmp_path))
-    net = build.build_classifier(
-        encoder, schema.Model(source=encoder, freeze="none"), ["a", "b"], "eager", seed=0
-    )
-    stepped = optimizer_module.build_optimizer(net, schema.Optim())
-    prepare_training(accelerator, net, stepped)
-    wrapper = vars(net)["forward"]
-    assert packing.attach_packing(net, "bf16").why_not is None
-    assert vars(net)["forward"] is wrapper
-    reset_accelerate()
 
 
 @pytest.mark.parametrize("architecture", ["bert", pytest.param("modernbert", marks=needs_flat)])
