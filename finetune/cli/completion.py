@@ -21,7 +21,7 @@ from finetune.runtime import console
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 # Arguments that are paths, though not only paths: a model may be on the Hub.
-PATHS = {"MODEL", "INPUT", "FILE", "RUN"}
+PATHS = {"MODEL", "INPUT", "FILE", "RUN", "ENCODER", "DOCUMENTS"}
 RECIPE_NAMES = ("name", "named")
 # Keys end in `=`, after which a value follows and no space.
 NO_SPACE = """

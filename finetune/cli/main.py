@@ -41,6 +41,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "suspects": Command("find_label_errors", "rank rows by how likely their label is wrong"),
     },
     "Training": {
+        "adapt": Command("adapt", "pretrain an encoder further on your unlabelled documents"),
         "find-lr": Command("find_lr", "find a learning rate by one short run"),
         "train": Command("train", "fine-tune a classifier, score it on test, and report"),
         "sweep": Command("sweep", "search for the recipe that is best on validation"),

@@ -85,6 +85,8 @@ class FlatTable(TokenTable):
             )
         if self.kernel is None:
             host |= {"spread": places.spread.numpy(), "gather": places.gather.numpy()}
+        if self.asked is not None:
+            host[tokens.ASKED] = np.flatnonzero(self.asked_of(pieces))
         if self.own_head:
             place = np.arange(lengths.max())
             at = host["ends"][:-2, None] + place
@@ -104,6 +106,8 @@ class FlatTable(TokenTable):
             batch |= {"attention_mask": (flat.padded < places.capacity - 1).long(), FLAT_ROWS: flat}
         if self.seconds is not None:
             batch["token_type_ids"] = there["types"][None]
+        if self.asked is not None:
+            batch[tokens.ASKED] = there[tokens.ASKED]
         if self.states is not None:
             states = torch.zeros(1, places.capacity, self.states.shape[1])
             states[0, : places.tokens] = self.states[torch.from_numpy(where)]

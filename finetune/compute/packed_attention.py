@@ -53,7 +53,8 @@ class Layout:
         gather: the place in the groups of each packed token. (tokens,)
         tokens: how many packed ones there are, without those that fill up to a round number.
         capacity: the same with them.
-        only: the packed tokens whose states are asked for, each row's first; None: all. (rows,)
+        only: the packed tokens whose states are asked for, such as each row's first; None: all.
+            (asked,)
     """
 
     groups: tuple[Group, ...]
@@ -75,11 +76,11 @@ class Layout:
         return packed
 
     def choose(self, packed: Tensor) -> Tensor:
-        """Those that are asked for: (capacity, …) → (rows, …) or, of all, as they are."""
+        """Those that are asked for: (capacity, …) → (asked, …) or, of all, as they are."""
         return packed if self.only is None else packed.index_select(0, self.only)
 
     def put_back(self, chosen: Tensor) -> Tensor:
-        """The gradient of `choose`: (rows, …) → (capacity, …), zeros elsewhere."""
+        """The gradient of `choose`: (asked, …) → (capacity, …), zeros elsewhere."""
         if self.only is None:
             return chosen
         packed = chosen.new_zeros(self.capacity, *chosen.shape[1:])

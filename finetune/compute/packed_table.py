@@ -55,6 +55,8 @@ class PackedBatch:
         masks: of each group, 1 for a real token and 0 for padding, (rows, length) int64.
         types: of each group, 1 for the second text of a pair; None: no pairs.
         states: what layers below `boundary` make of the packed tokens, where that is known.
+        asked: the packed tokens whose states alone are read; None: all, or each row's first where
+            that is pooled. (asked,)
     """
 
     layout: Layout
@@ -62,6 +64,7 @@ class PackedBatch:
     types: tuple[Tensor, ...] | None = None
     boundary: int = 0
     states: Tensor | None = None
+    asked: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,12 @@ class PackedTable(TokenTable):
         packed = PackedBatch(
             layout(lengths), tuple(masks), tuple(types) or None, self.boundary, states
         )
-        return {"input_ids": tuple(ids), "attention_mask": packed}
+        batch = {"input_ids": tuple(ids), "attention_mask": packed}
+        if self.asked is not None:
+            asked = torch.from_numpy(np.flatnonzero(self.asked_of(pieces)))
+            batch["attention_mask"] = dataclasses.replace(packed, asked=asked)
+            batch[tokens.ASKED] = torch.arange(len(asked))  # no others come out of the last layer
+        return batch
 
 
 def _encode(
@@ -118,7 +126,7 @@ def _encode(
 ) -> Any:
     if not isinstance(attention_mask, PackedBatch):
         return padded(input_ids=input_ids, attention_mask=attention_mask, **named)
-    batch, device = attention_mask, model.classifier.weight.device.type
+    batch, device = attention_mask, model.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
     with torch.autocast(device, enabled=False):
         layout = _in(dtype, batch.layout)
@@ -134,7 +142,9 @@ def _encode(
         bias = packed_encoders.position_bias(model.encoder, longest)
         recomputes = recomputes_layers(model.encoder)
         for layer in packed[batch.boundary :]:
-            if layer is packed[-1] and model.config.pooling == "cls":
+            if layer is packed[-1] and batch.asked is not None:
+                layout = dataclasses.replace(layout, only=batch.asked)
+            elif layer is packed[-1] and model.config.pooling == "cls":
                 layout = dataclasses.replace(layout, only=_first_tokens(batch))
             states = layer(states, layout, dtype, bias, recomputes)
     return BaseModelOutput(last_hidden_state=states.float())

@@ -80,7 +80,7 @@ def build_classifier(
     config = read_config(source, options)
     check_identity(source, "model.source", config, None, revision=options.revision)
     if options.dropout is not None:
-        _set_config_dropout(encoder_config(config), options.dropout)
+        set_config_dropout(encoder_config(config), options.dropout)
     keeps, multi_label = options.head_init == "keep", priors is not None
     known = match_labels(config, source, options, labels, multi_label) if keeps else None
     fields = _label_fields(labels if known is None else known.of_source, multi_label, ordered)
@@ -91,7 +91,7 @@ def build_classifier(
         build_with_head = HEADS[options.head]
         model, fresh, head_is_trained = build_with_head(source, config, options, fields, attention)
         if options.dropout is not None:
-            _set_dropout(model, options.dropout)
+            set_dropout(model, options.dropout)
         if options.keep_layers is not None:
             encoder: Any = model.base_model
             cut_layers(encoder, resolve_layers(options.keep_layers, encoder.config))
@@ -252,7 +252,7 @@ def _build_native(
 HEADS = {"linear": _build_linear, "native": _build_native}
 
 
-def _set_config_dropout(config: PretrainedConfig, rate: float) -> None:
+def set_config_dropout(config: PretrainedConfig, rate: float) -> None:
     """Every dropout field. Before building: some modules read a rate once, or become Identity."""
     for name, value in list(vars(config).items()):
         is_rate = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
@@ -271,7 +271,7 @@ def _freeze_pretrained(model: PreTrainedModel, what: str | int, fresh: set[str])
     freeze_unreached(model)
 
 
-def _set_dropout(model: PreTrainedModel, rate: float) -> None:
+def set_dropout(model: PreTrainedModel, rate: float) -> None:
     """Every dropout module: some classes have a rate of their own."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from finetune.modeling.modeling_document_classifier import DocumentClassifier
 from finetune.modeling.pretrained import max_positions
 from finetune.runtime.console import print_wrapped
 from finetune.runtime.errors import InputError, shorten
@@ -40,6 +41,8 @@ def head_name(model: PreTrainedModel) -> str:
 
 
 def _named(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    if isinstance(model, DocumentClassifier):
+        return "classifier", model.classifier
     is_ordered = bool(getattr(model.config, "ordered", False))
     size = int(model.config.num_labels or 0) - is_ordered
     layers = [

@@ -21,6 +21,7 @@ Ids = NDArray[np.int32]
 WindowPooling = Literal["mean", "max", "softmax"]
 Layout = Literal["padded", "in groups", "end to end"]
 SEGMENT_REDUCE_DEVICES = ("cpu",)  # MPS has none, and CUDA's makes the host wait
+ASKED = "asked"  # the name under which a batch carries the places of tokens that are asked for
 MOST_PADDING = 0.15  # of the tokens that are computed, where rows are padded
 
 
@@ -40,6 +41,8 @@ class TokenTable:
         window_pooling: how the logits of a document's pieces become one row.
         multiple: of how many tokens the length of a padded batch is, where that is little padding.
         longest: tokens of the longest piece that the encoder takes; None: of any.
+        asked: the tokens whose own states are read, where the model predicts tokens; None: each
+            piece is read as a whole. (tokens,)
     """
 
     ids: Ids
@@ -52,6 +55,7 @@ class TokenTable:
     window_pooling: WindowPooling = "mean"
     multiple: int = 1
     longest: int | None = None
+    asked: NDArray[np.bool_] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -184,13 +188,20 @@ class TokenTable:
         return largest
 
     def batch(self, rows: Rows, device: torch.device) -> dict[str, torch.Tensor]:
-        """The padded inputs of some rows: ids, mask, perhaps types, (pieces, width) int64."""
+        """The padded inputs of some rows: ids, mask, perhaps types, (pieces, width) int64.
+
+        Where tokens are asked for, also their places among all of the batch, row by row. (asked,)
+        """
         pieces = self.pieces(rows)
         lengths = self.starts[pieces + 1] - self.starts[pieces]
         mask = np.arange(self.width(int(lengths.max()))) < lengths[:, None]  # (pieces, width)
         inputs = {"input_ids": self.padded(pieces, mask), "attention_mask": mask.astype(np.int64)}
         if self.seconds is not None:
             inputs["token_type_ids"] = self.types(pieces, mask)
+        if self.asked is not None:
+            places = np.zeros(mask.shape, dtype=bool)
+            places[mask] = self.asked_of(pieces)
+            inputs[ASKED] = np.flatnonzero(places)
         return dict(zip(inputs, copy_arrays([*inputs.values()], device), strict=True))
 
     def padded(self, pieces: Rows, mask: NDArray[np.bool_]) -> Rows:
@@ -198,6 +209,12 @@ class TokenTable:
         ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
         ids[mask] = np.concatenate([self.ids[self.span(piece)] for piece in pieces])
         return ids
+
+    def asked_of(self, pieces: Rows) -> NDArray[np.bool_]:
+        """Whether each token of some pieces is asked for, one piece after the other. (tokens,)"""
+        assert self.asked is not None
+        lengths = self.starts[pieces + 1] - self.starts[pieces]
+        return self.asked[expand_ranges(self.starts[pieces], lengths)]
 
     def types(self, pieces: Rows, mask: NDArray[np.bool_]) -> Rows:
         """0 for the first text of a pair and for padding, 1 for the second. (pieces, longest)"""
@@ -210,14 +227,16 @@ class TokenTable:
         pieces = rows if self.first is None else self._in_order(rows)
         lengths = self.starts[pieces + 1] - self.starts[pieces]
         windows = None if self.first is None else self.first[rows + 1] - self.first[rows]
+        where = expand_ranges(self.starts[pieces], lengths)
         return dataclasses.replace(
             self,
-            ids=self.ids[expand_ranges(self.starts[pieces], lengths)],
+            ids=self.ids[where],
             starts=range_starts(lengths),
             full=self.full[rows],
             first=None if windows is None else range_starts(windows),
             kept=None if self.kept is None else self.kept[rows],
             seconds=None if self.seconds is None else self.seconds[pieces],
+            asked=None if self.asked is None else self.asked[where],
         )
 
     def span(self, piece: int) -> slice:
@@ -256,6 +275,7 @@ def concatenate(tables: Sequence[TokenTable]) -> TokenTable:
         first=range_starts(np.concatenate(windows)) if windows else None,
         kept=joined("kept"),
         seconds=joined("seconds"),
+        asked=joined("asked"),
     )
 
 

@@ -22,6 +22,7 @@ FLOORS = (
     "training",
     "reporting",
     "inference",
+    "adaptation",
     "hub",
     "tuning",
     "pipeline",

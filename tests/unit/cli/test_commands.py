@@ -13,6 +13,7 @@ import pytest
 
 from finetune import __main__, __version__, cli, pipeline, run
 from finetune.cli import (
+    adapt,
     argument_types,
     compare,
     completion,
@@ -47,8 +48,8 @@ from finetune.runtime import commands, streams
 from tests.support.processes import ENVIRONMENT
 
 MODULES = (
-    compare, completion, demo, doctor, evaluate, export_onnx, find_label_errors, find_lr, inspect,
-    new, predict, predict_ray, push, recipes, report, schema, serve, suggest, sweep, train,
+    adapt, compare, completion, demo, doctor, evaluate, export_onnx, find_label_errors, find_lr,
+    inspect, new, predict, predict_ray, push, recipes, report, schema, serve, suggest, sweep, train,
 )  # fmt: skip
 # What takes seconds to import, and no option needs.
 HEAVY = ("torch", "transformers", "datasets", "sklearn", "evaluate", "accelerate", "ray", "scipy")

@@ -1,0 +1,1 @@
+"""Continued pretraining: an encoder and unlabelled documents → the encoder, adapted to them."""
