@@ -114,15 +114,12 @@ class Session:
             InputError: where a row does not fit.
         """
         built, accelerator, recipe = self.prepared.model, self.env.accelerator, self.recipe
-        fused = accelerator.device.type == "cuda"
-        optimizer = build_optimizer(built, recipe.optim, fused)
+        plan, device = self.prepared.plan, accelerator.device
+        packed = packing.leave_padded(built, plan.device)
+        if plan.packed:  # before it is prepared, after which it computes in 16 bits
+            packed = packing.attach_packing(built.to(device), plan.precision)  # type: ignore[arg-type]
+        optimizer = build_optimizer(built, recipe.optim, fused=device.type == "cuda")
         model, optimizer = prepare_training(accelerator, built, optimizer)
-        plan = self.prepared.plan
-        packed = (
-            packing.attach_packing(built, plan.precision)
-            if plan.packed
-            else packing.leave_padded(built, plan.device)
-        )
         tables = {name: packed.table(table) for name, table in self.prepared.rows.tables.items()}
         train = tables["train"]
         most = np.argsort(-train.padded_tokens, kind="stable")[: plan.micro_batch_tokens]

@@ -43,9 +43,9 @@ class Set(NamedTuple):
 
 
 SETS = {
-    "banking77": Set(300, ("data.max_train_rows=500", "data.max_test_rows=1500", "train.epochs=8")),
+    "banking77": Set(200, ("data.max_train_rows=400", "data.max_test_rows=1000", "train.epochs=6")),
     "bbc": Set(60, ("data.max_train_rows=60", "data.max_length=64")),
-    "emotion": Set(300, ("data.max_train_rows=500", "train.epochs=8")),
+    "emotion": Set(200, ("data.max_train_rows=400", "data.max_test_rows=1000", "train.epochs=6")),
 }
 ENCODERS = ("as it is", "adapted")
 METRICS = ("accuracy", "f1_macro")
