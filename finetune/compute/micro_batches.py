@@ -50,6 +50,24 @@ def split_rows(table: TokenTable, rows: Rows, budget: int) -> list[Rows]:
     return parts
 
 
+def split_for_workers(table: TokenTable, rows: Rows, budget: int, workers: int) -> list[Rows]:
+    """`split_rows` with a part for each worker at least.
+
+    Where few rows without padding are computed, a part for each: of like many tokens, so that no
+    worker waits for a small part that is left over.
+    """
+    tokens = int(table.lengths[rows].sum())
+    share = min(budget, -(-tokens // workers))
+    if table.layout != "padded" and tokens <= budget * workers:
+        ordered = rows[np.argsort(-table.lengths[rows], kind="stable")]
+        middles = np.cumsum(table.lengths[ordered]) - table.lengths[ordered] / 2
+        cuts = np.searchsorted(middles, tokens * np.arange(1, workers) / workers)
+        parts = [part for part in np.split(ordered, cuts) if len(part)]
+        if all(len(part) == 1 or table.lengths[part].sum() <= budget for part in parts):
+            return parts
+    return split_rows(table, rows, share)
+
+
 def largest_part(table: TokenTable, rows: Rows, budget: int) -> Rows:
     """The longest of some rows, as many as the budget allows."""
     if table.layout == "end to end":

@@ -19,6 +19,7 @@ from torch import Tensor
 from finetune.tokenization.token_table import Rows
 
 ROUND = 64  # packed tokens are filled up to a multiple: the libraries plan each shape anew
+FEW, ROUND_FEW = 1024, 32  # the multiple without a gradient up to so many: 64 would be much of them
 AT_ONCE = 512**2  # rows × length² whose attention is computed at once: what caches hold
 MASKED = -1e30  # not -inf, of which a row of padding alone would make NaN
 
@@ -87,10 +88,11 @@ class Layout:
         return packed.index_copy_(0, self.only, chosen)
 
 
-def layout(lengths: Rows, multiple: int = ROUND, at_once: int = AT_ONCE) -> Layout:
+def layout(lengths: Rows, multiple: int | None = None, at_once: int = AT_ONCE) -> Layout:
     """The places of the tokens of rows of these lengths, filled up to such a multiple.
 
     Args:
+        multiple: None: as `ROUND` and `ROUND_FEW` say.
         at_once: rows × length² of the largest group of several rows.
     """
     groups, places, start = [], [], 0
@@ -103,6 +105,8 @@ def layout(lengths: Rows, multiple: int = ROUND, at_once: int = AT_ONCE) -> Layo
         start = group.end
     real = np.concatenate(places)
     tokens = int(real.sum())
+    if multiple is None:
+        multiple = ROUND if torch.is_grad_enabled() or tokens >= FEW else ROUND_FEW
     capacity = -(-(tokens + 1) // multiple) * multiple
     spread = np.full(len(real), capacity - 1)
     spread[real] = np.arange(tokens)

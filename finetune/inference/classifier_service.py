@@ -8,7 +8,7 @@ has no place for it, and refuses the request.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,23 @@ class ClassifierService:
     def __init__(self, classifier: Classifier, limits: ServerLimits) -> None:
         self.classifier, self.limits = classifier, limits
         self.metrics = ServerMetrics(lambda: self._batcher.held_rows)
-        self._batcher = RequestBatcher(classifier, limits.queue, self.metrics.count_batch)
+        self._loop: asyncio.AbstractEventLoop | None = None  # where requests wait
+        self._batcher = RequestBatcher(
+            classifier, limits.queue, self.metrics.count_batch, self._deliver
+        )
         self._explanations = ExplanationQueue(classifier)
 
     def close(self) -> None:
         """Finish what was taken, and take no more."""
         self._batcher.close()
         self._explanations.close()
+
+    def _deliver(self, answer: Callable[[], None]) -> None:
+        """Answer the requests of a batch where they wait: to wake it for each would be slow."""
+        if self._loop is None or self._loop.is_closed():
+            answer()
+        else:
+            self._loop.call_soon_threadsafe(answer)
 
     def read(self, rows: Sequence[Any]) -> list[Record]:
         """The records of a request's rows, each with its error.
@@ -102,6 +112,7 @@ class ClassifierService:
         Raises:
             RequestError: where too much waits, the server stops, or the engine fails.
         """
+        self._loop = asyncio.get_running_loop()
         self.metrics.count_rows(len(records), sum(row.error is not None for row in records))
         try:
             return await asyncio.wrap_future(self._batcher.submit(records))

@@ -77,13 +77,11 @@ class Engine:
         if table.first is not None:
             return table.pool_windows(self._outputs(table.by_piece()))
         table = self.prepare(table)
-        workers, budget = min(self.workers, len(table)), self.budget
+        workers, rows = min(self.workers, len(table)), np.arange(len(table))
         if workers > 1:
-            budget = min(budget, -(-int(table.lengths.sum()) // workers))  # some for everyone
-        batches = micro_batches.split_rows(table, np.arange(len(table)), budget)
-        if workers > 1:
+            batches = micro_batches.split_for_workers(table, rows, self.budget, workers)
             return self._run_in_threads(table, batches, workers)
-        return self._run_in_turn(table, batches)
+        return self._run_in_turn(table, micro_batches.split_rows(table, rows, self.budget))
 
     def _run_in_threads(self, table: TokenTable, batches: Sequence[Rows], workers: int) -> Logits:
         logits = np.zeros((len(table), self.classes + self.hidden), dtype=np.float32)

@@ -5,11 +5,11 @@
     future.result().logits                # (valid rows, classes); None where no row is valid
     batcher.close()                       # finishes what it has
 
-One thread tokenizes, so that the budget is of real tokens; another takes as many requests, in their
-order, as fit into the budget, and computes them in one call of the engine. A batch starts when it
-is full, or when its oldest request has waited for `wait`. A request that is cancelled while it
-waits leaves the queue at once, with its memory. Where a batch fails, each of its requests is
-computed alone.
+One thread tokenizes, all that waits in one call, so that the budget is of real tokens; another
+takes as many requests, in their order, as fit into the budget, and computes them in one call of the
+engine. A batch starts when it is full, or when its oldest request has waited for `wait`. A request
+that is cancelled while it waits leaves the queue at once, with its memory. Where a call fails, for
+tokens or for logits, each of its requests is tried alone.
 """
 
 import math
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from finetune.inference.classifier import Classifier
 from finetune.inference.engine import Logits
@@ -28,6 +29,7 @@ from finetune.tokenization.token_table import TokenTable
 
 LONGEST_RETRY = 60  # seconds that a client is told to wait
 SMOOTHING = 0.2  # weight of the last batch in the measured rate
+ENCODED_CHARACTERS = 100_000  # of requests that are tokenized together: nobody waits for long
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class RequestBatcher:
 
     Args:
         observe: is told of each batch, by the thread that computed it.
+        deliver: is given what answers the requests of a batch, and calls it, perhaps in another
+            thread and later.
     """
 
     def __init__(
@@ -112,16 +116,19 @@ class RequestBatcher:
         classifier: Classifier,
         limits: QueueLimits,
         observe: Callable[[Batch], None] = lambda batch: None,
+        deliver: Callable[[Callable[[], None]], None] = lambda answer: answer(),
     ) -> None:
         self._classifier, self._limits, self._observe = classifier, limits, observe
+        self._deliver = deliver
         engine = classifier.engine
         self._budget = limits.tokens or engine.budget * engine.workers
         self._changed = threading.Condition()
-        self._queue: deque[_Request] = deque()
+        self._arrived: deque[_Request] = deque()
+        self._queue: deque[_Request] = deque()  # of tokens
         self._queued_tokens = 0
         self._held_rows = self._held_characters = 0
         self._rate = 0.0  # rows a second
-        self._closing = self._is_encoded = False
+        self._closing = self._is_encoding = self._is_encoded = False
         self._encoder = ThreadPoolExecutor(1, "tokenize")
         self._computer = threading.Thread(target=self._run, name="compute", daemon=True)
         self._computer.start()
@@ -149,7 +156,10 @@ class RequestBatcher:
                 raise QueueFullError(self._estimate_wait())
             self._held_rows, self._held_characters = all_rows, characters
             request.future.add_done_callback(lambda future: self._release(request))
-            self._encoder.submit(self._encode, request)
+            self._arrived.append(request)
+            if not self._is_encoding:
+                self._is_encoding = True
+                self._encoder.submit(self._encode_arrived)
         return request.future
 
     def close(self) -> None:
@@ -180,17 +190,45 @@ class RequestBatcher:
                 self._changed.notify_all()
             request.rows, request.table = (), None
 
-    def _encode(self, request: _Request) -> None:
-        """Tokenize a request, and queue it."""
-        rows = request.rows  # before the question: a request that is cancelled loses them
-        if request.future.cancelled():
+    def _encode_arrived(self) -> None:
+        """Tokenize and queue requests until none is left."""
+        while requests := self._take_arrived():
+            self._encode(requests)
+
+    def _take_arrived(self) -> list[_Request]:
+        """The oldest that are not tokenized, as many as are tokenized together."""
+        with self._changed:
+            taken: list[_Request] = []
+            characters = 0
+            while self._arrived:
+                characters += self._arrived[0].characters
+                if taken and characters > ENCODED_CHARACTERS:
+                    break
+                taken.append(self._arrived.popleft())
+            self._is_encoding = bool(taken)
+            return taken
+
+    def _encode(self, requests: Sequence[_Request]) -> None:
+        # The rows before the question: a request that is cancelled loses them.
+        known = [(one, one.rows) for one in requests]
+        waiting = [(one, rows) for one, rows in known if not one.future.cancelled()]
+        if not waiting:
             return
         try:
-            table = self._classifier.encode(rows)
+            table = self._classifier.encode([row for _, rows in waiting for row in rows])
         except Exception as error:
-            if request.future.set_running_or_notify_cancel():
-                request.future.set_exception(error)
+            if len(requests) > 1:
+                for one in requests:
+                    self._encode([one])
+            elif requests[0].future.set_running_or_notify_cancel():
+                requests[0].future.set_exception(error)
             return
+        end = 0
+        for request, rows in waiting:
+            begin, end = end, end + sum(row.error is None for row in rows)
+            self._queue_tokens(request, table.between(begin, end))
+
+    def _queue_tokens(self, request: _Request, table: TokenTable) -> None:
         if not len(table):
             if request.future.set_running_or_notify_cancel():
                 request.future.set_result(Computed(table, None))
@@ -239,7 +277,7 @@ class RequestBatcher:
             outputs = self._classifier.compute(token_table.concatenate(tables))
         except Exception as error:
             if len(requests) == 1:
-                requests[0].future.set_exception(error)
+                self._deliver(partial(requests[0].future.set_exception, error))
                 return
             for request in requests:
                 self._compute([request])
@@ -249,7 +287,14 @@ class RequestBatcher:
         self._rate = rate if not self._rate else self._rate + SMOOTHING * (rate - self._rate)
         tokens = sum(one.tokens for one in requests)
         self._observe(Batch(len(requests), len(outputs), tokens, seconds))
-        start = 0
-        for request, table in zip(requests, tables, strict=True):
-            request.future.set_result(Computed(table, outputs[start : start + len(table)], classes))
-            start += len(table)
+        self._deliver(partial(_answer, requests, tables, outputs, classes))
+
+
+def _answer(
+    requests: Sequence[_Request], tables: Sequence[TokenTable], outputs: Logits, classes: int
+) -> None:
+    """Give each request its part of the outputs."""
+    start = 0
+    for request, table in zip(requests, tables, strict=True):
+        request.future.set_result(Computed(table, outputs[start : start + len(table)], classes))
+        start += len(table)

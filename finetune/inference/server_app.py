@@ -27,6 +27,8 @@ from finetune.inference.server_models import (
     LabelScore,
     PredictRequest,
 )
+from finetune.inference.server_shortcut import Endpoint, Shortcut
+from finetune.inference.server_shortcut import refuse as refuse_request
 from finetune.reporting import html_report
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -77,7 +79,14 @@ def build_app(
     )
     _add_errors(app)
     _add_routes(app, service, service.describe(name, guard.most_bytes))
-    return ServerGuard(app, guard, service.metrics.count_request)
+    ordinary = Shortcut(
+        app,
+        {
+            "/predict": Endpoint(PredictRequest, service.predict),
+            "/v1/classify": Endpoint(ClassifyRequest, service.classify),
+        },
+    )
+    return ServerGuard(ordinary, guard, service.metrics.count_request)
 
 
 def _add_routes(app: FastAPI, service: ClassifierService, info: dict[str, Any]) -> None:
@@ -124,8 +133,7 @@ def _add_routes(app: FastAPI, service: ClassifierService, info: dict[str, Any]) 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> Response:
-        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-        return JSONResponse(error.body, error.status, headers)
+        return refuse_request(error)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_shape(request: Request, error: RequestValidationError) -> Response:

@@ -239,6 +239,21 @@ class TokenTable:
             asked=None if self.asked is None else self.asked[where],
         )
 
+    def between(self, begin: int, end: int) -> Self:
+        """The rows from one to before another: `take` of rows in their order, which copies none."""
+        first = None if self.first is None else self.first[begin : end + 1]
+        low, high = (begin, end) if first is None else (int(first[0]), int(first[-1]))
+        starts = self.starts[low : high + 1]
+        return dataclasses.replace(
+            self,
+            ids=self.ids[int(starts[0]) : int(starts[-1])],
+            starts=starts - starts[0],
+            full=self.full[begin:end],
+            first=None if first is None else first - first[0],
+            kept=None if self.kept is None else self.kept[begin:end],
+            seconds=None if self.seconds is None else self.seconds[low:high],
+        )
+
     def span(self, piece: int) -> slice:
         """The place of a piece in `ids`."""
         return slice(int(self.starts[piece]), int(self.starts[piece + 1]))

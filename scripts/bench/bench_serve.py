@@ -6,20 +6,24 @@
 By turns, in rounds: the classifier on all rows, then as many rows through the server by so many
 clients, each with one connection and one request at a time, of so many documents (--each). Printed
 are rows/s of both, the ratio (median of the rounds), p50 and p99 of a request, and whether all
-labels are the same. CPU seconds are those of the classifier and of the server alone: on a machine
-that others use too, they say more than rows/s. --requests: instead, so many requests of a row, and
-the memory of the server at each tenth. Last, the server is stopped while all clients ask, and what
-it took and did not answer is counted. The server is a process of its own, so clients and server
-share the machine's cores.
+labels are the same. All clients are one thread, which reads sockets and little else: what a client
+does with its answer is not the server's. CPU seconds are those of the classifier and of the server
+alone: on a machine that others use too, they say more than rows/s. --requests: instead, so many
+requests of a row, and the memory of the server at each tenth. Last, the server is stopped while all
+clients ask, and what it took and did not answer is counted. The server is a process of its own, so
+clients and server share the machine's cores.
 """
 
 import argparse
+import contextlib
 import http.client
 import itertools
 import json
 import os
 import re
+import selectors
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -126,25 +130,58 @@ def ask_all(
     server: Server, known: argparse.Namespace, texts: Sequence[str], each: int
 ) -> tuple[list[str], list[float]]:
     """Every text once, by all clients: the labels in order, and the seconds of each request."""
-    parts = iter(range(0, len(texts), each))
-    lock = threading.Lock()
-    labels: list[str] = [""] * len(texts)
+    starts = range(0, len(texts), each)
+    parts = iter(starts)
+    requests = {at: write_request(server.port, texts[at : at + each]) for at in starts}
+    answers: dict[int, bytes] = {}
     seconds: list[float] = []
+    began: dict[int, float] = {}
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
 
-    def work(number: int) -> None:
-        client = Client(server.port)
-        while True:
-            with lock:
-                start = next(parts, None)
-            if start is None:
-                return
-            began = time.perf_counter()
-            found = client.ask(texts[start : start + each])
-            seconds.append(time.perf_counter() - began)
-            labels[start : start + each] = [one["label"] for one in found]
+        def ask_next(connection: socket.socket) -> None:
+            start = next(parts, None)
+            if start is not None:
+                began[start] = time.perf_counter()
+                connection.sendall(requests[start])
+                selector.register(connection, selectors.EVENT_READ, (start, bytearray()))
 
-    in_threads(known.clients, work)
-    return labels, seconds
+        for _ in range(known.clients):
+            address = ("127.0.0.1", server.port)
+            ask_next(stack.enter_context(socket.create_connection(address, timeout=600)))
+        while len(answers) < len(starts):
+            for key, _ in selector.select():
+                connection, (start, got) = key.fileobj, key.data
+                assert isinstance(connection, socket.socket)
+                got += connection.recv(1 << 16)
+                body = read_answer(bytes(got))
+                if body is not None:
+                    seconds.append(time.perf_counter() - began[start])
+                    answers[start] = body
+                    selector.unregister(connection)
+                    ask_next(connection)
+    found = (json.loads(answers[start])["predictions"] for start in starts)
+    return [one["label"] for many in found for one in many], seconds
+
+
+def write_request(port: int, texts: Sequence[str]) -> bytes:
+    body = json.dumps({"inputs": texts}).encode()
+    head = (
+        f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def read_answer(got: bytes) -> bytes | None:
+    """The body of an answer; None where it is not whole yet."""
+    head, end, body = got.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    if not end or length is None or len(body) < int(length[1]):
+        return None
+    if not head.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(f"{head.decode()}: {body.decode()}")
+    return body
 
 
 def compare(known: argparse.Namespace, texts: Sequence[str], server: Server) -> None:

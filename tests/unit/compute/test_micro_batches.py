@@ -94,3 +94,17 @@ def test_rows_in_groups_stay_together_whatever_their_lengths():
     packed = table_of(lengths, PackedTable)
     assert len(micro_batches.split_rows(packed, np.arange(4), 4096)) == 1
     assert len(micro_batches.split_rows(table_of(lengths), np.arange(4), 4096)) > 1
+
+
+@given(LENGTHS, st.integers(1, 3000), st.integers(2, 5), st.booleans())
+def test_workers_compute_each_row_once_and_few_rows_in_a_part_each(lengths, budget, workers, flat):
+    rows, kind = np.arange(len(lengths)), PackedTable if flat else TokenTable
+    table = table_of(lengths, kind)
+    parts = micro_batches.split_for_workers(table, rows, budget, workers)
+    assert sorted(np.concatenate(parts)) == list(rows)
+    for part in parts:
+        assert len(part) == 1 or lengths[part].sum() <= budget
+    if flat and lengths.sum() + lengths.max() * workers <= budget * workers:
+        assert len(parts) <= workers
+        tokens = [int(lengths[part].sum()) for part in parts]
+        assert max(tokens) <= lengths.sum() / workers + lengths.max()

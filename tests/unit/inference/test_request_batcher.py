@@ -1,10 +1,13 @@
 """Requests of many threads are computed together, in bounds; one that fails costs no other."""
 
+import threading
+
 import numpy as np
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
 
+from finetune.inference import request_batcher
 from finetune.inference.classifier import Classifier
 from finetune.inference.documents import DocumentReader
 from finetune.inference.request_batcher import (
@@ -13,7 +16,7 @@ from finetune.inference.request_batcher import (
     QueueLimits,
     RequestBatcher,
 )
-from tests.support.served import Gate, read_as, wait_for, write_classifier
+from tests.support.served import PATIENCE, Gate, read_as, wait_for, write_classifier
 
 TEXTS = ["the match", "bank share price and tax", "a robot", "the team", "a rate", "space"]
 
@@ -181,6 +184,35 @@ def test_a_tokenizer_that_fails_and_rows_that_are_all_wrong(classifier, start, m
         patch.setattr(classifier, "encode", fail)
         assert isinstance(batcher.submit(read(classifier, "a")).exception(), ValueError)
     assert len(batcher.submit(read(classifier, "a")).result().logits) == 1
+
+
+def test_what_arrives_meanwhile_is_tokenized_in_one_call(classifier, start, monkeypatch):
+    """Only as many characters at once; where a call fails, each request is tried alone."""
+    whole, calls, reached, go_on = classifier.encode, [], threading.Event(), threading.Event()
+
+    def encode(rows):
+        calls.append(len(rows))
+        reached.set()
+        assert go_on.wait(PATIENCE)
+        if any("x" * 20 in text for row in rows for text in row.texts):
+            raise ValueError("no")
+        return whole(rows)
+
+    monkeypatch.setattr(classifier, "encode", encode)
+    monkeypatch.setattr(request_batcher, "ENCODED_CHARACTERS", 60)
+    batcher = start()
+    first = batcher.submit(read(classifier, "the match"))
+    assert reached.wait(PATIENCE)
+    asked = [["a rate", None, "space"], ["a robot"], ["x" * 20], ["y" * 50], ["the team"]]
+    futures = [batcher.submit(read(classifier, *texts)) for texts in asked]
+    go_on.set()
+    found = [None if future.exception() else len(future.result().logits) for future in futures]
+    assert found == [2, 1, None, 1, 1]
+    assert isinstance(futures[2].exception(), ValueError)
+    assert calls == [1, 5, 3, 1, 1, 2]
+    alone = classifier.engine.logits(whole(read(classifier, "the team")))
+    np.testing.assert_allclose(futures[4].result().logits, alone, atol=1e-5)
+    assert len(first.result().logits) == 1
 
 
 def test_closing_finishes_what_was_taken(classifier, start, monkeypatch):

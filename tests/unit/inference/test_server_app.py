@@ -11,7 +11,13 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from finetune.inference import explanation_queue, server_app, server_guard, server_models
+from finetune.inference import (
+    explanation_queue,
+    server_app,
+    server_guard,
+    server_models,
+    server_shortcut,
+)
 from finetune.inference.classifier import Classifier
 from finetune.inference.classifier_service import model_name, split_predict_inputs
 from finetune.inference.documents import DocumentReader
@@ -181,6 +187,60 @@ def test_what_nobody_waits_for_is_given_up(classifier, monkeypatch):
     queue.close()
     assert explained == records[:1]
     assert queue._room._value == explanation_queue.MOST_REQUESTS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": ["the match", ""], "probabilities": true}',
+        b'{"inputs": ""}',
+        b'{"inputs": []}',
+        b'{"inputs": "a", "more": 1}',
+        b'{"inputs": "a", "probabilities": "yes"}',
+        b'{"inputs": NaN}',
+        b"[]",
+        b'{"inputs": ',
+        b'{"inputs": "\xff"}',
+        b'{"inputs": ' + b"[" * 100_000,
+    ],
+)
+def test_the_shortcut_answers_as_fastapi_does(served, body):
+    ordinary = served.post("/v1/classify", body)
+    whole = served.post("/v1/classify", body, {"Content-Type": "application/json; charset=utf-8"})
+    assert (ordinary.status, ordinary.body) == (whole.status, whole.body)
+    assert {*ordinary.headers} == {*whole.headers}
+
+
+def test_which_requests_take_the_shortcut():
+    """A POST of JSON to one of its paths, without a query; the application gets all others."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append("the application")
+
+    async def answer(request):
+        seen.append(request.inputs)
+        return {}
+
+    async def receive():
+        return {"type": "http.request", "body": b'{"inputs": "a"}'}
+
+    async def send(message):
+        pass
+
+    endpoint = server_shortcut.Endpoint(server_models.ClassifyRequest, answer)
+    shortcut = server_shortcut.Shortcut(app, {"/v1/classify": endpoint})
+    ordinary = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/classify",
+        "query_string": b"",
+        "headers": [(b"host", b"a"), (b"content-type", b"application/json")],
+    }
+    others = ({"method": "GET"}, {"path": "/"}, {"query_string": b"a=b"}, {"headers": []})
+    for changed in ({}, *others, {"type": "lifespan"}):
+        asyncio.run(shortcut(ordinary | changed, receive, send))
+    assert seen == ["a", *["the application"] * 5]
 
 
 def test_windows_abstention_thresholds_and_pairs(model, tmp_path):

@@ -1,5 +1,7 @@
 """Token tables hold what the tokenizer itself would give, cut where it would cut."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,3 +51,20 @@ def test_max_length():
         "data.max_length: the encoder has positions for 512 tokens, got 513; set "
         "data.max_length=512 or less, or choose an encoder for longer texts"
     )
+
+
+@settings(max_examples=25, deadline=None)
+@given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=8), data=st.data())
+def test_rows_between_two_are_those_that_take_gives(texts, data):
+    tokenizer = TOKENIZERS["bert"]
+    begin = data.draw(st.integers(0, len(texts)))
+    end = data.draw(st.integers(begin, len(texts)))
+    windows = encoding.TruncationOptions("windows", stride=2)
+    for table in (
+        encoding.encode(texts, tokenizer, 12),
+        encoding.encode(texts, tokenizer, 12, windows),
+        encoding.encode(texts, tokenizer, 12, seconds=texts[::-1]),
+    ):
+        found, expected = table.between(begin, end), table.take(np.arange(begin, end))
+        for field in dataclasses.fields(table):
+            np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name))
