@@ -117,7 +117,7 @@ class Session:
         plan, device = self.prepared.plan, accelerator.device
         packed = packing.leave_padded(built, plan.device)
         if plan.packed:  # before it is prepared, after which it computes in 16 bits
-            packed = packing.attach_packing(built.to(device), plan.precision)  # type: ignore[arg-type]
+            packed = packing.attach_packing(built.to(device), plan.precision)
         optimizer = build_optimizer(built, recipe.optim, fused=device.type == "cuda")
         model, optimizer = prepare_training(accelerator, built, optimizer)
         tables = {name: packed.table(table) for name, table in self.prepared.rows.tables.items()}

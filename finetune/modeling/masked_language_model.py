@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
 from finetune.config.schema import Model
 from finetune.modeling.build import set_config_dropout, set_dropout
@@ -98,7 +98,7 @@ class MaskedLanguageModel(DocumentClassifier):
         token_type_ids: Tensor | None = None,
         asked: Tensor | None = None,
         **kwargs: Any,
-    ) -> MaskedLMOutput:
+    ) -> SequenceClassifierOutput:
         """
         Args:
             input_ids, attention_mask, token_type_ids: as of `DocumentClassifier`.
@@ -125,7 +125,7 @@ class MaskedLanguageModel(DocumentClassifier):
             logits = self.whole(input_ids=asked, return_dict=True).logits[0]
         finally:
             self.below.states = None
-        return MaskedLMOutput(logits=logits)
+        return SequenceClassifierOutput(logits=logits)
 
     def restore(self) -> PreTrainedModel:
         """The architecture's class with its encoder in place again, which ends this model's use."""

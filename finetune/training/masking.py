@@ -104,7 +104,8 @@ class Masking:
     def _is_ordinary(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         known = np.zeros(int(max(self.ordinary.max(), ids.max(initial=0))) + 1, dtype=bool)
         known[self.ordinary] = True
-        return known[ids]
+        found: NDArray[np.bool_] = known[ids]
+        return found
 
 
 @dataclass(frozen=True)

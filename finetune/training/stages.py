@@ -212,7 +212,7 @@ class StageBuilder:
         plan = self.data.plan
         if not plan.packed:
             return packing.leave_padded(built, plan.device)
-        built.to(self.accelerator.device)  # type: ignore[arg-type]
+        built.to(self.accelerator.device)
         packed = packing.attach_packing(built, plan.precision)
         if packed.why_not is not None:
             console.print_wrapped(f"rows padded: {packed.why_not}", mark="       ")
