@@ -27,7 +27,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import multi_label_study
 import study_runs
 
 from finetune.cli.exit_codes import run_command
@@ -56,8 +55,8 @@ def make_hidden(data: Path, folder: Path) -> Path:
     draw = random.Random(0)
     for split, rows in ROWS.items():
         part = "test" if split == "test" else "train"
-        reviews = multi_label_study.read_rows(data / "sst2", split)
-        news = multi_label_study.read_rows(data / "agnews", part)
+        reviews = study_runs.read_rows(data / "sst2", split)
+        news = study_runs.read_rows(data / "agnews", part)
         draw.shuffle(reviews)
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as lines:
             for review in reviews[:rows]:

