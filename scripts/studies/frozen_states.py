@@ -6,7 +6,6 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ def encode(texts: Sequence[str]) -> NDArray[np.float32]:
     model = AutoModel.from_pretrained(folder, trust_remote_code=False)
     has_bf16 = plan_hardware(schema.Model(), schema.Train()).precision == "bf16"
     order = np.argsort([len(text) for text in texts], kind="stable")
-    found: Any = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    found: NDArray[np.float32] = np.zeros((len(texts), model.config.hidden_size), np.float32)
     for start in range(0, len(order), 64):
         some = order[start : start + 64]
         batch = tokenizer([texts[i] for i in some], padding=True, truncation=True,
