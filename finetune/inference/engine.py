@@ -30,8 +30,8 @@ class Engine:
     """Computes the logits of a table.
 
     Attributes:
-        run: table, row numbers, threads → the rows' logits, and behind them their states.
-            (rows, classes + hidden) float32
+        run: table, row numbers, threads → the rows' logits, and behind them their states; on the
+            device that computes them. (rows, classes + hidden) float32
         budget: tokens of a batch.
         threads: of a CPU, in all.
         workers: batches that are computed at once, each by its share of the threads; where there
@@ -97,10 +97,11 @@ class Engine:
 
     def _run_in_turn(self, table: TokenTable, batches: list[Rows]) -> Logits:
         logits = np.zeros((len(table), self.classes + self.hidden), dtype=np.float32)
+        done: list[tuple[Rows, Tensor]] = []
         while batches:
             rows = batches[0]
             try:
-                logits[rows] = self.run(table, rows, self.threads).numpy()
+                done.append((rows, self.run(table, rows, self.threads)))
                 del batches[0]
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
@@ -115,6 +116,9 @@ class Engine:
                     for batch in batches
                     for smaller in micro_batches.split_rows(table, batch, self.budget)
                 ]
+        if done:  # fetched once: a GPU has work for as long as nothing is asked of it
+            order, computed = zip(*done, strict=True)
+            logits[np.concatenate(order)] = torch.cat(computed).cpu().numpy()
         return logits
 
 

@@ -84,7 +84,7 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
         torch.set_num_threads(threads)  # those of the calling thread
         autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
         with autocast, kept_padding_masks(device.type):
-            logits = forward.forward_rows(model, table, rows, device).cpu()
+            logits = forward.forward_rows(model, table, rows, device)
         return logits if recorder is None else torch.cat([logits, recorder.take()], dim=1)
 
     why = plan.reasons[0] if options.precision == "auto" else f"{plan.precision}: as requested"
@@ -135,10 +135,10 @@ class _StateRecorder:
         self._of_thread.states = inputs[0]
 
     def take(self) -> Tensor:
-        """Those of this thread's last rows. (rows, hidden) float32"""
+        """Those of this thread's last rows, on their device. (rows, hidden) float32"""
         states: Tensor = self._of_thread.states
         del self._of_thread.states
-        return states.float().cpu()
+        return states.float()
 
 
 def _limit_primitive_cache() -> None:

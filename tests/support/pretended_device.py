@@ -1,6 +1,6 @@
 """A device that is computed on the CPU, and tells whenever the host would wait for it.
 
-    pretended_device.py {"precision": "fp16", …}    # → waits of each step and of scoring, as JSON
+    pretended_device.py {"precision": "fp16", …}    # → waits of each step, of scoring, of predicting
 
 A GPU works behind the host, which hands it its tasks. Where the host asks for a number (`item()`,
 `if tensor:`, a mask as an index), or copies to or from memory that is not pinned, it waits until
@@ -263,14 +263,17 @@ def table_of(lengths, draw, windows):
 
 
 def train(encoder, asked):
-    """Some steps of the loop, and a scoring: the waits of each step, and of scoring."""
+    """Some steps of the loop, a scoring and a window of predictions: the waits of each."""
     from accelerate import Accelerator
 
+    from finetune.compute import forward
     from finetune.compute.checkpointing import enable_checkpointing
     from finetune.compute.flat_model import attach_flat_rows
     from finetune.compute.flat_table import FlatTable
+    from finetune.compute.padding_masks import kept_padding_masks
     from finetune.config import schema
     from finetune.evaluation import scoring
+    from finetune.inference.engine import Engine
     from finetune.modeling import build
     from finetune.training import loop, schedule
     from finetune.training.optimizer import build_optimizer
@@ -319,11 +322,20 @@ def train(encoder, asked):
         )  # fmt: skip
         trained = len(waits)
         logits = scoring.compute_logits(prepared, table, accelerator, 256)
+        scored = len(waits)
+
+        def run(table, rows, threads):
+            return forward.forward_rows(prepared, table, rows, torch.device(NAME, 0))
+
+        engine = Engine(run, 3, 256, threads=1, workers=1, reasons=(), identity="")
+        with torch.no_grad(), kept_padding_masks(NAME):
+            predicted = engine.outputs(table.by_piece() if windows else table)
+        assert len(predicted) >= 48
     assert logits.shape == (48, 3)
     assert np.isfinite(logits).all()
     ends = [0, *marks]
     steps = {step: waits[ends[step - 1] : ends[step]] for step in range(1, 10)}
-    return {"steps": steps, "scoring": waits[trained:]}
+    return {"steps": steps, "scoring": waits[trained:scored], "predicting": waits[scored:]}
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Between two lines of the log, no step waits for its device, and no batch of scoring does.
+"""Between two lines of the log no step waits for its device, nor any batch of scoring or predicting.
 
 Counted on a device that is pretended (`tests/support/pretended_device.py`); no GPU was at hand.
 """
@@ -55,4 +55,5 @@ def test_no_step_waits_between_two_lines_of_the_log(encoder, tmp_path, variant):
     assert len(steps) == 9
     assert {step: waits for step, waits in steps.items() if waits and step not in LOGGED} == {}
     assert steps[3]  # a line reads losses and norms: the counter sees what waits
-    assert [what for what, where in found["scoring"]] == ["copy to the host"]  # of all logits
+    for what in ("scoring", "predicting"):
+        assert [how for how, where in found[what]] == ["copy to the host"]  # of all logits
