@@ -23,6 +23,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from finetune.compute.packed_attention import MASKED, Layout, attend, attend_backward, attend_only
+from finetune.compute.window_attention import attend_in_window
 
 NAME = "rows_end_to_end"
 BY_HAND_UP_TO = 512  # tokens of a row; above, the scores of all layers would fill the memory
@@ -63,12 +64,13 @@ class FlatRows:
         return max(group.length for group in self.layout.groups)
 
     def window_bias(self, window: int) -> Tensor:
-        """0 for tokens that see each other, else `MASKED`. (1, longest_group, longest_group)
+        """0 for tokens that see each other, else `MASKED`; of longer rows, blocks are computed.
 
-        All layers of a batch share it, and it goes with the batch: of 8,192 tokens it is 268 MB.
+        All layers of a batch share it. (1, length, length)
         """
         if window not in self.windows:
-            place = torch.arange(self.longest_group, device=self.ends.device)
+            length = min(self.longest_group, max(BY_HAND_UP_TO, 2 * window))
+            place = torch.arange(length, device=self.ends.device)
             far = (place[:, None] - place).abs() >= window
             seen = torch.zeros(far.shape, device=far.device).masked_fill_(far, MASKED)
             self.windows[window] = seen[None]
@@ -106,7 +108,7 @@ def attention(
         mixed = _in_16_bits(KERNELS[flat_rows.kernel], rows, flat_rows, window, scale)
     else:
         seen = None if window is None else flat_rows.window_bias(window)
-        mixed = attend_in_groups(rows, flat_rows, scale, dropout, seen)
+        mixed = attend_in_groups(rows, flat_rows, scale, dropout, seen, window=window)
     return mixed[None].to(value.dtype), None
 
 
@@ -198,7 +200,7 @@ def is_right(
 
 def attend_in_groups(
     rows: list[Tensor], flat: FlatRows, scale: float, dropout: float = 0.0,
-    bias: Tensor | None = None, bias_of: GroupBias | None = None,
+    bias: Tensor | None = None, bias_of: GroupBias | None = None, window: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Query, key and value, (capacity, heads, size) each → the same, in groups of like length.
 
@@ -206,6 +208,7 @@ def attend_in_groups(
         bias: added to the scores of all rows, which take its first places.
             (heads or 1, longest_group, longest_group)
         bias_of: what makes a bias for the rows of each group.
+        window: a token sees those that are less far away; `bias` has it for shorter rows.
     """
     layout, value = flat.layout, rows[2]
     assert layout is not None
@@ -217,6 +220,10 @@ def attend_in_groups(
     for group in layout.groups:
         here, shape = slice(group.start, group.end), (group.rows, group.length, *value.shape[1:])
         one, other, own_value = (x[here].view(shape).transpose(1, 2) for x in places)
+        if window is not None and bias is not None and group.length > bias.shape[-1]:
+            mixed = attend_in_window(one, other, own_value, group.mask, window, scale, dropout)
+            looked.append(mixed.transpose(1, 2).flatten(0, 1))
+            continue
         added = [] if group.mask is None else [group.mask]
         if bias is not None:
             added.append(bias[None, :, : group.length, : group.length])
