@@ -117,11 +117,21 @@ def apply_plan(chosen: Hardware) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ["FLASH_ATTENTION_DETERMINISTIC"] = "1"
         torch.use_deterministic_algorithms(True)
-    if chosen.device == "cpu" and platform.libc_ver()[0] == "glibc":
+    if chosen.device == "cpu":
         # Else each large tensor's memory goes back to the system and comes anew, page by page:
         # at 512 tokens a row that took a tenth of a step.
+        keep_freed_memory(below=2**30)
+
+
+def keep_freed_memory(below: int) -> None:
+    """Have the C library keep freed memory for what comes next, but for blocks of so many bytes.
+
+    What it keeps lies between blocks that are in use, and comes apart; the largest should go back
+    where they are many times what is in use.
+    """
+    if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-3, below)  # M_MMAP_THRESHOLD
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 

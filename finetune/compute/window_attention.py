@@ -41,10 +41,7 @@ def attend_in_window(
 
 def _bias(mask: Tensor | None, rows: int, length: int, window: int, like: Tensor) -> Tensor:
     """What the scores of each block get added. (rows × blocks, 1, window, 3 × window)"""
-    if mask is None:
-        real = torch.zeros(rows, length, device=like.device)
-    else:
-        real = mask[:, 0, 0].float()
+    real = mask[:, 0, 0].float() if mask is not None else like.new_zeros(rows, length).float()
     rest = -length % window
     near = nn.functional.pad(real, (window, window + rest), value=MASKED)
     near = near.unfold(1, 3 * window, window).flatten(0, 1)[:, None, None]

@@ -1,6 +1,6 @@
 """A device that is computed on the CPU, and tells whenever the host would wait for it.
 
-    pretended_device.py {"precision": "fp16", …}    # → waits of each step, of scoring, of predicting
+    pretended_device.py {"precision": "fp16", …}    # → waits of steps, scoring, predicting
 
 A GPU works behind the host, which hands it its tasks. Where the host asks for a number (`item()`,
 `if tensor:`, a mask as an index), or copies to or from memory that is not pinned, it waits until

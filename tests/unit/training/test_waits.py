@@ -1,4 +1,4 @@
-"""Between two lines of the log no step waits for its device, nor any batch of scoring or predicting.
+"""Between two lines of the log no step waits for its device; nor does scoring or predicting.
 
 Counted on a device that is pretended (`tests/support/pretended_device.py`); no GPU was at hand.
 """
