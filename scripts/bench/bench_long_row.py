@@ -10,15 +10,6 @@ import argparse
 import time
 
 import bench_shown as shown
-import numpy as np
-import torch
-
-from finetune.compute import checkpointing, hardware_plan, packing
-from finetune.config import schema
-from finetune.modeling import build
-from finetune.tokenization.token_table import TokenTable, range_starts
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main() -> None:
@@ -28,8 +19,20 @@ def main() -> None:
     parser.add_argument("encoder", help="a folder, or package:…")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--kept", action="store_true", help="keep all freed memory")
-    known = parser.parse_args()
+    measure(parser.parse_args())
 
+
+def measure(known: argparse.Namespace) -> None:
+    """Compute the row once, and print what it took."""
+    import numpy as np
+    import torch
+
+    from finetune.compute import checkpointing, hardware_plan, packing
+    from finetune.config import schema
+    from finetune.modeling import build
+    from finetune.tokenization.token_table import TokenTable, range_starts
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     choices = schema.Model(source=known.encoder, freeze="embeddings")
     plan = hardware_plan.plan_hardware(choices, schema.Train())
     hardware_plan.apply_plan(plan)
@@ -45,7 +48,7 @@ def main() -> None:
     table = packed.table(TokenTable(ids.astype(np.int32), range_starts(lengths), lengths, 0))
     before = shown.peak_memory()
     began = time.perf_counter()
-    with torch.autocast(plan.device, DTYPES[plan.precision], enabled=plan.precision != "fp32"):
+    with torch.autocast(plan.device, dtypes[plan.precision], enabled=plan.precision != "fp32"):
         logits = model(**table.batch(np.arange(1), torch.device(plan.device))).logits
     forward = time.perf_counter() - began
     logits.float().logsumexp(1).sum().backward()
