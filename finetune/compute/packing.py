@@ -27,10 +27,11 @@ from finetune.compute.hardware_plan import Hardware
 from finetune.compute.packed_table import PackedTable, attach_packed_layers
 from finetune.config import schema
 from finetune.modeling import pretrained
-from finetune.modeling.modeling_document_classifier import DocumentClassifier
+from finetune.modeling.modeling_document_classifier import DocumentClassifier, StaticEncoderConfig
 from finetune.tokenization.token_table import TokenTable
 
 PACKED_TOKENS = 4096  # at once on a CPU, where the recipe leaves it open; more is hardly faster
+STATIC_TOKENS = 16384  # at once of static embeddings, of which a token takes a kilobyte
 MULTIPLE = 8  # tokens: what a GPU's matrix products ask of the length of padded rows
 PACKED = "sequence packing: rows end to end, without padding"
 
@@ -38,12 +39,17 @@ PACKED = "sequence packing: rows end to end, without padding"
 def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) -> Hardware:
     """The plan, with rows packed where this encoder and this recipe allow it, and why (not)."""
     why_not = _why_not(plan, recipe, config)
-    if why_not is not None:
-        return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
     tokens = plan.micro_batch_tokens
+    *reasons, _ = plan.reasons
+    if why_not is not None:
+        if is_static(config) and recipe.train.micro_batch_tokens is None:
+            tokens = max(tokens, STATIC_TOKENS)
+            plan = dataclasses.replace(
+                plan, micro_batch_tokens=tokens, reasons=(*reasons, plan.reason_for(tokens))
+            )
+        return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
     if plan.device == "cpu" and recipe.train.micro_batch_tokens is None:
         tokens = PACKED_TOKENS
-    *reasons, _ = plan.reasons
     return dataclasses.replace(
         plan,
         packed=True,
@@ -61,6 +67,11 @@ def _why_not(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig) ->
     return why_not_packable(plan.device, config, by_hand)
 
 
+def is_static(config: PretrainedConfig) -> bool:
+    """Whether an encoder, or that of a classifier, is a table of static embeddings."""
+    return isinstance(getattr(config, "encoder", config), StaticEncoderConfig)
+
+
 def why_not_packable(device: str, config: PretrainedConfig, by_hand: bool = True) -> str | None:
     """Why the rows of this encoder cannot be packed; None: they can, and `attach_packing` tries.
 
@@ -68,6 +79,8 @@ def why_not_packable(device: str, config: PretrainedConfig, by_hand: bool = True
         by_hand: whether its layers may be computed by hand, which leaves dropout out.
     """
     inner = getattr(config, "encoder", config)
+    if is_static(config):
+        return "static embeddings have no layers, for which packing is made"
     if os.environ.get("ACCELERATE_DYNAMO_BACKEND", "NO").upper() != "NO":
         return "torch.compile is on"
     if device not in ("cpu", "cuda"):

@@ -159,7 +159,7 @@ def _resolve(recipe: Recipe, stem: str) -> Recipe:
     lr = recipe.optim.lr if recipe.optim.lr is not None else DEFAULT_LR[recipe.optim.name]
     freeze = recipe.model.freeze
     if freeze == "auto":
-        freeze = recipe.optim.freezes()
+        freeze = recipe.freezes_by_default()
     return recipe.model_copy(
         update={
             "optim": recipe.optim.model_copy(update={"lr": lr}),

@@ -13,13 +13,19 @@ LayerChoice = (
     | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
 )
 
+STATIC = "static:"  # begins a `model.source` of which only a table of embeddings is made
+
 
 class Model(Section):
     """The pretrained encoder and the linear logits head on it."""
 
     source: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
-        description="the pretrained encoder: Hub id, folder, or package:NAME/path",
+        description=(
+            "the pretrained encoder: Hub id, folder, or package:NAME/path; static: before any of "
+            "these, such as static:runs/teacher/model, distils it to a table with one vector for "
+            "each token, whose mean the head reads: hundreds of times less to compute"
+        ),
     )
     revision: str | None = Field(
         None, description="the branch, tag or commit of a model on the Hub"
@@ -98,6 +104,11 @@ class Model(Section):
         "own); auto: the fastest on this hardware",
     )
 
+    @property
+    def is_static(self) -> bool:
+        """Whether static embeddings are distilled from the encoder, in whose place they learn."""
+        return self.source.startswith(STATIC)
+
     def describe_freezing(self) -> str:
         """Which parts keep their pretrained weights, for messages."""
         if isinstance(self.freeze, int):
@@ -134,6 +145,31 @@ class Model(Section):
         named = self.keep_layers
         if isinstance(named, tuple) and list(named) != sorted(set(named)):
             raise conflict("keep_layers", f"each layer once, in ascending order, got {list(named)}")
+        return self
+
+    @model_validator(mode="after")
+    def _static_embeddings_have_no_layers(self) -> Self:
+        if not self.is_static:
+            return self
+        if self.source == STATIC:
+            raise conflict("source", "an encoder after 'static:', got none")
+        choices: tuple[tuple[str, object, str], ...] = (
+            ("head", "linear", "have no classification class of an architecture"),
+            ("pooling", "mean", "know no first token that has read the others"),
+            ("keep_layers", None, "have no layers"),
+            ("attention", "auto", "have no attention"),
+        )
+        for key, only, why in choices:
+            if (value := getattr(self, key)) != only:
+                expected = "null" if only is None else only
+                got = list(value) if isinstance(value, tuple) else value
+                raise conflict(key, f"{expected} with static embeddings, which {why}, got {got!r}")
+        if isinstance(self.freeze, int):
+            raise conflict(
+                "freeze",
+                "auto, none or embeddings with static embeddings, which have no layers, got "
+                f"{self.freeze}",
+            )
         return self
 
     @model_validator(mode="after")

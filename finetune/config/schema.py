@@ -175,7 +175,7 @@ class Recipe(Section):
         if not stages:
             return self
         by_default: dict[str, tuple[object, ...]] = {
-            "model.freeze": ("auto", self.optim.freezes()),
+            "model.freeze": ("auto", self.freezes_by_default()),
             "optim.lr": (None, DEFAULT_LR[self.optim.name]),
             **{f"train.{key}": (getattr(train, key),) for key in LENGTH},
             "train.epochs": ("auto", EPOCHS),  # what auto means, unless rows are few
@@ -189,6 +189,33 @@ class Recipe(Section):
                     f"{defaults[0] or 'null'}, its default, as each of train.stages has its own, "
                     f"got {value}",
                 )
+        return self
+
+    def freezes_by_default(self) -> Literal["none", "embeddings"]:
+        """What model.freeze 'auto' means."""
+        return "none" if self.model.is_static else self.optim.freezes()
+
+    @model_validator(mode="after")
+    def _static_embeddings_read_in_one_piece(self) -> Self:
+        if not self.model.is_static:
+            return self
+        if self.data.truncation == "windows":
+            raise conflict(
+                "data.truncation",
+                "head, tail or head_tail with static embeddings, which read documents of any "
+                "length in one piece (data.max_length), got 'windows'",
+            )
+        if self.train.checkpointing == "on":
+            raise conflict(
+                "train.checkpointing",
+                "auto or off with static embeddings, which have no layers to compute again, got "
+                "'on'",
+            )
+        if any(isinstance(stage.freeze, int) for stage in self.train.stages):
+            raise conflict(
+                "train.stages",
+                "freeze of none or embeddings with static embeddings, which have no layers",
+            )
         return self
 
     def by_stage(self) -> tuple[Self, ...]:

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from finetune.config.model_section import STATIC
 from finetune.data.cells import natural_order
 from finetune.data.formats.registry import suffix_of
 from finetune.runtime.errors import InputError, closest_match, shorten
@@ -21,7 +22,8 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def resolve_model_source(source: str, key: str = "model.source", may_be_run: bool = False) -> str:
-    """The absolute path of `package:…` or of a folder; a Hub id unchanged.
+    """The absolute path of `package:…` or of a folder; a Hub id unchanged. Of `static:…`, that
+    of the encoder which it names.
 
     Args:
         may_be_run: as of `resolve_local_path`.
@@ -31,7 +33,7 @@ def resolve_model_source(source: str, key: str = "model.source", may_be_run: boo
     """
     path = resolve_local_path(source, key, may_be_run)
     if path is None:
-        return source
+        return source.removeprefix(STATIC)
     if not path.is_dir():
         raise InputError(f"{key}: expected a folder with a model, got the file {path}")
     return str(path.resolve())
@@ -49,6 +51,8 @@ def resolve_local_path(
     Raises:
         InputError: naming `key`, where the source is written as a path that does not exist.
     """
+    if key == "model.source":
+        source = source.removeprefix(STATIC)
     if source.startswith("package:"):
         return _in_package(source, key)
     if source.startswith(HELD):

@@ -93,6 +93,9 @@ def pooled_states(
     plan = hardware_plan.plan_hardware(recipe.model, recipe.train)
     hardware_plan.apply_plan(plan)
     source = find_model(recipe.model.source, "model.source")
+    if recipe.model.is_static:  # the encoder itself tells documents apart better
+        encoder = recipe.model.model_copy(update={"source": source})
+        recipe = recipe.model_copy(update={"model": encoder})
     config = pretrained.load_config(source, recipe.model)
     tokenizer = pretrained.load_tokenizer(source, recipe.model)
     longest = encoding.resolve_max_length(recipe.data.max_length, pretrained.max_positions(config))

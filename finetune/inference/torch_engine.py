@@ -74,6 +74,8 @@ def torch_engine(model: PreTrainedModel, options: EngineOptions, baseline: int =
     budget = options.tokens or plan.micro_batch_tokens
     if options.tokens is None and why_not is None and device.type == "cpu":
         budget = PACKED_TOKENS
+    if options.tokens is None and packing.is_static(model.config):
+        budget = max(budget, packing.STATIC_TOKENS)
     many = device.type == "cpu" and not options.in_turn
     workers = count_workers(plan.threads) if many else 1
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[plan.precision]

@@ -149,6 +149,11 @@ def initial_weights_hash(model: PreTrainedModel, options: Model, from_priors: bo
         from_priors: whether the head's bias follows from the labels of train: without it.
     """
     weights, head = model.state_dict(), head_module.head_name(model)
+    if (made_of := getattr(model.base_model.config, "distilled_from", None)) is not None:
+        # Like names, distilled embeddings have last bits that threads and kernels decide.
+        prefix = f"{model.base_model_prefix}."
+        weights = {name: w for name, w in weights.items() if not name.startswith(prefix)}
+        weights[made_of] = torch.zeros(0)
     if "label_names" in (options.head_init, options.head_init == "keep" and options.new_labels):
         weights = {name: w for name, w in weights.items() if name.rpartition(".")[0] != head}
     elif from_priors:

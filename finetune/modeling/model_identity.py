@@ -256,7 +256,7 @@ def _compare_weights(source: str, identity: Identity, **hub: Any) -> list[str]:
         file = find_file(source, name, hub.get("revision"), True) if named else None
         if file is None:
             wrong.append(f"{name} is missing")
-        elif _hash_file(file) != recorded:
+        elif hash_file(file) != recorded:
             wrong.append(f"{name} differs")
     if Path(source).is_dir():
         there = {_relative(file, Path(source)) for file in _weight_files(Path(source))}
@@ -269,14 +269,15 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _hash_weights(folder: Path) -> dict[str, str]:
-    return {_relative(file, folder): _hash_file(file) for file in _weight_files(folder)}
+    return {_relative(file, folder): hash_file(file) for file in _weight_files(folder)}
 
 
 def _relative(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix()
 
 
-def _hash_file(file: Path) -> str:
+def hash_file(file: Path) -> str:
+    """The SHA-256 of a file, computed once as long as it stays as it is."""
     state = file.stat()
     return _hash_version(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
 

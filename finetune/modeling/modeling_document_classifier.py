@@ -10,6 +10,9 @@ are the logarithms of the labels' probabilities (`ordered_log_probabilities`). W
 predicted, `classifier` has one output, and `logits` is that number in the unit of the training data
 (`number_mean`, `number_deviation`).
 
+The encoder may also be a table of static embeddings (`StaticEncoder`), one vector for each token
+whatever is around it, so that pooling is the mean of table rows.
+
 There is no tanh layer between pooling and logits, and no other new weight than `classifier`.
 `config.json` holds the encoder's whole config under `encoder`, the pooling, and the label names.
 
@@ -31,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
 
 def pool_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -62,6 +65,58 @@ def ordered_log_probabilities(outputs: Tensor) -> Tensor:
     above = nn.functional.logsigmoid(outputs).cumsum(dim=1)
     above = nn.functional.pad(above, (1, 0))  # nothing is below the first label
     return above + nn.functional.pad(nn.functional.logsigmoid(-outputs), (0, 1))
+
+
+class StaticEncoderConfig(PretrainedConfig):
+    """The shape of a table of static embeddings.
+
+    Args:
+        vocab_size, hidden_size: its rows and columns.
+        distilled_from: a hash of the encoder that it was made of, and of how; None: not known.
+        kwargs: `pad_token_id` and the rest of `PretrainedConfig`.
+    """
+
+    model_type = "static-embeddings"
+
+    def __init__(
+        self,
+        vocab_size: int = 16,
+        hidden_size: int = 16,
+        distilled_from: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size, self.hidden_size = vocab_size, hidden_size
+        self.num_hidden_layers = 0
+        self.distilled_from = distilled_from
+        super().__init__(**kwargs)
+
+
+class StaticEncoder(PreTrainedModel):
+    """Token ids → a vector for each token, the same whatever is around it."""
+
+    config_class = StaticEncoderConfig
+
+    def __init__(self, config: StaticEncoderConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings
+
+    def set_input_embeddings(self, value: Any) -> None:
+        self.embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """(rows, tokens) → `last_hidden_state` (rows, tokens, hidden)."""
+        states = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        return BaseModelOutput(last_hidden_state=states)
 
 
 class DocumentClassifierConfig(PretrainedConfig):
@@ -95,7 +150,10 @@ class DocumentClassifierConfig(PretrainedConfig):
         if pooling not in POOLINGS:
             raise ValueError(f"pooling: expected {' or '.join(POOLINGS)}, got {pooling!r}")
         if not isinstance(encoder, PretrainedConfig):
-            encoder = AutoConfig.for_model(**(encoder or {"model_type": "bert"}))
+            settings = {**(encoder or {"model_type": "bert"})}
+            is_static = settings["model_type"] == StaticEncoderConfig.model_type
+            made = StaticEncoderConfig if is_static else AutoConfig.for_model
+            encoder = made(**settings)
         self.encoder = encoder
         self.pooling = pooling
         self.pooled_norm = pooled_norm
@@ -122,8 +180,10 @@ class DocumentClassifier(PreTrainedModel):
 
     def __init__(self, config: DocumentClassifierConfig) -> None:
         super().__init__(config)
-        # Whoever trusts this file's code has not read code that the encoder's config may name.
-        self.encoder = AutoModel.from_config(config.encoder, trust_remote_code=False)
+        if isinstance(config.encoder, StaticEncoderConfig):
+            self.encoder: Any = StaticEncoder(config.encoder)
+        else:  # whoever trusts this file's code has not read code that its config may name
+            self.encoder = AutoModel.from_config(config.encoder, trust_remote_code=False)
         if getattr(self.encoder, "pooler", None) is not None:
             # Its output is not used, and weights without a gradient stop DDP. Not None: some
             # encoders call it unasked.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -28,11 +29,14 @@ from finetune.modeling.model_identity import check_identity
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
     DocumentClassifierConfig,
+    StaticEncoder,
+    StaticEncoderConfig,
 )
 from finetune.modeling.source_checks import Shapes, check_source
 from finetune.modeling.tokenizer_fit import POSITIONS_AFTER_PADDING, read_tokenizer
 from finetune.runtime.errors import InputError, shorten
 
+STATIC_SIZE = 256  # numbers of a static embedding, or of the encoder's states where they have fewer
 SPARE_WEIGHTS = 10_000_000  # 40 MB: a new head, a pooler; a tiny model may describe so much more
 # Whoever loads a model imports this module, so that the Auto classes and `pipeline` know a
 # `DocumentClassifier` folder, and need no `trust_remote_code` for it.
@@ -40,11 +44,13 @@ AutoConfig.register(DocumentClassifierConfig.model_type, DocumentClassifierConfi
 AutoModelForSequenceClassification.register(
     DocumentClassifierConfig, DocumentClassifier, exist_ok=True
 )
+AutoConfig.register(StaticEncoderConfig.model_type, StaticEncoderConfig, exist_ok=True)
+AutoModel.register(StaticEncoderConfig, StaticEncoder, exist_ok=True)
 
 
 def load_config(source: str, options: Model) -> PretrainedConfig:
     """The encoder's config, with the layers that stay; of a `DocumentClassifier` folder, the one
-    inside.
+    inside; of `static:…`, that of the static embeddings.
 
     Args:
         source: a folder or a Hub id.
@@ -55,7 +61,21 @@ def load_config(source: str, options: Model) -> PretrainedConfig:
     config = encoder_config(read_config(source, options))
     if options.keep_layers is not None:
         cut_config(config, resolve_layers(options.keep_layers, config))
-    return config
+    return static_config(config, None) if options.is_static else config
+
+
+def static_config(encoder: PretrainedConfig, distilled_from: str | None) -> StaticEncoderConfig:
+    """The config of static embeddings that are distilled from an encoder of this config.
+
+    Args:
+        distilled_from: as of `StaticEncoderConfig`.
+    """
+    return StaticEncoderConfig(
+        vocab_size=encoder.vocab_size,
+        hidden_size=min(STATIC_SIZE, encoder.hidden_size),
+        distilled_from=distilled_from,
+        pad_token_id=getattr(encoder, "pad_token_id", None),
+    )
 
 
 def load_tokenizer(source: str, options: Model) -> PreTrainedTokenizerBase:

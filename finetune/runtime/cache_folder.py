@@ -24,7 +24,7 @@ ABANDONED = (
     24 * 3600.0
 )  # seconds after which a half-made entry of another machine belongs to no run
 BLOCK = 2**22
-ENTRIES = ("tokens-*", "prefix-*")
+ENTRIES = ("tokens-*", "prefix-*", "static-*")
 HALF_MADE = re.compile(r"\.[^.]+\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]+\.new")
 REASONS = {
     errno.ENOSPC: "the disk is full; free some space there, or set cache.dir to another disk",

@@ -146,7 +146,7 @@ class PieceCutter:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, max_length: int, options: TruncationOptions
     ) -> None:
-        self.before, self.after = _special_tokens(tokenizer)
+        self.before, self.after = special_tokens(tokenizer)
         self.specials = len(self.before) + len(self.after)
         self.text_tokens = max_length - self.specials
         self.options = options
@@ -251,8 +251,12 @@ def _encode_plain(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[
     return ids
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer puts before and after a text."""
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after a text.
+
+    Raises:
+        InputError: where it does not leave the text itself as it is.
+    """
     with_specials: Any = tokenizer("a")["input_ids"]
     bare = _encode_plain(tokenizer, ["a"])[0]
     for start in range(len(with_specials) - len(bare) + 1):

@@ -102,6 +102,7 @@ def audit_truncation(
     options = [
         _audit_option(split, labels, table, document_format, encoder, windows, length)
         for windows, length in _list_options(document_format, encoder.limit, int(table.full.max()))
+        if not windows or _has_layers(encoder.config)  # else nothing asks for short pieces
     ]
     chosen = next(option for option in options if option.chosen)
     return [
@@ -199,15 +200,27 @@ def _list_options(
 
 
 def _operations(tokens: int, squares: int, config: PretrainedConfig) -> float:
-    """Operations of the matrix products of one layer: of the weights, and of attention."""
+    """Operations of the matrix products of one layer: of the weights, and of attention.
+
+    Of static embeddings, which have no layer, those of their mean.
+    """
     hidden, inner, _ = _sizes(config)
+    if not _has_layers(config):
+        return float(tokens * hidden)
     return tokens * (8.0 * hidden**2 + 4 * hidden * inner) + 4.0 * hidden * squares
 
 
 def _activation_bytes(length: int, config: PretrainedConfig) -> float:
     """What a layer keeps for each token, in bytes (Korthikanti et al. 2022, arXiv 2205.05198)."""
     hidden, _, heads = _sizes(config)
+    if not _has_layers(config):
+        return 4.0 * hidden
     return 34.0 * hidden + 5.0 * heads * length
+
+
+def _has_layers(config: PretrainedConfig) -> bool:
+    """Whether an encoder computes more than a table of static embeddings does."""
+    return getattr(config, "num_hidden_layers", None) != 0
 
 
 def _sizes(config: PretrainedConfig) -> tuple[int, int, int]:

@@ -7,9 +7,14 @@ from transformers import PreTrainedModel
 
 from finetune.config import schema
 from finetune.modeling import freezing
+from finetune.modeling.modeling_document_classifier import StaticEncoder
 
 ADAMW_HEAD = 10.0
 FEW_LABELS = 8
+# Static embeddings: a token's gradient is its share of a mean over all tokens, in the few rows that
+# have it; and their mean is short, so that the head has further to go.
+STATIC_RATES = {"sgd": 100.0, "adamw": 100.0}
+STATIC_HEAD = {"sgd": 30.0, "adamw": 10.0}
 
 
 def build_optimizer(
@@ -26,8 +31,9 @@ def build_optimizer(
         fused: whether one kernel of the device updates all parameters.
     """
     scale = head_scale(model, optim)
+    static = STATIC_RATES[optim.name] if _is_static(model) else None
     depths: dict[torch.nn.Parameter, int] = {}
-    if (scale, optim.layer_decay) != (1.0, 1.0):
+    if (scale, optim.layer_decay) != (1.0, 1.0) or static is not None:
         assert isinstance(model, PreTrainedModel)
         depths = freezing.parameter_depths(model)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
@@ -35,7 +41,7 @@ def build_optimizer(
         if not parameter.requires_grad:
             continue
         depth, decays = depths.get(parameter, 0), parameter.ndim > 1
-        own = optim.layer_decay ** (depth - 1) if depth else scale
+        own = optim.layer_decay ** (depth - 1) * (static or 1.0) if depth else scale
         group = groups.setdefault(
             (own, decays),
             {
@@ -91,6 +97,13 @@ def head_scale(model: torch.nn.Module, optim: schema.Optim) -> float:
         return optim.head_lr_scale
     if config is None:
         return 1.0
+    if _is_static(model):
+        return STATIC_HEAD[optim.name]
     if optim.name == "adamw":
         return ADAMW_HEAD
     return max(1.0, float(config.num_labels) / FEW_LABELS)
+
+
+def _is_static(model: torch.nn.Module) -> bool:
+    """Whether a classifier's encoder is a table of static embeddings."""
+    return isinstance(getattr(model, "encoder", None), StaticEncoder)

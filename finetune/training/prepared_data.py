@@ -37,6 +37,7 @@ from finetune.training.teacher_targets import TeacherTargets
 
 # What only decides how texts become tokens, and so has no part in which rows there are.
 AS_TOKENS = dict.fromkeys(("max_length", "truncation", "stride", "max_windows", "window_pooling"))
+STATIC_LENGTH = 4096  # tokens that static embeddings read by default, as each costs next to nothing
 Value = TypeVar("Value")
 
 
@@ -133,9 +134,10 @@ def tokenize_splits(
                 pretrained.load_tokenizer(source, recipe.model),
             ),
         )
-        longest = encoding.resolve_max_length(
-            recipe.data.max_length, pretrained.max_positions(config)
-        )
+        asked = recipe.data.max_length
+        if asked is None and recipe.model.is_static:
+            asked = STATIC_LENGTH
+        longest = encoding.resolve_max_length(asked, pretrained.max_positions(config))
         reads = DocumentFormat.of_recipe(recipe.data, longest)
         reads.set_up(tokenizer)
         tables = run_on_main_first(

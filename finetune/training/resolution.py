@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from finetune.compute.hardware_plan import Hardware
+from finetune.config.model_section import STATIC
 from finetune.config.schema import Recipe
 from finetune.data.local_paths import resolve_local_path
 from finetune.training.optimizer import head_scale
@@ -33,11 +34,14 @@ class Resolution:
             frozen_states: the precision in which frozen layers' states are kept, or off.
         """
         encoder: Any = model.base_model.config
+        attention = encoder._attn_implementation or "eager"
+        if recipe.model.is_static:  # it has none
+            attention = recipe.model.attention
         return cls(
             {
                 "data": {"max_length": max_length},
                 "model": {
-                    "attention": encoder._attn_implementation or "eager",
+                    "attention": attention,
                     "revision": getattr(encoder, "_commit_hash", None) or recipe.model.revision,
                 },
                 "cache": {"frozen_states": frozen_states},
@@ -71,5 +75,7 @@ class Resolution:
 
 
 def _absolute(source: str) -> str:
+    if source.startswith(STATIC):
+        return STATIC + _absolute(source.removeprefix(STATIC))
     path = None if source.startswith("package:") else resolve_local_path(source)
     return source if path is None else str(path.absolute())

@@ -28,7 +28,7 @@ from finetune.compute.checkpointing import enable_checkpointing
 from finetune.compute.frozen_prefix import FrozenPrefix, attach_frozen_prefix
 from finetune.compute.hardware_plan import Hardware
 from finetune.config import schema
-from finetune.modeling import build, saved_model
+from finetune.modeling import build, saved_model, static_encoder
 from finetune.modeling.saved_model import Tensors
 from finetune.modeling.tokenizer_fit import align_padding
 from finetune.runtime import console
@@ -136,6 +136,20 @@ class StageBuilder:
             return shares
         return [0.5] * len(shares)
 
+    def _locate_encoder(self, recipe: schema.Recipe) -> str:
+        """The folder or Hub id of the encoder; of `static:…`, that of its static embeddings.
+
+        Raises:
+            InputError: as `static_encoder.distil_static` does.
+        """
+        source, cache = self.data.tokens.source, recipe.cache
+        if not recipe.model.is_static:
+            return source
+        dtype = torch.float32 if self.data.plan.precision == "fp32" else torch.bfloat16
+        return static_encoder.distil_static(
+            source, recipe.model, cache.folder(), cache.max_bytes(), dtype
+        )
+
     def build(self, stage: Stage) -> Built:
         """A stage's model, with the encoder's own weights; and its frozen start, if it is skipped.
 
@@ -149,7 +163,7 @@ class StageBuilder:
         model = run_on_main_first(
             self.accelerator,
             lambda: build.build_classifier(
-                self.data.tokens.source,
+                self._locate_encoder(recipe),
                 how,
                 self.data.corpus.labels,
                 self.data.plan.attention,

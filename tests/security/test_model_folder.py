@@ -130,7 +130,7 @@ def predict_with_onnx(folder):
     change(
         folder / model_identity.FILE,
         lambda value: value["weights"].update(
-            {"model.onnx": model_identity._hash_file(folder / "model.onnx")}
+            {"model.onnx": model_identity.hash_file(folder / "model.onnx")}
         ),
     )
     onnx_engine.load(ModelSource(str(folder)), EngineOptions())
