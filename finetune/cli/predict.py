@@ -26,10 +26,13 @@ from finetune.cli.path_checks import check_model, is_local
 from finetune.data.formats.registry import FILE_FORMATS
 from finetune.inference.engines import AUTO, ENGINES, EngineOptions, ModelSource
 from finetune.runtime import console
-from finetune.runtime.errors import ProblemList, StoppedError
+from finetune.runtime.errors import InputError, ProblemList, StoppedError
+
+MAX_LOSS = 0.3  # points of accuracy
 
 if TYPE_CHECKING:
     from finetune.inference.batch_job import JobSummary
+    from finetune.inference.cascade import CascadeOptions
     from finetune.inference.job_options import JobOptions
 
 
@@ -71,6 +74,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--explain", type=positive, default=0, metavar="WORDS", help="also write the most telling "
         "words of each label, this many at most, with their scores and characters, in the column "
         "`explanation` (torch engine; a document takes some 25 times as long)")  # fmt: skip
+    _add_cascade(add)
     add(
         "--resume",
         action="store_true",
@@ -87,6 +91,22 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     _add_text_options(add)
     _add_computing(add)
     return parser
+
+
+def _add_cascade(add: Callable[..., object]) -> None:
+    """Add the options of a fast model that answers what it is sure of."""
+    add("--cascade", metavar="STUDENT", help="a faster model of the same labels, which answers "
+        "where its probability is above a threshold; MODEL, its teacher, answers the rest. The "
+        "column `answered_by` says which did, and OUT.cascade.json what is to be "
+        "expected")  # fmt: skip
+    add("--max-loss", type=float, metavar="POINTS", help="the points of accuracy that the cascade "
+        f"may lose against MODEL alone, on the rows that choose the threshold (default: "
+        f"{MAX_LOSS:g})")  # fmt: skip
+    add("--cascade-data", metavar="FILE", help="labelled documents that choose the threshold, "
+        "which neither model has learned from (default: the validation split of both models' "
+        "runs)")  # fmt: skip
+    add("--cascade-label", nargs="+", default=[], metavar="COLUMN", help="the column of their "
+        "labels (default: that of MODEL's recipe, or label)")  # fmt: skip
 
 
 def _add_text_options(add: Callable[..., object]) -> None:
@@ -134,6 +154,7 @@ def predict(known: argparse.Namespace) -> int:
         InputError: for what the user can fix.
         StoppedError: after a signal.
     """
+    _check_cascade(known)
     options = _job_options(known)
     _check_paths(options)
     from finetune.inference import batch_job
@@ -151,6 +172,44 @@ def predict(known: argparse.Namespace) -> int:
     return 0
 
 
+def _check_cascade(known: argparse.Namespace) -> None:
+    """
+    Raises:
+        InputError: for options of a cascade without one, or beyond their range.
+    """
+    problems = [
+        f"{option}: needs --cascade STUDENT"
+        for option, value in (
+            ("--max-loss", known.max_loss is not None),
+            ("--cascade-data", known.cascade_data),
+            ("--cascade-label", known.cascade_label),
+        )
+        if value and known.cascade is None
+    ]
+    if known.cascade_label and known.cascade_data is None and known.cascade is not None:
+        problems.append("--cascade-label: needs --cascade-data FILE, whose labels it names")
+    if known.max_loss is not None and not 0 <= known.max_loss < 100:  # nor NaN
+        problems.append(f"--max-loss: expected points from 0 to 100, got {known.max_loss:g}")
+    if problems:
+        raise InputError(problems)
+
+
+def _cascade_options(known: argparse.Namespace) -> "CascadeOptions | None":
+    if known.cascade is None:
+        return None
+    from finetune.inference.cascade import CascadeOptions
+    from finetune.inference.labelled_input import LabelledInput
+
+    data = known.cascade_data
+    if data is not None:
+        data = LabelledInput(data, text=tuple(known.text), label=tuple(known.cascade_label))
+    return CascadeOptions(
+        ModelSource(known.cascade, trust_remote_code=known.trust_remote_code),
+        MAX_LOSS if known.max_loss is None else known.max_loss,
+        data,
+    )
+
+
 def _check_paths(options: "JobOptions") -> None:
     """Look at the files and folders that are named, before anything that takes seconds to load.
 
@@ -161,6 +220,9 @@ def _check_paths(options: "JobOptions") -> None:
     from finetune.inference.outputs import check_output_file
 
     problems, found = ProblemList(), []
+    if options.cascade is not None:
+        with problems.collect():
+            check_model(options.cascade.student.name)
     for file in (options.output.file, options.output.errors):
         with problems.collect():
             check_output_file(file)
@@ -205,6 +267,7 @@ def _job_options(known: argparse.Namespace) -> "JobOptions":
         ),
         columns=ColumnOptions(tuple(known.text), known.id, tuple(known.keep)),
         engine=known.engine,
+        cascade=_cascade_options(known),
         compute=EngineOptions(known.precision, known.threads, known.tokens),
     )
 
@@ -228,6 +291,13 @@ def print_summary(found: "JobSummary", known: argparse.Namespace) -> None:
     ):
         if many:
             console.print_line(f"  {many:>11,}  {what}", even_if_quiet=True)
+    if found.by_student is not None:
+        valid = found.rows - found.errors
+        console.print_line(
+            f"The student answered {found.by_student:,} of {valid:,} rows "
+            f"({100 * found.by_student / max(1, valid):.1f} %)",
+            even_if_quiet=True,
+        )
     console.print_line(f"Written to {known.output}", even_if_quiet=True)
     if found.errors and known.errors:
         console.print_line(f"Invalid rows: {known.errors}", even_if_quiet=True)

@@ -22,6 +22,8 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from finetune.compute import launch_checks
 from finetune.data.formats.source import DataSource, ReadProgress
 from finetune.inference import inputs
+from finetune.inference.cascade import Cascade, CascadePlan
+from finetune.inference.cascade_job import load_student, plan_job, write_plan
 from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier
 from finetune.inference.engine_choice import MOST_ROWS, Choice
@@ -63,6 +65,8 @@ class JobSummary:
     repeated_ids: int = 0  # rows whose value there is that of an earlier row
     engine: str = "torch"  # that computed them
     out_of_scope: int = 0  # of the rows without a label, those that no label fits
+    by_student: int | None = None  # of a cascade, the rows that its student answered
+    cascade: dict[str, Any] | None = None  # its threshold, and what that came to on labelled rows
 
 
 def run_job(options: JobOptions) -> JobSummary | None:
@@ -72,13 +76,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
         InputError: for what the user can correct, before anything is computed where that can be
             known.
     """
-    console.quiet_libraries()
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=TIME_TO_JOIN)])
-    launch_checks.check_processes_joined(accelerator)
-    wait_while_others_live()  # one process may be done long before another
-    heartbeat.start(heartbeat.MINUTES, "run the same command again with --resume")
-    heartbeat.note("predict")
-    console.CONSOLE.is_main = accelerator.is_main_process
+    accelerator = _join_processes()
     items = _find_items(options, accelerator)
     store = ShardStore(options.output.file)
     if _is_complete(options.output, store):
@@ -86,6 +84,63 @@ def run_job(options: JobOptions) -> JobSummary | None:
     classifier = _load(options, items, store, accelerator)
     notes: list[str] = []
     columns = options.columns.request(classifier, items, notes.append)
+    problems, student = ProblemList(), None
+    problems += _find_misfits(options, classifier)
+    with problems.collect():
+        student = run_on_main_first(
+            accelerator, lambda: load_student(options, classifier, accelerator.device)
+        )
+    with problems.collect():
+        run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
+    problems.raise_if_any()
+    for note in notes:  # not before an error, to which they would be noise
+        _print_note(note)
+    _print_start(options, items, classifier, accelerator.num_processes)
+    has_numbers = columns.id is None or all(item.kind == "document" for item in items)
+    row_id, names = None if has_numbers else columns.id, options.columns.names
+    output = JobOutput(options.output, names, classifier.rules, row_id, student is not None)
+    plan: CascadePlan | None = None
+    predictor: Classifier | Cascade = classifier
+    if student is not None:
+        plan = run_on_main(accelerator, lambda: plan_job(options, classifier, student, store))
+        console.print_wrapped(plan.describe(), mark="Cascade ")
+        predictor = Cascade(classifier, student, plan.chosen.threshold)
+    identity = _identify(options.output, predictor, columns, output.names, plan)
+    if options.output.overwrite and not options.output.resume:
+        run_on_main(accelerator, store.replace)
+    try:
+        chosen = {"engine": [classifier.engine_name, classifier.source, classifier.graph]}
+        resumed = run_on_main(
+            accelerator, lambda: store.begin(identity, options.output.resume, chosen)
+        )
+        job = BatchJob(items, columns, output, predictor, store, accelerator, resumed)
+        with explain_memory_errors("reading and predicting", LOWER):
+            found = job.execute()
+        if plan is not None:
+            found = replace(found, cascade=plan.as_json())
+            file, rows = options.output.cascade_file, found.rows - found.errors
+            run_on_main(accelerator, lambda: write_plan(file, plan, rows, found.by_student or 0))
+        return found
+    finally:
+        if accelerator.is_main_process:
+            store.drop_if_empty()  # after a refusal: there is nothing to resume
+            store.release()
+
+
+def _join_processes() -> Accelerator:
+    """This process among those of the job."""
+    console.quiet_libraries()
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=TIME_TO_JOIN)])
+    launch_checks.check_processes_joined(accelerator)
+    wait_while_others_live()  # one process may be done long before another
+    heartbeat.start(heartbeat.MINUTES, "run the same command again with --resume")
+    heartbeat.note("predict")
+    console.CONSOLE.is_main = accelerator.is_main_process
+    return accelerator
+
+
+def _find_misfits(options: JobOptions, classifier: Classifier) -> ProblemList:
+    """What is asked of a model that it cannot do."""
     problems = ProblemList()
     with problems.collect():
         options.columns.check(classifier)
@@ -95,41 +150,15 @@ def run_job(options: JobOptions) -> JobSummary | None:
     with problems.collect():
         if options.output.explain:
             check_explainable(classifier, "--explain")
-    with problems.collect():
-        run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
-    problems.raise_if_any()
-    for note in notes:  # not before an error, to which they would be noise
-        _print_note(note)
-    _print_start(options, items, classifier, accelerator.num_processes)
-    has_numbers = columns.id is None or all(item.kind == "document" for item in items)
-    output = JobOutput(
-        options.output,
-        options.columns.names,
-        classifier.rules,
-        None if has_numbers else columns.id,
-    )
-    identity = _identify(options.output, classifier, columns, output.names)
-    if options.output.overwrite and not options.output.resume:
-        run_on_main(accelerator, store.replace)
-    try:
-        chosen = {"engine": [classifier.engine_name, classifier.source, classifier.graph]}
-        resumed = run_on_main(
-            accelerator, lambda: store.begin(identity, options.output.resume, chosen)
-        )
-        job = BatchJob(items, columns, output, classifier, store, accelerator, resumed)
-        with explain_memory_errors("reading and predicting", LOWER):
-            return job.execute()
-    finally:
-        if accelerator.is_main_process:
-            store.drop_if_empty()  # after a refusal: there is nothing to resume
-            store.release()
+    return problems
 
 
 def _identify(
     options: OutputOptions,
-    classifier: Classifier,
+    classifier: Classifier | Cascade,
     columns: RequestedColumns,
     names: Sequence[str],
+    plan: CascadePlan | None,
 ) -> dict[str, Any]:
     """What must be the same for a job to go on with the shards of another."""
     return {
@@ -139,6 +168,7 @@ def _identify(
         "probabilities": options.probabilities,
         **({"explain": options.explain} if options.explain else {}),
         "window": options.chunk_rows,
+        **({} if plan is None else {"cascade": plan.as_json()}),
     }
 
 
@@ -153,7 +183,7 @@ class BatchJob:
     items: Sequence[DataSource]
     columns: RequestedColumns
     output: JobOutput
-    classifier: Classifier
+    classifier: Classifier | Cascade
     store: ShardStore
     accelerator: Accelerator
     resumed: bool
@@ -185,14 +215,22 @@ class BatchJob:
             rows=sum(footer.rows for footer in footers),
             errors=sum(footer.errors for footer in footers),
             abstained=sum(footer.abstained for footer in footers),
-            counts={label: counts[label] for label in self.classifier.labels},
+            counts={label: counts[label] for label in self.output.rules.labels},
             seconds=time.perf_counter() - throughput.began,
             computed=computed,
-            engine=self.classifier.engine_name,
+            engine=self._main.engine_name,
             without_id=ids.missing,
             repeated_ids=ids.repeated,
             out_of_scope=sum(footer.out_of_scope for footer in footers),
+            by_student=(
+                sum(footer.by_student for footer in footers) if self.output.cascades else None
+            ),
         )
+
+    @property
+    def _main(self) -> Classifier:
+        """The classifier; of a cascade, the teacher."""
+        return self.classifier.teacher if isinstance(self.classifier, Cascade) else self.classifier
 
     def _is_mine(self, chunk: Chunk) -> bool:
         rank: int = self.accelerator.process_index

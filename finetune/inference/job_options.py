@@ -11,10 +11,11 @@ from finetune.inference import outputs
 from finetune.inference.chunks import CHUNK_ROWS
 from finetune.inference.engines import EngineOptions, ModelSource
 from finetune.inference.inputs import InputSpec
-from finetune.inference.records import MOST_WORDS, OUT_OF_SCOPE, RequestedColumns
+from finetune.inference.records import ANSWERED_BY, MOST_WORDS, OUT_OF_SCOPE, RequestedColumns
 from finetune.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from finetune.inference.cascade import CascadeOptions
     from finetune.inference.classifier import Classifier
 
 
@@ -86,7 +87,7 @@ class ColumnOptions:
             fields: of its predictions.
         """
         reserved = ["label", "score", "labels", "scores", "probabilities", "explanation", "error"]
-        reserved += (*OUT_OF_SCOPE, *fields)
+        reserved += (*OUT_OF_SCOPE, ANSWERED_BY, *fields)
         reserved += [f"probabilities.{label}" for label in labels]
         names = self.names
         return [
@@ -152,6 +153,11 @@ class OutputOptions:
         if self.explain > MOST_WORDS:
             yield f"--explain: expected {MOST_WORDS} words or fewer, got {self.explain:,}"
 
+    @property
+    def cascade_file(self) -> Path:
+        """Where the threshold of a cascade is written, with what it comes to."""
+        return self.file.with_name(f"{self.file.name}.cascade.json")
+
     def find_lost_files(self, items: Sequence[DataSource]) -> Iterator[str]:
         """What would be lost if the output were written."""
         read = {item.path.resolve() for item in items if item.path is not None}
@@ -177,4 +183,5 @@ class JobOptions:
     output: OutputOptions
     columns: ColumnOptions = field(default_factory=ColumnOptions)
     engine: str | None = None
+    cascade: "CascadeOptions | None" = None
     compute: EngineOptions = field(default_factory=EngineOptions)

@@ -12,6 +12,7 @@ from finetune.inference.decision import DecisionRules
 from finetune.inference.id_check import IdCheck, IdProblems
 from finetune.inference.job_options import OutputOptions
 from finetune.inference.outputs import Columns
+from finetune.inference.records import ANSWERED_BY, STUDENT
 from finetune.inference.shards import Footer, ShardStore
 
 Row = dict[str, Any]
@@ -25,16 +26,19 @@ class JobOutput:
         names: of the columns that are copied from the input, `id` first.
         rules: those that the predictions follow.
         id: the input's column that `id` holds; None: it holds numbers, or files.
+        cascades: whether each row says which of two models predicted it.
     """
 
     options: OutputOptions
     names: Sequence[str]
     rules: DecisionRules
     id: str | None = None
+    cascades: bool = False
 
     def make_shard(self, chunk: Chunk, predictions: Iterator[Row]) -> tuple[list[str], Row]:
         """A chunk's rows of output as lines of JSON, and the fields of its footer."""
         lines, counts, errors, abstained, out_of_scope = [], Counter[str](), 0, 0, 0
+        by_student = 0
         kinds: dict[str, set[str]] = {name: set() for name in self.names}
         rows = enumerate(zip(chunk.rows, predictions, strict=True), chunk.first)
         for number, (record, prediction) in rows:
@@ -48,6 +52,7 @@ class JobOutput:
             errors += "error" in prediction
             abstained += "error" not in prediction and not labels
             out_of_scope += bool(prediction.get("out_of_scope"))
+            by_student += prediction.get(ANSWERED_BY) == STUDENT
             counts.update(labels)
             line = dict(zip(self.names, values, strict=True)) | prediction
             lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False))
@@ -55,6 +60,7 @@ class JobOutput:
             "errors": errors,
             "abstained": abstained,
             "out_of_scope": out_of_scope,
+            "by_student": by_student,
             "input": chunk.input,
             "counts": dict(counts),
             "kinds": {name: sorted(seen) for name, seen in kinds.items()},
@@ -91,7 +97,7 @@ class JobOutput:
             "level_scores": frozenset({"floats"}),
             **{name: frozenset({"float"}) for name in ("number", "low", "high")},
         }
-        columns = [*names, *self.rules.fields]
+        columns = [*names, *self.rules.fields, *([ANSWERED_BY] if self.cascades else [])]
         if self.options.probabilities:
             probabilities = [f"probabilities.{label}" for label in self.rules.labels]
             columns += probabilities

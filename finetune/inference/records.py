@@ -33,6 +33,8 @@ from finetune.runtime.wording import count_of
 # that an explanation has. They stand here, as options are checked before heavy imports.
 OUT_OF_SCOPE = ("out_of_scope", "out_of_scope_score")
 MOST_WORDS = 100
+ANSWERED_BY = "answered_by"  # of a cascade: which of its two models predicted the row
+STUDENT, TEACHER = "student", "teacher"
 
 MISSING = object()
 HALF_PAIR = "holds half of a surrogate pair, such as \\ud83d alone, which is no character"

@@ -34,6 +34,7 @@ class Footer:
         counts: rows by label.
         kinds: the types of JSON in columns whose type only the data knows.
         out_of_scope: rows without a label as no label fits them; 0 in shards of earlier versions.
+        by_student: rows of a cascade that its student answered.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Footer:
     counts: Mapping[str, int]
     kinds: Mapping[str, Sequence[str]]
     out_of_scope: int = 0
+    by_student: int = 0
 
 
 class ShardStore:

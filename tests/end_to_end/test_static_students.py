@@ -1,10 +1,12 @@
-"""Static students through whole runs."""
+"""Static students through whole runs, and a cascade of one and its teacher."""
 
 import contextlib
+import csv
 import json
 
 import pytest
 
+from finetune.cli import predict
 from tests.end_to_end.test_distillation import LABELLED, NAMES, text
 from tests.support.runs import assert_same, results, run_here, stopped_at
 
@@ -51,3 +53,75 @@ def test_it_is_taken_up_bit_for_bit(within):
 def test_it_learns_from_a_teacher(within):
     run_here(*STATIC, "distil.teacher=teacher", "run.dir=taught")
     assert results(within / "taught")["train"]["steps"] == 36
+
+
+def cascade(*words, code=0):
+    given = ["--cascade", "student", "teacher", "labelled/test.jsonl", "--overwrite", *words]
+    assert predict.main(given) == code
+
+
+def rows(file):
+    with open(file, encoding="utf-8", newline="") as stream:  # noqa: PTH123
+        return list(csv.DictReader(stream))
+
+
+def alone(model, file):
+    assert predict.main([model, "labelled/test.jsonl", "--output", file, "--overwrite"]) == 0
+    return rows(file)
+
+
+def test_each_row_is_answered_by_the_model_that_is_said(within):
+    cascade("--output", "both.csv", "--window", "7")
+    of = {"student": alone("student", "s.csv"), "teacher": alone("teacher", "t.csv")}
+    plan = json.loads((within / "both.csv.cascade.json").read_text())
+    found = rows("both.csv")
+    assert [*found[0]] == ["id", "label", "score", "answered_by", "error"]
+    for i, row in enumerate(found):
+        who = row.pop("answered_by")
+        is_sure = float(of["student"][i]["score"]) >= plan["threshold"]
+        assert who == ("student" if is_sure else "teacher")
+        assert row["label"] == of[who][i]["label"]
+        assert float(row["score"]) == pytest.approx(float(of[who][i]["score"]), abs=1e-5)
+    by_student = sum(float(row["score"]) >= plan["threshold"] for row in of["student"])
+    assert plan["answered_by"] == {"student": by_student, "teacher": len(found) - by_student}
+    assert (plan["rows"], plan["data"], plan["max_loss"]) == (30, "validation", 0.3)
+
+
+def test_labelled_rows_may_choose_the_threshold(within, capsys):
+    data = ("--cascade-data", "labelled/validation.jsonl", "--output", "data.csv")
+    cascade(*data, "--cascade-label", "topic", code=2)
+    assert "no column 'topic' (--cascade-label)" in capsys.readouterr().err
+    cascade(*data, "--max-loss", "5")
+    assert json.loads((within / "data.csv.cascade.json").read_text())["max_loss"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-loss", "-1"], "--max-loss: expected points from 0 to 100, got -1"),
+        (["--cascade-label", "label"], "--cascade-label: needs --cascade-data FILE"),
+        (["--explain", "3"], "--explain: expected one model, got two (--cascade)"),
+        (["--cascade", "student/none"], "student/none: no such file or folder"),
+        (["--cascade", "student/model", "--keep", "answered_by=text"], "the output has a column"),
+    ],
+)
+def test_what_a_cascade_refuses(within, words, message, capsys):
+    cascade("--output", "refused.csv", *words, code=2)
+    assert message in capsys.readouterr().err
+    assert not (within / "refused.csv").exists()
+
+
+def test_other_labels_and_other_validation_rows_are_refused(within, capsys):
+    (within / "other").mkdir()
+    for file in (within / "labelled").iterdir():
+        kept = [one for one in file.read_text().splitlines(True) if '"fair"' not in one]
+        (within / "other" / file.name).write_text("".join(kept))
+    run_here(*STATIC, "run.dir=two", "data.source=other", "train.max_steps=4")
+    given = ["--cascade", "two", "teacher", "labelled/test.jsonl", "--output", "no.csv"]
+    assert predict.main(given) == 2
+    assert "expected two classifiers of the same labels, got bad, good" in capsys.readouterr().err
+    run_here(*STATIC, "run.dir=less", "data.max_validation_rows=9", "train.max_steps=4")
+    given[1] = "less"
+    assert predict.main(given) == 2
+    said = capsys.readouterr().err
+    assert "have no validation split in common; name labelled documents" in " ".join(said.split())
