@@ -27,13 +27,14 @@ def attend_in_window(
     rest = blocks * window - length
     asking = nn.functional.pad(query, (0, 0, 0, rest)).view(rows, heads, blocks, window, size)
     around = window, window + rest
-    seen = [
+    keys, values = (
         nn.functional.pad(x, (0, 0, *around)).unfold(2, 3 * window, window).permute(0, 2, 1, 4, 3)
         for x in (key, value)
-    ]  # (rows, blocks, heads, 3 × window, size)
+    )  # (rows, blocks, heads, 3 × window, size)
+    bias = _bias(mask, rows, length, window, query)
     mixed = nn.functional.scaled_dot_product_attention(
-        asking.transpose(1, 2).flatten(0, 1), *(x.flatten(0, 1) for x in seen),
-        _bias(mask, rows, length, window, query), dropout_p=dropout, scale=scale,
+        asking.transpose(1, 2).flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), bias,
+        dropout_p=dropout, scale=scale,
     )  # fmt: skip
     whole = mixed.view(rows, blocks, heads, window, size).transpose(1, 2).flatten(2, 3)
     return whole[:, :, :length]

@@ -96,6 +96,8 @@ class MaskedLanguageModel(DocumentClassifier):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,  # which only the objective has
+        *,
         asked: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:

@@ -8,6 +8,7 @@ machine's plan has. `--kept` keeps freed memory as a run without checkpointing d
 
 import argparse
 import time
+from typing import Any
 
 import bench_shown as shown
 
@@ -43,9 +44,10 @@ def measure(known: argparse.Namespace) -> None:
         hardware_plan.apply_plan(plan)
     model.train()
     lengths = np.array([known.tokens])
-    known_ids = model.base_model.config.vocab_size
-    ids = np.random.default_rng(0).integers(5, known_ids, known.tokens)
-    table = packed.table(TokenTable(ids.astype(np.int32), range_starts(lengths), lengths, 0))
+    encoder: Any = model.base_model
+    draw = np.random.default_rng(0)
+    ids = draw.integers(5, encoder.config.vocab_size, known.tokens, dtype=np.int32)
+    table = packed.table(TokenTable(ids, range_starts(lengths), lengths, 0))
     before = shown.peak_memory()
     began = time.perf_counter()
     with torch.autocast(plan.device, dtypes[plan.precision], enabled=plan.precision != "fp32"):
