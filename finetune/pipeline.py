@@ -8,6 +8,7 @@ from typing import Literal
 from finetune.compute.hardware_plan import Hardware, apply_plan
 from finetune.compute.packing import plan_packing
 from finetune.compute.time_estimate import PlannedTraining, TimeEstimate, estimate_training
+from finetune.config.label_tasks import base_metric
 from finetune.config.schema import Recipe, for_task
 from finetune.data.corpus import Corpus, corpus_hash
 from finetune.evaluation.metrics import bind_labels, check_metrics, load_metrics
@@ -296,25 +297,29 @@ def prepare_data(
     """
     recipe = for_task(recipe)
     cache, score = cache or DataCache(), recipe.score
+    monitor = base_metric(score.monitor, recipe.data.task_weights())
     metrics = env.on_main_first(
-        lambda: load_metrics(score.metrics, score.monitor, score.trust_remote_code)
+        lambda: load_metrics(score.metrics, monitor, score.trust_remote_code)
     )
     console_report.print_source(recipe)
     corpus = prepared_data.load_splits(
         recipe, env.accelerator, cache, folds=folds, test=purpose in ("run", "dry run")
     )
-    if corpus.multi_label:
+    if corpus.multi_label and corpus.tasks is None:
         recipe = for_task(recipe, multi_label=True)
         names, monitor = recipe.score.metrics, recipe.score.monitor
         metrics = load_metrics(names, monitor, score.trust_remote_code, multi_label=True)
     bind_labels(metrics, corpus.labels, corpus.hierarchy)
     messages.print_notes(validate_stopping(recipe, corpus, is_trial=purpose == "trial"))
-    check_metrics(metrics, len(corpus.labels), corpus.multi_label)
+    if corpus.tasks is None:
+        check_metrics(metrics, len(corpus.labels), corpus.multi_label)
+    for task in corpus.tasks or ():
+        check_metrics(metrics, len(task.labels))
     env.on_main(lambda: out_of_scope.check_out_of_scope(recipe, corpus))
     assert corpus.train.labels is not None, "train rows without labels are refused"
     labels = corpus.train.labelled_only().labels
     assert labels is not None, "train rows without labels are refused"
-    weights = losses.class_weights(recipe.train.class_weights, labels, corpus.labels)
+    weights = losses.class_weights(recipe.train.class_weights, labels, corpus.labels, corpus.tasks)
     targets = None
     if purpose == "dry run":
         env.on_main(lambda: teacher.check_teachers(recipe, corpus))

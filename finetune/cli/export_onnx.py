@@ -192,6 +192,7 @@ def true_labels(
     import numpy as np
 
     classifier.rules.refuse_number("--label", "has no accuracy; leave it out")
+    classifier.rules.refuse_tasks("--label", "each with an accuracy of its own; leave it out")
     if classifier.rules.multi_label:
         raise InputError(f"--label: {source} is multi-label; leave it out")
     index = {label: i for i, label in enumerate(classifier.labels)}

@@ -66,6 +66,11 @@ def find_label_errors(known: argparse.Namespace, overrides: Sequence[str]) -> in
             "data.task: expected classes or ordered, got number: suspects looks for labels that "
             "contradict their text; the report of a run lists the largest errors of numbers"
         )
+    if recipe.data.tasks is not None:
+        raise InputError(
+            "data.tasks: expected null, as suspects checks one column of labels; name it by "
+            "data.label, for each task in turn (data.tasks=null data.label=COLUMN)"
+        )
     from finetune.data import prepare, sources
     from finetune.evaluation import label_errors
 

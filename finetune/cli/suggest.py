@@ -93,6 +93,7 @@ def suggest(known: argparse.Namespace) -> int:
         raise InputError(f"--output: {known.output} is also the input; choose another name")
     classifier = Classifier(known.model)
     classifier.rules.refuse_number("finetune suggest", "is uncertain of no label")
+    classifier.rules.refuse_tasks("finetune suggest", "each of which would ask for other documents")
     has_columns = all(FORMATS[item.kind].has_columns for item in items)
     shown = tuple(known.text or classifier.columns) if has_columns else ()
     options = ColumnOptions(tuple(known.text), known.id, (*shown, *known.keep))

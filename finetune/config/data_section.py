@@ -1,7 +1,8 @@
 """The section `data`: which documents, how they are split, and rules for rows with problems."""
 
 import string
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +11,7 @@ from finetune.config.section import (
     Fraction,
     Names,
     Section,
+    TaskWeights,
     conflict,
     is_encoding,
     parse_delimiter,
@@ -76,7 +78,7 @@ class Data(Section):
         "label",
         description=(
             "the column of the labels, whose cells may be lists of labels; or a list of columns "
-            "of 0 and 1, one for each label"
+            "of 0 and 1, one for each label (data.tasks names columns with labels of their own)"
         ),
     )
     label_probabilities: str | Names | None = Field(
@@ -133,6 +135,15 @@ class Data(Section):
             "what labels are: classes; ordered, as stars or severities, so that a near miss is "
             "better than a far one (CORN, Shi et al. 2021); or number: data.label holds numbers, "
             "such as prices, which are predicted by squared error, with intervals"
+        ),
+    )
+    tasks: Names | TaskWeights | None = Field(
+        None,
+        description=(
+            "columns that are a task each, with labels of its own, such as [topic, urgency]: one "
+            "encoder learns them together, under one head; or the weight of each in the loss, such "
+            "as {topic: 1, urgency: 0.5}. They take the place of data.label, and a row may lack "
+            "some"
         ),
     )
     label_order: Names | None = Field(
@@ -290,7 +301,20 @@ class Data(Section):
             raise conflict("delimiter", f"{expected}, got '{word}'")
         return found
 
-    @field_validator("text", "label", "label_probabilities", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_are_labels(cls, given: Any) -> Any:
+        """The columns of tasks are those of labels."""
+        if not isinstance(given, Mapping) or "label" in given:
+            return given
+        tasks = given.get("tasks")
+        return (
+            {**given, "label": [*tasks]}
+            if tasks and isinstance(tasks, list | tuple | dict)
+            else given
+        )
+
+    @field_validator("text", "label", "label_probabilities", "tasks", mode="before")
     @classmethod
     def _lists_are_names(cls, value: object) -> object:
         """Before pydantic 2.11, the members of a union stay strict, whatever `Names` says."""
@@ -365,9 +389,15 @@ class Data(Section):
     def given_labels(self) -> tuple[str, ...] | None:
         """The labels in order, where the recipe names them."""
         if not isinstance(self.label, str):
-            return None if self.hierarchy else self.label
+            return self.label if self.hierarchy is None and self.tasks is None else None
         given = self.label_order if self.task == "ordered" else self.labels
         return given or self.share_names()
+
+    def task_weights(self) -> dict[str, float]:
+        """The weight of each task in the loss, in order; of other recipes none."""
+        if isinstance(self.tasks, dict):
+            return self.tasks
+        return dict.fromkeys(self.tasks or (), 1.0)
 
     def share_columns(self) -> tuple[str, ...]:
         """The columns of label probabilities."""

@@ -56,14 +56,16 @@ class Score(Section):
             "documents is f1_micro, f1_macro, accuracy, and that of data.task ordered "
             "quadratic_weighted_kappa, rank_mae, within_one_accuracy, accuracy; that of number is "
             "r2, mae, rmse, spearman; that of "
-            "data.hierarchy has hierarchical_f1 and level_1_accuracy beside the usual"
+            "data.hierarchy has hierarchical_f1 and level_1_accuracy beside the usual; with "
+            "data.tasks each is measured of every task, and the mean of these"
         ),
     )
     monitor: str = Field(
         "accuracy",
         description=(
             "the validation metric that picks the best model; multi-label default: f1_macro; "
-            "default of data.task ordered: quadratic_weighted_kappa; of number: r2"
+            "default of data.task ordered: quadratic_weighted_kappa; of number: r2; of data.tasks: "
+            "f1_macro, the mean of the tasks' (topic.f1_macro is that of the task topic)"
         ),
     )
     every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field(
@@ -149,7 +151,8 @@ class Score(Section):
 
     @model_validator(mode="after")
     def _monitor_is_measured(self) -> Self:
-        if self.monitor not in (*self.metrics, "loss"):
+        measured = (*self.metrics, "loss")
+        if self.monitor not in measured and self.monitor.rpartition(".")[2] not in self.metrics:
             raise conflict(
                 "monitor",
                 f"one of score.metrics ({', '.join(self.metrics)}) or loss, got {self.monitor!r}",

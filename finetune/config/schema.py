@@ -12,6 +12,7 @@ from pydantic import model_validator
 from finetune.config.data_section import LEAST_VALIDATION as LEAST_VALIDATION
 from finetune.config.data_section import Data as Data
 from finetune.config.distil_section import Distil as Distil
+from finetune.config.label_tasks import TASKS_METRICS, check_tasks
 from finetune.config.model_section import Model as Model
 from finetune.config.number_task import NUMBER_METRICS, check_number_task, check_other_task
 from finetune.config.run_sections import Cache as Cache
@@ -38,6 +39,7 @@ TASK_METRICS = {
     "hierarchy": (("accuracy", "f1_macro", "hierarchical_f1", "level_1_accuracy"), "accuracy"),
     "number": (NUMBER_METRICS, NUMBER_METRICS[0]),
     "multi_label": (("f1_micro", "f1_macro", "accuracy"), "f1_macro"),
+    "tasks": (TASKS_METRICS, TASKS_METRICS[0]),
 }
 
 
@@ -131,6 +133,12 @@ class Recipe(Section):
     def _numbers_are_no_labels(self) -> Self:
         check = check_number_task if self.data.task == "number" else check_other_task
         if (problem := check(self)) is not None:
+            raise problem
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_have_labels_alone(self) -> Self:
+        if (problem := check_tasks(self)) is not None:
             raise problem
         return self
 
@@ -275,8 +283,12 @@ def for_task(recipe: Recipe, multi_label: bool = False) -> Recipe:
     Args:
         multi_label: whether rows may have several labels, which the data say.
     """
-    kind = "hierarchy" if recipe.data.hierarchy is not None else recipe.data.task
-    found = TASK_METRICS.get("multi_label" if multi_label else kind)
+    kind: str = "hierarchy" if recipe.data.hierarchy is not None else recipe.data.task
+    if recipe.data.tasks is not None:
+        kind = "tasks"
+    elif multi_label:
+        kind = "multi_label"
+    found = TASK_METRICS.get(kind)
     if found is None:
         return recipe
     given, (names, monitor) = recipe.score.model_fields_set, found

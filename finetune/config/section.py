@@ -10,6 +10,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
+TaskWeights = dict[str, Annotated[float, Field(ge=0)]]
 
 
 class Section(BaseModel):

@@ -47,6 +47,7 @@ class ColumnSpec:
     shares: ShareColumns | None = None
     weight: str | None = None  # data.weight
     numbers: bool = False  # data.task number: labels are numbers
+    are_tasks: bool = False  # data.tasks: then several label columns have labels of their own
 
     def empty_columns(self, present: Sequence[str]) -> "Cells":
         """An empty column for each of these that there is."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetune.data.identifiers import Ids
+from finetune.data.label_tasks import Tasks
 from finetune.data.number_scale import NumberScale, is_number
 from finetune.data.places import Places
 from finetune.data.text_store import Pairs, Texts
@@ -48,6 +49,7 @@ PHRASES = {
     ),
     "empty": ("row has no text", "rows have no text"),
     "null label": ("row has no label", "rows have no label"),
+    "no label of a task": ("row has no label in", "rows have no label in"),
     "unlabelled": ("row without any label", "rows without any label"),
     "trimmed label": (
         "row has white space around its label",
@@ -272,6 +274,9 @@ class Corpus:
     fold_hashes: tuple[str, ...] = ()
     hierarchy: str | None = None  # what separates the levels in label names, where they have some
     number: NumberScale | None = None  # of train, where labels are numbers: `labels` is the column
+    tasks: Tasks | None = (
+        None  # whose labels `labels` are, where there are several; then multi_label
+    )
 
     def splits(self) -> tuple[Split, ...]:
         """Those that have rows: train, validation if there is one, and test unless taken out."""

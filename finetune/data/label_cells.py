@@ -1,6 +1,7 @@
 """Cells of labels → for each row a tuple of labels, where a row may have several of them, or none.
 
-Where several columns are the levels of one label, `join_levels` makes a path of them.
+Where several columns are the levels of one label, `join_levels` makes a path of them; where each is
+a task, `name_tasks` names the label of each after its column.
 
 Several labels may be written in three ways: as a list in each cell; as one text with a separator
 (`data.label_separator`); as several columns, each a label, whose cells say yes or no.
@@ -9,6 +10,7 @@ Several labels may be written in three ways: as a list in each cell; as one text
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from finetune.config.label_tasks import MARK
 from finetune.data.cells import describe_value
 from finetune.runtime.errors import shorten
 
@@ -49,7 +51,8 @@ def split_label_cells(
     else:
         expected = f"'{label}' (data.label): expected a list of labels, each text, a whole number "
         expected += "or true or false"
-    return sets, [f"{expected}, got {shorten(wrong, SHOWN)}"]
+    hint = "" if isinstance(label, str) else "; where each has labels of its own, set data.tasks"
+    return sets, [f"{expected}, got {shorten(wrong, SHOWN)}{hint}"]
 
 
 def join_levels(
@@ -87,6 +90,29 @@ def join_levels(
         f"number or true or false, without '{separator}' (data.hierarchy) in them"
     )
     return paths, [f"{expected}, got {shorten(wrong, SHOWN)}"] if wrong else []
+
+
+def name_tasks(
+    cells: Sequence[tuple[Any, ...]], columns: Sequence[str], place: Callable[[int], str]
+) -> tuple[list[tuple[str, ...] | None], list[str]]:
+    """The labels of each row as `column: label`, of the columns that it has one in; None where it
+    has none; and what is wrong with cells.
+
+    Args:
+        cells: (rows,) of tuples, one cell for each task.
+    """
+    sets: list[tuple[str, ...] | None] = []
+    wrong: list[str] = []
+    for i, row in enumerate(cells):
+        of_row = []
+        for column, cell in zip(columns, row, strict=True):
+            if type(cell) not in LEVEL_TYPES:
+                wrong.append(f"{describe_value(cell)} in '{column}' at {place(i)}")
+            elif (name := _name_level(cell)) is not None:
+                of_row.append(f"{column}{MARK}{name}")
+        sets.append(tuple(of_row) or None)
+    expected = "data.tasks: expected labels that are text, whole numbers or true or false"
+    return sets, [f"{expected}, got {shorten(wrong, SHOWN)}"] if wrong else []
 
 
 def _name_level(cell: Any) -> str | None:

@@ -35,6 +35,7 @@ from finetune.data.id_checks import note_id_problems
 from finetune.data.label_levels import check_levels
 from finetune.data.label_order import order_labels
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
+from finetune.data.label_tasks import Tasks, check_task_labels, order_tasks
 from finetune.data.number_scale import NumberScale
 from finetune.data.row_rules import (
     FindingLog,
@@ -106,15 +107,28 @@ def prepare_corpus(
     _require_rows(splits, log)
     numbers = data.task == "number"
     train, validation, test = (_to_split(splits[role], class_ids, numbers) for role in ROLES)
-    multi_label = rows_of["train"].multi_label
-    corpus = Corpus(space, train, validation, test, tuple(log.findings), multi_label)
-    corpus = replace(corpus, hierarchy=data.hierarchy)
+    corpus = Corpus(
+        space, train, validation, test, tuple(log.findings), rows_of["train"].multi_label
+    )
+    corpus = replace(corpus, hierarchy=data.hierarchy, tasks=checked_tasks(space, corpus, data))
     corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
     # Of the rows that are left, where data.on_leak drops some.
     corpus = replace(corpus, number=NumberScale.of(corpus.train.labels))
     if data.group is not None:
         corpus = note_shared_groups(corpus, data.group)
     return corpus if dealt is None else dealt.test_on_train(corpus)
+
+
+def checked_tasks(space: Sequence[str], corpus: Corpus, data: schema.Data) -> Tasks | None:
+    """The tasks of a label space; None where there are none.
+
+    Raises:
+        InputError: as `check_task_labels` does.
+    """
+    tasks = Tasks.of(space, data.task_weights())
+    if tasks is not None:
+        check_task_labels(tasks, {split.name: split.labels for split in corpus.splits()})
+    return tasks
 
 
 def _rows_by_role(sources: Mapping[str, Rows], chosen: Roles, data: schema.Data) -> dict[str, Rows]:
@@ -280,6 +294,7 @@ def _name_space(
         else:
             space, named = name(labelled, pool.keep, names)
         space = order_labels(space, log.data)
+        space = order_tasks(space, log.data.task_weights())
         check_levels(space, log.data)
     except InputError as error:
         key = "data.label_order" if log.data.task == "ordered" else "data.labels"

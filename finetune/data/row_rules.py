@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.config import schema
+from finetune.config.label_tasks import MARK
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
 from finetune.data.label_space import NamedLabels, NamedSets
@@ -230,7 +231,7 @@ def assign_labels(split: SplitRows, named: NamedLabels | NamedSets | None, log: 
 def apply_repeat_rules(pool: SplitRows, log: FindingLog) -> None:
     """The rules for documents that are in train several times, with one label or with several."""
     log.apply_rule("repeat", "on_duplicate", pool, _find_repeats(pool))
-    log.note("conflicting labels", pool, _find_conflicts(pool), "kept")
+    log.note("conflicting labels", pool, _find_conflicts(pool, log.data), "kept")
 
 
 def apply_given_split_rules(split: SplitRows, seen: set[str], log: FindingLog) -> None:
@@ -253,7 +254,7 @@ def apply_given_split_rules(split: SplitRows, seen: set[str], log: FindingLog) -
     log.note("repeat", split, _find_repeats(split), "kept, so that scores stay comparable")
     if split.is_labelled:
         rule = "kept, so that scores stay comparable; not all of them can be predicted correctly"
-        log.note("conflicting labels", split, _find_conflicts(split), rule)
+        log.note("conflicting labels", split, _find_conflicts(split, log.data), rule)
 
 
 def _similar_to(name: str, seen: set[str]) -> str:
@@ -261,10 +262,19 @@ def _similar_to(name: str, seen: set[str]) -> str:
     return f", which looks like {show_label(like[0])} of train" if like else ""
 
 
-def _find_conflicts(split: SplitRows) -> Ids:
-    """The rows that are in and whose document is also there with another label."""
-    documents = np.unique(split.labelled_document_ids()) // len(split.distinct_labels)
+def _find_conflicts(split: SplitRows, data: schema.Data) -> Ids:
+    """The rows that are in and whose document is also there with another label; of several tasks,
+    with another label of one of them."""
+    count = len(split.distinct_labels)
+    documents, codes = np.divmod(np.unique(split.labelled_document_ids()), count)
     conflicting = documents[1:][documents[1:] == documents[:-1]]  # with more than one label
+    if data.tasks is not None and len(conflicting):
+        labels: dict[int, set[str]] = {}
+        of_several = np.isin(documents, conflicting)
+        for document, code in zip(documents[of_several], codes[of_several], strict=True):
+            labels.setdefault(int(document), set()).update(split_names(split.distinct_labels[code]))
+        tasks = {document: [one.split(MARK, 1)[0] for one in of] for document, of in labels.items()}
+        conflicting = np.array([one for one, of in tasks.items() if len(set(of)) < len(of)], int)
     rows: Ids = split.keep[np.isin(split.document_ids[split.keep], conflicting)]
     return rows
 

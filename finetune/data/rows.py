@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.config.label_tasks import MARK
 from finetune.data.cells import describe_value
 from finetune.data.columns import Cells, ColumnSpec
 from finetune.data.corpus import Finding
 from finetune.data.formats.encodings import suggest_encodings
 from finetune.data.identifiers import IdColumn, Ids
-from finetune.data.label_cells import join_levels, split_label_cells
+from finetune.data.label_cells import join_levels, name_tasks, split_label_cells
 from finetune.data.label_lists import read_one_hot, read_text_lists
 from finetune.data.places import Places
 from finetune.data.soft_labels import ShareColumns, read_shares
@@ -154,6 +155,8 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
     if spec.hierarchy is not None and not has_one_column:
         paths, problems = join_levels(labels, spec.label_columns(), spec.hierarchy, places.short)
         return _FoundLabels(paths, problems=problems)
+    if spec.are_tasks and not has_one_column:
+        return _collect_tasks(labels, places, spec)
     is_multi_label = spec.separator is not None or not has_one_column
     notes: tuple[Finding, ...] = ()
     if has_one_column:
@@ -173,6 +176,25 @@ def _collect_labels(cells: Cells, places: Places, spec: ColumnSpec, are_ids: boo
         return _FoundLabels(labels, notes=notes)
     sets, problems = split_label_cells(labels, spec.label, spec.separator, places.short)
     return _FoundLabels(sets, True, problems, notes=notes)
+
+
+def _collect_tasks(cells: list[Any], places: Places, spec: ColumnSpec) -> _FoundLabels:
+    """Each row's labels, one of each task at most; and how many rows lack one."""
+    columns = spec.label_columns()
+    sets, problems = name_tasks(cells, columns, places.short)
+    notes = []
+    for column in columns:
+        start = f"{column}{MARK}"
+        rows = [
+            i for i, of in enumerate(sets) if of and not any(one.startswith(start) for one in of)
+        ]
+        if rows:
+            rule = "counted in the other tasks alone"
+            found = Finding(
+                "no label of a task", "", len(rows), places.take(rows), rule, f"'{column}'"
+            )
+            notes.append(found)
+    return _FoundLabels([*sets], True, problems, notes=tuple(notes))
 
 
 def _collect_shares(

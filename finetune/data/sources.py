@@ -319,6 +319,7 @@ def _column_spec(
         shares=share_columns(data),
         weight=data.weight if needs_label else None,
         numbers=data.task == "number",
+        are_tasks=data.tasks is not None,
     )
 
 

@@ -445,8 +445,8 @@ class NumberAnalysis(Section):
     largest: list[NumberError] = Field(description="the largest errors first")
 
 
-class Analysis(Section):
-    """How good a model is, how far to believe it, and where it fails."""
+class TaskAnalysis(Section):
+    """How good a model is at a task, how far to believe it, and where it fails."""
 
     validation: SplitScores = Field(description="scores of the saved model on validation")
     test: SplitScores = Field(description="scores of the saved model on test, which is scored once")
@@ -520,3 +520,21 @@ class Analysis(Section):
     def metric_names(self) -> list[str]:
         """The metrics that were measured, without the loss."""
         return [name for name in self.scores.intervals if name != "loss"]
+
+
+class ColumnAnalysis(TaskAnalysis):
+    """A task of `data.tasks`."""
+
+    name: str = Field(description="the column of its labels")
+    weight: float = Field(description="its weight in the loss")
+
+
+class Analysis(TaskAnalysis):
+    """The same of a whole run."""
+
+    tasks: list[ColumnAnalysis] = Field(
+        [],
+        description="with `data.tasks`, each task by itself, over the rows that have a label of "
+        "it; the metrics of the keys above are then the means of the tasks', and `task.metric` "
+        "those of one; else empty",
+    )

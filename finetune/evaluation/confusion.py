@@ -155,6 +155,41 @@ class Confusion:
         return intervals.hull(found, (observed, observed))
 
 
+def interval_of_tasks(
+    name: str, labels: Labels, predictions: Labels, blocks: Sequence[slice]
+) -> intervals.Interval:
+    """The interval of the mean of a metric of several tasks, each over the rows with a label of it.
+
+    A row is drawn with the labels of all of its tasks (the Bayesian bootstrap, Rubin 1981), as they
+    are not independent.
+
+    Args:
+        name: of a metric of the confusion matrix.
+        labels, predictions: 0 and 1. (rows, labels of all tasks)
+        blocks: the columns of each task.
+    """
+    (true, predicted), counts = _cells(labels.shape[1], labels, predictions)
+    tables: list[tuple[NDArray[np.bool_], Confusion]] = []
+    for block in blocks:
+        has: NDArray[np.bool_] = np.asarray(true[:, block].any(axis=1))
+        if has.any():
+            one, other = (of[has, block].argmax(axis=1) for of in (true, predicted))
+            tables.append((has, Confusion(one, other, counts[has], block.stop - block.start)))
+
+    def mean(cells: Floats) -> Floats:
+        of_tasks = [table.value(name, cells[:, has]) for has, table in tables]
+        averaged: Floats = np.mean(of_tasks, axis=0)
+        return averaged
+
+    observed = float(mean(counts[None].astype(np.float64))[0])
+    found = intervals.bayesian_interval(counts, mean, width=3 * labels.shape[1])
+    rows = min(int(table.counts.sum()) for _, table in tables)
+    if rows < intervals.FEW_ROWS or intervals.is_point(found):
+        lowest = -1.0 if name in ("matthews_correlation", "quadratic_weighted_kappa") else 0.0
+        found = intervals.hull(found, intervals.score_interval(observed, rows, lowest))
+    return intervals.hull(found, (observed, observed))
+
+
 def _cells(classes: int, *columns: Labels) -> tuple[list[Labels], Ids]:
     """The distinct rows of some columns of labels taken together, and how often each occurs."""
     if columns[0].ndim == 2:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from finetune.config.label_tasks import POINT
 from finetune.data.number_scale import is_number
 from finetune.evaluation.hierarchy import Hierarchy, hierarchical_score
 from finetune.evaluation.number_metrics import NUMBERS
@@ -411,4 +412,5 @@ def is_better(
     if math.isnan(best[name]):
         return not math.isnan(values[name])
     gain = values[name] - best[name]
-    return (-gain if name in LOWER_IS_BETTER else gain) > by_more_than
+    metric = name if name in METRICS else name.rpartition(POINT)[2]  # of a task: topic.log_loss
+    return (-gain if metric in LOWER_IS_BETTER else gain) > by_more_than

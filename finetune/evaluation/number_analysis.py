@@ -46,7 +46,7 @@ def analyse_numbers(
     split = corpus.test if is_scored else corpus.validation
     scores = outcome.test if is_scored else outcome.validation
     assert scores is not None
-    return _assemble(
+    return assemble_without_labels(
         {
             "validation": _split_scores(corpus.validation, outcome.validation, metrics, scale),
             "test": _split_scores(corpus.test, outcome.test, metrics, scale),
@@ -76,7 +76,7 @@ def analyse_number_rows(
         column: of the numbers.
         scale, interval: the model's.
     """
-    return _assemble(
+    return assemble_without_labels(
         {
             "validation": _split_scores(split, None, metrics, scale),
             "test": _split_scores(split, scores, metrics, scale),
@@ -89,7 +89,7 @@ def analyse_number_rows(
     )
 
 
-def _assemble(found: dict[str, Any], why: str) -> Analysis:
+def assemble_without_labels(found: dict[str, Any], why: str) -> Analysis:
     """An analysis without all that is of labels."""
     return Analysis.model_validate(
         {
@@ -131,9 +131,7 @@ def _baselines(
         ("tfidf", number_baselines.tfidf_ridge_baseline(corpus), None),
     ):
         theirs = baseline.logits[:, 0].astype(np.float64)
-        found[name] = compute_metrics(
-            baseline.logits, numbers, metrics, deviation=scale.deviation
-        ) | {
+        found[name] = compute_metrics(baseline.logits, numbers, metrics, scale=scale.deviation) | {
             "intervals": score_intervals(names, baseline.logits, numbers, scale.deviation),
             "paired_difference": {
                 COMPARED: paired_difference(COMPARED, numbers, predicted, theirs)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from finetune.evaluation import calibration
 from finetune.evaluation.number_intervals import NumberInterval
 from finetune.evaluation.scoring import Scores
+from finetune.evaluation.task_scores import TaskTemperatures
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Outcome:
             each row that of the other folds' rows. A number, or (rows, 1)
         validation, test: the saved model's scores. validation is None where there is no such split.
         thresholds: multi-label: the saved model's, else None. (classes,)
+        of_tasks: of several tasks, what each is divided by; then `temperature` is 1.
         interval: of numbers, the saved model's prediction interval; None: it has none.
         parent: what the source of a kept head says of test; None: no head was kept, or test has no
             labels.
@@ -51,3 +53,4 @@ class Outcome:
     thresholds: NDArray[np.float64] | None
     parent: ParentPredictions | None = None
     interval: NumberInterval | None = None
+    of_tasks: TaskTemperatures | None = None

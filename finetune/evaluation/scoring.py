@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from finetune.compute import micro_batches
 from finetune.compute.forward import forward_rows
 from finetune.compute.padding_masks import kept_padding_masks
+from finetune.data.label_tasks import Tasks
 from finetune.evaluation.metrics import Metric, measure
 from finetune.evaluation.probabilities import row_losses
+from finetune.evaluation.task_scores import measure_tasks, task_losses
 from finetune.runtime.device_copies import copy_rows
 from finetune.tokenization.token_table import TokenTable
 
@@ -43,7 +45,7 @@ def score(
     accelerator: Accelerator,
     micro_batch_tokens: int,
     thresholds: NDArray[np.float64] | None = None,
-    deviation: float = 1.0,
+    scale: float | Tasks = 1.0,
 ) -> Scores:
     """Score a split, the same on any number of processes.
 
@@ -51,12 +53,12 @@ def score(
         labels: class ids (rows,); multi-label: 0 and 1 for each class (rows, classes); None
             where the split has none.
         thresholds: multi-label: from which probability on each label is predicted. (classes,)
-        deviation: of train's numbers, as of `probabilities.row_losses`.
+        scale: as of `compute_metrics`.
     """
     logits = compute_logits(model, table, accelerator, micro_batch_tokens)
     if labels is None:
         return Scores(logits, {}, thresholds)
-    values = compute_metrics(logits, labels, metrics, thresholds, deviation)
+    values = compute_metrics(logits, labels, metrics, thresholds, scale)
     return Scores(logits, values, thresholds)
 
 
@@ -65,12 +67,21 @@ def compute_metrics(
     labels: NDArray[Any],
     metrics: Sequence[Metric],
     thresholds: NDArray[np.float64] | None = None,
-    deviation: float = 1.0,
+    scale: float | Tasks = 1.0,
 ) -> dict[str, float]:
-    """`loss`, its standard error `loss_se`, and each metric by name."""
-    losses = row_losses(logits, labels, deviation)  # (rows,)
-    of_loss = {"loss": float(losses.mean()), "loss_se": standard_error(losses)}
-    return of_loss | measure(metrics, logits, labels, thresholds)
+    """`loss`, its standard error `loss_se`, and each metric by name.
+
+    Args:
+        scale: of train's numbers the deviation, as of `probabilities.row_losses`; of several tasks,
+            these.
+    """
+    if isinstance(scale, Tasks):
+        losses = task_losses(logits, labels, scale)
+        values = measure_tasks(metrics, logits, labels, scale)
+    else:
+        losses = row_losses(logits, labels, scale)
+        values = measure(metrics, logits, labels, thresholds)
+    return {"loss": float(losses.mean()), "loss_se": standard_error(losses)} | values
 
 
 @torch.no_grad()  # not inference_mode: what an encoder caches must serve training again

@@ -349,6 +349,8 @@ def _print_start(
     about = f"{len(labels)} labels: {shown}"
     if classifier.rules.number is not None:
         about = f"predicts the number '{labels[0]}'"
+    if classifier.rules.tasks is not None:
+        about += f" of the tasks {', '.join(classifier.rules.tasks.names)}"
     console.print_line(f"Model  {options.model.name}, {about}")
     first, *others = classifier.engine.reasons
     if processes > 1:

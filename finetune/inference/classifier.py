@@ -126,6 +126,8 @@ class Classifier(LoadedClassifier):
         labels = f"{count_of(len(self.labels), 'label')}: {clip(', '.join(self.labels), 60)}"
         if self.rules.number is not None:
             labels = f"the number '{clip(self.labels[0], 60)}'"
+        if self.rules.tasks is not None:
+            labels += f" of the tasks {clip(', '.join(self.rules.tasks.names), 60)}"
         return f"<Classifier {self.source!r} ({labels}; engine {self.engine_name})>"
 
     def __call__(
@@ -143,7 +145,8 @@ class Classifier(LoadedClassifier):
         Returns:
             Of a frame, table or data set, or of a column of one: the same kind, with a row for each
             row: `label` (None where the model abstains) and `score`, of a multi-label model
-            `labels` and `scores`, of one of numbers `number` (with `low` and `high`, where it has
+            `labels` and `scores`, of several tasks for each its label (`topic`) and
+            `topic_score`, of one of numbers `number` (with `low` and `high`, where it has
             prediction intervals); `probabilities.LABEL` for each label. Of anything else a dict
             with these for each document, its probabilities by label; before them `id`, of rows with
             the column that data.id named in training.

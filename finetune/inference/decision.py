@@ -6,16 +6,18 @@ temperature is not in it, as it is folded into the head. A detector beside the w
 documents that no label fits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.config.label_tasks import MARK, score_field
+from finetune.data.label_tasks import Tasks
 from finetune.evaluation.hierarchy import Hierarchy
 from finetune.evaluation.out_of_scope import Detector
-from finetune.evaluation.probabilities import to_probabilities
+from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.inference.number_rules import NumberRules
 from finetune.inference.records import OUT_OF_SCOPE
 from finetune.runtime.errors import InputError
@@ -38,6 +40,7 @@ class DecisionRules:
         hierarchy: what separates the levels in label names; None: they have none.
         detector: of others: gives documents out of scope no label; None: there is none.
         number: of a model that predicts a number, whose name is the one of `labels`; else None.
+        tasks: whose labels these are, where there are several; then multi_label is set.
     """
 
     labels: tuple[str, ...]
@@ -48,6 +51,7 @@ class DecisionRules:
     hierarchy: str | None = None
     detector: Detector | None = field(default=None, repr=False)
     number: NumberRules | None = None
+    tasks: Tasks | None = None
 
     @classmethod
     def from_config(cls, config: Any, reading: DocumentFormat, where: str) -> "DecisionRules":
@@ -79,7 +83,13 @@ class DecisionRules:
                 f"{where}: config.json: hierarchy: expected text or null, found {hierarchy!r}"
             )
         return cls(
-            labels, multi_label, thresholds, reading.abstain_below, ordered, hierarchy or None
+            labels,
+            multi_label,
+            thresholds,
+            reading.abstain_below,
+            ordered,
+            hierarchy or None,
+            tasks=_read_tasks(config, labels, where),
         )
 
     @property
@@ -87,6 +97,8 @@ class DecisionRules:
         """The kind of task, as of `schema.TASK_METRICS`."""
         if self.number is not None:
             return "number"
+        if self.tasks is not None:
+            return "tasks"
         if self.multi_label:
             return "multi_label"
         return "ordered" if self.ordered else "hierarchy" if self.hierarchy else "classes"
@@ -96,6 +108,8 @@ class DecisionRules:
         """What a prediction is called, and what else it has."""
         if self.number is not None:
             return self.number.fields
+        if self.tasks is not None:
+            return tuple(one for name in self.tasks.names for one in (name, score_field(name)))
         own: tuple[str, ...] = ("labels", "scores") if self.multi_label else ("label", "score")
         if self.hierarchy is not None and not self.multi_label:
             own = (*own, "levels", "level_scores")
@@ -116,6 +130,35 @@ class DecisionRules:
                 f"'{self.number.column}' (data.task: number), which {what}"
             )
 
+    def labels_of(self, prediction: Mapping[str, Any]) -> list[str]:
+        """The predicted labels by the names of `labels`; none where the model abstains."""
+        if self.tasks is not None:
+            return [f"{name}{MARK}{prediction[name]}" for name in self.tasks.names]
+        if self.multi_label:
+            return [*prediction["labels"]]
+        return [] if prediction["label"] is None else [prediction["label"]]
+
+    def refuse_tasks(self, option: str, why: str) -> None:
+        """
+        Args:
+            option: what was asked for, which is of models of one task.
+
+        Raises:
+            InputError: where the model has several.
+        """
+        if self.tasks is not None:
+            raise InputError(
+                f"{option}: expected a model of one task, got one of several (data.tasks: "
+                f"{', '.join(self.tasks.names)}), {why}"
+            )
+
+    def predict(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        """As of `predict_labels`; of several tasks 0 and 1 for each label, one in each task."""
+        if self.tasks is not None:
+            return self.tasks.predict(logits)
+        thresholds = None if self.thresholds is None else np.array(self.thresholds)
+        return predict_labels(logits, self.multi_label, thresholds)
+
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """(rows, classes); of a multi-label model each label's own; of numbers, these."""
         if self.number is not None:
@@ -132,6 +175,7 @@ class DecisionRules:
         `level_scores`: the probability of each node is the sum of those of the labels below it. A
         model that abstains still names the levels of which it is sure enough; of a document out of
         scope, none.
+        Of a model of several tasks, for each its label, under its name, and `NAME_score`.
         Of a model of numbers `number`, with `low` and `high` of its prediction interval.
         With a detector, whether the row is `out_of_scope`, which takes its label, and its
         `out_of_scope_score`.
@@ -148,7 +192,9 @@ class DecisionRules:
         probabilities = self.probabilities(logits)
         rounded = probabilities.round(DIGITS).tolist()
         predictions = self._several(probabilities, rounded)
-        if not self.multi_label:
+        if self.tasks is not None:
+            predictions = self._of_tasks(self.tasks, logits, rounded)
+        elif not self.multi_label:
             predictions = self._best(logits, rounded)
         if self.detector is not None:
             scores = self.detector.score(logits, outputs[:, len(self.labels) :])
@@ -176,6 +222,17 @@ class DecisionRules:
         for row, best in zip(rounded, logits.argmax(axis=1).tolist(), strict=True):
             abstains = self.abstain_below is not None and row[best] < self.abstain_below
             yield {"label": None if abstains else self.labels[best], "score": row[best]}
+
+    @staticmethod
+    def _of_tasks(
+        tasks: Tasks, logits: NDArray[np.float32], rounded: list[list[float]]
+    ) -> Iterator[dict[str, Any]]:
+        for row, chosen in zip(rounded, tasks.choose(logits).tolist(), strict=True):
+            found: dict[str, Any] = {}
+            for task, best in zip(tasks, chosen, strict=True):
+                found[task.name] = task.labels[best]
+                found[score_field(task.name)] = row[task.first + best]
+            yield found
 
     def _add_levels(
         self,
@@ -212,3 +269,20 @@ class DecisionRules:
                 "labels": [self.labels[index] for index in indices],
                 "scores": [row[index] for index in indices],
             }
+
+
+def _read_tasks(config: Any, labels: tuple[str, ...], where: str) -> Tasks | None:
+    """
+    Raises:
+        InputError: where the tasks of a model's config are not those of its labels.
+    """
+    given = getattr(config, "tasks", None)
+    if given is None:
+        return None
+    try:
+        return Tasks.from_config(given, labels)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{where}: config.json: tasks: expected the tasks that id2label holds the labels of, "
+            f"found {str(given)[:100]}; copy the model folder again"
+        ) from None

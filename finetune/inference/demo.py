@@ -125,8 +125,7 @@ def inspect_texts(classifier: Classifier, texts: Sequence[str]) -> Inspection:
     if "error" in prediction:
         raise InputError(prediction["error"])
     probabilities: dict[str, float] = prediction.get("probabilities", {})
-    several = prediction["labels"] if rules.multi_label else [prediction.get("label")]
-    predicted = [label for label in several if label is not None]
+    predicted = [] if is_number else rules.labels_of(prediction)
     return Inspection(
         predicted=predicted,
         probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
@@ -298,6 +297,8 @@ def _head(classifier: Classifier, name: str) -> str:
     labels = classifier.labels
     more = f" and {len(labels) - MAX_SHOWN:,} more" if len(labels) > MAX_SHOWN else ""
     multi_label = ", none or several for a text" if classifier.rules.multi_label else ""
+    if classifier.rules.tasks is not None:
+        multi_label = f" of {len(classifier.rules.tasks.each)} tasks, one of each for a text"
     about = f"{name}, {len(labels):,} labels{multi_label}: {', '.join(labels[:MAX_SHOWN])}{more}."
     if classifier.rules.number is not None:
         about = f"{name}, predicts the number ‘{labels[0]}’."

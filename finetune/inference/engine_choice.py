@@ -241,5 +241,11 @@ def _compute(probed: Probed, rows: Sequence[Record]) -> tuple[_Pass, float]:
     logits = probed.engine.logits(table)
     seconds = max(time.perf_counter() - began, 1e-9)
     decided = probed.decide(rows, logits)
-    labels = [next(one[name] for name in PREDICTED if name in one) for one in decided]
+    names = probed.rules.tasks.names if probed.rules.tasks is not None else None
+    labels = [
+        next(one[name] for name in PREDICTED if name in one)
+        if names is None
+        else [one[name] for name in names]
+        for one in decided
+    ]
     return _Pass(labels, len(rows) / seconds), seconds

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.config import loader, schema
+from finetune.config.label_tasks import base_metric
 from finetune.data import local_paths
 from finetune.data.corpus import Split, split_hash
+from finetune.data.label_tasks import Task, Tasks
 from finetune.data.labelled_rows import LabelledRows
 from finetune.evaluation import analysis, number_analysis, scoring
 from finetune.evaluation.analysis_model import Analysis
@@ -29,6 +31,7 @@ from finetune.evaluation.calibration import Temperature
 from finetune.evaluation.drift import Drift, ScoredRows, measure_drift
 from finetune.evaluation.metrics import bind_labels, load_metrics
 from finetune.evaluation.probabilities import predict_labels
+from finetune.evaluation.task_analysis import analyse_task_rows
 from finetune.inference import labelled_input
 from finetune.inference.classifier import Classifier
 from finetune.inference.engine_choice import MOST_ROWS
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 
 
 PREDICTIONS = "predictions.jsonl"
+UNKNOWN = Temperature(1.0, "the model does not say what its logits were divided by")
 # What an evaluation writes: a folder with anything else in it is never replaced.
 OWN_FILES = (FILE, PREDICTIONS, "report.html")
 
@@ -87,12 +91,14 @@ class EvaluatedRows:
     Attributes:
         logits: (rows, classes)
         thresholds: of a multi-label model. (classes,)
+        tasks: of a model of several.
     """
 
     evaluation: Evaluation
     split: Split
     logits: NDArray[np.float32]
     thresholds: NDArray[np.float64] | None
+    tasks: Tasks | None = None
 
     def write(self, folder: Path) -> None:
         """Write report.html, results.json and predictions.jsonl, all or nothing.
@@ -108,7 +114,7 @@ class EvaluatedRows:
                 self.split,
                 found.data.labels,
                 self.logits,
-                found.data.multi_label,
+                self.tasks or found.data.multi_label,
                 self.thresholds,
                 _half_width(found),
             )
@@ -208,7 +214,8 @@ def evaluate_rows(
         versions=library_versions(),
         **{name: getattr(analysed, name) for name in type(analysed).model_fields},
     )
-    return EvaluatedRows(evaluation, found.split, scores.logits, scores.thresholds)
+    tasks = classifier.rules.tasks
+    return EvaluatedRows(evaluation, found.split, scores.logits, scores.thresholds, tasks)
 
 
 def _load(options: EvaluationOptions, run: TrainedRun | None) -> tuple[Classifier, LabelledRows]:
@@ -250,15 +257,17 @@ def _load_metrics(
     Raises:
         InputError: for one whose code the run was allowed to load, and this command is not.
     """
-    multi_label, score = classifier.rules.multi_label, schema.Score()
+    tasks, score = classifier.rules.tasks, schema.Score()
+    multi_label = classifier.rules.multi_label and tasks is None
     if run is not None:
         score = run.recipe.score
     elif (kind := classifier.rules.kind) in schema.TASK_METRICS:
         names, monitor = schema.TASK_METRICS[kind]
         score = schema.Score(metrics=names, monitor=monitor)
     trusted = score.trust_remote_code and options.model.trust_remote_code
+    monitor = base_metric(score.monitor, () if tasks is None else tasks.names)
     try:
-        return load_metrics(score.metrics, score.monitor, trusted, multi_label)
+        return load_metrics(score.metrics, monitor, trusted, multi_label)
     except InputError as error:
         raise InputError(
             problem.replace("score.trust_remote_code=true allows", "--trust-remote-code allows")
@@ -280,9 +289,35 @@ def _analyse(
         return number_analysis.analyse_number_rows(
             found.split, table, scores, found.labels[0], metrics, number.scale, number.interval
         )
+    if classifier.rules.tasks is not None:
+        return _analyse_tasks(found, table, scores, metrics, classifier.rules.tasks, run)
     return analysis.analyse_rows(
         found.split, table, scores, found.labels, metrics, _choices(classifier, run), slices
     )
+
+
+def _analyse_tasks(
+    found: LabelledRows,
+    table: TokenTable,
+    scores: scoring.Scores,
+    metrics: "Sequence[Metric]",
+    tasks: Tasks,
+    run: TrainedRun | None,
+) -> Analysis:
+    of_run = {} if run is None else {one.name: one for one in run.results.tasks}
+    monitor = None if run is None else run.results.monitor
+
+    def choices(task: Task) -> analysis.SavedChoices:
+        known = of_run.get(task.name)
+        if known is None:
+            return analysis.SavedChoices(UNKNOWN)
+        temperature = Temperature(known.calibration.temperature, known.calibration.why)
+        target = threshold = None
+        if known.abstention is not None:
+            target, threshold = known.abstention.target, known.abstention.threshold
+        return analysis.SavedChoices(temperature, target, threshold, known.monitor)
+
+    return analyse_task_rows(found.split, table, scores, tasks, metrics, choices, monitor)
 
 
 def _check_finite(logits: NDArray[np.float32], places: Sequence[str]) -> None:
@@ -307,8 +342,11 @@ def _score(
     assert labels is not None
     if rules.number is not None:
         deviation = rules.number.scale.deviation
-        of_numbers = scoring.compute_metrics(logits, labels, metrics, deviation=deviation)
+        of_numbers = scoring.compute_metrics(logits, labels, metrics, scale=deviation)
         return scoring.Scores(logits, of_numbers)
+    if rules.tasks is not None:
+        values = scoring.compute_metrics(logits, labels, metrics, scale=rules.tasks)
+        return scoring.Scores(logits, values)
     unknown = len(found.labels) - logits.shape[1]
     thresholds = None if rules.thresholds is None else np.array(rules.thresholds)
     if unknown:
@@ -337,9 +375,8 @@ def _count_scope(
 
 def _choices(classifier: Classifier, run: TrainedRun | None) -> analysis.SavedChoices:
     if run is None:
-        unknown = Temperature(1.0, "the model does not say what its logits were divided by")
         rules = classifier.rules
-        return analysis.SavedChoices(unknown, None, rules.abstain_below, hierarchy=rules.hierarchy)
+        return analysis.SavedChoices(UNKNOWN, None, rules.abstain_below, hierarchy=rules.hierarchy)
     calibration, abstention = run.results.calibration, run.results.abstention
     rules = classifier.rules
     temperature = Temperature(calibration.temperature, calibration.why, rules.ordered)
@@ -356,7 +393,7 @@ def _data_section(
     return EvaluatedData(
         source=source,
         labels=list(found.labels),
-        multi_label=classifier.rules.multi_label,
+        multi_label=classifier.rules.multi_label and classifier.rules.tasks is None,
         splits={found.split.name: summary},
         reading=classifier.reading,
         unknown_labels=found.unknown,
@@ -369,8 +406,9 @@ def _measure_drift(
     run: TrainedRun, found: LabelledRows, scores: scoring.Scores, table: TokenTable
 ) -> Drift | None:
     """The rows beside the run's test split, where that has labels."""
-    if not run.results.test.labelled or run.results.numbers is not None:
-        return None  # what has drifted is told of labels alone
+    is_of_labels = run.results.numbers is None and not run.results.tasks
+    if not run.results.test.labelled or not is_of_labels:
+        return None  # what has drifted is told of labels of one task alone
     old = compare.read_run(run.folder)
     labels = found.split.labels
     assert labels is not None

@@ -83,7 +83,8 @@ def add_explanations(
     """
     found = [*predictions]
     valid = [(row, one) for row, one in zip(rows, found, strict=True) if row.error is None]
-    labels = [_labels_of(one) for _, one in valid]
+    rules = classifier.rules
+    labels = [[] if "error" in one else rules.labels_of(one) for _, one in valid]
     explained: list[dict[str, Any]] = [{} for _ in valid]
     for turn in range(max(map(len, labels), default=0)):
         assert logits is not None
@@ -134,13 +135,6 @@ def explain_answers(
             weights,
             engine.logits,
         )
-
-
-def _labels_of(prediction: Prediction) -> list[str]:
-    several = prediction.get("labels", prediction.get("label"))
-    if several is None:
-        return []
-    return [several] if isinstance(several, str) else [*several]
 
 
 def _as_json(word: Word, texts: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:

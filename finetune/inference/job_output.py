@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.config.label_tasks import score_field
 from finetune.inference import outputs
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
@@ -71,9 +72,7 @@ class JobOutput:
             return []
         if self.rules.number is not None:
             return [self.rules.number.column]
-        if self.rules.multi_label:
-            return list(prediction["labels"])
-        return [] if prediction["label"] is None else [prediction["label"]]
+        return self.rules.labels_of(prediction)
 
     def merge_shards(self, store: ShardStore, count: int) -> tuple[list[Footer], IdProblems]:
         """Write all shards, in order, to the output, and remove them.
@@ -96,6 +95,10 @@ class JobOutput:
             "levels": frozenset({"texts"}),
             "level_scores": frozenset({"floats"}),
             **{name: frozenset({"float"}) for name in ("number", "low", "high")},
+            **{
+                score_field(name): frozenset({"float"})
+                for name in (() if self.rules.tasks is None else self.rules.tasks.names)
+            },
         }
         columns = [*names, *self.rules.fields, *([ANSWERED_BY] if self.cascades else [])]
         if self.options.probabilities:

@@ -78,6 +78,8 @@ def read_labelled(
     rules = classifier.rules
     if rules.number is not None:
         return _number_rows(given, rows, rules.number.column)
+    if rules.tasks is not None:
+        _check_tasks(given)
     found = labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
     if rules.ordered and len(found.labels) > len(rules.labels):
         raise InputError(
@@ -85,6 +87,20 @@ def read_labelled(
             f"that it does not know has no rank, got wrong; it lacks {shorten([*found.unknown])}"
         )
     return found
+
+
+def _check_tasks(given: LabelledInput) -> None:
+    """
+    Raises:
+        InputError: for options that are of models of one task.
+    """
+    for option, is_set, why in (
+        ("--slices", bool(given.slices), "slices are of one task"),
+        ("--label-separator", given.separator is not None, "a row has one label of each task"),
+        ("--unknown-labels", given.on_unknown == "wrong", "expected stop or drop"),
+    ):
+        if is_set:
+            raise InputError(f"{option}: the model has several tasks (data.tasks): {why}")
 
 
 def _number_rows(given: LabelledInput, rows: Rows, column: str) -> LabelledRows:
@@ -137,8 +153,16 @@ def _column_spec(
     known = classifier.reading.column_spec()
     number = classifier.rules.number
     label: str | tuple[str, ...] = "label" if number is None else number.column
+    tasks = classifier.rules.tasks
     if trained_on is not None:
         label = trained_on.label
+    if tasks is not None:
+        label = tasks.names
+    if tasks is not None and given.label:
+        raise InputError(
+            f"--label: expected none, as the model has several tasks, whose columns of labels are "
+            f"{', '.join(tasks.names)}, got {', '.join(given.label)}; rename the columns"
+        )
     separator = None if trained_on is None else trained_on.label_separator
     if number is not None and len(given.label) > 1:
         raise InputError(f"--label: expected one column, of numbers, got {len(given.label)}")
@@ -157,6 +181,7 @@ def _column_spec(
             separator=given.separator or separator,
             hierarchy=classifier.rules.hierarchy,
             numbers=number is not None,
+            are_tasks=tasks is not None,
         )
     columns = known.text_columns()
     if len(given.text) != len(columns):
@@ -175,6 +200,7 @@ def _column_spec(
         separator=given.separator or separator,
         hierarchy=classifier.rules.hierarchy,
         numbers=number is not None,
+        are_tasks=tasks is not None,
     )
 
 

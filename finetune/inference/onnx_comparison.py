@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.evaluation import probabilities
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engine import Engine, Logits
 from finetune.inference.engines import ONNX, OPENVINO
@@ -76,9 +75,7 @@ class Reference:
 
     def labels(self, logits: Logits) -> NDArray[np.int64]:
         """What logits predict. (rows, 1), or of a multi-label model (rows, classes)"""
-        thresholds = None if self.rules.thresholds is None else np.array(self.rules.thresholds)
-        predicted = probabilities.predict_labels(logits, self.rules.multi_label, thresholds)
-        return predicted.reshape(len(logits), -1)
+        return self.rules.predict(logits).reshape(len(logits), -1)
 
 
 def compare_with_torch(

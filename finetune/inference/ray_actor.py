@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink
 
+from finetune.config.label_tasks import score_field
 from finetune.data.cells import arrow_values
 
 # Of each field that predictions may have (`DecisionRules.fields`).
@@ -109,8 +110,11 @@ class RayClassifier:
         ]
         table = self.classifier.encode(rows)
         predictions = list(self.classifier.predict(rows, table, self.probabilities))
+        kinds, tasks = KINDS, self.classifier.rules.tasks
+        for name in () if tasks is None else tasks.names:
+            kinds = kinds | {name: pa.string(), score_field(name): pa.float64()}
         added = {
-            name: pa.array([prediction[name] for prediction in predictions], KINDS[name])
+            name: pa.array([prediction[name] for prediction in predictions], kinds[name])
             for name in self.classifier.rules.fields
         }
         if self.probabilities:

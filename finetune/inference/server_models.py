@@ -85,7 +85,10 @@ class TellingWord(BaseModel):
 
 class Classified(BaseModel):
     """One document; label and score of a single-label model, labels and scores of a multi-label
-    one, number, low and high of one that predicts numbers."""
+    one, number, low and high of one that predicts numbers; of one of several tasks, for each its
+    label under its name, and the probability of that, NAME_score."""
+
+    model_config = ConfigDict(extra="allow")
 
     label: str | None = Field(None, description="null: the model abstains, or there is an error")
     score: float | None = Field(None, description="probability of the best label")

@@ -66,6 +66,7 @@ def export_standard(
             labels. Nothing is written then.
     """
     classifier.rules.refuse_number("--layout standard", "that layout has no head for")
+    classifier.rules.refuse_tasks("--layout standard", "which that layout has no head for")
     if classifier.rules.ordered:
         raise InputError(
             f"{source}: the standard layout has no head of ordered labels (data.task: ordered); "

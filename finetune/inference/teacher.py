@@ -99,6 +99,7 @@ def _load(name: str, recipe: Recipe, corpus: Corpus) -> Classifier:
         problems = [problem.removeprefix("MODEL: ") for problem in error.problems]
         raise InputError(f"{KEY}: {problem}" for problem in problems) from None
     teacher.rules.refuse_number(KEY, f"has no probabilities: {name}")
+    teacher.rules.refuse_tasks(KEY, f"which teaches no model of one: {name}")
     problems = []
     if teacher.rules.multi_label != corpus.multi_label:
         kinds = ("one label for a document", "several labels for a document")

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from finetune.config.schema import Model
+from finetune.data.label_tasks import Tasks
 from finetune.data.number_scale import NumberScale
 from finetune.modeling import head as head_module
 from finetune.modeling.freezing import freeze, freeze_unreached
@@ -55,7 +56,7 @@ def build_classifier(
     seed: int,
     priors: Sequence[float] | None = None,
     ordered: bool = False,
-    number: NumberScale | None = None,
+    scale: NumberScale | Tasks | None = None,
 ) -> PreTrainedModel:
     """The pretrained encoder under a new head, frozen as chosen, in fp32 on the CPU, in eval mode.
 
@@ -71,8 +72,8 @@ def build_classifier(
         priors: multi-label: the share of train's rows that have each label. Then each logit has a
             sigmoid of its own, and a new head starts from that share.
         ordered: whether the labels go from the lowest to the highest; for the linear head.
-        number: the scale of the numbers to be predicted, whose name is the one of `labels`; for the
-            linear head.
+        scale: of the numbers to be predicted, whose name is the one of `labels`; or the tasks that
+            `labels` are of; for the linear head.
 
     Raises:
         InputError: where the source has no such encoder, or the recipe's choices do not fit it.
@@ -84,8 +85,10 @@ def build_classifier(
     keeps, multi_label = options.head_init == "keep", priors is not None
     known = match_labels(config, source, options, labels, multi_label) if keeps else None
     fields = _label_fields(labels if known is None else known.of_source, multi_label, ordered)
-    if number is not None:
-        fields |= _number_fields(number)
+    if isinstance(scale, NumberScale):
+        fields |= _number_fields(scale)
+    elif scale is not None:
+        fields["tasks"] = scale.as_config()
     with silence_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, the CPU's only
         build_with_head = HEADS[options.head]
@@ -300,7 +303,13 @@ def _is_same_task(config: PretrainedConfig, fields: Mapping[str, Any]) -> bool:
     same_kind &= all(
         getattr(config, key, None) == fields.get(key) for key in ("number_mean", "number_deviation")
     )
+    same_kind &= _task_sizes(getattr(config, "tasks", None)) == _task_sizes(fields.get("tasks"))
     return same_kind and bool(dict(config.id2label or {}) == fields["id2label"])
+
+
+def _task_sizes(tasks: Sequence[Mapping[str, Any]] | None) -> list[tuple[Any, Any]]:
+    """The tasks, whatever their weights."""
+    return [(task.get("name"), task.get("labels")) for task in tasks or ()]
 
 
 def _number_fields(number: NumberScale) -> dict[str, Any]:

@@ -129,7 +129,12 @@ def _find_misfits(config: PretrainedConfig, options: Model, multi_label: bool) -
             "one of ordered labels, whose rows are the steps between them; set "
             "model.head_init=zeros"
         )
-    if (config.problem_type == MULTI_LABEL) != multi_label:
+    if getattr(config, "tasks", None):
+        problems.append(
+            "model.head_init: keep: expected a source of one task, found one of several "
+            "(data.tasks), whose rows are not those of such labels; set model.head_init=zeros"
+        )
+    elif (config.problem_type == MULTI_LABEL) != multi_label:
         several, one = "several labels for a document", "one label for each document"
         problems.append(
             f"model.head_init: keep: expected a source that predicts "

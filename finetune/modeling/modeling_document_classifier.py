@@ -8,7 +8,8 @@
 Where the labels are ordered, `classifier` has one output less than there are labels, and `logits`
 are the logarithms of the labels' probabilities (`ordered_log_probabilities`). Where a number is
 predicted, `classifier` has one output, and `logits` is that number in the unit of the training data
-(`number_mean`, `number_deviation`).
+(`number_mean`, `number_deviation`). Where the labels are those of several tasks (`tasks`), `logits`
+are the log-odds of each label among those of its task (`task_log_odds`).
 
 The encoder may also be a table of static embeddings (`StaticEncoder`), one vector for each token
 whatever is around it, so that pooling is the mean of table rows.
@@ -29,6 +30,7 @@ finetune.modeling.build` makes both work without the flag.
 # mypy: disable-error-code="no-untyped-call"
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -119,6 +121,28 @@ class StaticEncoder(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=states)
 
 
+def task_log_odds(outputs: Tensor, sizes: Sequence[int]) -> Tensor:
+    """What a head of several tasks puts out → the log-odds of each label among those of its task.
+
+    The probabilities of a task's labels are the softmax of its outputs; log p / (1 - p) of a label
+    is its output less the log-sum-exp of the others'. So a sigmoid of each gives the probability,
+    as with any model of several labels. (rows, labels) → (rows, labels)
+
+    Args:
+        sizes: how many labels, 2 or more, each task has, in the order of the outputs.
+    """
+    found = []
+    for block in outputs.split([*sizes], dim=1):
+        highest = block.argmax(dim=1, keepdim=True)
+        without = block.scatter(1, highest, -torch.inf)
+        rest = without.logsumexp(dim=1, keepdim=True)
+        # Of all labels but the most probable, 1 - p is one half or more: nothing cancels out.
+        total = block.logsumexp(dim=1, keepdim=True)
+        others = total + torch.log1p(-(without - total).exp())
+        found.append(block - others.scatter(1, highest, rest))
+    return torch.cat(found, dim=1)
+
+
 class DocumentClassifierConfig(PretrainedConfig):
     """The encoder's config with that of the head.
 
@@ -130,6 +154,8 @@ class DocumentClassifierConfig(PretrainedConfig):
         ordered: whether the labels are ordered, from the lowest to the highest.
         number_mean, number_deviation: where a number is predicted (`problem_type` regression): what
             the output is multiplied by, and what is then added; None: labels are predicted.
+        tasks: where the labels are those of several tasks, one after the other: of each its `name`,
+            how many `labels` it has, and its `weight` in the loss; None: there is one task.
         kwargs: `id2label`, `label2id` and the rest of `PretrainedConfig`.
     """
 
@@ -145,6 +171,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         ordered: bool = False,
         number_mean: float | None = None,
         number_deviation: float | None = None,
+        tasks: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if pooling not in POOLINGS:
@@ -160,6 +187,7 @@ class DocumentClassifierConfig(PretrainedConfig):
         self.classifier_dropout = classifier_dropout
         self.ordered = ordered
         self.number_mean, self.number_deviation = number_mean, number_deviation
+        self.tasks = tasks
         super().__init__(**kwargs)
 
 
@@ -215,7 +243,8 @@ class DocumentClassifier(PreTrainedModel):
         Returns:
             `logits` (rows, classes) and, with labels, the mean cross-entropy as `loss`;
             multi-label: binary cross-entropy, summed over the classes; of numbers: the squared
-            error, as a multiple of their variance.
+            error, as a multiple of their variance; of tasks: the mean of their cross-entropies by
+            the tasks' weights, in which a task that a row has no label of counts 0.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -230,24 +259,36 @@ class DocumentClassifier(PreTrainedModel):
             logits = self.classifier(self.dropout(pooled.to(self.classifier.weight.dtype)))
             if self.config.ordered:
                 logits = ordered_log_probabilities(logits)
+            if self.config.tasks is not None:
+                logits = task_log_odds(logits, [task["labels"] for task in self.config.tasks])
             if self.config.number_deviation is not None:
                 logits = logits * self.config.number_deviation + self.config.number_mean
-        loss = None
-        if labels is not None and self.config.problem_type == "multi_label_classification":
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                logits.float(), labels.float(), reduction="sum"
-            ) / len(labels)
-        elif labels is not None and self.config.number_deviation is not None:
-            errors = (logits[:, 0].float() - labels.float()) / self.config.number_deviation
-            loss = (errors**2).mean()
-        elif labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(
-            loss=loss,
+            loss=None if labels is None else self._loss(logits, labels),
             logits=logits,
             hidden_states=output.get("hidden_states"),
             attentions=output.get("attentions"),
         )
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What `forward` says of it."""
+        logits = logits.float()
+        if self.config.tasks is not None:
+            sizes = torch.tensor([task["labels"] for task in self.config.tasks])
+            weights = torch.tensor([float(task["weight"]) for task in self.config.tasks])
+            counts = (weights / weights.sum()).repeat_interleave(sizes).to(logits.device)
+            nats = -nn.functional.logsigmoid(logits)
+            return (nats * labels.float() * counts).sum() / len(labels)
+        if self.config.problem_type == "multi_label_classification":
+            nats = nn.functional.binary_cross_entropy_with_logits(
+                logits, labels.float(), reduction="sum"
+            )
+            return nats / len(labels)
+        if self.config.number_deviation is not None:
+            errors = (logits[:, 0] - labels.float()) / self.config.number_deviation
+            squared: Tensor = (errors**2).mean()
+            return squared
+        return nn.functional.cross_entropy(logits, labels)
 
     def pool(self, states: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (rows, tokens, hidden) → one fp32 vector a row (rows, hidden)."""

@@ -60,7 +60,7 @@ def compared_metric(results: Results) -> str:
         return results.monitor
     if results.numbers is not None:
         return "r2"
-    return "f1_micro" if results.data.multi_label else "accuracy"
+    return "f1_micro" if "f1_micro" in baselines.tfidf.paired_difference else "accuracy"
 
 
 def compare_to_baseline(results: Results) -> Comparison:

@@ -76,6 +76,11 @@ def read_run(folder: Path) -> Run:
             f"{folder}: its model predicts numbers, and only runs whose models predict labels are "
             f"compared; its scores are in {folder / 'results.json'}"
         )
+    if results.tasks:
+        raise InputError(
+            f"{folder}: its model has several tasks (data.tasks), and only runs whose models "
+            f"predict one kind of label are compared; its scores are in {folder / 'results.json'}"
+        )
     if not results.test.labelled:
         raise InputError(f"{folder}: its test split has no labels, so nothing can be compared")
     names = results.data.labels

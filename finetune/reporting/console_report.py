@@ -7,15 +7,23 @@ from typing import Any
 import numpy as np
 
 from finetune.compute.hardware_plan import Hardware
+from finetune.config.label_tasks import MARK
 from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.data.corpus import Corpus, class_counts
+from finetune.data.label_tasks import Tasks
 from finetune.evaluation.analysis_model import ParentComparison, Slicing
 from finetune.reporting import narrative
-from finetune.reporting.number_formats import describe_level, format_interval, format_score
+from finetune.reporting.number_formats import (
+    describe_level,
+    format_interval,
+    format_score,
+    percent,
+)
 from finetune.reporting.parent_text import explain_parent, tabulate_parent
 from finetune.reporting.results_model import Results
 from finetune.reporting.seeds_report import SeedsSummary, format_seeds
 from finetune.reporting.slices_text import explain_slices, tabulate_slices
+from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime.console import format_table, print_line, print_wrapped
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
@@ -81,15 +89,12 @@ def _print_splits(corpus: Corpus) -> None:
         )
         _print_findings(corpus)
         return
+    if corpus.tasks is not None:
+        _print_tasks(corpus, corpus.tasks)
+        _print_findings(corpus)
+        return
     counts = _quote_numbers(class_counts(corpus.train, corpus.labels))
-    if len(counts) <= MOST_CLASSES:
-        listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    else:
-        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-        listed = f", from {counts[least]:,} rows ({least}) to {counts[most]:,} ({most})"
-        if counts[least] == counts[most]:
-            listed = f", {counts[most]:,} rows each"
-    print_wrapped(f"{len(counts)} labels in train{listed}", mark="  ")
+    _print_counts(counts, "train")
     labels = corpus.train.labelled_only().labels
     if corpus.multi_label and labels is not None:
         per_row = labels.sum(axis=1)
@@ -99,6 +104,31 @@ def _print_splits(corpus: Corpus) -> None:
             mark="  ",
         )
     _print_findings(corpus)
+
+
+def _print_tasks(corpus: Corpus, tasks: Tasks) -> None:
+    total = sum(task.weight for task in tasks)
+    counts = class_counts(corpus.train, corpus.labels)
+    for task in tasks:
+        its = _quote_numbers({label: counts[f"{task.name}{MARK}{label}"] for label in task.labels})
+        weight = f"'{task.name}' of train ({percent(task.weight / total, 0)} of the loss)"
+        _print_counts(its, weight)
+
+
+def _print_counts(counts: Mapping[str, int], where: str) -> None:
+    """Labels with their rows, or if they are many, the fewest and the most.
+
+    Args:
+        where: whose labels.
+    """
+    if len(counts) <= MOST_CLASSES:
+        listed = ": " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    else:
+        least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+        listed = f", from {counts[least]:,} rows ({least}) to {counts[most]:,} ({most})"
+        if counts[least] == counts[most]:
+            listed = f", {counts[most]:,} rows each"
+    print_wrapped(f"{len(counts)} labels in {where}{listed}", mark="  ")
 
 
 def _quote_numbers(counts: Mapping[str, int]) -> dict[str, int]:
@@ -212,8 +242,11 @@ def print_results(results: Results, folder: Path) -> None:
     print_line(format_table(_score_table(results)))
     if not test.labelled:
         print_line(f"  test has no labels: its {test.rows:,} rows were predicted, not scored")
-    for line in narrative.summarize(results):
-        print_wrapped(line, mark="  ")
+    if not results.tasks:
+        _print_sentences(results)
+    for task, alone in each_task(results):
+        print_line(f"\n  {task.name}:")
+        _print_sentences(alone)
     for level in results.levels:
         print_line(f"  {describe_level(level)}")
     if results.parent is not None:
@@ -224,6 +257,11 @@ def print_results(results: Results, folder: Path) -> None:
     print_line()
     print_line(score_line(results), even_if_quiet=True)
     print_line(f"Report: {folder / 'report.html'}", even_if_quiet=True)
+
+
+def _print_sentences(results: Results) -> None:
+    for line in narrative.summarize(results):
+        print_wrapped(line, mark="  ")
 
 
 def print_parent(parent: ParentComparison) -> None:
@@ -246,6 +284,8 @@ def print_slices(slicings: Sequence[Slicing], metric: str) -> None:
 
 def _score_table(results: Results) -> list[list[str]]:
     """Each metric on validation and test, its interval, the baselines."""
+    if results.tasks:
+        return tabulate_tasks(results)
     validation, test, baselines = results.validation, results.test, results.baselines
     columns = ["", *["validation"] * results.is_tuned]
     counts = ["rows", *[f"{validation.rows:,}"] * results.is_tuned]

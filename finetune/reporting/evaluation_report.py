@@ -3,9 +3,9 @@
 The sections that a run's report has too are the same templates.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -25,6 +25,7 @@ from finetune.reporting.number_formats import (
 from finetune.reporting.number_text import explain_numbers
 from finetune.reporting.out_of_scope_text import explain_scope
 from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
+from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime import atomic_files, console
 from finetune.runtime.wording import count_of
 
@@ -36,7 +37,7 @@ def headline(found: Evaluation) -> str:
     main = narrative.main_metric(found)
     value = format_metric(main, found.test.metric(main))
     name = main.capitalize() if main == "accuracy" else main
-    if found.numbers is not None:
+    if found.numbers is not None or found.tasks:
         name = name_metric(main)
     return f"{name} {value} on {count_documents(found.test.rows)}"
 
@@ -144,9 +145,9 @@ def render(found: Evaluation) -> str:
     """The page of an evaluation."""
     if found.numbers is not None:
         return _render_numbers(found)
+    if found.tasks:
+        return _render_tasks(found)
     main = narrative.main_metric(found)
-    lowest = min((one.f1_interval[0] for one in found.classes if one.support), default=0.0)
-    abstention = explain_abstention(found)
     return (
         html_report.template_environment()
         .get_template("evaluation.html")
@@ -158,18 +159,51 @@ def render(found: Evaluation) -> str:
             headline=headline(found),
             introduction=[*introduce(found)],
             overview=_overview(found, main),
-            spark_from=math.floor(10 * lowest) / 10,
-            confusion_matrix=figures.confusion_matrix(found),
-            calibration=explain_calibration(found),
-            reliability=[*figures.reliability(found, WHERE)],
-            abstention=abstention,
-            coverage=figures.coverage(found, abstention, WHERE),
+            **_label_values(found),
             slices_summary=" ".join(explain_slices(found.slices)),
             divide_slices=divide_slices,
-            lengths=figures.lengths(found),
-            truncation=narrative.explain_truncation(found),
             signed=signed,
             shown_difference=shown_difference,
+        )
+    )
+
+
+def _label_values(found: Evaluation) -> dict[str, Any]:
+    """What the sections on labels, calibration and errors show."""
+    abstention = explain_abstention(found)
+    return {
+        "spark_from": html_report.lowest_f1(found),
+        "confusion_matrix": figures.confusion_matrix(found),
+        "calibration": explain_calibration(found),
+        "reliability": [*figures.reliability(found, WHERE)],
+        "abstention": abstention,
+        "coverage": figures.coverage(found, abstention, WHERE),
+        "lengths": figures.lengths(found),
+        "truncation": narrative.explain_truncation(found),
+    }
+
+
+def _render_tasks(found: Evaluation) -> str:
+    sections = [
+        {
+            "name": task.name,
+            "prefix": f"task-{number}-",
+            "r": alone,
+            "sentences": [],
+            **_label_values(alone),
+        }
+        for number, (task, alone) in enumerate(each_task(found), 1)
+    ]
+    return (
+        html_report.template_environment()
+        .get_template("tasks_evaluation.html")
+        .render(
+            r=found,
+            on=WHERE,
+            headline=headline(found),
+            introduction=[*introduce(found)],
+            score_table=tabulate_tasks(found),
+            task_sections=sections,
         )
     )
 
@@ -219,7 +253,9 @@ def print_evaluation(found: Evaluation, folder: Path) -> None:
         console.print_line()
     of_task = [*explain_slices(found.slices)]
     if found.numbers is None:
-        of_task.append(explain_calibration(found))
+        of_task += [
+            f"{task.name}: {explain_calibration(alone)}" for task, alone in each_task(found)
+        ] or [explain_calibration(found)]
     else:
         of_task += explain_numbers(found.numbers, found, WHERE)
     for sentence in (*introduce(found), *of_task):

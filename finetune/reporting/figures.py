@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from finetune.config.label_tasks import POINT, base_metric
 from finetune.evaluation.analysis_model import Analysis, MetricValues, OutOfScope
 from finetune.reporting import charts
 from finetune.reporting.baseline_comparison import compared_metric
@@ -250,6 +251,9 @@ def _loss(train: Log, scorings: Log, begins: Marks) -> Figure:
 
 def _validation_metrics(results: Results, scorings: Log, last: float) -> Iterator[Figure]:
     names = [name for name in results.metric_names if name in scorings[0]]
+    if results.tasks:  # what picks the model, of all tasks and of each
+        picks = base_metric(results.monitor or names[0], [task.name for task in results.tasks])
+        names = [name for name in names if name.rpartition(POINT)[2] == picks]
     names = [name for name in names if "loss" not in name][:3]
     if results.numbers is not None:  # the others are in the unit of the numbers
         names = [name for name in names if name in ("r2", "spearman")]

@@ -20,8 +20,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from finetune.evaluation.analysis_model import Mistake
+from finetune.config.label_tasks import MARK
+from finetune.evaluation.analysis_model import Analysis, Mistake
 from finetune.reporting import charts, figures, narrative, number_formats, number_report
+from finetune.reporting.baseline_comparison import summarize_comparison
 from finetune.reporting.marked_text import Segment, mark_words, split_segments
 from finetune.reporting.next_steps import suggest_next_steps
 from finetune.reporting.number_formats import format_metric
@@ -30,6 +32,7 @@ from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
 from finetune.reporting.slices_text import divide_slices, explain_slices, format_p
+from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible
 
@@ -53,27 +56,65 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
     """
     if results.numbers is not None:
         return _render_numbers(results, log, recipe)
-    lowest = min((one.f1_interval[0] for one in results.classes if one.support), default=0.0)
+    if results.tasks:
+        return _render_tasks(results, log, recipe)
     return (
         template_environment()
         .get_template("report.html")
         .render(
             **_common_values(results, log, recipe),
+            **_label_values(results),
             macro_note=narrative.explain_macro(results),
             differences=figures.paired_differences(results),
-            spark_from=math.floor(10 * lowest) / 10,
-            confusion_matrix=figures.confusion_matrix(results),
-            calibration=narrative.explain_calibration(results),
-            reliability=[*figures.reliability(results)],
-            abstention=narrative.explain_abstention(results),
-            coverage=figures.coverage(results, narrative.explain_abstention(results)),
             parent_summary=" ".join(explain_parent(results.parent) if results.parent else ()),
             slices_summary=" ".join(explain_slices(results.slices)),
             divide_slices=divide_slices,
             out_of_scope_text=[*explain_out_of_scope(results.out_of_scope, results.analysed)],
             out_of_scope_curve=figures.out_of_scope_curve(results.out_of_scope),
-            lengths=figures.lengths(results),
-            truncation=narrative.explain_truncation(results),
+        )
+    )
+
+
+def _label_values(results: Results) -> dict[str, Any]:
+    """What the sections on labels, calibration and errors show."""
+    return {
+        "spark_from": lowest_f1(results),
+        "confusion_matrix": figures.confusion_matrix(results),
+        "calibration": narrative.explain_calibration(results),
+        "reliability": [*figures.reliability(results)],
+        "abstention": narrative.explain_abstention(results),
+        "coverage": figures.coverage(results, narrative.explain_abstention(results)),
+        "lengths": figures.lengths(results),
+        "truncation": narrative.explain_truncation(results),
+    }
+
+
+def lowest_f1(found: Analysis) -> float:
+    """Where the scale of the F1 of labels begins: below the lowest end of an interval."""
+    lowest = min((one.f1_interval[0] for one in found.classes if one.support), default=0.0)
+    return math.floor(10 * lowest) / 10
+
+
+def _render_tasks(results: Results, log: figures.Log, recipe: str) -> str:
+    """The page of a run of several tasks: a section for each."""
+    sections = [
+        {
+            "name": task.name,
+            "prefix": f"task-{number}-",  # a name may hold what no address does
+            "r": alone,
+            "sentences": [summarize_comparison(alone)] if alone.baselines else [],
+            **_label_values(alone),
+        }
+        for number, (task, alone) in enumerate(each_task(results), 1)
+    ]
+    return (
+        template_environment()
+        .get_template("tasks_report.html")
+        .render(
+            **_common_values(results, log, recipe),
+            on=results.analysed,
+            score_table=tabulate_tasks(results),
+            task_sections=sections,
         )
     )
 
@@ -217,6 +258,17 @@ def loading_code(results: Results, folder: str = "model") -> str:
             f'predict = pipeline("text-classification", model="{folder}"{code})\n'
             f"[found] = predict([{document}], truncation=True)\n"
             'found["score"]  # the number'
+        )
+    if results.tasks:
+        return (
+            "from transformers import pipeline\n\n"
+            f'classify = pipeline("text-classification", model="{folder}", top_k=None{code})\n'
+            f"[scores] = classify([{document}], truncation=True)\n"
+            "best = {}  # of each task the most probable label; the scores come in order\n"
+            "for one in scores:\n"
+            f'    task, label = one["label"].split("{MARK}", 1)\n'
+            "    best.setdefault(task, label)\n"
+            "best"
         )
     if results.data.multi_label:
         return (

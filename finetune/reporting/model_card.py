@@ -5,7 +5,7 @@ to load it and how to reproduce it. It holds label names and numbers, and no doc
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from finetune.reporting.number_formats import (
 )
 from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import Results
+from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible, visible_line
 from finetune.training import folder_mark
@@ -55,8 +56,8 @@ def build_card(results: Results, recipe: Recipe, source: str, saved: str) -> str
             *_introduction(results, recipe),
             *_intended_use(results),
             *_scores(results),
-            *_label_scores(results),
-            *_certainty(results),
+            *_each(results, _label_scores),
+            *_each(results, _certainty),
             "## Limitations seen in the data\n",
             *_limitations(results),
             "\n## Training data\n",
@@ -105,12 +106,25 @@ def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
     )
 
 
+def _each(results: Results, describe: Callable[[Results], Iterator[str]]) -> Iterator[str]:
+    """What is said of the results; of several tasks, of each."""
+    if not results.tasks:
+        yield from describe(results)
+    for task, alone in each_task(results):
+        yield f"**{escape(task.name)}**\n"
+        yield from describe(alone)
+
+
 def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
     encoder = code(_without_path(recipe.model.source))
     interval = results.scores.intervals[narrative.main_metric(results)]
     certainty = "" if interval is None else f" (95 % interval {format_interval(interval)})"
     yield f"# {escape(recipe.run.name or 'document classifier')}\n"
     kind = f"A document classifier with {len(results.data.labels):,} labels"
+    if results.tasks:
+        kind += (
+            f" of {len(results.tasks)} tasks, {', '.join(escape(t.name) for t in results.tasks)}"
+        )
     if results.numbers is not None:
         kind = f"A regression model of documents, which predicts ‘{escape(results.data.labels[0])}’"
     yield (
@@ -130,7 +144,13 @@ def _introduction(results: Results, recipe: Recipe) -> Iterator[str]:
 def _intended_use(results: Results) -> Iterator[str]:
     labels = results.data.labels
     yield "## Intended use\n"
-    if results.numbers is None and len(labels) <= MOST_LABELS:
+    if results.tasks:
+        yield "To give documents one label of each task:\n"
+        for task, alone in each_task(results):
+            labels_of = ", ".join(map(escape, alone.data.labels[:MOST_LABELS]))
+            yield f"- {escape(task.name)}: {labels_of}"
+        yield ""
+    elif results.numbers is None and len(labels) <= MOST_LABELS:
         number = "one or several" if results.data.multi_label else "one"
         order = ", ordered, from the lowest to the highest" * (results.data.task == "ordered")
         yield (
@@ -148,6 +168,8 @@ def _intended_use(results: Results) -> Iterator[str]:
             "It predicts each label whose probability reaches that label's threshold "
             "(`document.thresholds` in config.json), or none."
         )
+    if results.tasks:
+        predicts = "It predicts one of each task for every document, whatever it is about."
     if results.numbers is not None:
         predicts = (
             f"To predict the number ‘{escape(labels[0])}’ of documents, in the unit of the "
@@ -163,6 +185,9 @@ def _intended_use(results: Results) -> Iterator[str]:
 def _scores(results: Results) -> Iterator[str]:
     validation, test, baselines = results.validation, results.test, results.baselines
     yield "## Scores\n"
+    if results.tasks:
+        yield from _task_scores(results)
+        return
     if baselines is None:
         yield f"On {validation.rows:,} validation documents, which also chose the model:\n"
         yield "| | validation | 95 % interval |\n|---|---|---|"
@@ -205,6 +230,24 @@ def _scores(results: Results) -> Iterator[str]:
     yield f"\n{verdict} {narrative.explain_macro(results)}".rstrip() + "\n"
 
 
+def _task_scores(results: Results) -> Iterator[str]:
+    yield (
+        "Each task is scored over the documents that have a label of it; metrics without a task "
+        "are the means of the tasks'. The TF-IDF baseline is a logistic regression on words and "
+        "word pairs, of each task by itself.\n"
+    )
+    header, *rows = tabulate_tasks(results)
+    yield f"| {' | '.join(header)} |"
+    yield "|---" * len(header) + "|"
+    yield from (f"| {' | '.join(map(escape, row))} |" for row in rows)
+    yield ""
+    for task, alone in each_task(results):
+        if alone.baselines is not None:
+            verdict = baseline_comparison.summarize_comparison(alone)
+            yield f"- {escape(task.name)}: {verdict} {narrative.explain_macro(alone)}".rstrip()
+    yield ""
+
+
 def _certainty(results: Results) -> Iterator[str]:
     if results.numbers is not None:
         yield "## Prediction intervals\n"
@@ -231,6 +274,14 @@ def _label_scores(results: Results) -> Iterator[str]:
 
 
 def _limitations(results: Results) -> Iterator[str]:
+    yield from _each(results, _label_limitations)
+    for finding in results.data.findings:
+        if finding.kind in ("leak", "conflicting labels", "rare class", "unused label"):
+            other = f" {finding.other}" if finding.other else ""
+            yield f"- {finding.split}: {finding.kind}{other}, {finding.count:,}."
+
+
+def _label_limitations(results: Results) -> Iterator[str]:
     if never := narrative.explain_never_predicted(results, MOST_LABELS):
         yield f"- {escape(never)}"
     worst = narrative.weakest_label(results.classes)
@@ -248,10 +299,6 @@ def _limitations(results: Results) -> Iterator[str]:
     else:
         yield f"- {number_text.explain_errors(results.numbers, results)}"
         yield f"- Truncation: {number_text.explain_length(results.numbers)}"
-    for finding in results.data.findings:
-        if finding.kind in ("leak", "conflicting labels", "rare class", "unused label"):
-            other = f" {finding.other}" if finding.other else ""
-            yield f"- {finding.split}: {finding.kind}{other}, {finding.count:,}."
 
 
 def _training_data(results: Results) -> Iterator[str]:

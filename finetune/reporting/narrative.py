@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from finetune.config.label_tasks import POINT
 from finetune.evaluation.analysis_model import CalibrationQuality, ClassScores
 from finetune.reporting import number_text
 from finetune.reporting.baseline_comparison import judge_encoder, summarize_comparison
@@ -36,6 +37,10 @@ def headline(results: Results) -> str:
     main, scores = main_metric(results), results.scores
     documents = "unseen" if results.analysed == "test" else "validation"
     value = scores.metric(main)
+    if results.tasks:
+        name = name_metric(main)
+        mean = "" if POINT in main else f"Mean of {len(results.tasks)} tasks: "
+        return f"{mean}{name} {format_metric(main, value)} on {scores.rows:,} {documents} documents"
     if main == "accuracy":
         return f"Accuracy {format_metric(main, value)} on {scores.rows:,} {documents} documents"
     name = name_metric(main) if results.numbers is not None else main

@@ -202,7 +202,7 @@ def _few_documents(run: Run) -> Iterator[Advice]:
     rows = sum(split.rows for split in splits.values())
     is_carved = splits["test"].origin.startswith("split off from")
     can_fold = run.results.data.folds is None and run.results.out_of_scope is None
-    can_fold &= run.results.numbers is None
+    can_fold &= run.results.numbers is None and not run.results.tasks
     can_fold &= not any(_left_out(run.results, split) for split in ("train", "test"))
     if is_carved and rows < FEW_DOCUMENTS and can_fold:
         width = _accuracy_width(run.results)

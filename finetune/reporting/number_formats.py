@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from finetune.config.label_tasks import POINT
 from finetune.evaluation.analysis_model import LevelScores
 
 # Metrics that are shown as percentages, and whose differences are points of these.
@@ -21,6 +22,9 @@ NAMES = {
 
 def name_metric(key: str) -> str:
     """A metric in words: macro-F1, Matthews correlation, R²."""
+    task, _, metric = key.rpartition(POINT)
+    if task:
+        return f"{name_metric(metric)} of ‘{task}’"
     kind, _, average = key.rpartition("_")
     if average in ("macro", "micro", "weighted"):
         return f"{average}-{kind.replace('f1', 'F1')}"
@@ -31,7 +35,7 @@ def name_metric(key: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share, whose differences are told in points of a percentage."""
-    return SHARES.fullmatch(metric) is not None
+    return SHARES.fullmatch(metric.rpartition(POINT)[2]) is not None
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -78,7 +82,7 @@ def format_metric(name: str, value: float | None) -> str:
     """97.4 % for an accuracy, else 0.974."""
     if value is None:
         return "–"
-    return percent(value) if name == "accuracy" else f"{value:.3f}"
+    return percent(value) if name.rpartition(POINT)[2] == "accuracy" else f"{value:.3f}"
 
 
 def format_interval(ends: Sequence[float] | None, digits: int = 4) -> str:

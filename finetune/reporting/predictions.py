@@ -9,7 +9,7 @@
 Neither side holds more than the row at hand. `id` is there where the recipe has `data.id`, `label`
 where the split has labels; both labels are lists where a row may have several. A pair also has
 `texts`, how each of its two begins. Of numbers, both are numbers, with `low` and `high` of the
-prediction interval in place of probabilities.
+prediction interval in place of probabilities. Of several tasks, both are objects of task → label.
 """
 
 import json
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.data.corpus import Split, label_names_of
+from finetune.data.label_tasks import Tasks
 from finetune.evaluation.probabilities import predict_labels, to_probabilities
 from finetune.runtime.atomic_files import write_text
 from finetune.runtime.errors import InputError
@@ -55,7 +56,7 @@ def write_predictions(
     split: Split,
     labels: Sequence[str],
     logits: NDArray[np.float32],
-    multi_label: bool = False,
+    multi_label: bool | Tasks = False,
     thresholds: NDArray[np.float64] | None = None,
     half_width: float | None = None,
 ) -> None:
@@ -63,10 +64,14 @@ def write_predictions(
 
     Args:
         logits: (rows, classes)
+        multi_label: whether a row may have several labels; or the tasks that they are of.
         half_width: of numbers: that of their prediction interval; None: there is none.
     """
     if len(labels) == 1:
         write_text(file, _number_lines(split, logits, half_width))
+        return
+    if isinstance(multi_label, Tasks):
+        write_text(file, _task_lines(split, labels, logits, multi_label))
         return
     predictions = predict_labels(logits, multi_label, thresholds)
     write_text(file, _lines(split, labels, predictions, logits))
@@ -79,37 +84,61 @@ def _lines(
     logits: NDArray[np.float32],
 ) -> Iterator[str]:
     for i, (predicted, text) in enumerate(zip(predictions, split.whole(), strict=True)):
-        line: dict[str, Any] = {"row": split.places.place(i)}
-        if split.ids is not None:
-            line["id"] = split.ids[i]
+        line = _start(split, i)
         if split.labels is not None:
             line["label"] = _names(split.labels[i], labels)
         line["predicted"] = _names(predicted, labels)
         [row] = to_probabilities(logits[i : i + 1], predictions.ndim == 2)
         rounded = [round(float(one), DIGITS) for one in row]
         line["probabilities"] = dict(zip(labels, rounded, strict=True))
-        line["text"] = _shorten(text)
-        if split.seconds is not None:
-            line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+        yield _finish(line, split, i, text)
 
 
 def _number_lines(
     split: Split, logits: NDArray[np.float32], half_width: float | None
 ) -> Iterator[str]:
     for i, (predicted, text) in enumerate(zip(logits[:, 0].tolist(), split.whole(), strict=True)):
-        line: dict[str, Any] = {"row": split.places.place(i)}
-        if split.ids is not None:
-            line["id"] = split.ids[i]
+        line = _start(split, i)
         if split.labels is not None:
             line["label"] = float(split.labels[i])
         line["predicted"] = predicted
         if half_width is not None:
             line |= {"low": predicted - half_width, "high": predicted + half_width}
-        line["text"] = _shorten(text)
-        if split.seconds is not None:
-            line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+        yield _finish(line, split, i, text)
+
+
+def _task_lines(
+    split: Split, labels: Sequence[str], logits: NDArray[np.float32], tasks: Tasks
+) -> Iterator[str]:
+    for i, (chosen, text) in enumerate(zip(tasks.choose(logits), split.whole(), strict=True)):
+        line = _start(split, i)
+        if split.labels is not None:
+            of_row = split.labels[i]
+            line["label"] = {
+                task.name: task.labels[of_row[task.block].argmax()]
+                if of_row[task.block].any()
+                else None
+                for task in tasks
+            }
+        line["predicted"] = {
+            task.name: task.labels[best] for task, best in zip(tasks, chosen, strict=True)
+        }
+        [row] = to_probabilities(logits[i : i + 1], True)
+        line["probabilities"] = dict(zip(labels, row.round(DIGITS).tolist(), strict=True))
+        yield _finish(line, split, i, text)
+
+
+def _start(split: Split, i: int) -> dict[str, Any]:
+    """A row's line, up to its label."""
+    line: dict[str, Any] = {"row": split.places.place(i)}
+    return line if split.ids is None else line | {"id": split.ids[i]}
+
+
+def _finish(line: dict[str, Any], split: Split, i: int, text: str) -> str:
+    line["text"] = _shorten(text)
+    if split.seconds is not None:
+        line["texts"] = [_shorten(split.texts[i]), _shorten(split.seconds[i])]
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _shorten(text: str) -> str:

@@ -110,8 +110,8 @@ def data_section(
     return DataSection(
         source=recipe.data.source,
         labels=list(corpus.labels),
-        multi_label=corpus.multi_label,
-        task=recipe.data.task,
+        multi_label=corpus.multi_label and corpus.tasks is None,
+        task=recipe.data.task if corpus.tasks is None else "tasks",
         language=guess_language(corpus.train.texts),
         splits={
             split.name: summarize_split(split, corpus.labels, tables[split.name])

@@ -53,10 +53,10 @@ class DataSection(Section):
     source: str = Field(description="file, folder, Hub id or package")
     labels: list[str] = Field(description="names of the labels, in the order of the logits")
     multi_label: bool = Field(description="whether a row may have several labels, or none")
-    task: Literal["classes", "ordered", "number"] = Field(
+    task: Literal["classes", "ordered", "number", "tasks"] = Field(
         "classes",
         description="what labels are; ordered: from the lowest to the highest; number: numbers, "
-        "and `labels` is the name of their column",
+        "and `labels` is the name of their column; tasks: of several columns, as `column: label`",
     )
     splits: dict[str, SplitSummary] = Field(description="by name: train, validation, test")
     language: str | None = Field(

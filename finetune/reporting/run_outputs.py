@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from finetune.evaluation.analysis import analyse
 from finetune.evaluation.outcome import Outcome
+from finetune.evaluation.task_analysis import analyse_tasks
 from finetune.reporting import html_report, model_card, predictions
 from finetune.reporting import results as results_module
 from finetune.reporting.results_model import FILE, SCHEMA, Hashes, Results, read_results
@@ -164,7 +165,8 @@ def build_results(session: Session, outcome: Outcome) -> Results:
 
     def analyse_on_main() -> Any:
         try:
-            return analyse(data.corpus, tables, outcome, data.metrics, score)
+            analyse_all = analyse if data.corpus.tasks is None else analyse_tasks
+            return analyse_all(data.corpus, tables, outcome, data.metrics, score)
         except Exception as error:  # said on all processes, or the others would wait
             raise InputError(describe_failure(error)) from error
 
@@ -250,7 +252,7 @@ def _write_predictions(session: Session, outcome: Outcome) -> None:
         corpus.test,
         corpus.labels,
         outcome.test.logits,
-        corpus.multi_label,
+        corpus.tasks or corpus.multi_label,
         outcome.test.thresholds,
         None if outcome.interval is None else outcome.interval.half_width,
     )

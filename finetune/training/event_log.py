@@ -1,5 +1,6 @@
 """What happens in a run → a line of metrics.jsonl, and of the experiment trackers."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,12 @@ from accelerate import Accelerator
 
 from finetune.runtime.atomic_files import append_json_line, synced_size, truncate_file
 from finetune.runtime.distributed import run_on_main
+
+
+def tracked_name(kind: str, name: str) -> str:
+    """What experiment trackers call a number: MLflow refuses most marks, and a task's name (of
+    `data.tasks`) may hold any."""
+    return re.sub(r"[^\w.\- /]", "_", f"{kind}/{name}")
 
 
 class EventLog:
@@ -32,7 +39,9 @@ class EventLog:
         if self.stage is not None:
             line |= {"stage": self.stage}
         run_on_main(self._accelerator, lambda: append_json_line(self.file, line))
-        numbers = {f"{kind}/{name}": v for name, v in values.items() if not isinstance(v, str)}
+        numbers = {
+            tracked_name(kind, name): v for name, v in values.items() if not isinstance(v, str)
+        }
         self._accelerator.log(numbers, step)
 
     def synced_size(self) -> int:

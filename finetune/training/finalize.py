@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from finetune.data.label_tasks import Tasks
 from finetune.evaluation import calibration, probabilities, thresholds
 from finetune.evaluation.number_intervals import NumberInterval
 from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.scoring import Scores, compute_metrics
+from finetune.evaluation.task_scores import TaskTemperatures
 from finetune.modeling import head as head_module
 from finetune.modeling import saved_model
 from finetune.runtime.console import print_line
@@ -38,6 +40,8 @@ def finalize(session: Session, held_out: NDArray[np.float32] | None = None) -> O
     """
     if session.data.corpus.number is not None:
         return _finalize_numbers(session)
+    if session.data.corpus.tasks is not None:
+        return _finalize_tasks(session, session.data.corpus.tasks)
     weights = session.restore_best()
     corpus, validator = session.data.corpus, session.validator
     labels = corpus.validation.labels
@@ -86,6 +90,28 @@ def _finalize_numbers(session: Session) -> Outcome:
         )
     test = validator.score(session.parts, corpus.test)
     return Outcome(weights, as_trained, 1.0, validation, test, None, interval=interval)
+
+
+def _finalize_tasks(session: Session, tasks: Tasks) -> Outcome:
+    """Fit a temperature for each task on validation, fold them into the head, score test."""
+    weights = session.restore_best()
+    corpus, validator = session.data.corpus, session.validator
+    labels, own = corpus.validation.labels, calibration.Temperature(1.0, "each task has its own")
+    if labels is None:
+        none = calibration.Temperature(1.0, "there is no validation split to fit one on")
+        found = TaskTemperatures(tasks, (none,) * len(tasks.each))
+        test = validator.score(session.parts, corpus.test)
+        return Outcome(weights, own, 1.0, None, test, None, of_tasks=found)
+    trained = validator.score(session.parts, corpus.validation)
+    logits, truth = trained.logits, labels
+    found = session.env.on_main(lambda: TaskTemperatures.fit(tasks, logits, truth))
+    if not found.are_one:
+        is_folded = session.env.on_main(lambda: _fold(session, found))
+        assert is_folded, "the linear head is this package's own"
+        weights = session.restore_best()
+    validation = validator.score(session.parts, corpus.validation)
+    test = validator.score(session.parts, corpus.test)
+    return Outcome(weights, own, 1.0, validation, test, None, of_tasks=found)
 
 
 def _finalize_by_folds(session: Session, held_out: NDArray[np.float32]) -> Outcome:
@@ -179,25 +205,30 @@ def _apply_temperature(
         chosen = calibration.fit_temperature(logits, labels, exact, rows, ordered)
         if chosen.value == 1:
             return chosen
-        table = session.parts.tables["train"]
-        probed = np.arange(min(PROBED, len(table)))
-        if fold_temperature(
-            session.folder / "model",
-            session.parts.bare,
-            chosen,
-            lambda device: TokenTable.batch(table, probed, device),  # ids, whatever else is kept
-            session.recipe.model.trust_remote_code,
-        ):
+        if _fold(session, chosen):
             return chosen
         return calibration.Temperature(1.0, "this class does not end in its linear layer", ordered)
 
     return session.env.on_main(fit_and_fold)
 
 
+def _fold(session: Session, temperature: calibration.Temperature | TaskTemperatures) -> bool:
+    """Whether the saved model is divided by a temperature now."""
+    table = session.parts.tables["train"]
+    probed = np.arange(min(PROBED, len(table)))
+    return fold_temperature(
+        session.folder / "model",
+        session.parts.bare,
+        temperature,
+        lambda device: TokenTable.batch(table, probed, device),  # ids, whatever else is kept
+        session.recipe.model.trust_remote_code,
+    )
+
+
 def fold_temperature(
     folder: Path,
     shell: PreTrainedModel,
-    temperature: calibration.Temperature,
+    temperature: calibration.Temperature | TaskTemperatures,
     probe: Callable[[torch.device], dict[str, torch.Tensor]],
     trust_remote_code: bool,
 ) -> bool:
@@ -219,9 +250,14 @@ def fold_temperature(
     inputs = probe(torch.device("cpu"))
     with torch.no_grad():
         before = model(**inputs).logits
-        head.weight.div_(temperature.value)
-        if head.bias is not None:
-            head.bias.div_(temperature.value)
+        if isinstance(temperature, TaskTemperatures):  # one for each label
+            of_each = torch.from_numpy(temperature.value).to(head.weight.dtype)
+            head.weight.div_(of_each[:, None])
+            head.bias.div_(of_each)
+        else:
+            head.weight.div_(temperature.value)
+            if head.bias is not None:
+                head.bias.div_(temperature.value)
         after = model(**inputs).logits
     expected = torch.from_numpy(temperature.divide(before.numpy()))
     scale = expected.abs().max().clamp(min=1e-6)

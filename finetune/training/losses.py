@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.config import schema
+from finetune.data.label_tasks import Tasks
 from finetune.runtime.errors import InputError, did_you_mean
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -111,6 +112,35 @@ def soft_row_loss(
     return loss
 
 
+def task_row_loss(
+    train: schema.Train,
+    tasks: Tasks,
+    weights: Floats | None = None,
+    device: torch.device | str = "cpu",
+) -> Loss:
+    """The loss that a recipe asks for, of several tasks: the mean of what `row_loss` would give for
+    each, by the tasks' weights. A task that a row has no label of counts 0 in it.
+
+    Args:
+        weights, device: as of `row_loss`.
+
+    Returns:
+        A function of logits, as of `Tasks`, and of 0 and 1, both (rows, labels). It gives (rows,).
+    """
+    counts = tasks.label_weights() * (1.0 if weights is None else weights)
+    scale = torch.from_numpy(counts.astype(np.float32)).to(device)
+    spread = torch.from_numpy(tasks.same_task().astype(np.float32)).to(device)
+    share = train.label_smoothing
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        nats = -F.logsigmoid(logits)  # -log p of each label, as if it were the true one
+        if share:
+            nats = (1 - share) * nats + share * (nats @ spread)
+        return (targets * scale * _focus(nats, train)).sum(dim=1)
+
+    return loss
+
+
 def distillation_loss(
     logits: Tensor, lessons: Tensor, temperature: float, multi_label: bool
 ) -> Tensor:
@@ -172,12 +202,14 @@ def class_weights(
     setting: Literal["balanced"] | Mapping[str, float] | None,
     labels: NDArray[Any],
     names: Sequence[str],
+    tasks: Tasks | None = None,
 ) -> Floats | None:
     """The weight of each class, None where all count equally.
 
     balanced: n / (k · n_c) for a class with n_c of n rows, so that all k classes weigh the same and
     the mean over the rows is 1 (as scikit-learn does); multi-label: (n - n_c) / n_c, so that
-    the rows which have a label weigh as much as those which do not.
+    the rows which have a label weigh as much as those which do not; of tasks, those of each task as
+    of single labels, over the rows that have one.
 
     Args:
         setting: train.class_weights; a label that is not named has weight 1.
@@ -199,11 +231,23 @@ def class_weights(
         if problems:
             raise InputError(problems)
         return np.array([setting.get(name, 1.0) for name in names])
+    if tasks is not None:
+        of_tasks = [
+            labels[tasks.rows_of(labels, task), task.block].argmax(axis=1) for task in tasks
+        ]
+        return np.concatenate(
+            [_balance(ids, len(task.labels)) for ids, task in zip(of_tasks, tasks, strict=True)]
+        )
     rows = len(labels)
     if labels.ndim == 2:
         counts = labels.sum(axis=0, dtype=np.float64)
         there = (counts > 0) & (counts < rows)
         return np.where(there, (rows - counts) / np.maximum(counts, 1), 1.0)
-    counts = np.bincount(labels, minlength=len(names)).astype(np.float64)
+    return _balance(labels, len(names))
+
+
+def _balance(labels: NDArray[Any], classes: int) -> Floats:
+    """n / (k · n_c) of single labels. (classes,)"""
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
     there = counts > 0
-    return np.where(there, rows / (there.sum() * np.maximum(counts, 1)), 1.0)
+    return np.where(there, len(labels) / (there.sum() * np.maximum(counts, 1)), 1.0)

@@ -21,9 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.config import schema
+from finetune.data.label_tasks import Tasks
 from finetune.runtime.device_copies import copy_rows, copy_tensor
 from finetune.tokenization.token_table import Rows, TokenTable
-from finetune.training.losses import distillation_loss, row_loss, soft_row_loss
+from finetune.training.losses import (
+    distillation_loss,
+    row_loss,
+    soft_row_loss,
+    task_row_loss,
+)
 from finetune.training.objective import StepLosses, StepTask
 
 
@@ -55,7 +61,8 @@ class TrainingRows:
         shares: soft labels, in the place of `labels` in the loss. (rows, classes)
         weights: what each row counts in the mean of its step; None: all alike. (rows,)
         teacher: what teachers say of the rows, which is learned too.
-        deviation: of the numbers, which the loss divides errors by; None: labels are classes.
+        scale: of numbers, their deviation, which the loss divides errors by; of several tasks,
+            these; None: labels are those of one task.
     """
 
     table: TokenTable
@@ -65,7 +72,7 @@ class TrainingRows:
     shares: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
     teacher: TeacherLessons | None = None
-    deviation: float | None = None
+    scale: float | Tasks | None = None
 
     def objective(self, train: schema.Train, device: torch.device) -> "RowLosses":
         """What is learned of the rows by a recipe, with targets on a device."""
@@ -77,10 +84,13 @@ class RowLosses:
 
     def __init__(self, rows: TrainingRows, train: schema.Train, device: torch.device) -> None:
         self._device, self._table = device, rows.table
-        if rows.shares is None:
-            labels = rows.labels if rows.deviation is None else rows.labels.astype(np.float32)
+        if isinstance(rows.scale, Tasks):
+            self._targets = torch.from_numpy(rows.labels).to(device)
+            self._loss = task_row_loss(train, rows.scale, rows.class_weights, device)
+        elif rows.shares is None:
+            labels = rows.labels if rows.scale is None else rows.labels.astype(np.float32)
             self._targets = torch.from_numpy(labels).to(device)
-            self._loss = row_loss(train, rows.class_weights, device, rows.deviation)
+            self._loss = row_loss(train, rows.class_weights, device, rows.scale)
         else:
             self._targets = torch.from_numpy(rows.shares).to(device)
             several = rows.labels.ndim == 2

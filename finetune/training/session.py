@@ -246,7 +246,8 @@ class Session:
         # The folds' runs have scored the rows; a source whose head is kept is scored, too.
         test *= (corpus.folds is None) + (self.recipe.model.head_init == "keep")
         closing = validation
-        if not validation and corpus.multi_label and corpus.folds is None:
+        chooses = corpus.multi_label and corpus.tasks is None and corpus.folds is None
+        if not validation and chooses:
             closing = train  # for its threshold
         weights = sum(p.numel() * p.element_size() for p in self.parts.bare.parameters())
         return validation, test, weights, closing

@@ -131,6 +131,8 @@ class StageBuilder:
         generalised cross-entropy does, learns nothing of rows that it finds unlikely.
         """
         shares, train = self.data.corpus.priors(), recipe.train
+        if self.data.corpus.tasks is not None:  # under a softmax, as heads of one label a row
+            return [0.5] * len(self.data.corpus.labels)
         is_unweighted = train.class_weights is None and train.sampling != "balanced"
         if shares is None or (is_unweighted and train.loss != "generalised_cross_entropy"):
             return shares
@@ -170,7 +172,7 @@ class StageBuilder:
                 seed=recipe.run.seed,
                 priors=self.priors(recipe),
                 ordered=recipe.data.task == "ordered",
-                number=self.data.corpus.number,
+                scale=self.data.corpus.number or self.data.corpus.tasks,
             ),
         )
         if recipe.data.hierarchy or getattr(model.config, "hierarchy", None):
@@ -236,7 +238,8 @@ class StageBuilder:
         """Train, as the loop takes it."""
         train = self.data.corpus.train
         assert train.labels is not None, "train rows without labels are refused"
-        scale = self.data.corpus.number
+        corpus = self.data.corpus
+        scale = corpus.tasks if corpus.number is None else corpus.number.deviation
         return TrainingRows(
             parts.tables["train"],
             train.labels,
@@ -245,7 +248,7 @@ class StageBuilder:
             train.shares,
             train.weights,
             self._lessons(),
-            None if scale is None else scale.deviation,
+            scale,
         )
 
     def _lessons(self) -> TeacherLessons | None:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from finetune import __version__
 from finetune.config.schema import Recipe
 from finetune.runtime.errors import InputError, explain_write_errors
+from finetune.training.event_log import tracked_name
 
 PACKAGES = {"mlflow": "'finetune-documents[mlflow]'"}  # what to install, where not the name
 # What a tracker writes into the run's folder, in a folder of the run's name: TensorBoard alone. The
@@ -126,7 +127,8 @@ def log_results(
         InputError: where a tracker refuses them.
     """
     try:
-        accelerator.log({f"test/{name}": value for name, value in scores.items()}, step)
+        numbers = {tracked_name("test", name): value for name, value in scores.items()}
+        accelerator.log(numbers, step)
         if "mlflow" in recipe.run.trackers:
             _log_to_mlflow(recipe, folder)
     except Exception as error:  # each tracker has errors of its own

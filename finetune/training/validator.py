@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from finetune.data.corpus import Split, class_counts, format_labels
 from finetune.evaluation import metrics, probabilities, scoring, thresholds
 from finetune.evaluation.scoring import Scores
+from finetune.evaluation.task_scores import constant_guess_of_tasks
 from finetune.modeling.saved_model import replace_model_folder
 from finetune.training import divergence, folder_mark, train_state
 from finetune.training.event_log import EventLog
@@ -64,7 +65,7 @@ class Validator:
                 self.env.accelerator,
                 parts.plan.micro_batch_tokens,
                 label_thresholds,
-                1.0 if corpus.number is None else corpus.number.deviation,
+                corpus.tasks or (1.0 if corpus.number is None else corpus.number.deviation),
             )
 
     def with_thresholds(self, logits: NDArray[np.float32]) -> Scores:
@@ -93,7 +94,7 @@ class Validator:
                 self._keep(parts, {"step": step})
             return
         scores = self.score(parts, self.data.corpus.validation)
-        if self.data.corpus.multi_label:
+        if self.data.corpus.multi_label and self.data.corpus.tasks is None:
             scores = self.with_thresholds(scores.logits)
         values = self._refuse_if_lost(scores, step)
         better = metrics.is_better(score.monitor, values, state.best)
@@ -146,9 +147,9 @@ class Validator:
         if has_collapsed and number is not None:
             raise DivergedError.collapsed(step, f"{scores.logits[0, 0]:g}")
         if has_collapsed:
-            predicted = probabilities.predict_labels(
-                scores.logits[:1], multi_label, scores.thresholds
-            )
+            first, tasks = scores.logits[:1], self.data.corpus.tasks
+            predicted = probabilities.predict_labels(first, multi_label, scores.thresholds)
+            predicted = predicted if tasks is None else tasks.predict(first)
             label = format_labels(predicted[0], self.data.corpus.labels)
             raise DivergedError.collapsed(step, label)
         if not divergence.is_worse(values["loss"], values["loss_se"], guess_loss):
@@ -162,6 +163,8 @@ class Validator:
         if (number := self.data.corpus.number) is not None:
             return max(1.0, float((((labels - number.mean) / number.deviation) ** 2).mean()))
         counts = [*class_counts(train, self.data.corpus.labels).values()]
+        if (tasks := self.data.corpus.tasks) is not None:
+            return constant_guess_of_tasks(labels, np.array(counts), tasks)
         return divergence.constant_guess_loss(labels, np.array(counts) / len(train))
 
     def _keep(self, parts: StageParts, scores: dict[str, float]) -> None:

@@ -116,7 +116,7 @@ def test_lists_of_numbers_with_the_data_sets_own_names(tmp_path):
     [
         ("text,a,b\nx,1,2\ny,no,0\n", {"label": ("a", "b")},
          "data.label: expected 0 or 1, or true or false, in each column, got '2' in 'b' at row 1, "
-         "'no' in 'a' at row 2"),
+         "'no' in 'a' at row 2; where each has labels of its own, set data.tasks"),
         ("text,a\nx,1\n", {"label": ("a", "b")}, "no column 'b' (data.label); did you mean 'a'?"),
     ],
 )  # fmt: skip

@@ -29,7 +29,12 @@ def test_columns() -> None:
     [
         ([[1.5]], "label", None, "got [1.5] at row 1"),
         ([3], "label", ";", "got 3 at row 1"),
-        ([("yes", 1)], ("x", "y"), None, "got 'yes' in 'x' at row 1"),
+        (
+            [("yes", 1)],
+            ("x", "y"),
+            None,
+            "got 'yes' in 'x' at row 1; where each has labels of its own, set data.tasks",
+        ),
     ],
 )
 def test_what_is_no_label(cells: Any, label: Any, separator: str | None, problem: str) -> None:

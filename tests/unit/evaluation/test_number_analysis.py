@@ -46,7 +46,7 @@ def test_the_analysis(corpus):
     for split in (corpus.validation, corpus.test):
         logits = (split.labels + 1).astype(np.float32)[:, None]
         logits[0] += 5
-        values = compute_metrics(logits, split.labels, measured, deviation=corpus.number.deviation)
+        values = compute_metrics(logits, split.labels, measured, scale=corpus.number.deviation)
         scores[split.name] = Scores(logits, values)
     outcome = Outcome(
         "w", Temperature(1.0, "none"), 1.0, scores["validation"], scores["test"], None,

@@ -64,7 +64,9 @@ class Engines:
                 yield {"label": "no" if name in self.wrong and number < 2 else row.texts[0]}
 
         abstains = self.abstains.get(name)
-        rules = SimpleNamespace(detector=self.detector, number=None, abstain_below=abstains)
+        rules = SimpleNamespace(
+            detector=self.detector, number=None, tasks=None, abstain_below=abstains
+        )
         return SimpleNamespace(
             engine=SimpleNamespace(logits=logits), encode=list, decide=decide, rules=rules,
             reading="as trained",

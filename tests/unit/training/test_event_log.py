@@ -5,7 +5,7 @@ import math
 
 from accelerate import Accelerator
 
-from finetune.training.event_log import EventLog
+from finetune.training.event_log import EventLog, tracked_name
 
 
 def test_lines_are_added_and_cut(tmp_path):
@@ -21,3 +21,8 @@ def test_lines_are_added_and_cut(tmp_path):
     assert events.truncate(size)
     assert len(events.file.read_text().splitlines()) == 1
     assert not events.truncate(size + 1)
+
+
+def test_trackers_are_given_names_that_they_take():
+    assert tracked_name("validation", "f1_macro") == "validation/f1_macro"
+    assert tracked_name("test", "topic (old): #1.accuracy") == "test/topic _old__ _1.accuracy"
