@@ -1,7 +1,7 @@
 """What continued pretraining brings: the same recipe from an encoder as it is, and adapted.
 
     python scripts/studies/adapt_study.py DATA model.source=ENCODER [section.key=value …]
-        [--sets banking77 bbc] [--seeds 3] [--steps N] [--out runs/adapt_study] [--table]
+        [--sets banking77 bbc] [--seeds 3] [--steps N] [--lr RATE] [--out runs/adapt_study] [--table]
 
 DATA holds a folder for each set. The texts of its train rows, without their labels, are what the
 encoder is adapted to, once; a set without a test split has every fifth document put aside for it
@@ -143,6 +143,7 @@ def report(adapted: Mapping[str, Any], found: Mapping[Case, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = study_runs.study_parser(__doc__, "runs/adapt_study", SETS)
     parser.add_argument("--steps", type=int, help="of adapting (default: each set's own)")
+    parser.add_argument("--lr", type=float, help="of adapting (default: that of finetune adapt)")
     known, words = parser.parse_known_args(arguments)
     silent = console.Verbosity.SILENT  # the runs do not stay
     return run_command(lambda: run_study(known, words), verbosity=silent)
@@ -161,6 +162,7 @@ def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:
     known.encoder = sources[-1]
     threads = [int(word.partition("=")[2]) for word in words if word.startswith("train.threads=")]
     known.adapting = {"train.threads": threads[-1]} if threads else {}
+    known.adapting |= {} if known.lr is None else {"optim.lr": known.lr}
     words = [word for word in words if not word.startswith("model.source=")]
     adapted, found = {}, {}
     with SignalListener() as listener:
