@@ -1,7 +1,8 @@
 """What continued pretraining brings: the same recipe from an encoder as it is, and adapted.
 
     python scripts/studies/adapt_study.py DATA model.source=ENCODER [section.key=value …]
-        [--sets banking77 bbc] [--seeds 3] [--steps N] [--lr RATE] [--out runs/adapt_study] [--table]
+        [--sets banking77 bbc] [--seeds 3] [--steps N] [--lr RATE] [--out runs/adapt_study]
+        [--table]
 
 DATA holds a folder for each set. The texts of its train rows, without their labels, are what the
 encoder is adapted to, once; a set without a test split has every fifth document put aside for it
