@@ -231,7 +231,7 @@ def _check_paths(options: "JobOptions") -> None:
     with problems.collect():
         if is_local(options.input.source, "INPUT"):
             found = find_inputs(options.input)
-    problems += options.output.find_lost_files(found)
+    problems += options.find_lost_files(found)
     problems += options.columns.find_taken_names()
     problems += options.output.find_too_many_words()
     if problems and found:  # what is known of the columns without the model is told at once

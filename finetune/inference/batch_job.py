@@ -118,13 +118,24 @@ def run_job(options: JobOptions) -> JobSummary | None:
             found = job.execute()
         if plan is not None:
             found = replace(found, cascade=plan.as_json())
-            file, rows = options.output.cascade_file, found.rows - found.errors
-            run_on_main(accelerator, lambda: write_plan(file, plan, rows, found.by_student or 0))
+        run_on_main(accelerator, lambda: _conclude(options.output, plan, found, store))
         return found
     finally:
         if accelerator.is_main_process:
             store.drop_if_empty()  # after a refusal: there is nothing to resume
             store.release()
+
+
+def _conclude(
+    output: OutputOptions, plan: CascadePlan | None, found: JobSummary, store: ShardStore
+) -> None:
+    """Put the plan of a cascade beside the output, and then remove the shards: until they are gone,
+    a job that is killed can be resumed."""
+    if plan is not None:
+        write_plan(output.cascade_file, plan, found.rows - found.errors, found.by_student or 0)
+    elif output.overwrite:
+        output.cascade_file.unlink(missing_ok=True)  # of the output that was replaced
+    store.drop()
 
 
 def _join_processes() -> Accelerator:
@@ -276,7 +287,7 @@ def _find_items(options: JobOptions, accelerator: Accelerator) -> list[DataSourc
         items = run_on_main_first(
             accelerator, lambda: inputs.find_inputs(options.input, _print_note)
         )
-    problems += options.output.find_lost_files(items)
+    problems += options.find_lost_files(items)
     problems.raise_if_any()
     return items
 

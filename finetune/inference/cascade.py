@@ -71,6 +71,7 @@ class CascadePlan:
             "max_loss": self.max_loss,
             "data": self.data,
             **asdict(self.chosen),
+            "lost": list(self.chosen.lost),  # a tuple is never equal to what JSON gives back
         }
 
     @classmethod
@@ -214,6 +215,11 @@ def plan_cascade(
     return CascadePlan(options.student.name, options.max_loss, where, chosen)
 
 
+def describe_data(options: CascadeOptions) -> str:
+    """The labelled rows that choose the threshold, in words."""
+    return "validation" if options.data is None else options.data.source
+
+
 def _read_rows(
     options: CascadeOptions, teacher: Classifier, teacher_name: str
 ) -> tuple[Split, Sequence[str], str]:
@@ -229,9 +235,9 @@ def _read_rows(
             own = (problem.replace("--label;", "--cascade-label;") for problem in error.problems)
             own = (problem.replace("(--label)", "(--cascade-label)") for problem in own)
             raise InputError(f"{DATA}: {problem}" for problem in own) from None
-        return found.split, found.labels, options.data.source
+        return found.split, found.labels, describe_data(options)
     corpus = _read_corpus(run, find_run(options.student.name))
-    return corpus.validation, corpus.labels, "validation"
+    return corpus.validation, corpus.labels, describe_data(options)
 
 
 def _read_corpus(teacher_run: "TrainedRun | None", student_run: "TrainedRun | None") -> Corpus:

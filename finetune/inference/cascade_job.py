@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.inference.cascade import KEY, Cascade, CascadePlan, check_pair, plan_cascade
+from finetune.inference.cascade import (
+    KEY,
+    Cascade,
+    CascadePlan,
+    check_pair,
+    describe_data,
+    plan_cascade,
+)
 from finetune.inference.classifier import Classifier
 from finetune.inference.job_options import JobOptions
 from finetune.inference.records import ANSWERED_BY, STUDENT, TEACHER
@@ -52,7 +59,8 @@ def plan_job(
     if before is not None:
         known = CascadePlan.from_json(before)
         cascade = Cascade(teacher, student, known.chosen.threshold)
-        if known.max_loss == asked.max_loss and store.read_job()["model"] == cascade.identity:
+        is_same = (known.max_loss, known.data) == (asked.max_loss, describe_data(asked))
+        if is_same and store.read_job()["model"] == cascade.identity:
             return known
     return plan_cascade(asked, teacher, student, options.model.name)
 

@@ -185,3 +185,19 @@ class JobOptions:
     engine: str | None = None
     cascade: "CascadeOptions | None" = None
     compute: EngineOptions = field(default_factory=EngineOptions)
+
+    def find_lost_files(self, items: Sequence[DataSource]) -> Iterator[str]:
+        """What would be lost if all that the job writes were written."""
+        yield from self.output.find_lost_files(items)
+        if self.cascade is None:
+            return
+        output = self.output
+        plan = output.cascade_file
+        if plan.exists() and not (output.overwrite or output.resume):
+            yield f"{plan}: the file exists already; choose another --output, or add --overwrite"
+        if self.cascade.data is None:
+            return
+        labelled = Path(self.cascade.data.source).resolve()
+        for option, file in (("--output", output.file), ("--errors", output.errors)):
+            if file is not None and file.exists() and file.resolve().is_relative_to(labelled):
+                yield f"{option}: {file} is also of --cascade-data; choose another name"

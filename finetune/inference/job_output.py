@@ -75,7 +75,7 @@ class JobOutput:
         return self.rules.labels_of(prediction)
 
     def merge_shards(self, store: ShardStore, count: int) -> tuple[list[Footer], IdProblems]:
-        """Write all shards, in order, to the output, and remove them.
+        """Write all shards, in order, to the output.
 
         Returns:
             Their footers, and the rows that their `id` does not tell apart.
@@ -130,5 +130,4 @@ class JobOutput:
         problems = IdProblems()
         if check is not None:
             problems = check.conclude(lambda: (row["id"] for row in rows(lambda row: True)))
-        store.drop()
         return footers, problems

@@ -7,6 +7,9 @@ import json
 import pytest
 
 from finetune.cli import predict
+from finetune.inference import batch_job
+from finetune.inference.job_output import JobOutput
+from finetune.runtime.errors import StoppedError
 from tests.end_to_end.test_distillation import LABELLED, NAMES, text
 from tests.support.runs import assert_same, results, run_here, stopped_at
 
@@ -50,6 +53,13 @@ def test_it_is_taken_up_bit_for_bit(within):
     assert_same(within / "student", within / "resumed")
 
 
+def test_a_frozen_table_is_told(within, capsys):
+    run_here(*LABELLED, "model.source=student/model", "run.dir=further", "train.max_steps=2")
+    assert "the static embeddings are frozen, so that the head alone learns" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_it_learns_from_a_teacher(within):
     run_here(*STATIC, "distil.teacher=teacher", "run.dir=taught")
     assert results(within / "taught")["train"]["steps"] == 36
@@ -85,6 +95,29 @@ def test_each_row_is_answered_by_the_model_that_is_said(within):
     by_student = sum(float(row["score"]) >= plan["threshold"] for row in of["student"])
     assert plan["answered_by"] == {"student": by_student, "teacher": len(found) - by_student}
     assert (plan["rows"], plan["data"], plan["max_loss"]) == (30, "validation", 0.3)
+
+
+def killed(*given):
+    """A cascade's job that is killed as its first call of something begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*given, lambda *_: (_ for _ in ()).throw(StoppedError("killed")))
+        cascade("--output", "killed.csv", "--window", "7", code=75)
+
+
+@pytest.mark.parametrize("moment", [(JobOutput, "merge_shards"), (batch_job, "write_plan")])
+def test_a_cascade_that_is_killed_goes_on(within, moment, capsys):
+    cascade("--output", "whole.csv", "--window", "7")
+    killed(*moment)
+    resumed = ["--cascade", "student", "teacher", "labelled/test.jsonl", "--output", "killed.csv",
+               "--window", "7", "--resume"]  # fmt: skip
+    assert predict.main([*resumed, "--cascade-data", "labelled/train.jsonl"]) == 2
+    assert "--resume: cascade: the unfinished job of killed.csv has" in capsys.readouterr().err
+    assert predict.main(resumed) == 0
+    for name in ("{}.csv", "{}.csv.cascade.json"):
+        one, other = (within / name.format(which) for which in ("whole", "killed"))
+        assert one.read_bytes() == other.read_bytes()
+    alone("teacher", "killed.csv")  # whose plan is of no cascade any more
+    assert not (within / "killed.csv.cascade.json").exists()
 
 
 def test_labelled_rows_may_choose_the_threshold(within, capsys):

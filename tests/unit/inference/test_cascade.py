@@ -21,6 +21,7 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path):
     found = json.loads((tmp_path / "plan.json").read_text())
     assert found.pop("answered_by") == {"student": 30, "teacher": 20}
     assert CascadePlan.from_json(found) == PLAN
+    assert json.loads(json.dumps(PLAN.as_json())) == PLAN.as_json()
 
 
 def test_a_plan_says_what_is_to_be_expected():

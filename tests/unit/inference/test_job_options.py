@@ -2,16 +2,21 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from finetune.cli import predict
 from finetune.inference.batch_job import JobSummary
+from finetune.inference.cascade import CascadeOptions
 from finetune.inference.chunks import Chunk
 from finetune.inference.decision import DecisionRules
-from finetune.inference.job_options import ColumnOptions, OutputOptions
+from finetune.inference.engines import ModelSource
+from finetune.inference.inputs import InputSpec
+from finetune.inference.job_options import ColumnOptions, JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
+from finetune.inference.labelled_input import LabelledInput
 from finetune.inference.outputs import check_output_file
 from finetune.inference.records import Record
 from finetune.runtime.errors import InputError
@@ -47,6 +52,29 @@ def test_files_that_would_be_lost(tmp_path):
         f"{file}: the file exists already; choose another name, or add --overwrite"
     ]
     assert list(OutputOptions(other, file, overwrite=True).find_lost_files([])) == []
+
+
+def test_files_of_a_cascade_that_would_be_lost(tmp_path):
+    labelled = tmp_path / "labelled.csv"
+    labelled.touch()
+
+    def lost(output, data):
+        cascade = CascadeOptions(ModelSource("student"), data=data)
+        options = JobOptions(ModelSource("teacher"), InputSpec("-"), output, cascade=cascade)
+        return list(options.find_lost_files([]))
+
+    for data in (labelled, tmp_path):
+        assert lost(OutputOptions(labelled, overwrite=True), LabelledInput(str(data))) == [
+            f"--output: {labelled} is also of --cascade-data; choose another name"
+        ]
+    output = OutputOptions(tmp_path / "a.csv")
+    assert lost(output, LabelledInput(str(labelled))) == []
+    output.cascade_file.touch()
+    assert lost(output, None) == [
+        f"{output.cascade_file}: the file exists already; choose another --output, or add "
+        "--overwrite"
+    ]
+    assert lost(replace(output, resume=True), None) == []
 
 
 def test_a_file_that_cannot_be_written(tmp_path):
