@@ -152,8 +152,10 @@ def initial_weights_hash(model: PreTrainedModel, options: Model, from_priors: bo
         from_priors: whether the head's bias follows from the labels of train: without it.
     """
     weights, head = model.state_dict(), head_module.head_name(model)
-    if (made_of := getattr(model.base_model.config, "distilled_from", None)) is not None:
-        # Like names, distilled embeddings have last bits that threads and kernels decide.
+    made_of = getattr(model.base_model.config, "distilled_from", None)
+    if options.is_static and made_of is not None:
+        # Like names, distilled embeddings have last bits that threads and kernels decide. Those of
+        # a folder, which may be trained ones, are as they are.
         prefix = f"{model.base_model_prefix}."
         weights = {name: w for name, w in weights.items() if not name.startswith(prefix)}
         weights[made_of] = torch.zeros(0)

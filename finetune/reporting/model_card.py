@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from finetune.config import loader
+from finetune.config.model_section import STATIC
 from finetune.config.schema import Recipe
 from finetune.reporting import baseline_comparison, html_report, narrative, number_text
 from finetune.reporting.markdown import block, code, escape
@@ -74,7 +75,7 @@ def metadata(results: Results, recipe: Recipe, source: str) -> ModelCardData:
     """The Hub's metadata: what it filters models by, and `model-index` with the scores on test."""
     publish, data, test = recipe.publish, recipe.data, results.test
     own = _own_card(source)
-    base, documents = _hub_id(recipe.model.source), _hub_id(data.source)
+    base, documents = _hub_id(recipe.model.source.removeprefix(STATIC)), _hub_id(data.source)
     name = (publish.repo_id or "").partition("/")[2] or recipe.run.name or "document-classifier"
     scores = [
         EvalResult(
@@ -375,6 +376,8 @@ def _without_paths(recipe: Recipe) -> Recipe:
 
 def _without_path(source: str) -> str:
     """A Hub id or package as it is; of a path on this machine its last part alone."""
+    if source.startswith(STATIC):
+        return STATIC + _without_path(source.removeprefix(STATIC))
     is_name = _hub_id(source) is not None or source.startswith("package:")
     return source if is_name else Path(source).name
 

@@ -177,6 +177,12 @@ class StageBuilder:
         )
         if recipe.data.hierarchy or getattr(model.config, "hierarchy", None):
             model.config.hierarchy = recipe.data.hierarchy  # whatever the source had
+        if packing.is_static(model.config) and how.freeze == "embeddings":
+            console.print_wrapped(
+                "the static embeddings are frozen, so that the head alone learns; model.freeze "
+                "none trains them too",
+                mark="  ! ",
+            )
         align_padding(model, self.data.tokens.tokenizer)
         self.data.tokens.reads.note(model.config)
         # A sharded layer that is skipped would still be put together for nothing.

@@ -128,6 +128,22 @@ def test_a_saved_classifier_is_the_same_classifier(classifier):
     assert again.encoder.config.distilled_from == model.encoder.config.distilled_from
 
 
+def test_a_run_is_known_by_the_vectors_that_it_begins_with(encoder, static, classifier):
+    """Distilled ones by what they were made of; those of a folder may be trained, and count."""
+
+    def hashes(choices):
+        model = build.build_classifier(str(static), choices, LABELS, "sdpa", seed=0)
+        before = build.initial_weights_hash(model, choices)
+        with torch.no_grad():
+            model.encoder.embeddings.weight += 1
+        return before, build.initial_weights_hash(model, choices)
+
+    before, after = hashes(options(encoder))
+    assert before == after
+    before, after = hashes(schema.Model(source=str(classifier[1]), freeze="none"))
+    assert before != after
+
+
 def test_its_own_code_loads_it_where_this_package_is_not(classifier, tmp_path):
     model, folder = classifier
     ids = torch.tensor([[2, 20, 30, 3]])

@@ -71,6 +71,25 @@ def test_a_hub_encoder_and_hub_documents(run):
     assert data.eval_results[0].dataset_config == "plain"
 
 
+@pytest.mark.parametrize(
+    ("source", "shown", "base"),
+    [
+        ("static:org/encoder", "static:org/encoder", "org/encoder"),
+        ("static:package:some/model", "static:package:some/model", None),
+        ("static:/home/ann/encoder", "static:encoder", None),
+    ],
+)
+def test_the_encoder_of_static_embeddings(run, source, shown, base):
+    found = read_results(run)
+    choices = loader.load(run / "recipe.yaml", [])
+    choices = choices.model_copy(
+        update={"model": choices.model.model_copy(update={"source": source})}
+    )
+    assert model_card.metadata(found, choices, "elsewhere").base_model == base
+    saved = loader.to_yaml(model_card._without_paths(choices), whole=False)
+    assert f"source: {shown}\n" in saved
+
+
 def test_what_it_says(run):
     text, found = (run / "model" / "README.md").read_text(encoding="utf-8"), results(run)
     for part in (
