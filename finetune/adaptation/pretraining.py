@@ -68,8 +68,8 @@ def check_output(settings: Settings) -> None:
     """
     folder = settings.output
     if folder.is_dir() and any(folder.iterdir()) and not settings.resume:
-        unfinished = checkpoint.list_checkpoints(folder) and not outputs.is_finished(folder)
-        remedy = ", or add --resume to go on with what was stopped there" * bool(unfinished)
+        unfinished = outputs.is_begun(folder) and not outputs.is_finished(folder)
+        remedy = ", or add --resume to go on with what was stopped there" * unfinished
         raise InputError(f"--output: {folder} is not empty; choose another folder{remedy}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output: expected a folder, or a name that is free, got {folder}")
@@ -100,6 +100,11 @@ def prepare(settings: Settings, env: RunEnvironment) -> tuple[Prepared, Path | N
         InputError: for what is wrong with the documents, or the encoder for them.
     """
     recipe = settings.recipe
+    if recipe.model.is_static:
+        raise InputError(
+            f"ENCODER: expected an encoder with layers, got '{recipe.model.source}'; adapt the "
+            "encoder itself, and put 'static:' before the adapted one in the recipe"
+        )
     # One process tells; all read the same.
     tell = partial(print_wrapped, mark="  ! ")
     source = find_model(recipe.model.source, "model.source")

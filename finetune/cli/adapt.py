@@ -119,6 +119,7 @@ def adapt(known: argparse.Namespace, listener: SignalListener) -> int:
         InputError: for what the user can fix.
         StoppedError: after a signal.
     """
+    from finetune.adaptation import outputs
     from finetune.adaptation import settings as settings_module
     from finetune.adaptation.pretraining import adapt_encoder
 
@@ -143,7 +144,7 @@ def adapt(known: argparse.Namespace, listener: SignalListener) -> int:
         with settings_module.in_options():
             adapt_encoder(settings, listener)
     except StoppedError as error:
-        begun = (known.output / "checkpoints").is_dir()
+        begun = outputs.is_begun(settings.output)
         remedy = "to go on, run the same with --resume" if begun else "run it again"
         raise StoppedError(f"{error.what_stopped}; {remedy}") from None
     return 0

@@ -12,6 +12,7 @@ from transformers import AutoModel
 
 from finetune.adaptation import outputs, perplexity, pretraining, session
 from finetune.cli import adapt, main
+from finetune.runtime.errors import StoppedError
 from tests.support import forks
 from tests.support.runs import in_step, reset_accelerate, run_here
 
@@ -100,6 +101,20 @@ def test_a_stop_changes_nothing(whole, here, monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("out is finished already\n")
 
 
+def test_a_stop_before_the_first_step(here, monkeypatch, capsys):
+    def stopped(*_):
+        raise StoppedError("stopped by SIGTERM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "start", stopped)
+        run(*ASKED, "--output", "early", code=75)
+    assert "to go on, run the same with --resume" in capsys.readouterr().err
+    run(*ASKED, "--output", "early", code=2)
+    assert "or add --resume to go on with what was stopped" in capsys.readouterr().err
+    run(*ASKED, "--output", "early", "--resume")
+    assert outputs.is_finished(Path("early"))
+
+
 def test_two_processes_do_the_same(whole, here):
     ranks = forks.start_ranks(2, "finetune.cli.main", "adapt", *ASKED, "--output", "two", cwd=here)
     said = ranks.communicate(timeout=200)[0]
@@ -132,6 +147,8 @@ def test_minutes_decide_the_steps_once(here, capsys, monkeypatch):
     [
         (["encoder", "none.csv", "--output", "new"], "DOCUMENTS: "),
         (["none", "data/train.jsonl", "--output", "new"], "ENCODER: "),
+        (["static:encoder", "data/train.jsonl", "--output", "new"],
+         "ENCODER: expected an encoder with layers, got 'static:encoder'"),
         (["encoder", "data/train.jsonl", "--output", "data"], "--output: data is not empty"),
         (["encoder", "data/train.jsonl", "--output", "new", "--resume"], "--resume: new holds"),
         (["encoder", "data/train.jsonl", "--output", "new", "--text", "body"], "body"),
