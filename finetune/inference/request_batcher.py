@@ -216,12 +216,15 @@ class RequestBatcher:
             return
         try:
             table = self._classifier.encode([row for _, rows in waiting for row in rows])
-        except Exception as error:
+        except BaseException as error:  # a panic of the tokenizer's library is no `Exception`
             if len(requests) > 1:
                 for one in requests:
                     self._encode([one])
             elif requests[0].future.set_running_or_notify_cancel():
-                requests[0].future.set_exception(error)
+                known_kind = isinstance(error, Exception)
+                requests[0].future.set_exception(
+                    error if known_kind else RuntimeError(type(error).__name__)
+                )
             return
         end = 0
         for request, rows in waiting:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from finetune.inference.http_guard import Message, Receive, Scope, Send
 from finetune.inference.request_error import RequestError
 
-CONTENT_TYPE = (b"content-type", b"application/json")
+CONTENT_TYPE, JSON = b"content-type", b"application/json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Shortcut:
     def _find_endpoint(self, scope: Scope) -> Endpoint | None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
             return None
-        return self._endpoints.get(scope["path"]) if CONTENT_TYPE in scope["headers"] else None
+        kinds = [value for name, value in scope["headers"] if name == CONTENT_TYPE]
+        return self._endpoints.get(scope["path"]) if kinds == [JSON] else None
 
 
 def refuse(error: RequestError) -> JSONResponse:

@@ -244,14 +244,16 @@ class TokenTable:
         first = None if self.first is None else self.first[begin : end + 1]
         low, high = (begin, end) if first is None else (int(first[0]), int(first[-1]))
         starts = self.starts[low : high + 1]
+        tokens = slice(int(starts[0]), int(starts[-1]))
         return dataclasses.replace(
             self,
-            ids=self.ids[int(starts[0]) : int(starts[-1])],
+            ids=self.ids[tokens],
             starts=starts - starts[0],
             full=self.full[begin:end],
             first=None if first is None else first - first[0],
             kept=None if self.kept is None else self.kept[begin:end],
             seconds=None if self.seconds is None else self.seconds[low:high],
+            asked=None if self.asked is None else self.asked[tokens],
         )
 
     def span(self, piece: int) -> slice:

@@ -177,13 +177,19 @@ def test_a_tokenizer_that_fails_and_rows_that_are_all_wrong(classifier, start, m
     nothing = batcher.submit(read(classifier, None, "")).result()
     assert (len(nothing.table), nothing.logits) == (0, None)
 
-    def fail(rows):
-        raise ValueError("no")
+    class PanicException(BaseException):  # as a library in Rust raises it
+        pass
 
-    with monkeypatch.context() as patch:
-        patch.setattr(classifier, "encode", fail)
-        assert isinstance(batcher.submit(read(classifier, "a")).exception(), ValueError)
-    assert len(batcher.submit(read(classifier, "a")).result().logits) == 1
+    for raised, told in ((ValueError, ValueError), (PanicException, RuntimeError)):
+
+        def fail(rows, raised=raised):
+            raise raised("no")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(classifier, "encode", fail)
+            found = batcher.submit(read(classifier, "a")).exception(timeout=PATIENCE)
+            assert type(found) is told
+        assert len(batcher.submit(read(classifier, "a")).result(timeout=PATIENCE).logits) == 1
 
 
 def test_what_arrives_meanwhile_is_tokenized_in_one_call(classifier, start, monkeypatch):

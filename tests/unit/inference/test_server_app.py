@@ -237,10 +237,11 @@ def test_which_requests_take_the_shortcut():
         "query_string": b"",
         "headers": [(b"host", b"a"), (b"content-type", b"application/json")],
     }
-    others = ({"method": "GET"}, {"path": "/"}, {"query_string": b"a=b"}, {"headers": []})
+    twice = {"headers": [(b"content-type", b"text/plain"), *ordinary["headers"]]}
+    others = ({"method": "GET"}, {"path": "/"}, {"query_string": b"a=b"}, {"headers": []}, twice)
     for changed in ({}, *others, {"type": "lifespan"}):
         asyncio.run(shortcut(ordinary | changed, receive, send))
-    assert seen == ["a", *["the application"] * 5]
+    assert seen == ["a", *["the application"] * 6]
 
 
 def test_windows_abstention_thresholds_and_pairs(model, tmp_path):

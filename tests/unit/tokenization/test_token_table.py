@@ -60,8 +60,10 @@ def test_rows_between_two_are_those_that_take_gives(texts, data):
     begin = data.draw(st.integers(0, len(texts)))
     end = data.draw(st.integers(begin, len(texts)))
     windows = encoding.TruncationOptions("windows", stride=2)
+    plain = encoding.encode(texts, tokenizer, 12)
     for table in (
-        encoding.encode(texts, tokenizer, 12),
+        plain,
+        dataclasses.replace(plain, asked=plain.ids % 2 == 0),
         encoding.encode(texts, tokenizer, 12, windows),
         encoding.encode(texts, tokenizer, 12, seconds=texts[::-1]),
     ):
