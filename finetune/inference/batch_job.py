@@ -226,7 +226,7 @@ class BatchJob:
             rows=sum(footer.rows for footer in footers),
             errors=sum(footer.errors for footer in footers),
             abstained=sum(footer.abstained for footer in footers),
-            counts={label: counts[label] for label in self.output.rules.labels},
+            counts={label: counts[label] for label in self._counted()},
             seconds=time.perf_counter() - throughput.began,
             computed=computed,
             engine=self._main.engine_name,
@@ -242,6 +242,11 @@ class BatchJob:
     def _main(self) -> Classifier:
         """The classifier; of a cascade, the teacher."""
         return self.classifier.teacher if isinstance(self.classifier, Cascade) else self.classifier
+
+    def _counted(self) -> Sequence[str]:
+        """The labels whose rows are counted: a model of numbers has none."""
+        rules = self.output.rules
+        return rules.labels if rules.number is None else ()
 
     def _is_mine(self, chunk: Chunk) -> bool:
         rank: int = self.accelerator.process_index

@@ -88,16 +88,21 @@ def _explain(error: Exception, source: str, key: str) -> str:
                 "check its spelling, or `hf auth login` where it is private"
             )
         if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}:
-            return (
-                f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy "
-                "in the local cache, and no way to the Hub; name a folder, or connect once"
-                + (_name_packaged() if key == "model.source" else "")
-            )
+            return describe_no_way(source, key)
         if "safetensors" in str(error):
             return describe_missing_safetensors(source, key, ["other files"])
     why = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
     return (
         f"{key}: cannot read the model in '{source}': {why}; fix its files, or name another model"
+    )
+
+
+def describe_no_way(source: str, key: str) -> str:
+    """The message for a Hub id that is not in the cache, where the Hub cannot be reached."""
+    return (
+        f"{key}: expected a model folder or a Hub id, found no folder '{source}', no copy in the "
+        "local cache, and no way to the Hub; name a folder, or connect once"
+        + (_name_packaged() if key == "model.source" else "")
     )
 
 

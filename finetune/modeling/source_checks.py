@@ -16,11 +16,13 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from finetune.modeling.config_checks import find_config_problems, find_size_problems
-from finetune.modeling.load_errors import check_model_folder, first_line
+from finetune.modeling.hub_reach import is_out_of_reach
+from finetune.modeling.load_errors import check_model_folder, describe_no_way, first_line
 from finetune.runtime.errors import InputError, shorten
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")  # a file of the same folder
 MAX_JSON_BYTES = 2**26
 MAX_PROBLEMS = 10
@@ -57,12 +59,19 @@ def check_source(
         The shapes of its weights; empty where they were not looked at, or are not there.
 
     Raises:
-        InputError: with every problem of its config; for weights that are none.
+        InputError: with every problem of its config; for weights that are none; for a Hub id that
+            is not in the cache, where there is no way to the Hub.
     """
     check_model_folder(source, key)
     is_folder = Path(source).is_dir()
     if is_folder:
         check_links(Path(source), key)
+    elif (
+        HUB_ID.fullmatch(source)
+        and is_out_of_reach()
+        and find_file(source, "config.json", revision, True) is None
+    ):
+        raise InputError(describe_no_way(source, key))
     if find_file(source, ADAPTER, revision) is not None:
         raise InputError(  # with PEFT, transformers would load the model that it names
             f"{key}: expected a whole model, found an adapter ({ADAPTER}) in '{source}'; merge "

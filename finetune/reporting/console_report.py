@@ -25,6 +25,7 @@ from finetune.reporting.seeds_report import SeedsSummary, format_seeds
 from finetune.reporting.slices_text import explain_slices, tabulate_slices
 from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime.console import format_table, print_line, print_wrapped
+from finetune.runtime.wording import count_of
 from finetune.tokenization import truncation_audit
 from finetune.tokenization.token_table import TokenTable
 from finetune.training import sampling, schedule, stages
@@ -211,10 +212,10 @@ def _describe_stage(stage: stages.Stage) -> str:
         documents = -(-stage.rows // per_epoch)
         if documents != train.batch_size:
             stratified = f" ({stage.rows:,} rows in equal batches)"
-    length = f"{steps:,} steps of {documents} documents{stratified}, {epochs:.3g} "
-    length += f"epoch{'s' * (epochs != 1)}{note}"
+    size = f"of {count_of(documents, 'document')}{stratified}"
+    length = f"{count_of(steps, 'step')} {size}, {epochs:.3g} epoch{'s' * (epochs != 1)}{note}"
     if train.awaits_plan:
-        length = f"steps of {documents} documents{stratified} for train.minutes: {train.minutes:g}"
+        length = f"steps {size} for train.minutes: {train.minutes:g}"
     text = f"{length}; {optim.name}, lr {format_rate(optim.lr)}, {optim.schedule}"
     if stage.count == 1:
         return text

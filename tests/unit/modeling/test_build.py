@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from finetune.config.schema import Data, Model, Recipe
 from finetune.modeling import build as build_module
-from finetune.modeling import freezing, pretrained, saved_model
+from finetune.modeling import freezing, pretrained, saved_model, source_checks
 from finetune.modeling import head as head_module
 from finetune.modeling.modeling_document_classifier import (
     DocumentClassifier,
@@ -713,6 +713,8 @@ def test_the_hub_refuses(monkeypatch, refusal, message):
         raise OSError("a paragraph") from kind.__new__(kind)
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(source_checks, "is_out_of_reach", lambda: False)
+    monkeypatch.setattr(source_checks, "find_file", lambda *given: None)
     assert problem(pretrained.load_config, "org/none", Model()) == message
 
 
