@@ -75,7 +75,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "several rows (default: 128, or what the encoder takes)")  # fmt: skip
     add("--batch-size", type=positive, metavar="N", help="rows of a step, over all processes "
         "(default: 64)")  # fmt: skip
-    add("--lr", type=_amount, metavar="RATE", help="the peak learning rate (default: 5e-4)")
+    add("--lr", type=_amount, metavar="RATE", help="the peak learning rate (default: 5e-5)")
     add("--text", nargs="+", metavar="COLUMN", help="the columns of a document (default: text)")
     add_text_options(add)
     add("--revision", help="the branch, tag or commit of an encoder on the Hub")
