@@ -155,7 +155,7 @@ class Tasks:
         ]
 
     @classmethod
-    def from_config(cls, given: Any, space: Sequence[str]) -> "Tasks":
+    def of_config(cls, given: Any, space: Sequence[str]) -> "Tasks":
         """Those of a model's config.json.
 
         Raises:

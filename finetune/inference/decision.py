@@ -280,7 +280,7 @@ def _read_tasks(config: Any, labels: tuple[str, ...], where: str) -> Tasks | Non
     if given is None:
         return None
     try:
-        return Tasks.from_config(given, labels)
+        return Tasks.of_config(given, labels)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
             f"{where}: config.json: tasks: expected the tasks that id2label holds the labels of, "

@@ -54,7 +54,7 @@ def test_equal_logits_still_give_one_label_of_each_task():
 def test_the_config_holds_the_tasks_in_their_order():
     given = TASKS.as_config()
     assert [one["name"] for one in given] == ["topic", "urgent"]
-    assert Tasks.from_config(given, SPACE) == TASKS
+    assert Tasks.of_config(given, SPACE) == TASKS
     for wrong in (
         given[:1],
         given[::-1],
@@ -62,7 +62,7 @@ def test_the_config_holds_the_tasks_in_their_order():
         [],
     ):
         with pytest.raises(ValueError, match="expected the tasks"):
-            Tasks.from_config(wrong, SPACE)
+            Tasks.of_config(wrong, SPACE)
 
 
 def test_the_label_space_is_in_the_order_of_the_tasks():
