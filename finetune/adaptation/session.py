@@ -23,12 +23,13 @@ from finetune.adaptation.settings import Settings
 from finetune.compute import micro_batch_size, packing
 from finetune.compute.accelerator import prepare_training
 from finetune.compute.hardware_plan import Hardware
-from finetune.config.schema import Recipe
+from finetune.config.schema import LEAST_STEPS, Recipe
 from finetune.modeling.masked_language_model import MaskedLanguageModel
 from finetune.modeling.saved_model import Tensors, weights_hash
 from finetune.runtime import heartbeat
 from finetune.runtime.console import print_line, print_wrapped
 from finetune.runtime.errors import StoppedError
+from finetune.runtime.wording import count_of
 from finetune.training import messages, run_identity, time_budget, train_state
 from finetune.training.checkpointer import Checkpointer
 from finetune.training.event_log import EventLog
@@ -165,18 +166,13 @@ class Session:
         budget = time_budget.Budget(train.minutes, self.env.meter.total(), tokens, 0, weights)
         most = time_budget.most_steps(len(self.rows.table), train)
         plan = self.env.on_main(
-            lambda: time_budget.plan_steps(budget, speed, self.recipe.score, most)
+            lambda: time_budget.plan_steps(budget, speed, self.recipe.score, most, fewest=1)
         )
         self.recipe = self.recipe.with_steps(plan.steps, plan.scored_every)
         sections = {**self.recipe.model_dump(mode="json"), "adapt": self.prepared.settings.own}
         self.identity = {**self.identity, "recipe": sections}
         self.checkpointer.identity = self.identity
-        capped = "; more passes over the documents would repeat what has been learnt"
-        print_wrapped(
-            f"{plan.steps:,} steps in {train.minutes:g} minutes, of {speed.step:,.3f} s each"
-            f"{capped * plan.is_capped}",
-            mark="Time    ",
-        )
+        print_wrapped(_describe_plan(plan, train.minutes, speed.step), mark="Time    ")
         self.events.write("time_plan", 0, dataclasses.asdict(plan))
 
     # --- steps ------------------------------------------------------------------------------------
@@ -266,3 +262,19 @@ def with_scorings(recipe: Recipe, rows: int) -> Recipe:
     every = -(-total_steps(rows, recipe.train) // SCORINGS)
     score = recipe.score.model_copy(update={"every": every})
     return recipe.model_copy(update={"score": score})
+
+
+def _describe_plan(plan: time_budget.TimePlan, minutes: float, step: float) -> str:
+    """The steps that there is time for, and where they are too few to be worth it."""
+    time = "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+    text = f"{count_of(plan.steps, 'step')} of {step:,.2f} s each in {time}"
+    _, scored, closing = plan.seconds
+    if plan.is_capped:
+        text += "; more passes over the documents would repeat what has been learnt"
+    elif plan.steps < LEAST_STEPS:
+        text += (
+            f"; the rest is for what came before, for scoring held-out documents ({scored:,.0f} s) "
+            f"and saving ({closing:,.0f} s). So few steps change an encoder and do not adapt it: "
+            f"allow --minutes for {LEAST_STEPS} or more"
+        )
+    return text

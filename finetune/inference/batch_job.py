@@ -104,6 +104,8 @@ def run_job(options: JobOptions) -> JobSummary | None:
     if student is not None:
         plan = run_on_main(accelerator, lambda: plan_job(options, classifier, student, store))
         console.print_wrapped(plan.describe(), mark="Cascade ")
+        for note in plan.warnings():
+            _print_note(note)
         predictor = Cascade(classifier, student, plan.chosen.threshold)
     identity = _identify(options.output, predictor, columns, output.names, plan)
     if options.output.overwrite and not options.output.resume:

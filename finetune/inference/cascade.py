@@ -9,6 +9,7 @@ rows that choose the threshold are the validation split of both models' runs, or
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 KEY = "--cascade"
 DATA = "--cascade-data"
+LABEL_OPTION = re.compile(r"--label(?![\w-])")
+EVALUATE_ADVICE = re.compile(r"; --unknown-labels drop .*?; ")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,23 @@ class CascadePlan:
             f"{100 * found.teacher_accuracy:.2f} %: {change:+.2f} points (95 % interval "
             f"{-high:+.2f} to {-low:+.2f})"
         )
+
+    def warnings(self) -> list[str]:
+        """What speaks against this cascade, in words."""
+        found, said = self.chosen, []
+        if found.student_accuracy > found.teacher_accuracy:
+            said.append(
+                f"{self.student} alone is right more often than MODEL "
+                f"({100 * found.student_accuracy:.2f} % and {100 * found.teacher_accuracy:.2f} %): "
+                "the student comes after --cascade, and its teacher, the better and slower one, "
+                "is MODEL"
+            )
+        if found.rows * self.max_loss < 100:
+            said.append(
+                f"one of {found.rows:,} rows is {100 / found.rows:.2f} points, and --max-loss is "
+                f"{self.max_loss:g}: name more labelled rows with {DATA}"
+            )
+        return said
 
 
 class Cascade:
@@ -167,6 +187,11 @@ def check_pair(teacher: Classifier, student: Classifier) -> None:
             f"{KEY}: expected classifiers of one label for each document, got {shorten(several)}, "
             "which predicts several"
         )
+    if teacher.identity == student.identity:
+        raise InputError(
+            f"{KEY}: expected a student and its teacher, got the same model twice "
+            f"({student.source}, {teacher.source}); leave out {KEY} to use one"
+        )
     problems = []
     if {*teacher.labels} != {*student.labels}:
         problems.append(
@@ -232,12 +257,17 @@ def _read_rows(
         try:
             found = read_labelled(options.data, teacher, trained_on)
         except InputError as error:
-            own = (problem.replace("--label;", "--cascade-label;") for problem in error.problems)
-            own = (problem.replace("(--label)", "(--cascade-label)") for problem in own)
+            own = (_with_own_options(problem) for problem in error.problems)
             raise InputError(f"{DATA}: {problem}" for problem in own) from None
         return found.split, found.labels, describe_data(options)
     corpus = _read_corpus(run, find_run(options.student.name))
     return corpus.validation, corpus.labels, describe_data(options)
+
+
+def _with_own_options(problem: str) -> str:
+    """A message on labelled rows, with the options of a cascade in the place of evaluate's."""
+    problem = EVALUATE_ADVICE.sub("; ", problem).removeprefix("DATA: ")
+    return LABEL_OPTION.sub(f"{DATA.removesuffix('data')}label", problem)
 
 
 def _read_corpus(teacher_run: "TrainedRun | None", student_run: "TrainedRun | None") -> Corpus:

@@ -162,12 +162,15 @@ def most_steps(rows: int, train: schema.Train) -> int:
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 
-def plan_steps(budget: Budget, speed: Speed, score: schema.Score, most: int) -> TimePlan:
+def plan_steps(
+    budget: Budget, speed: Speed, score: schema.Score, most: int, fewest: int = SCORINGS[0]
+) -> TimePlan:
     """The most steps whose training, scoring and closing end in time.
 
     Args:
         score: whose `every` decides how often validation is scored, if it is a number.
         most: steps, however much time there is.
+        fewest: scorings of validation, however little time there is.
 
     Raises:
         InputError: where there is no time for a single step.
@@ -177,7 +180,7 @@ def plan_steps(budget: Budget, speed: Speed, score: schema.Score, most: int) -> 
     closing = budget.closing * speed.forward + budget.test * whole + CLOSING
     left = 60 * budget.minutes - budget.spent - closing
     if score.every == "epoch":
-        fewest, most_scorings = SCORINGS
+        most_scorings = SCORINGS[1]
         scorings = math.floor(SCORING_SHARE * left / validation) if validation else most_scorings
         scorings = min(max(scorings, fewest), most_scorings)
         steps = math.floor((left - scorings * validation) / speed.step)
@@ -186,7 +189,7 @@ def plan_steps(budget: Budget, speed: Speed, score: schema.Score, most: int) -> 
         steps = math.floor(left / (speed.step + validation / score.every))
         every = score.every
     if steps < 1:
-        needs = (60 * budget.minutes - left + 3 * validation + speed.step) / 60
+        needs = (60 * budget.minutes - left + fewest * validation + speed.step) / 60
         raise InputError(
             f"train.minutes: {budget.minutes:g} leaves no time to train: preparing took "
             f"{budget.spent:,.1f} s, a step takes {speed.step:,.2f} s, scoring validation and "

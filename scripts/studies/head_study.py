@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import study_runs
 
-from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
 
@@ -87,9 +86,7 @@ def report(found: Mapping[Case, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = study_runs.study_parser(__doc__, "runs/head_study", SETS)
-    known, words = parser.parse_known_args(arguments)
-    silent = console.Verbosity.SILENT  # the runs do not stay
-    return run_command(lambda: run_study(known, words), verbosity=silent)
+    return study_runs.run_study(parser, arguments, run_study)
 
 
 def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:

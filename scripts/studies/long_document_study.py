@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import study_runs
 
-from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
 
@@ -123,9 +122,7 @@ def report(found: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = study_runs.study_parser(__doc__, "runs/long_document_study", EPOCHS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
-    known, words = parser.parse_known_args(arguments)
-    silent = console.Verbosity.SILENT  # the runs do not stay
-    return run_command(lambda: run_study(known, words), verbosity=silent)
+    return study_runs.run_study(parser, arguments, run_study)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import study_runs
 
-from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
 
@@ -134,9 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = study_runs.study_parser(__doc__, "runs/new_labels_study", SETS)
     parser.add_argument("--new", type=int, default=7, help="how many labels the parent lacks")
     parser.add_argument("--share", type=float, default=0.3, help="of the steps, for the child")
-    known, words = parser.parse_known_args(arguments)
-    silent = console.Verbosity.SILENT  # the runs do not stay
-    return run_command(lambda: run_study(known, words), verbosity=silent)
+    return study_runs.run_study(parser, arguments, run_study)
 
 
 def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:

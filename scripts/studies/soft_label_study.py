@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import study_runs
 
-from finetune.cli.exit_codes import run_command
 from finetune.runtime import console
 from finetune.runtime.signals import SignalListener
 
@@ -166,9 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--unlabelled", type=int, default=9000, help="rows without")
     parser.add_argument("--epochs", type=int, default=1, help="of student and all")
     parser.add_argument("--wrong", type=float, default=0.3, help="of an annotator's labels")
-    known, words = parser.parse_known_args(arguments)
-    silent = console.Verbosity.SILENT  # the runs do not stay
-    return run_command(lambda: run_study(known, words), verbosity=silent)
+    return study_runs.run_study(parser, arguments, run_study)
 
 
 def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:

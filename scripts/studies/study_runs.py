@@ -4,11 +4,13 @@ import argparse
 import gzip
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.cli.exit_codes import run_command
 from finetune.config import loader
+from finetune.runtime import console
 from finetune.runtime.atomic_files import write_json
 from finetune.runtime.signals import SignalListener
 
@@ -31,6 +33,16 @@ def study_parser(about: str | None, out: str, sets: Iterable[str]) -> argparse.A
     parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--table", action="store_true", help="print what there is, run nothing")
     return parser
+
+
+def run_study(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    study: Callable[[argparse.Namespace, list[str]], int],
+) -> int:
+    """A study of what a command line asks for; what its runs print does not stay."""
+    known, words = parser.parse_known_args(arguments)
+    return run_command(lambda: study(known, words), verbosity=console.Verbosity.SILENT)
 
 
 def run_once(

@@ -134,6 +134,7 @@ def test_labelled_rows_may_choose_the_threshold(within, capsys):
         (["--max-loss", "-1"], "--max-loss: expected points from 0 to 100, got -1"),
         (["--cascade-label", "label"], "--cascade-label: needs --cascade-data FILE"),
         (["--explain", "3"], "--explain: expected one model, got two (--cascade)"),
+        (["--cascade", "teacher"], "--cascade: expected a student and its teacher, got the same"),
         (["--cascade", "student/none"], "student/none: no such file or folder"),
         (["--cascade", "student/model", "--keep", "answered_by=text"], "the output has a column"),
     ],
