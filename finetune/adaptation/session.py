@@ -265,7 +265,7 @@ def with_scorings(recipe: Recipe, rows: int) -> Recipe:
 
 
 def _describe_plan(plan: time_budget.TimePlan, minutes: float, step: float) -> str:
-    """The steps that there is time for, and where they are too few to be worth it."""
+    """The steps that there is time for, and where they are few."""
     time = "1 minute" if minutes == 1 else f"{minutes:g} minutes"
     text = f"{count_of(plan.steps, 'step')} of {step:,.2f} s each in {time}"
     _, scored, closing = plan.seconds
@@ -274,7 +274,6 @@ def _describe_plan(plan: time_budget.TimePlan, minutes: float, step: float) -> s
     elif plan.steps < LEAST_STEPS:
         text += (
             f"; the rest is for what came before, for scoring held-out documents ({scored:,.0f} s) "
-            f"and saving ({closing:,.0f} s). So few steps change an encoder and do not adapt it: "
-            f"allow --minutes for {LEAST_STEPS} or more"
+            f"and for saving ({closing:,.0f} s). So few steps bring little: allow more --minutes"
         )
     return text
