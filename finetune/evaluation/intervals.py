@@ -41,6 +41,7 @@ MANY_CELLS = 2_000  # of which the jackknife leaves out each; of more, of as man
 NORMAL_FROM = 20_000  # rows from which on a resample's mean is drawn from a normal distribution
 FEW_ROWS = 20  # of which resampling alone says too little
 LEAST_APART = 6  # rows: 2 / 2^6 < 0.05
+ROUNDING = 1e-9  # of the largest value, or of 1: a spread below it is that of the arithmetic
 AT_ONCE = 4_000_000  # numbers held at a time: resamples are drawn in chunks of that size
 
 Interval = tuple[float, float]
@@ -116,11 +117,13 @@ def mcnemar_p(only_one: int, only_other: int) -> float:
 def mean_interval(values: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Interval | None:
     """The interval of the mean of independent draws of 0 or more. (rows,)
 
-    None where they are all the same, which says nothing of how far they spread, and where one is
-    infinite, as the loss of a label that the model does not know is.
+    None where they are all the same up to rounding, which says nothing of how far they spread, and
+    where one is infinite, as the loss of a label that the model does not know is.
     """
     rows = len(values)
-    if rows == 0 or values.min() == values.max() or not np.isfinite(values).all():
+    if rows == 0 or not np.isfinite(values).all():
+        return None
+    if np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())):
         return None
     if rows < FEW_ROWS:
         spread = values.std(ddof=1) / math.sqrt(rows)

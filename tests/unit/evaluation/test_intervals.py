@@ -228,6 +228,8 @@ def test_a_mean_of_few_rows_is_as_uncertain_as_student_says():
     low, high = intervals.mean_interval(np.array([0.1, 0.3]))
     assert (low, high) == (0.0, pytest.approx(0.2 + 12.706 * 0.1, abs=1e-2))
     assert intervals.mean_interval(np.full(30, 0.2)) is None
+    assert intervals.mean_interval(np.full(30, 0.2) + 1e-16 * np.arange(30)) is None
+    assert intervals.mean_interval(np.full(3, 1.743) + 1e-15 * np.arange(3)) is None
     assert intervals.mean_interval(np.array([])) is None
 
 
