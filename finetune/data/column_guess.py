@@ -151,7 +151,9 @@ def _rank_labels(columns: Sequence[ColumnSurvey]) -> list[ColumnSurvey]:
 
 def _may_be_labels(column: ColumnSurvey, is_named: bool) -> bool:
     """Whether training would take the column's values for labels, and they repeat."""
-    if column.overflowed or column.distinct < 2 or column.kind in ("numbers", "mixed", "objects"):
+    if column.overflowed or column.distinct < 2 or column.kind in ("mixed", "objects"):
+        return False
+    if column.kind == "numbers" and not (is_named and column.holds_whole_floats):
         return False
     if column.missing > 0.95:
         return False

@@ -18,7 +18,14 @@ from finetune.config import schema
 from finetune.data import hub_data_sets, local_paths
 from finetune.data.folders import Documents, read_layout
 from finetune.data.formats.file_row import RowProblem
-from finetune.data.formats.registry import SUFFIXES, kind_of, open_rows, peek_columns, suffix_of
+from finetune.data.formats.registry import (
+    FORMATS,
+    explain_ending,
+    kind_of,
+    open_rows,
+    peek_columns,
+    suffix_of,
+)
 from finetune.data.formats.source import DataSource
 from finetune.data.label_lists import looks_like_list, parse_list
 from finetune.data.read_rows import describe_table
@@ -109,6 +116,13 @@ class ColumnSurvey:
             return "whole numbers"
         return "numbers" if kind == "text" and self.decimals == self.filled else kind
 
+    @property
+    def holds_whole_floats(self) -> bool:
+        """Whether a text file's values are all such as 1.0, as pandas writes whole numbers of a
+        column in which one is missing."""
+        is_text = set(self.kinds) == {"text"} and not self.overflowed
+        return is_text and all(str(value).endswith(".0") for value in self.counts)
+
     def add(self, cell: Any) -> None:
         """The next row's cell."""
         self.rows += 1
@@ -170,9 +184,7 @@ def find_train_tables(data: schema.Data) -> list[DataSource]:
         splits = read_layout(path, named={data.train, data.validation, data.test}).splits
         found = splits[assign_roles(splits, data).train]
         files = [] if isinstance(found, Documents) else [*found.paths]
-    unknown = [f"{file}: expected a file called {', '.join(SUFFIXES)}, each also with .gz"
-               for file in files if not suffix_of(file)]  # fmt: skip
-    if unknown:
+    if unknown := [explain_ending(file) for file in files if not suffix_of(file)]:
         raise InputError(unknown)
     return [
         DataSource(
@@ -198,7 +210,7 @@ def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
     rows = 0
     for source in sources:
         names = peek_columns(source)
-        if names is None:
+        if names is None and not FORMATS[source.kind].has_columns:
             with open_rows(source) as reader:
                 raise InputError(
                     f"{source.name}: {describe_table(reader)}expected rows with named columns, "
@@ -206,6 +218,7 @@ def survey_columns(sources: Sequence[DataSource]) -> list[ColumnSurvey]:
                     "carries no labels: make a csv file, or a folder with a sub-folder of .txt "
                     "files per label"
                 )
+        names = names or []  # of JSON in which no row can be read: each is told below
         require_header(source.name, names)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

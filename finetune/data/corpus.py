@@ -85,6 +85,10 @@ PHRASES = {
         "rows have a label that looks like a list",
     ),
     "joined labels": ("label looks like several", "labels look like several"),
+    "missing labels": (
+        "label is a word for a missing value",
+        "labels are words for a missing value",
+    ),
     "similar labels": ("group of labels look alike", "groups of labels look alike"),
     "repeat": (
         "row duplicates an earlier text and label",

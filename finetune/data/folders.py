@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune.data.cells import natural_order
-from finetune.data.formats.registry import SUFFIXES, stem_of, suffix_of
+from finetune.data.formats.registry import SUFFIXES, explain_ending, stem_of, suffix_of
 from finetune.data.shards import missing_shards, shard_of
 from finetune.runtime.errors import InputError, shorten
 from finetune.runtime.wording import count_of
@@ -193,9 +193,7 @@ def _read_files(layout: Layout, folder: Path, top: Listing) -> None:
     """A file for each split, or several that are shards of one."""
     files = [path for path in top.files if not BESIDE.fullmatch(path.name)]
     layout.problems += [
-        f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
-        for path in top.others
-        if ROLE_LIKE.fullmatch(path.name)
+        explain_ending(path) for path in top.others if ROLE_LIKE.fullmatch(path.name)
     ]
     if not files and not layout.problems:
         inner = [path for path in top.folders if list_folder(path).files]

@@ -9,7 +9,6 @@ how train is cut in `carving.py`, what is compared across splits in `checks.py`.
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,11 +27,11 @@ from finetune.data.carving import (
     note_rare_classes,
     require_cut,
 )
-from finetune.data.cells import format_rows
 from finetune.data.corpus import Corpus, Finding, Split, split_hash
 from finetune.data.grouping import note_shared_groups
 from finetune.data.id_checks import note_id_problems
 from finetune.data.label_levels import check_levels
+from finetune.data.label_names import note_label_names
 from finetune.data.label_order import order_labels
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.label_tasks import Tasks, check_task_labels, order_tasks
@@ -47,7 +46,6 @@ from finetune.data.row_rules import (
     require_classes,
 )
 from finetune.data.rows import Rows
-from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
 from finetune.data.soft_labels import list_names, read_weights, share_matrix
 from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
@@ -258,7 +256,7 @@ def _apply_row_rules(
         _note_weights(pool, log.data.weight, log)
     if are_numbers:
         return space
-    _note_similar_labels(splits, log)
+    note_label_names(splits, log)
     _note_unused_labels(space, pool, log, has_shares=shares is not None)
     return space
 
@@ -353,40 +351,6 @@ def _apply_encoding_rules(split: SplitRows, log: FindingLog) -> None:
         of_labels = np.intersect1d(np.array(split.rows.damaged_labels, np.int64), rows)
         why = f"labels are never repaired; {remedy}, or set data.on_undecodable=drop"
         log.refuse(f"{kind} label", split, np.intersect1d(of_labels, split.keep), why)
-
-
-def _note_similar_labels(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
-    """Note the labels that look alike, each with its rows in all splits."""
-    counts: Counter[str] = Counter()
-    for split in splits.values():
-        if split.is_labelled:
-            counts += split.count_labels()
-    groups = [
-        " and ".join(
-            f"{shown} ({format_rows(counts[name])})"
-            for name, shown in zip(group, show_apart(group), strict=True)
-        )
-        for group in find_similar(counts)
-    ]
-    if groups:
-        rule = "kept apart; if they mean the same, correct the data"
-        log.findings.append(Finding("similar labels", "source", len(groups), tuple(groups), rule))
-    if not any(split.rows.multi_label for split in splits.values()):
-        _note_joined_labels(counts, log)
-
-
-def _note_joined_labels(counts: Mapping[str, int], log: FindingLog) -> None:
-    """Note the labels that may be several, with something between them."""
-    found = find_joined(counts)
-    if found is not None:
-        mark, labels = found
-        rows = sum(counts[label] for label in labels)
-        listed = [f"{show_label(label)} ({format_rows(counts[label])})" for label in labels]
-        rule = (
-            f"each read as one label, in {format_rows(rows)} in all; where a row may have several, "
-            f"set data.label_separator='{mark}'"
-        )
-        log.findings.append(Finding("joined labels", "source", len(labels), listed, rule))
 
 
 def _require_something_scored(test: SplitRows) -> None:

@@ -15,7 +15,7 @@ from finetune.data.columns import Cells, ColumnSpec, require_columns
 from finetune.data.corpus import Finding
 from finetune.data.formats.delimiters import dividing_alike, name_delimiter
 from finetune.data.formats.file_row import RowProblem, RowReader
-from finetune.data.formats.registry import FORMATS, SUFFIXES, kind_of, open_rows, suffix_of
+from finetune.data.formats.registry import FORMATS, explain_ending, kind_of, open_rows, suffix_of
 from finetune.data.formats.source import DataSource
 from finetune.data.places import Places
 from finetune.data.rows import Rows, build_rows
@@ -49,10 +49,7 @@ def read_file(path: Path, spec: ColumnSpec, name: str | None = None) -> Rows:
     """
     suffix = suffix_of(path)
     if not suffix:
-        raise InputError(
-            f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with "
-            ".gz"
-        )
+        raise InputError(explain_ending(path))
     source = DataSource(
         str(path),
         kind_of(path, spec.delimiter),
@@ -184,9 +181,17 @@ def _appender(
     return append
 
 
+FASTTEXT = "__label__"  # what each label begins with
+
+
 def describe_table(reader: RowReader) -> str:
     """What comes first where the lines of a .txt file look like a table; else nothing."""
     lines = [f"{row.cells}\n" for row in itertools.islice(reader.rows(), TABLE_LINES)]
+    if lines and all(line.startswith(FASTTEXT) for line in lines):
+        return (
+            "its lines are those of fastText, which are not read; write a csv file with a column "
+            f"of labels, without {FASTTEXT}, and one of texts; "
+        )
     marks = [name_delimiter(mark) for mark in dividing_alike(lines)]
     options = " or ".join(reader.source.delimiter_option + mark for mark in marks)
     return f"its lines look like a table: to read it so, set {options}; " if marks else ""

@@ -353,7 +353,7 @@ def test_source(refuses: Refuses, source: str, message: str) -> None:
         pytest.param(
             {"data/train.csv": None, "data/train.xlsx": "x"},
             [f"data/train.xlsx: unknown file ending; expected one of {ENDINGS}, each also with "
-             ".gz"],
+             ".gz; save its sheet as csv, in UTF-8"],
             id="unknown ending",
         ),
         pytest.param(

@@ -159,7 +159,7 @@ class DelimitedReader(RowReader):
             if isinstance(row, csv.Error):
                 cells = RowProblem(QUOTES, describe_quotes(row))
             elif len(row or [""]) != len(header):
-                expected = f"{len(header)} cells in each row, as in the header"
+                expected = _describe_width(header)
                 cells = RowProblem(expected, str(len(row)))
             else:
                 cells = dict(zip(header, row or [""], strict=True))
@@ -220,3 +220,13 @@ class CsvReader(DelimitedReader):
 
 class TsvReader(DelimitedReader):
     usual = "\t"
+
+
+def _describe_width(header: Sequence[str]) -> str:
+    """How many cells each row should have; of one, the header is shown, as it may be none."""
+    if len(header) > 1:
+        return f"{len(header)} cells in each row, as in the header"
+    return (
+        f"1 cell in each row, as in the header, '{header[0][:60]}' (where that is no name of a "
+        "column, remove what comes before the names)"
+    )

@@ -68,6 +68,34 @@ SUFFIXES = tuple(KIND_OF)
 FILE_FORMATS = tuple(dict.fromkeys(KIND_OF.values()))  # those of files, by their keys
 
 
+# What to do with files of other kinds that people have their documents in.
+CONVERSIONS = {
+    "unpack it first": (".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"),
+    "save its sheet as csv, in UTF-8": (".xlsx", ".xls", ".xlsm", ".ods", ".numbers"),
+    "save it as parquet": (".arrow", ".feather", ".orc", ".dta", ".sav", ".rds", ".sqlite", ".db"),
+    "such files can run code when they are read: save it as parquet": (
+        *(".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pt"),
+    ),
+    "save the text of each document as a .txt file": (
+        *(".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".xml", ".md", ".eml"),
+    ),
+    "save it as json": (".yaml", ".yml", ".toml"),
+}
+CONVERSION_OF = {ending: what for what, endings in CONVERSIONS.items() for ending in endings}
+
+
+def explain_ending(path: Path) -> str:
+    """The problem with a file whose ending is none of SUFFIXES, and what to do with it."""
+    ending = path.suffix.lower()
+    if ending == ".gz":
+        ending = Path(path.stem).suffix.lower()
+    todo = CONVERSION_OF.get(ending)
+    return (
+        f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
+        + (f"; {todo}" if todo else "")
+    )
+
+
 def suffix_of(path: Path) -> str:
     """`.csv` of `x.csv` and of `x.CSV.gz`; empty where the ending is none of SUFFIXES."""
     name = path.name.lower().removesuffix(".gz")

@@ -238,6 +238,35 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path):
     )
 
 
+def test_lines_before_the_header_are_shown(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("# exported 2024\ntext,label\na b,x\n")
+    with pytest.raises(InputError) as caught:
+        survey_columns(find_train_tables(schema.Data(source=str(file))))
+    assert caught.value.problems[0] == (
+        f"{file}: row 1: expected 1 cell in each row, as in the header, '# exported 2024' (where "
+        "that is no name of a column, remove what comes before the names), got 2"
+    )
+
+
+@pytest.mark.parametrize("between", [",\n", ""])
+def test_json_that_is_no_json_lines_is_told_as_such(tmp_path, between):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(between.join(['{"text": "a b", "label": "x"}'] * 3))
+    with pytest.raises(InputError, match="line 1: expected a JSON object on each line"):
+        survey_columns(find_train_tables(schema.Data(source=str(file))))
+
+
+def test_whole_numbers_that_became_floats_are_labels_where_their_name_says_so():
+    rows = [
+        {"text": f"the cup {i}", "label": f"{i % 3}.0", "score": f"{i % 3}.5"} for i in range(9)
+    ]
+    assert guess_columns(columns_of(rows)).label == "label"
+    others = [{"text": row["text"], "label": row["score"]} for row in rows]
+    with pytest.raises(InputError, match="expected a column of labels"):
+        guess_columns(columns_of(others))
+
+
 def test_a_file_without_a_header(tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text("the router drops every second packet since the update,network\na,b\n")
@@ -255,7 +284,7 @@ def test_the_files_of_train(tmp_path):
     (tmp_path / "folders" / "a" / "1.txt").write_text("text")
     assert find_train_tables(schema.Data(source=str(tmp_path / "folders"))) == []
     (tmp_path / "x.docx").write_text("text")
-    with pytest.raises(InputError, match=r"expected a file called \.csv"):
+    with pytest.raises(InputError, match=r"unknown file ending; expected one of \.csv"):
         find_train_tables(schema.Data(source=str(tmp_path / "x.docx")))
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.config.schema import Data
+from finetune.data.label_names import MISSING
 from finetune.data.prepare import prepare_corpus
 from finetune.data.similar_labels import (
     find_joined,
@@ -55,6 +56,17 @@ def test_a_run_names_them_with_their_rows(tmp_path: Path, one: str, other: str, 
     assert str(finding) == (
         f"source: 1 group of labels look alike ('{one}' (15 rows) and {shown} (15 rows)): kept "
         "apart; if they mean the same, correct the data"
+    )
+
+
+@pytest.mark.parametrize("word", ["NaN", *sorted(MISSING - {"nan"}), "N/A", "\\N"])
+def test_words_for_a_missing_value_are_named(tmp_path: Path, word: str) -> None:
+    corpus = prepared(tmp_path, None, word, "sport", "money")
+    assert word in corpus.labels
+    (finding,) = [f for f in corpus.findings if f.kind == "missing labels"]
+    assert str(finding).startswith("source: 1 label is a word for a missing value ('")
+    assert str(finding).endswith(
+        "(15 rows)): read as any other label; where it means none, leave the cell empty"
     )
 
 

@@ -318,7 +318,16 @@ def test_offline_hub(tmp_path: Path) -> None:
          "tsv, json, jsonl or parquet file, or a folder with a sub-folder of .txt files per "
          "label"),
         ("a.xlsx", b"x", "unknown file ending; expected one of .csv, .tsv, .json, .jsonl, "
-         ".ndjson, .parquet, .txt, each also with .gz"),
+         ".ndjson, .parquet, .txt, each also with .gz; save its sheet as csv, in UTF-8"),
+        ("a.csv.bz2", b"x", "unknown file ending; expected one of .csv, .tsv, .json, .jsonl, "
+         ".ndjson, .parquet, .txt, each also with .gz; unpack it first"),
+        ("a.pkl.gz", b"x", "unknown file ending; expected one of .csv, .tsv, .json, .jsonl, "
+         ".ndjson, .parquet, .txt, each also with .gz; such files can run code when they are "
+         "read: save it as parquet"),
+        ("b.txt", b"__label__x one\n__label__y two\n", "its lines are those of fastText, which are "
+         "not read; write a csv file with a column of labels, without __label__, and one of "
+         "texts; a .txt file carries no labels, which training needs; expected a csv, tsv, json, "
+         "jsonl or parquet file, or a folder with a sub-folder of .txt files per label"),
     ],
 )  # fmt: skip
 def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -350,7 +359,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "test.xlsx").write_text("x")
     assert problems(tmp_path) == [
         f"{tmp_path}/test.xlsx: unknown file ending; expected one of .csv, .tsv, .json, .jsonl, "
-        ".ndjson, .parquet, .txt, each also with .gz",
+        ".ndjson, .parquet, .txt, each also with .gz; save its sheet as csv, in UTF-8",
         f"{tmp_path}: train.csv and train.jsonl are both the split 'train'; keep one of them",
     ]
 

@@ -1,0 +1,67 @@
+"""What is odd about the names of labels, as findings: nothing is changed.
+
+- Labels that look alike are kept apart; if they mean the same, they split its rows.
+- A label such as `sport;money` may be two, with something between them.
+- A label such as `NaN` may be a missing one, as programs write it where they have none.
+- A list of one label in each row makes a job of several labels out of one that has one a row.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from finetune.data.cells import format_rows
+from finetune.data.corpus import Finding
+from finetune.data.row_rules import FindingLog, SplitRows
+from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
+
+# How pandas, R, SQL, Excel, JSON and YAML write a cell that has no value, in lower case.
+MISSING = frozenset(
+    ["nan", "null", "none", "na", "n/a", "#n/a", "#na", "<na>", "nil", "nat", "undefined", "\\n"]
+)
+
+
+def note_label_names(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
+    """Note what is odd about the labels' names, each label with its rows in all splits."""
+    labelled = [split for split in splits.values() if split.is_labelled]
+    counts: Counter[str] = Counter()
+    for split in labelled:
+        counts += split.count_labels()
+    _note_similar_labels(counts, log)
+    _note_missing_labels(counts, log)
+    if not any(split.rows.multi_label for split in labelled):
+        _note_joined_labels(counts, log)
+
+
+def _note_similar_labels(counts: Mapping[str, int], log: FindingLog) -> None:
+    groups = [
+        " and ".join(
+            f"{shown} ({format_rows(counts[name])})"
+            for name, shown in zip(group, show_apart(group), strict=True)
+        )
+        for group in find_similar(counts)
+    ]
+    if groups:
+        rule = "kept apart; if they mean the same, correct the data"
+        log.findings.append(Finding("similar labels", "source", len(groups), tuple(groups), rule))
+
+
+def _note_missing_labels(counts: Mapping[str, int], log: FindingLog) -> None:
+    found = [label for label in counts if label.strip().lower() in MISSING]
+    if found:
+        listed = [f"{show_label(label)} ({format_rows(counts[label])})" for label in found]
+        rule = "read as any other label; where it means none, leave the cell empty"
+        log.findings.append(Finding("missing labels", "source", len(found), listed, rule))
+
+
+def _note_joined_labels(counts: Mapping[str, int], log: FindingLog) -> None:
+    """Note the labels that may be several, with something between them."""
+    found = find_joined(counts)
+    if found is not None:
+        mark, labels = found
+        rows = sum(counts[label] for label in labels)
+        listed = [f"{show_label(label)} ({format_rows(counts[label])})" for label in labels]
+        rule = (
+            f"each read as one label, in {format_rows(rows)} in all; where a row may have several, "
+            f"set data.label_separator='{mark}'"
+        )
+        log.findings.append(Finding("joined labels", "source", len(labels), listed, rule))
