@@ -89,6 +89,7 @@ PHRASES = {
         "label is a word for a missing value",
         "labels are words for a missing value",
     ),
+    "single labels": ("row lists one label", "rows list one label each"),
     "similar labels": ("group of labels look alike", "groups of labels look alike"),
     "repeat": (
         "row duplicates an earlier text and label",

@@ -7,7 +7,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
@@ -28,7 +28,9 @@ def note_label_names(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
         counts += split.count_labels()
     _note_similar_labels(counts, log)
     _note_missing_labels(counts, log)
-    if not any(split.rows.multi_label for split in labelled):
+    if any(split.rows.multi_label for split in labelled):
+        _note_single_labels(labelled, log)
+    else:
         _note_joined_labels(counts, log)
 
 
@@ -65,3 +67,16 @@ def _note_joined_labels(counts: Mapping[str, int], log: FindingLog) -> None:
             f"set data.label_separator='{mark}'"
         )
         log.findings.append(Finding("joined labels", "source", len(labels), listed, rule))
+
+
+def _note_single_labels(labelled: Sequence[SplitRows], log: FindingLog) -> None:
+    """Note that rows that may have several labels have one, where that is so of all."""
+    sizes = {len(names) for split in labelled for names in split.distinct_labels}
+    if sizes == {1}:
+        rows = sum(len(split.keep) for split in labelled)
+        rule = (
+            "read as rows that may have several, each label with a probability of its own; where a "
+            "row never has more than one, give it as text in one column, not as a list, and "
+            "without data.label_separator"
+        )
+        log.findings.append(Finding("single labels", "source", rows, (), rule))

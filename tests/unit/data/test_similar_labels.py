@@ -59,6 +59,20 @@ def test_a_run_names_them_with_their_rows(tmp_path: Path, one: str, other: str, 
     )
 
 
+@pytest.mark.parametrize(("more", "found"), [([], 1), (["sport", "money"], 0)])
+def test_lists_of_one_label_each_are_named(tmp_path: Path, more: list[str], found: int) -> None:
+    rows = [
+        {"text": f"row {i} of {i * 7}", "label": [n]} for i, n in enumerate(["sport", "tax"] * 9)
+    ]
+    rows += [{"text": "both of them", "label": more}] * (more != [])
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = Data(source=str(tmp_path))
+    findings = [f for f in prepare_corpus(load_rows(data), data).findings if "label" in f.kind]
+    assert [str(finding)[:37] for finding in findings] == [
+        "source: 18 rows list one label each: "
+    ] * found
+
+
 @pytest.mark.parametrize("word", ["NaN", *sorted(MISSING - {"nan"}), "N/A", "\\N"])
 def test_words_for_a_missing_value_are_named(tmp_path: Path, word: str) -> None:
     corpus = prepared(tmp_path, None, word, "sport", "money")
