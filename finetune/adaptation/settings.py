@@ -106,7 +106,8 @@ class Settings:
         for key, value in keys.items():
             if key in OPTIONS and value != default.get(key):
                 several = value if isinstance(value, (list, tuple)) else [value]
-                words += [OPTIONS[key], *map(str, several)]
+                shown = (f"{one:g}" if isinstance(one, float) else str(one) for one in several)
+                words += [OPTIONS[key], *shown]
         return words
 
     @property

@@ -41,13 +41,13 @@ def check_recipe(recipe: Recipe) -> None:
     )
 
 
-def check_model(source: str) -> None:
+def check_model(source: str, key: str = "MODEL") -> None:
     """A run folder, a model folder or a Hub id.
 
     Raises:
-        InputError: where it is a path that does not exist, or holds no model.
+        InputError: naming `key`, where it is a path that does not exist, or holds no model.
     """
-    find_model(source)
+    find_model(source, key)
 
 
 def is_local(source: str, key: str) -> bool:

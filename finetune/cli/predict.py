@@ -103,8 +103,9 @@ def _add_cascade(add: Callable[..., object]) -> None:
         f"may lose against MODEL alone, on the rows that choose the threshold (default: "
         f"{MAX_LOSS:g})")  # fmt: skip
     add("--cascade-data", metavar="FILE", help="labelled documents that choose the threshold, "
-        "which neither model has learned from (default: the validation split of both models' "
-        "runs)")  # fmt: skip
+        "which neither model has learned from, read with --text, --encoding and --delimiter as "
+        "INPUT is; of a folder or Hub data set, its only split or test (default: the validation "
+        "split of both models' runs)")  # fmt: skip
     add("--cascade-label", nargs="+", default=[], metavar="COLUMN", help="the column of their "
         "labels (default: that of MODEL's recipe, or label)")  # fmt: skip
 
@@ -125,7 +126,8 @@ def _add_computing(add: Callable[..., object]) -> None:
         "--engine",
         choices=(*ENGINES, AUTO),
         help="what computes; auto: the fastest that keeps 99.8 %% of torch's labels in a probe of "
-        "a second (default: that which MODEL was exported to, else torch)",
+        "a second (default: that which MODEL was exported to, else torch); with --cascade, what "
+        "computes MODEL: STUDENT is computed by what it was exported to, else by torch",
     )
     add(
         "--precision",
@@ -189,7 +191,7 @@ def _check_cascade(known: argparse.Namespace) -> None:
     if known.cascade_label and known.cascade_data is None and known.cascade is not None:
         problems.append("--cascade-label: needs --cascade-data FILE, whose labels it names")
     if known.max_loss is not None and not 0 <= known.max_loss < 100:  # nor NaN
-        problems.append(f"--max-loss: expected points from 0 to 100, got {known.max_loss:g}")
+        problems.append(f"--max-loss: expected 0 to less than 100 points, got {known.max_loss:g}")
     if problems:
         raise InputError(problems)
 
@@ -202,7 +204,13 @@ def _cascade_options(known: argparse.Namespace) -> "CascadeOptions | None":
 
     data = known.cascade_data
     if data is not None:
-        data = LabelledInput(data, text=tuple(known.text), label=tuple(known.cascade_label))
+        data = LabelledInput(
+            data,
+            text=tuple(known.text),
+            label=tuple(known.cascade_label),
+            encoding=known.encoding,
+            delimiter=known.delimiter,
+        )
     return CascadeOptions(
         ModelSource(known.cascade, trust_remote_code=known.trust_remote_code),
         MAX_LOSS if known.max_loss is None else known.max_loss,
@@ -222,7 +230,10 @@ def _check_paths(options: "JobOptions") -> None:
     problems, found = ProblemList(), []
     if options.cascade is not None:
         with problems.collect():
-            check_model(options.cascade.student.name)
+            check_model(options.cascade.student.name, "--cascade")
+        if options.cascade.data is not None:
+            with problems.collect():
+                is_local(options.cascade.data.source, "--cascade-data")
     for file in (options.output.file, options.output.errors):
         with problems.collect():
             check_output_file(file)
@@ -232,7 +243,7 @@ def _check_paths(options: "JobOptions") -> None:
         if is_local(options.input.source, "INPUT"):
             found = find_inputs(options.input)
     problems += options.find_lost_files(found)
-    problems += options.columns.find_taken_names()
+    problems += options.columns.find_taken_names(cascades=options.cascade is not None)
     problems += options.output.find_too_many_words()
     if problems and found:  # what is known of the columns without the model is told at once
         with problems.collect():

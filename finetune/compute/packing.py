@@ -42,10 +42,12 @@ def plan_packing(plan: Hardware, recipe: schema.Recipe, config: PretrainedConfig
     tokens = plan.micro_batch_tokens
     *reasons, _ = plan.reasons
     if why_not is not None:
-        if is_static(config) and recipe.train.micro_batch_tokens is None:
-            tokens = max(tokens, STATIC_TOKENS)
+        if is_static(config):
+            if recipe.train.micro_batch_tokens is None:
+                tokens = max(tokens, STATIC_TOKENS)
+            said = [reason for reason in reasons if not reason.startswith("attention ")]
             plan = dataclasses.replace(
-                plan, micro_batch_tokens=tokens, reasons=(*reasons, plan.reason_for(tokens))
+                plan, micro_batch_tokens=tokens, reasons=(*said, plan.reason_for(tokens))
             )
         return dataclasses.replace(plan, reasons=(*plan.reasons, f"rows padded: {why_not}"))
     if plan.device == "cpu" and recipe.train.micro_batch_tokens is None:

@@ -24,7 +24,7 @@ class Model(Section):
         description=(
             "the pretrained encoder: Hub id, folder, or package:NAME/path; static: before any of "
             "these, such as static:runs/teacher/model, distils it to a table with one vector for "
-            "each token, whose mean the head reads: hundreds of times less to compute"
+            "each token, whose mean the head reads: some 40 times as fast as 6 layers"
         ),
     )
     revision: str | None = Field(

@@ -106,9 +106,8 @@ def _in_package(source: str, key: str) -> Path:
     for home in homes:
         if (home / inner).exists():
             return home / inner
-    raise InputError(
-        f"{key}: {source}: the package has no such file or folder{_nearby(homes[0] / inner)}"
-    )
+    nearby = _nearby(homes[0] / inner).replace(str(homes[0]), f"package:{name}")
+    raise InputError(f"{key}: {source}: the package has no such file or folder{nearby}")
 
 
 def _nearby(path: Path) -> str:

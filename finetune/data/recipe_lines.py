@@ -13,7 +13,7 @@ import numpy as np
 from finetune.config.recipe_writer import RecipeLine
 from finetune.data.cells import clip
 from finetune.data.column_guess import ColumnGuess
-from finetune.data.column_names import is_id_name
+from finetune.data.column_names import LABELS, is_id_name, likely
 from finetune.data.column_survey import ColumnSurvey
 from finetune.data.local_paths import PACKAGED_ENCODER, is_installed
 from finetune.data.row_survey import RowSurvey
@@ -26,6 +26,7 @@ LARGER = "BAAI/bge-base-en-v1.5"
 READ_AT_ONCE = 512  # tokens, by default
 SHORT = 128
 FEW_ROWS, SOME_ROWS = 16, 64  # of a label: the settings of recipes/few_shot.yaml help with these
+MOST_VOTES = 100  # of one row for one label
 UNEVEN = 20  # the commonest label's rows, as a multiple of the rarest one's
 FOLDED = 500  # rows, up to which cross-validation is proposed
 
@@ -92,11 +93,33 @@ def label_lines(
         why = "Cells are lists that are written as text. Set it to false if each text is one label."
         yield RecipeLine("data.label_lists", True, why)
     column = next((one for one in columns if one.name == guess.label), None)
+    if votes := _vote_columns(guess, columns):
+        why = (
+            "If these are counts of annotators' votes, uncomment it, and delete data.label: each "
+            "column is a label then."
+        )
+        yield RecipeLine("data.label_probabilities", votes, why, active=False)
     numbers = sorted(map(int, seen.counts)) if all(map(str.isdecimal, seen.counts)) else []
     are_places = len(numbers) > 1 and numbers == [*range(len(numbers))]
     if column is not None and not seen.multi_label and are_places:
         names = [f"name of {number}" for number in numbers[:20]]
         yield RecipeLine("data.labels", names, "Names for the numbers, in order.", active=False)
+
+
+def _vote_columns(guess: ColumnGuess, columns: Sequence[ColumnSurvey]) -> list[str]:
+    """The columns that may hold the votes for a label each: small counts, 0 among them, and none is
+    called a label."""
+    names = {guess.label, *guess.other_labels}
+    votes = [
+        one.name
+        for one in columns
+        if one.name in names
+        and one.kind == "whole numbers"
+        and (values := {int(value) for value in one.counts}) >= {0}
+        and max(values) <= MOST_VOTES
+        and not likely(one.name, LABELS)
+    ]
+    return votes if guess.label in votes and len(votes) > 1 else []
 
 
 def length_lines(guess: ColumnGuess, seen: RowSurvey) -> Iterator[RecipeLine]:

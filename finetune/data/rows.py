@@ -208,21 +208,17 @@ def _collect_shares(
     for of_row in found.shares:
         shares.append(of_row)
     notes = tuple(
-        Finding(kind, "", len(rows), places.take(rows), rule)
-        for kind, rows, rule in (
-            (
-                "soft label",
-                found.soft,
-                "train learns them; the majority label is what is scored",
-            ),
-            ("votes", found.votes, "read as shares: each count divided by the sum of its row"),
-            ("scaled shares", found.scaled, "each divided by the sum of its row"),
+        # What is meant to be so has no places: they would be those of most rows.
+        Finding(kind, "", len(rows), () if is_meant else places.take(rows), rule)
+        for kind, rows, is_meant, rule in (
+            ("soft label", found.soft, True, "scored by the majority label"),
+            ("votes", found.votes, True, "read as shares"),
+            ("scaled shares", found.scaled, False, "divided by their sum"),
             (
                 "tied labels",
                 found.tied,
-                "counted as labels of their rows"
-                if columns.multi_label
-                else "scored by the first of them in the order of the labels",
+                False,
+                "counted as labels" if columns.multi_label else "scored by the first in order",
             ),
         )
         if rows

@@ -9,7 +9,6 @@ takes every n-th chunk. At the end the main process merges all shards, in order,
 Memory holds three chunks, whatever the input's size.
 """
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,21 +19,24 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from finetune.compute import launch_checks
-from finetune.data.formats.source import DataSource, ReadProgress
+from finetune.data.formats.source import DataSource
 from finetune.inference import inputs
 from finetune.inference.cascade import Cascade, CascadePlan
 from finetune.inference.cascade_job import load_student, plan_job, write_plan
 from finetune.inference.chunks import Chunk, Throughput, read_ahead, read_chunks
 from finetune.inference.classifier import Classifier
-from finetune.inference.engine_choice import MOST_ROWS, Choice
-from finetune.inference.engines import AUTO, EngineOptions
-from finetune.inference.explanation import check_explainable
 from finetune.inference.job_options import JobOptions, OutputOptions
 from finetune.inference.job_output import JobOutput
-from finetune.inference.outputs import check_output_file
-from finetune.inference.records import Record, RequestedColumns, read_records
+from finetune.inference.job_start import (
+    find_items,
+    find_misfits,
+    is_complete,
+    load_classifier,
+    print_note,
+    print_start,
+)
+from finetune.inference.records import RequestedColumns
 from finetune.inference.shards import ShardStore
-from finetune.modeling.model_folder import find_model
 from finetune.runtime import console, heartbeat
 from finetune.runtime.distributed import (
     TIME_TO_JOIN,
@@ -44,11 +46,9 @@ from finetune.runtime.distributed import (
 )
 from finetune.runtime.errors import InputError, ProblemList
 from finetune.runtime.memory_errors import explain_memory_errors
-from finetune.runtime.wording import count_of
 from finetune.tokenization.token_table import TokenTable
 
 LOWER = "lower --window or --tokens, or end other programs; finished chunks are kept for --resume"
-MAX_LABELS = 8  # that are printed
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ def run_job(options: JobOptions) -> JobSummary | None:
             known.
     """
     accelerator = _join_processes()
-    items = _find_items(options, accelerator)
+    items = find_items(options, accelerator)
     store = ShardStore(options.output.file)
-    if _is_complete(options.output, store):
+    if is_complete(options.output, store):
         return None
-    classifier = _load(options, items, store, accelerator)
+    classifier = load_classifier(options, items, store, accelerator)
     notes: list[str] = []
     columns = options.columns.request(classifier, items, notes.append)
     problems, student = ProblemList(), None
-    problems += _find_misfits(options, classifier)
+    problems += find_misfits(options, classifier)
     with problems.collect():
         student = run_on_main_first(
             accelerator, lambda: load_student(options, classifier, accelerator.device)
@@ -94,8 +94,8 @@ def run_job(options: JobOptions) -> JobSummary | None:
         run_on_main(accelerator, lambda: inputs.check_inputs(items, columns))
     problems.raise_if_any()
     for note in notes:  # not before an error, to which they would be noise
-        _print_note(note)
-    _print_start(options, items, classifier, accelerator.num_processes)
+        print_note(note)
+    print_start(options, items, classifier, accelerator.num_processes)
     has_numbers = columns.id is None or all(item.kind == "document" for item in items)
     row_id, names = None if has_numbers else columns.id, options.columns.names
     output = JobOutput(options.output, names, classifier.rules, row_id, student is not None)
@@ -105,7 +105,7 @@ def run_job(options: JobOptions) -> JobSummary | None:
         plan = run_on_main(accelerator, lambda: plan_job(options, classifier, student, store))
         console.print_wrapped(plan.describe(), mark="Cascade ")
         for note in plan.warnings():
-            _print_note(note)
+            print_note(note)
         predictor = Cascade(classifier, student, plan.chosen.threshold)
     identity = _identify(options.output, predictor, columns, output.names, plan)
     if options.output.overwrite and not options.output.resume:
@@ -150,20 +150,6 @@ def _join_processes() -> Accelerator:
     heartbeat.note("predict")
     console.CONSOLE.is_main = accelerator.is_main_process
     return accelerator
-
-
-def _find_misfits(options: JobOptions, classifier: Classifier) -> ProblemList:
-    """What is asked of a model that it cannot do."""
-    problems = ProblemList()
-    with problems.collect():
-        options.columns.check(classifier)
-    with problems.collect():
-        if options.output.probabilities:
-            classifier.rules.refuse_number("--probabilities", "has none")
-    with problems.collect():
-        if options.output.explain:
-            check_explainable(classifier, "--explain")
-    return problems
 
 
 def _identify(
@@ -222,7 +208,7 @@ class BatchJob:
             self.accelerator, lambda: self.output.merge_shards(self.store, count)
         )
         for said in ids.describe(str(self.output.id)):
-            _print_note(said)
+            print_note(said)
         counts = sum((Counter(dict(footer.counts)) for footer in footers), Counter())
         return JobSummary(
             rows=sum(footer.rows for footer in footers),
@@ -257,7 +243,7 @@ class BatchJob:
     def _tokenize(self) -> Iterator[tuple[Chunk, TokenTable | None]]:
         """Each chunk, with its tokens where it is this process's and not done."""
         most = self.output.options.chunk_rows
-        for chunk in read_chunks(self.items, self.columns, most, _print_note):
+        for chunk in read_chunks(self.items, self.columns, most, print_note):
             table = None
             if self._is_mine(chunk):
                 done = self.store.footer(chunk.index) if self.resumed else None
@@ -270,109 +256,3 @@ class BatchJob:
                         "--overwrite"
                     )
             yield chunk, table
-
-
-def _find_items(options: JobOptions, accelerator: Accelerator) -> list[DataSource]:
-    """The inputs.
-
-    Raises:
-        InputError: with all that can be known to be wrong before the model is loaded.
-    """
-    problems = ProblemList()
-    for file in (options.output.file, options.output.errors):
-        with problems.collect():
-            check_output_file(file)
-    if options.input.source == "-" and accelerator.num_processes > 1:
-        problems.append(
-            f"-: {accelerator.num_processes} processes cannot share standard input; write it to a "
-            "file first"
-        )
-    with problems.collect():
-        find_model(options.model.name)
-    items: list[DataSource] = []
-    with problems.collect():
-        items = run_on_main_first(
-            accelerator, lambda: inputs.find_inputs(options.input, _print_note)
-        )
-    problems += options.find_lost_files(items)
-    problems.raise_if_any()
-    return items
-
-
-def _is_complete(output: OutputOptions, store: ShardStore) -> bool:
-    """Whether `resume` has nothing to do.
-
-    Raises:
-        InputError: where the output exists, and neither `resume` nor `overwrite` is on.
-    """
-    if not output.file.exists() or output.overwrite:
-        return False
-    if not output.resume:
-        raise InputError(
-            f"{output.file}: the file exists already; choose another name, or add --overwrite"
-        )
-    return not store.folder.exists()
-
-
-def _load(
-    options: JobOptions, items: Sequence[DataSource], store: ShardStore, accelerator: Accelerator
-) -> Classifier:
-    """The classifier, in all processes with the same engine."""
-    compute = replace(options.compute, device=accelerator.device)
-    choice = Choice(options.engine, options.model.name)
-    if options.engine == AUTO:
-        choice = run_on_main(accelerator, lambda: _choose_engine(options, compute, items, store))
-    source = choice.apply(options.model)
-    classifier = run_on_main_first(
-        accelerator, lambda: Classifier.with_options(source, choice.engine, compute)
-    )
-    classifier.engine.reasons = (*choice.reasons, *classifier.engine.reasons)
-    return classifier
-
-
-def _choose_engine(
-    options: JobOptions, compute: EngineOptions, items: Sequence[DataSource], store: ShardStore
-) -> Choice:
-    """The fastest engine for the first rows; that of the job which goes on."""
-    if options.output.explain:
-        return Choice("torch", options.model.name, ("auto: torch, which alone explains",))
-    before = store.read_job().get("engine") if options.output.resume else None
-    if before is not None:
-        name, folder, *graph = before  # which earlier versions did not note
-        return Choice(name, folder, (f"auto: {name}, as the job began",), *graph)
-
-    def read_rows(classifier: Classifier) -> list[Record]:
-        columns = options.columns.request(classifier, items)
-        rows = (row for item in items for row in read_records(item, columns, ReadProgress()))
-        return [*itertools.islice(rows, MOST_ROWS)]
-
-    can_reread = all(item.table is not None or item.can_reopen for item in items)  # no pipe
-    return Classifier.choose_engine(options.model, compute, read_rows if can_reread else None)
-
-
-def _print_note(message: str) -> None:
-    """Print what a person should know of the input: what is not read, or read in a certain way."""
-    console.print_wrapped(message, mark="  ! ")
-
-
-def _print_start(
-    options: JobOptions, items: Sequence[DataSource], classifier: Classifier, processes: int
-) -> None:
-    kinds = sorted({item.kind for item in items})
-    name = items[0].name if len(items) == 1 else f"{len(items):,} files of {options.input.source}"
-    console.print_line(f"Input  {name} ({', '.join(kinds)})")
-    labels = classifier.labels
-    more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
-    shown = ", ".join(labels[:MAX_LABELS]) + more
-    about = f"{len(labels)} labels: {shown}"
-    if classifier.rules.number is not None:
-        about = f"predicts the number '{labels[0]}'"
-    if classifier.rules.tasks is not None:
-        about += f" of the tasks {', '.join(classifier.rules.tasks.names)}"
-    console.print_line(f"Model  {options.model.name}, {about}")
-    first, *others = classifier.engine.reasons
-    if processes > 1:
-        first += f", {count_of(processes, 'process', 'processes')}"
-    console.print_wrapped(first, mark="On     ")
-    for reason in others:
-        console.print_wrapped(reason, mark="       ")

@@ -267,6 +267,7 @@ def _read_rows(
 def _with_own_options(problem: str) -> str:
     """A message on labelled rows, with the options of a cascade in the place of evaluate's."""
     problem = EVALUATE_ADVICE.sub("; ", problem).removeprefix("DATA: ")
+    problem = problem.replace("name one with --split", "name the file of one")
     return LABEL_OPTION.sub(f"{DATA.removesuffix('data')}label", problem)
 
 
@@ -289,8 +290,15 @@ def _read_corpus(teacher_run: "TrainedRun | None", student_run: "TrainedRun | No
             f"split in common; {remedy}"
         )
     recipe = teacher_run.recipe
-    rows = sources.load_rows(recipe.data, recipe.cache.folder(), recipe.score.slices or ())
-    corpus = prepare_corpus(rows, recipe.data)
+    try:
+        rows = sources.load_rows(recipe.data, recipe.cache.folder(), recipe.score.slices or ())
+        corpus = prepare_corpus(rows, recipe.data)
+    except InputError as error:
+        raise InputError(
+            f"{KEY}: the rows of the run {teacher_run.folder}, whose validation split chooses the "
+            f"threshold, cannot be read again: {'; '.join(error.problems)}. Put them back, or "
+            f"{remedy}"
+        ) from None
     if not len(corpus.validation):
         raise InputError(f"{KEY}: the run {teacher_run.folder} has no validation split; {remedy}")
     if split_hash(corpus.validation) != hashes[0]:

@@ -79,15 +79,18 @@ class ColumnOptions:
     def _kept(self) -> tuple[str, ...]:
         return tuple(word.rpartition("=")[2] for word in self.keep)
 
-    def find_taken_names(self, labels: Sequence[str] = (), fields: Sequence[str] = ()) -> list[str]:
+    def find_taken_names(
+        self, labels: Sequence[str] = (), fields: Sequence[str] = (), cascades: bool = False
+    ) -> list[str]:
         """The problem of each name that the output has already.
 
         Args:
             labels: of the model, each with its probability; none: not known yet.
             fields: of its predictions.
+            cascades: whether the output says which of two models answered.
         """
         reserved = ["label", "score", "labels", "scores", "probabilities", "explanation", "error"]
-        reserved += (*OUT_OF_SCOPE, ANSWERED_BY, *fields)
+        reserved += (*OUT_OF_SCOPE, *([ANSWERED_BY] if cascades else []), *fields)
         reserved += [f"probabilities.{label}" for label in labels]
         names = self.names
         return [
@@ -97,13 +100,13 @@ class ColumnOptions:
             if i and (name in reserved or name in names[:i])
         ]
 
-    def check(self, classifier: "Classifier") -> None:
+    def check(self, classifier: "Classifier", cascades: bool = False) -> None:
         """Refuse names that the output has already, and columns that this model does not read.
 
         Raises:
             InputError: with each of them.
         """
-        problems = self.find_taken_names(classifier.labels, classifier.rules.fields)
+        problems = self.find_taken_names(classifier.labels, classifier.rules.fields, cascades)
         if self.text and len(self.text) != len(classifier.columns):
             problems.append(
                 f"--text: the model reads {len(classifier.columns)} columns "

@@ -45,6 +45,7 @@ from finetune.modeling.pretrained import (
     validate_weights,
 )
 from finetune.modeling.saved_model import Tensors, save_tokenizer
+from finetune.runtime.atomic_files import share_weights
 from finetune.runtime.errors import InputError
 
 KEY = "model.source"
@@ -226,6 +227,7 @@ def save_encoder(
     with silence_loading():
         whole.save_pretrained(folder, state_dict=weights)
         save_tokenizer(tokenizer, folder)
+    share_weights(folder)
 
 
 def read_unreached(source: str, options: Model) -> tuple[PretrainedConfig, Tensors]:

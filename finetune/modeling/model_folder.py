@@ -22,7 +22,8 @@ def find_model(source: str | os.PathLike[str], key: str = "MODEL") -> str:
     Raises:
         InputError: where it is a path that does not exist, or holds no model.
     """
-    model = local_paths.resolve_model_source(os.fspath(source), key, may_be_run=key == "MODEL")
+    may_be_run = key != "model.source"
+    model = local_paths.resolve_model_source(os.fspath(source), key, may_be_run)
     inside = Path(model) / "model"
     if (inside / "config.json").is_file() and not (Path(model) / "config.json").is_file():
         if leads_out(inside):

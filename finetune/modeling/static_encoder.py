@@ -42,9 +42,9 @@ from finetune.modeling.pretrained import (
     validate_weights,
 )
 from finetune.modeling.saved_model import save_tokenizer
-from finetune.modeling.source_checks import list_weight_files
+from finetune.modeling.source_checks import find_file, list_weight_files
 from finetune.runtime import cache_folder
-from finetune.runtime.atomic_files import move_into_place
+from finetune.runtime.atomic_files import move_into_place, share_weights
 from finetune.runtime.console import print_line, print_wrapped
 from finetune.runtime.errors import InputError
 from finetune.tokenization.encoding import special_tokens
@@ -53,7 +53,7 @@ VERSION = 1  # of the method
 AT_ONCE = 1024  # tokens of the vocabulary
 LENGTH = 10.0  # mean length of an embedding, from which the optimizers' default rates learn well
 RARE = 1e-4  # a: the weight of a token of frequency p is a / (a + p)
-WEIGHTS = "model.safetensors"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def distil_static(
@@ -84,6 +84,7 @@ def distil_static(
             made.embeddings.weight.data.copy_(table)
             made.save_pretrained(aside)
             save_tokenizer(tokenizer, aside)
+            share_weights(aside)
         cache_folder.make_room(cache, cache_folder.size_of(aside), max_bytes)
         place = cache / f"static-{key[:24]}-{cache_folder.checksum(aside / WEIGHTS)}"
         if not place.is_dir():  # else another process was faster
@@ -111,6 +112,8 @@ def _find(cache: Path, key: str) -> Path | None:
 def _hash_source(source: str, options: Model, tokenizer: PreTrainedTokenizerBase) -> str:
     """What decides the embeddings, but for rounding."""
     files = list_weight_files(source, "model.source", options.revision)
+    config = find_file(source, CONFIG, options.revision)
+    files += [] if config is None else [config]
     parts = [VERSION, tokenizer_hash(tokenizer), *(hash_file(file) for file in files)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

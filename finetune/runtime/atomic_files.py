@@ -142,6 +142,7 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         try:
             aside.mkdir()
             fill(aside)
+            share_weights(aside)
             for path in (*list_files(aside), *(p for p in aside.rglob("*") if p.is_dir()), aside):
                 fsync_path(path)
             if folder.exists():
@@ -155,6 +156,14 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def share_weights(folder: Path) -> None:
+    """Let whoever may read a folder read the weights in it: safetensors 0.8 writes them for their
+    owner alone, whatever the umask."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(mode)
 
 
 def link_folder(source: Path, target: Path, only: Container[Path] | None = None) -> None:

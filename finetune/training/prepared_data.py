@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from finetune.compute.hardware_plan import Hardware
+from finetune.compute.packing import is_static
 from finetune.config.schema import Recipe
 from finetune.data import prepare as prepare_module
 from finetune.data import sources
@@ -135,7 +136,7 @@ def tokenize_splits(
             ),
         )
         asked = recipe.data.max_length
-        if asked is None and recipe.model.is_static:
+        if asked is None and is_static(config):
             asked = STATIC_LENGTH
         longest = encoding.resolve_max_length(asked, pretrained.max_positions(config))
         reads = DocumentFormat.of_recipe(recipe.data, longest)

@@ -10,6 +10,7 @@ from finetune.cli import predict
 from finetune.inference import batch_job
 from finetune.inference.job_output import JobOutput
 from finetune.runtime.errors import StoppedError
+from finetune.training.prepared_data import STATIC_LENGTH
 from tests.end_to_end.test_distillation import LABELLED, NAMES, text
 from tests.support.runs import assert_same, results, run_here, stopped_at
 
@@ -58,6 +59,16 @@ def test_a_frozen_table_is_told(within, capsys):
     assert "the static embeddings are frozen, so that the head alone learns" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_trained_table_reads_as_much_as_a_distilled_one(within, capsys):
+    for source in ("static:encoder", "student/model"):
+        words = f"model.source={source}", "data.max_length=null", "train.max_steps=1"
+        run_here(*LABELLED, *words, "run.dir=short", "run.overwrite=true")
+        config = json.loads((within / "short/model/config.json").read_text())
+        assert config["document"]["max_length"] == STATIC_LENGTH
+        assert "attention" not in capsys.readouterr().out
+        assert (within / "short/model/model.safetensors").stat().st_mode & 0o044
 
 
 def test_it_learns_from_a_teacher(within):
@@ -131,11 +142,12 @@ def test_labelled_rows_may_choose_the_threshold(within, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--max-loss", "-1"], "--max-loss: expected points from 0 to 100, got -1"),
+        (["--max-loss", "-1"], "--max-loss: expected 0 to less than 100 points, got -1"),
         (["--cascade-label", "label"], "--cascade-label: needs --cascade-data FILE"),
         (["--explain", "3"], "--explain: expected one model, got two (--cascade)"),
         (["--cascade", "teacher"], "--cascade: expected a student and its teacher, got the same"),
-        (["--cascade", "student/none"], "student/none: no such file or folder"),
+        (["--cascade", "student/none"], "--cascade: student/none: no such file or folder"),
+        (["--cascade-data", "no.csv"], "--cascade-data: no.csv: no such file or folder"),
         (["--cascade", "student/model", "--keep", "answered_by=text"], "the output has a column"),
     ],
 )
@@ -143,6 +155,18 @@ def test_what_a_cascade_refuses(within, words, message, capsys):
     cascade("--output", "refused.csv", *words, code=2)
     assert message in capsys.readouterr().err
     assert not (within / "refused.csv").exists()
+
+
+def test_rows_that_have_moved_are_told_with_a_remedy(within, capsys):
+    (within / "labelled").rename(within / "moved")
+    try:
+        given = ["--cascade", "student", "teacher", "moved/test.jsonl", "--output", "no.csv"]
+        assert predict.main(given) == 2
+    finally:
+        (within / "moved").rename(within / "labelled")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "whose validation split chooses the threshold, cannot be read again: data.source" in said
+    assert "Put them back, or name labelled documents" in said
 
 
 def test_other_labels_and_other_validation_rows_are_refused(within, capsys):

@@ -133,7 +133,11 @@ def test_a_library_is_imported_in_its_room_alone():
 def test_prediction_loads_no_library_of_training():
     """The batch job and the actors of Ray start processes; all else needs torch at most."""
     libraries = {"accelerate", "sklearn", "evaluate", "datasets"}
-    starters = {"finetune.inference.batch_job", "finetune.inference.ray_actor"}
+    starters = {
+        "finetune.inference.batch_job",
+        "finetune.inference.job_start",
+        "finetune.inference.ray_actor",
+    }
     modules = {name for name in MODULES if name.startswith("finetune.inference.")}
     assert modules > starters
     assert len(modules) > 15

@@ -106,3 +106,4 @@ def test_keys_are_told_as_options():
     assert settings.words() == [
         "encoder", "a.csv", "--output", "out", "--minutes", "2.5", "--text", "title", "body",
     ]  # fmt: skip
+    assert settings_of("a.csv", **{"train.minutes": 1.0}).words()[-2:] == ["--minutes", "1"]

@@ -193,3 +193,14 @@ def test_files_in_utf_16_are_read(tmp_path, encoding):
     assert lines["data.label"].value == "Priorität"
     assert lines["data.delimiter"].value == "semicolon"
     assert found.labels == {"a": 20, "b": 20, "c": 20}
+
+
+def test_columns_of_votes_are_pointed_to_what_reads_them(tmp_path):
+    made = [{"text": document(i), "joy": i % 4, "anger": 3 - i % 4} for i in range(40)]
+    _, lines = draft(tmp_path, made)
+    line = lines["data.label_probabilities"]
+    assert (line.value, line.active) == (["joy", "anger"], False)
+    assert "counts of annotators' votes" in line.comment
+    for other in ({"label": 2}, {"anger": 1000}):  # a label by its name; no count of votes
+        _, lines = draft(tmp_path, [row | other for row in made[1:]] + made[:1])
+        assert "data.label_probabilities" not in lines

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from finetune.inference import batch_job
+from finetune.inference import job_start
 from finetune.inference.batch_job import run_job
 from finetune.inference.engine_choice import Choice
 from finetune.inference.engines import EngineOptions, ModelSource
@@ -75,7 +75,7 @@ def test_auto_takes_no_row_of_a_pipe(job, tmp_path, monkeypatch):
         given.append(read_rows)
         return Choice("torch", source.name, ("auto: torch",))
 
-    monkeypatch.setattr(batch_job.Classifier, "choose_engine", choose)
+    monkeypatch.setattr(job_start.Classifier, "choose_engine", choose)
     asked = replace(job(), engine="auto")
     assert run_job(asked).rows == ROWS
     pipe = tmp_path / "pipe.csv"

@@ -51,6 +51,7 @@ def test_messages_on_labelled_rows_name_the_cascade_s_options():
     assert _with_own_options(said) == (
         "a.csv: expected the labels of the model (x), got 'y'; --cascade-label names another column"
     )
+    assert _with_own_options("x: name one with --split") == "x: name the file of one"
     assert _with_own_options("DATA: no.csv: no such file") == "no.csv: no such file"
     assert _with_own_options("--label-separator: no") == "--label-separator: no"
 

@@ -37,6 +37,13 @@ def test_kept_columns_have_names_of_their_own():
     ]
 
 
+def test_only_a_cascade_has_a_column_that_says_which_model_answered():
+    options = ColumnOptions(keep=("answered_by",))
+    assert options.find_taken_names() == []
+    [problem] = options.find_taken_names(cascades=True)
+    assert problem.startswith("--keep answered_by: the output has a column 'answered_by'")
+
+
 def test_files_that_would_be_lost(tmp_path):
     file = tmp_path / "a.csv"
     file.touch()

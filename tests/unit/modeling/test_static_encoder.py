@@ -93,6 +93,14 @@ def test_other_weights_have_another_entry(encoder, cache, static, tmp_path):
     assert distil(str(other), cache) != static
 
 
+def test_another_config_has_another_entry(encoder, cache, static, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(encoder, other)
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config.replace('"gelu"', '"relu"'))
+    assert distil(str(other), cache) != static
+
+
 def test_a_static_one_is_not_distilled_again(static, cache):
     with pytest.raises(InputError, match="is static already; name it without 'static:'"):
         distil(str(static), cache)
