@@ -10,6 +10,7 @@ import sys
 from typing import IO, Any, NoReturn
 
 from finetune.runtime import streams
+from finetune.runtime.errors import closest_match
 from finetune.runtime.visible_text import visible_line
 
 
@@ -20,9 +21,13 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the error, and exit with code 2."""
-        self.print_usage(sys.stderr)
-        self.exit(2, f"error: {visible_line(message)}\n")
+        """Print the error and where to read on, in one line, and exit with code 2."""
+        if message.startswith("unrecognized arguments: --"):
+            unknown = message.split()[2].partition("=")[0]
+            near = closest_match(unknown, self._option_string_actions)
+            message += f"; did you mean {near}?" if near else ""
+        end = " " if message.endswith("?") else "; "
+        self.exit(2, f"error: {visible_line(message)}{end}see {self.prog} --help\n")
 
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
         """Help, usage and errors: argparse has one place that prints them."""

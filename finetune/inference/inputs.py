@@ -20,6 +20,7 @@ from finetune.data.formats.registry import (
     FORMATS,
     KIND_OF,
     SUFFIXES,
+    conversion_hint,
     kind_of,
     peek_columns,
     stem_of,
@@ -177,9 +178,10 @@ def _from_files(
     data = [path for path in _sorted(paths) if suffix_of(path)]
     if not data:
         found = shorten([path.name for path in _sorted(paths)], 5) or "no file"
+        hint = next(filter(None, map(conversion_hint, _sorted(paths))), "")
         raise InputError(
             f"{name}: expected files called {', '.join(SUFFIXES)} (each also with .gz), found "
-            f"{found}; --format says what a file holds whose name does not"
+            f"{found}{hint or '; --format says what a file holds whose name does not'}"
         )
     if where.split is not None and len(paths) > 1:
         stems = {path: _split_of(path) for path in data}

@@ -137,7 +137,18 @@ def test_errors_of_the_command_line_are_like_all_others(capsys):
         command_parser.CommandParser(prog="finetune x").parse_args(["--colour"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "usage: finetune x [-h]\nerror: unrecognized arguments: --colour\n"
+        "error: unrecognized arguments: --colour; see finetune x --help\n"
+    )
+
+
+def test_a_mistyped_option_is_told_the_one_like_it(capsys):
+    parser = command_parser.CommandParser(prog="finetune x")
+    parser.add_argument("--text")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--text-column=body"])
+    assert capsys.readouterr().err == (
+        "error: unrecognized arguments: --text-column=body; did you mean --text? "
+        "see finetune x --help\n"
     )
 
 

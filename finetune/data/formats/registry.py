@@ -86,14 +86,19 @@ CONVERSION_OF = {ending: what for what, endings in CONVERSIONS.items() for endin
 
 def explain_ending(path: Path) -> str:
     """The problem with a file whose ending is none of SUFFIXES, and what to do with it."""
+    return (
+        f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
+        + conversion_hint(path)
+    )
+
+
+def conversion_hint(path: Path) -> str:
+    """`; unpack it first` and the like, where we know what such a file is; else nothing."""
     ending = path.suffix.lower()
     if ending == ".gz":
         ending = Path(path.stem).suffix.lower()
     todo = CONVERSION_OF.get(ending)
-    return (
-        f"{path}: unknown file ending; expected one of {', '.join(SUFFIXES)}, each also with .gz"
-        + (f"; {todo}" if todo else "")
-    )
+    return f"; {todo}" if todo else ""
 
 
 def suffix_of(path: Path) -> str:

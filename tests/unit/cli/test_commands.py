@@ -82,9 +82,13 @@ def test_help_and_usage(name, capsys):
             main([name, *words])
         assert caught.value.code == code
         captured = capsys.readouterr()
-        text = captured.err if code else captured.out
-        assert text.startswith(f"usage: {commands.program()} {name} ")
-        assert ("error: " in text) == (code == 2)
+        call = f"{commands.program()} {name}"
+        if code:
+            assert captured.err.startswith("error: ")
+            assert captured.err.endswith(f"see {call} --help\n")
+            assert captured.err.count("\n") == 1
+        else:
+            assert captured.out.startswith(f"usage: {call} ")
 
 
 def test_the_help_lists_every_command_in_one_line(capsys):
