@@ -9,7 +9,7 @@ import os
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from transformers import PreTrainedModel
 
 from finetune.modeling.freezing import encoder_layers
@@ -68,6 +68,16 @@ def shard_model(accelerator: Accelerator, model: PreTrainedModel) -> None:
         fully_shard(unit, mp_policy=policy, **freed)
     fully_shard(head, mp_policy=exact, **freed)
     fully_shard(model, mp_policy=policy, **how)
+
+
+def forget_gathered_weights(model: torch.nn.Module) -> None:
+    """Have the next pass put sharded weights together anew, as they were changed.
+
+    The last unit stays put together after a forward pass, until a backward pass.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _units(model: PreTrainedModel, names: list[str] | None) -> list[torch.nn.Module]:

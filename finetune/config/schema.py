@@ -235,10 +235,14 @@ class Recipe(Section):
                 update={
                     "model": self.model.model_copy(update=_given(stage, {"freeze"})),
                     "optim": self.optim.model_copy(update=_given(stage, {"lr"})),
-                    "train": self.train.model_copy(update=_given(stage, LENGTH) | {"stages": ()}),
+                    "train": self.train.model_copy(
+                        update=_given(stage, LENGTH)
+                        | {"stages": ()}
+                        | ({"average_last": None} if number < len(self.train.stages) else {})
+                    ),
                 }
             )
-            for stage in self.train.stages
+            for number, stage in enumerate(self.train.stages, 1)
         )
 
     def with_rate(self, rate: float | Literal["auto"], stage: int = 1) -> Self:

@@ -74,6 +74,15 @@ class Train(Section):
             "the most that is done. A saved recipe names the steps, and repeats the run"
         ),
     )
+    average_last: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "score and save the mean of the weights over this share of the steps, at the end (of "
+            "the last stage, where there are several), such as 0.25; null: the weights of a step"
+        ),
+    )
     batch_size: Count = Field(
         32,
         description=(

@@ -22,6 +22,7 @@ from finetune.training.objective import LearnedRows, StepTask
 from finetune.training.schedule import Schedule, resolve_sampling
 from finetune.training.step_memory import OnLowered, StepMemory
 from finetune.training.train_log import Line, TrainLog
+from finetune.training.weight_average import add_to_average
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         optimizer.step()
+        if step >= schedule.average_from:
+            add_to_average(optimizer, step - schedule.average_from)
         optimizer.zero_grad()
         log.mark("step")
 

@@ -142,7 +142,7 @@ def _climb(
             model,
             optimizer,
             rows,
-            dataclasses.replace(schedule, rate=rate_at),
+            dataclasses.replace(schedule, rate=rate_at, average_from=schedule.end),
             recipe,
             accelerator,
             TrainLog(accelerator, recipe.optim.max_grad_norm),

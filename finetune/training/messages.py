@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune.runtime.console import print_line, print_wrapped
 from finetune.training import stages
 from finetune.training.lr_finder import LrRangeTest as LrRange
+from finetune.training.schedule import average_begin
 from finetune.training.time_budget import Speed, TimePlan
 
 
@@ -43,12 +44,19 @@ def print_training() -> None:
 
 
 def print_stage(stage: stages.Stage) -> None:
-    """A stage that begins, where there are several."""
+    """A stage that begins, where there are several; and of which steps the weights are averaged."""
     if stage.count > 1:
         print_wrapped(
             f"stage {stage.number} of {stage.count}: steps {stage.begin + 1:,} to {stage.end:,}, "
             "lr "
             f"{format_rate(stage.recipe.optim.lr)}, {stage.recipe.model.describe_freezing()}",
+            mark="  ",
+        )
+    steps = stage.end - stage.begin
+    averaged = steps - average_begin(stage.rows, stage.recipe.train)
+    if averaged:
+        print_wrapped(
+            f"averages the weights after the last {averaged:,} of {steps:,} steps",
             mark="  ",
         )
 

@@ -13,7 +13,8 @@ from finetune.config import schema
 from finetune.data.corpus import Corpus, split_hash
 from finetune.runtime.errors import InputError, shorten
 from finetune.tokenization.token_table import TokenTable
-from finetune.training.schedule import resolve_sampling
+from finetune.training.checkpoint import step_of
+from finetune.training.schedule import average_begin, resolve_sampling
 
 # What decides no number.
 NO_EFFECT = {
@@ -118,6 +119,7 @@ def compare_identities(
         *_compare_data(then, now),
         *_compare_model(then, now),
         *_compare_stages(then, now),
+        *_compare_average(then, now, step_of(point)),
     ]
     if problems:
         raise InputError(
@@ -216,6 +218,25 @@ def _compare_stages(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     return problems
 
 
+def _compare_average(then: Mapping[str, Any], now: Mapping[str, Any], done: int) -> list[str]:
+    """A mean of the weights that has begun at another step than it would have."""
+    if not now["recipe"]["train"].get("average_last"):
+        return []
+    was, value = (_average_from(one) for one in (then, now))
+    if was == value or done <= value:
+        return []
+    return [
+        f"train.average_last: with this length, the mean of the weights is of the steps after "
+        f"{value:,}, and it was of those after {was:,}"
+    ]
+
+
+def _average_from(identity: Mapping[str, Any]) -> int:
+    """The first step, counted through all stages, whose weights are averaged."""
+    rows, ends = identity["data"]["splits"]["train"]["rows"], identity["ends"]
+    return (ends[-1] if ends else 0) + average_begin(rows, _stage_settings(identity)[-1])
+
+
 def recipe_rates(sections: Mapping[str, Any]) -> list[Any]:
     """The rate of each stage of a recipe that was written down: a number, or auto still."""
     own = [stage["lr"] for stage in sections["train"].get("stages") or [{"lr": None}]]
@@ -252,11 +273,16 @@ def format_key(value: object) -> str:
 
 def _sampling(identity: Mapping[str, Any]) -> Sequence[str]:
     """How each stage of a run draws the rows of its steps."""
-    train, rows = identity["recipe"]["train"], identity["data"]["splits"]["train"]["rows"]
-    found = []
+    rows = identity["data"]["splits"]["train"]["rows"]
+    return [resolve_sampling(rows, train) for train in _stage_settings(identity)]
+
+
+def _stage_settings(identity: Mapping[str, Any]) -> list[schema.Train]:
+    """The settings of each stage's training."""
+    train, found = identity["recipe"]["train"], []
     for stage in train.get("stages") or [{}]:
         said = {key: value for key, value in stage.items() if value is not None}
-        found.append(resolve_sampling(rows, schema.Train.model_construct(**train | said)))
+        found.append(schema.Train.model_construct(**train | said))
     return found
 
 

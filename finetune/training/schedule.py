@@ -26,6 +26,7 @@ class Schedule:
         evaluate_every: steps between two scorings of validation.
         log_every: steps between two lines of the log, counted from `begin`.
         rate: the learning rate of a step, counted from `begin`.
+        average_from: the first step whose weights count in their mean; `end`: none does.
     """
 
     begin: int
@@ -34,6 +35,7 @@ class Schedule:
     evaluate_every: int
     log_every: int
     rate: Callable[[int], float]
+    average_from: int
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class Schedule:
             ),
             log_every=train.log_every,
             rate=learning_rates(recipe, rows, rate_scale),
+            average_from=begin + average_begin(rows, train),
         )
 
     def position(self, step: int) -> tuple[int, int]:
@@ -87,6 +90,12 @@ def total_steps(rows: int, train: schema.Train) -> int:
     steps = resolve_epochs(rows, train) * steps_per_epoch(rows, train.batch_size)
     steps = max(steps, train.min_steps or 0)
     return steps if train.max_steps is None else min(steps, train.max_steps)
+
+
+def average_begin(rows: int, train: schema.Train) -> int:
+    """The first step, counted from 0, of those whose weights are averaged; the end: none is."""
+    steps = total_steps(rows, train)
+    return steps - math.ceil(round((train.average_last or 0.0) * steps, 9))
 
 
 def resolve_epochs(rows: int, train: schema.Train) -> int:

@@ -42,6 +42,7 @@ from finetune.training.step_memory import OnLowered
 from finetune.training.teacher_targets import write_targets
 from finetune.training.train_log import DivergedError, TrainLog
 from finetune.training.validator import ScoreCallback, Validator
+from finetune.training.weight_average import averaged_weights
 
 BACK_OFFS = 5  # at most; 1/32 of a rate that is too high is no rate to go on searching below
 
@@ -318,7 +319,9 @@ class Session:
             DivergedError: for a loss that is not finite, and a model that predicts one class only.
         """
         at_end = step >= self.stages[-1].end
-        self.validator.validate(self.parts, step, in_last_stage=self.stage.is_last, at_end=at_end)
+        last = self.stage.is_last
+        with averaged_weights(self.parts.model, self.parts.optimizer):
+            self.validator.validate(self.parts, step, in_last_stage=last, at_end=at_end)
 
     def after_step(self, step: int, scored: bool) -> bool:
         """Begin to write a checkpoint where one is due; True where patience is at an end.

@@ -11,6 +11,7 @@ import torch
 
 from finetune.modeling.saved_model import Tensors
 from finetune.runtime.errors import InputError, shorten
+from finetune.training.weight_average import AVERAGE
 
 # What each optimizer remembers of a parameter that it has updated. `step` is a count, a scalar.
 SLOTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
@@ -18,6 +19,7 @@ SLOTS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
     torch.optim.SGD: frozenset({"momentum_buffer"}),
 }
 STEP = "step"
+OPTIONAL = frozenset({AVERAGE})
 PARTS = ("torch", "device", "sums", "norms")  # what each process keeps
 
 
@@ -99,7 +101,7 @@ def _of_optimizer(
         if not name.startswith("optimizer/"):
             continue
         parameter, _, slot = name.removeprefix("optimizer/").rpartition("/")
-        if parameter not in parameters or (slots is not None and slot not in slots):
+        if parameter not in parameters or (slots is not None and slot not in slots | OPTIONAL):
             yield f"{name} is unknown"
             continue
         kept.setdefault(parameter, set()).add(slot)
@@ -109,6 +111,8 @@ def _of_optimizer(
         if (problem := _describe_difference(name, tensors[name], target)) is not None:
             yield problem
     for parameter, some in kept.items():
+        if some <= OPTIONAL:  # SGD without momentum remembers nothing of its own
+            continue
         for slot in sorted((slots or frozenset(some)) - some):
             yield f"optimizer/{parameter}/{slot} is missing"
 

@@ -125,7 +125,9 @@ def measure_speed(
     length = {"epochs": MOST_TIMED, "max_steps": MOST_TIMED, "min_steps": None, "log_every": 1}
     how = {"sampling": resolve_sampling(len(rows.table), recipe.train)}
     timed = recipe.model_copy(update={"train": recipe.train.model_copy(update=length | how)})
-    schedule = dataclasses.replace(Schedule.of(timed, len(rows.table)), rate=lambda step: 0.0)
+    schedule = dataclasses.replace(
+        Schedule.of(timed, len(rows.table)), rate=lambda step: 0.0, average_from=MOST_TIMED
+    )
     with undone(model, optimizer, accelerator):
         callbacks = Callbacks(after_step=has_enough, lowered=on_lowered)
         fit(model, optimizer, rows, schedule, timed, accelerator, log, callbacks)

@@ -89,6 +89,12 @@ def read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--test-rows", type=int, default=2000)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--setfit-python", default=sys.executable, help="one that has setfit")
+    parser.add_argument(
+        "--setfit-iterations", type=int, help="SetFit's num_iterations; not all pairs"
+    )
+    parser.add_argument(
+        "--setfit-bf16", action="store_true", help="SetFit's matrix products in bf16"
+    )
     parser.add_argument("--json", type=Path, help="every number; what stands there is not run anew")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # run this one, here
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # what sides share
@@ -116,6 +122,8 @@ def write_draw(known: argparse.Namespace, words: Sequence[str], draw: int, folde
                 line = {"text": text, "label": corpus.labels[int(label)]}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
     told = {
+        "setfit_iterations": known.setfit_iterations,
+        "bf16": known.setfit_bf16,
         "encoder": local_paths.resolve_model_source(known.encoder),
         "words": [
             *(f"data.source={folder}", "data.config=null", "data.labels=null"),
@@ -178,16 +186,33 @@ def share(answers: Sequence[str], labels: Sequence[str]) -> float:
 def setfit(folder: Path) -> Numbers:
     """SetFit as it comes, in an environment that need not have this package."""
     import setfit  # type: ignore[import-not-found]
+    import torch
     from datasets import Dataset
+
+    class Trainer(setfit.Trainer):  # type: ignore[misc]
+        """Its body's matrix products in bf16, where ours are."""
+
+        def train_embeddings(self, *given: Any, **named: Any) -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=about(folder)["bf16"]):
+                super().train_embeddings(*given, **named)
 
     texts, labels = rows_of(folder, "train")
     test, truth = rows_of(folder, "test")
     model = setfit.SetFitModel.from_pretrained(
-        about(folder)["encoder"], labels=sorted({*labels}), trust_remote_code=False
+        about(folder)["encoder"],
+        labels=sorted({*labels}),
+        trust_remote_code=False,
+        model_kwargs={"attn_implementation": "eager"} if about(folder)["bf16"] else {},
     )
-    trainer = setfit.Trainer(
+    trainer = Trainer(
         model=model,
-        args=setfit.TrainingArguments(output_dir=str(folder / "setfit"), report_to="none"),
+        args=setfit.TrainingArguments(
+            output_dir=str(folder / "setfit"),
+            report_to="none",
+            num_iterations=about(folder)["setfit_iterations"],
+            save_strategy="no",
+            show_progress_bar=False,
+        ),
         train_dataset=Dataset.from_dict({"text": texts, "label": labels}),
     )
     began = time.perf_counter()

@@ -53,7 +53,7 @@ def files(folder):
 @pytest.mark.parametrize("freeze", ["none", "encoder"])
 def test_the_same_run_as_one_process(work, freeze):
     one, two = work / f"{freeze}-one", work / f"{freeze}-two"
-    words = f"model.freeze={freeze}", "model.dropout=0"
+    words = f"model.freeze={freeze}", "model.dropout=0", "train.average_last=0.5"
     finish(work, *words, f"run.dir={one}")
     run_sharded(work, *words, f"run.dir={two}")
     assert json.loads((two / "results.json").read_text())["num_processes"] == 2
@@ -76,7 +76,8 @@ def test_the_same_run_as_one_process(work, freeze):
 
 def test_resuming_gives_the_same_bits(work):
     whole, again = work / "whole", work / "again"
-    words = "tiny.yaml", "model.dropout=0.1", f"run.dir={whole}"
+    more = "model.dropout=0.1", "train.average_last=0.9"
+    words = "tiny.yaml", *more, f"run.dir={whole}"
     done = subprocess.run(
         [*SHARDED, *words], cwd=work, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
@@ -86,6 +87,6 @@ def test_resuming_gives_the_same_bits(work):
     (again / "results.json").unlink()
     for step in (8, 12):
         shutil.rmtree(again / "checkpoints" / f"step-{step:08d}")
-    run_sharded(work, "model.dropout=0.1", f"run.resume={again}")
+    run_sharded(work, *more, f"run.resume={again}")
     for file in ("model/model.safetensors", "checkpoints/step-00000012/state.safetensors"):
         assert (whole / file).read_bytes() == (again / file).read_bytes()

@@ -84,9 +84,9 @@ def test_a_checkpoint_between_log_lines_of_an_epoch(here, whole):
     [
         ["optim.name=adamw", "optim.lr=1e-3"],
         ["train.precision=bf16", "train.threads=2"],
-        ["train.sampling=balanced", "train.loss=focal"],
+        ["train.sampling=balanced", "train.loss=focal", "train.average_last=0.6"],
     ],
-    ids=["adamw", "bf16 by two threads", "balanced, focal"],
+    ids=["adamw", "bf16 by two threads", "balanced, focal, averaged"],
 )
 def test_other_optimizers_and_precisions(here, words):
     words = *words, "train.epochs=1", "checkpoint.keep=99"
@@ -94,6 +94,19 @@ def test_other_optimizers_and_precisions(here, words):
     stopped_at(here / "whole", here / "run", 8)
     run_here("run.resume=run", *words)
     assert_same(here / "whole", here / "run")
+
+
+def test_a_mean_of_weights_is_what_is_saved(here, capsys):
+    words = "data.validation=none", "train.epochs=1", "train.average_last=0.5"
+    run_here("run.dir=run", *words)
+    assert "averages the weights after the last 6 of 12 steps" in capsys.readouterr().out
+    state = load_file(newest(here / "run") / "state.safetensors")
+    saved = load_file(here / "run/model/model.safetensors")
+    averaged = {name for name in saved if f"optimizer/{name}/average" in state}
+    assert "classifier.weight" in averaged
+    for name in averaged:
+        assert torch.equal(saved[name], state[f"optimizer/{name}/average"])
+    assert not torch.equal(saved["classifier.weight"], state["model/classifier.weight"])
 
 
 def test_three_processes(here):

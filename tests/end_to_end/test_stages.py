@@ -355,7 +355,7 @@ def test_a_dry_run_does_not_know_rates_that_are_found(here, capsys):
 
 def test_two_processes(here):
     """The same as one; and killed in a stage's first step and taken up, the same to the bit."""
-    words = *FOUR, *KEPT, "checkpoint.keep=99"
+    words = *FOUR, *KEPT, "checkpoint.keep=99", "train.average_last=0.5"
     finish(here, "run.dir=two", *words, processes=2)
     run_here("run.dir=one", *words)
     assert results(here / "two")["num_processes"] == 2

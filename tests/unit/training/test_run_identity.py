@@ -106,3 +106,21 @@ def test_a_recipe_s_hash_is_of_what_decides_a_number():
     assert of() == of(checkpoint=schema.Checkpoint(keep=9), run=schema.Run(name="other"))
     assert of() != of(run=schema.Run(seed=1))
     assert run_identity.flat_keys({"a": {"b": 1}}) == {"a.b": 1}
+
+
+def test_a_mean_of_weights_that_would_begin_elsewhere():
+    """The checkpoint is of step 4; 282 steps an epoch."""
+
+    def averaged(**length):
+        return identity(train=schema.Train(average_last=0.5, **length))
+
+    longer = averaged(epochs=6)
+    assert len(compare_identities(averaged(epochs=3), longer, POINT)) == 1  # neither has begun
+    begun, dropped = averaged(max_steps=6), averaged(max_steps=8)
+    assert len(compare_identities(begun, dropped, POINT)) == 1  # begins anew after step 4
+    with pytest.raises(InputError) as caught:
+        compare_identities(begun, averaged(max_steps=5), POINT)
+    assert str(caught.value).startswith(
+        "run.resume: train.average_last: with this length, the mean of the weights is of the steps "
+        "after 2, and it was of those after 3 when "
+    )
