@@ -81,8 +81,8 @@ def print_list() -> None:
         console.print_line("  ".join(cells))
     console.print_line(
         f"\n{command('train', 'NAME')} trains one, {command('recipes', 'NAME')} prints it.\n"
-        "Online: documents or encoder come from the Hub, or from a path that the recipe names; its "
-        "header\nsays how to run it on local copies. "
+        "An online recipe reads its documents or its encoder from the Hub; its header has the "
+        "command\nthat runs it on local copies. "
         f"{' and '.join(shipped_recipes.launch_configs())} are for accelerate\n"
         "launch: the first shards a model over processes, the second starts one without a notice."
     )

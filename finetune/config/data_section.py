@@ -120,6 +120,15 @@ class Data(Section):
     labels: Names | None = Field(
         None, description="the labels in order; this also names integer labels 0, 1, 2, …"
     )
+    similar_labels: Literal["apart", "merge"] = Field(
+        "apart",
+        description=(
+            "labels that look alike, as they differ in case, width, normalization, invisible "
+            "characters, spaces or letters of another script: apart, as the data has them, or "
+            "merge each group into the label that most rows of train have, or that data.labels "
+            "names; they are named with their counts"
+        ),
+    )
     hierarchy: str | None = Field(
         None,
         description=(
@@ -495,6 +504,10 @@ class Data(Section):
         for other in ("label_separator", "label_lists"):
             if getattr(self, other):
                 raise conflict(other, "null with data.label_probabilities")
+        if self.similar_labels == "merge":
+            raise conflict(
+                "similar_labels", "apart with data.label_probabilities, which names the labels"
+            )
         if self.task != "classes" and self.multi_label:
             raise conflict("multi_label", f"false with data.task '{self.task}'")
         is_list = not isinstance(self.label_probabilities, str)
@@ -513,6 +526,8 @@ class Data(Section):
                 raise conflict("label_order", "null without data.task 'ordered'")
             if self.task == "number" and not isinstance(self.label, str):
                 raise conflict("label", "one column with data.task 'number'")
+            if self.task == "number" and self.similar_labels == "merge":
+                raise conflict("similar_labels", "apart with data.task 'number', which has none")
             return self
         if not isinstance(self.label, str):
             raise conflict("label", "one column with data.task 'ordered'")

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from finetune.config.section import conflict
+from finetune.runtime.wording import show_value
 
 # The default metrics, each of every task and as the mean of all; the first picks the model.
 TASKS_METRICS = ("f1_macro", "accuracy")
@@ -24,7 +25,6 @@ _DEFAULT_ALONE = {
     "model.head": "as architectures have no head of their own for it",
     "score.target_accuracy": _ALONE,
     "score.abstain": _ALONE,
-    "score.slices": _ALONE,
     "score.explained_rows": _ALONE,
     "score.out_of_scope": _ALONE,
     "distil.teacher": _ALONE,
@@ -65,7 +65,7 @@ def _check_names(data: Any) -> PydanticCustomError | None:
         return conflict(
             "data.label",
             "no value with data.tasks, which names the columns of labels (or just these, "
-            f"{[*weights]}), got {_show(data.label)}",
+            f"{[*weights]}), got {show_value(data.label)}",
         )
     if not any(weights.values()):
         return conflict("data.tasks", "a weight above 0 for one task or more, got 0 for all")
@@ -92,8 +92,8 @@ def _check_keys(recipe: Any) -> PydanticCustomError | None:
         of = getattr(recipe, section)
         default, value = type(of).model_fields[key].default, getattr(of, key)
         if value != default:
-            expected = f"{_show(default)} with data.tasks, {why}"
-            return conflict(name, f"{expected}, got {_show(value)}")
+            expected = f"{show_value(default)} with data.tasks, {why}"
+            return conflict(name, f"{expected}, got {show_value(value)}")
     for name, value, allowed, why in (
         (
             "model.head_init",
@@ -145,11 +145,3 @@ def _check_monitor(score: Any, weights: dict[str, float]) -> PydanticCustomError
         "score.monitor",
         f"one of score.metrics ({names}) or loss{alone}, got '{score.monitor}'",
     )
-
-
-def _show(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, tuple):
-        value = [*value]
-    return str(value).lower() if isinstance(value, bool) else str(value)

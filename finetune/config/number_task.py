@@ -5,6 +5,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from finetune.config.section import conflict
+from finetune.runtime.wording import show_value
 
 # The metrics of numbers; the first is the default of `score.monitor`.
 NUMBER_METRICS = ("r2", "mae", "rmse", "spearman")
@@ -23,7 +24,6 @@ _DEFAULT_ALONE = {
     "train.class_weights": _NO_LABELS,
     "score.target_accuracy": "which has prediction intervals in place of abstaining",
     "score.abstain": "which has prediction intervals in place of abstaining",
-    "score.slices": "as slices are compared by their accuracy",
     "score.explained_rows": "as explanations are of labels",
     "score.out_of_scope": "as every document has a number",
     "distil.teacher": "as teachers give probabilities of labels",
@@ -40,7 +40,7 @@ def check_number_task(recipe: Any) -> PydanticCustomError | None:
         of = getattr(recipe, section)
         default, value = type(of).model_fields[key].default, getattr(of, key)
         if value != default:
-            return conflict(name, f"{_show(default)} {task} {why}, got {_show(value)}")
+            return conflict(name, f"{show_value(default)} {task} {why}, got {show_value(value)}")
     if recipe.model.head_init not in ("zeros", "normal"):
         return conflict(
             "model.head_init",
@@ -77,11 +77,3 @@ def check_other_task(recipe: Any) -> PydanticCustomError | None:
             f"{recipe.score.interval_coverage}",
         )
     return None
-
-
-def _show(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, tuple):
-        value = [*value]
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -68,9 +68,10 @@ class ColumnSpec:
         return (self.label,) if isinstance(self.label, str) else self.label
 
     @property
-    def has_level_columns(self) -> bool:
-        """Whether several columns are the levels of one label."""
-        return self.hierarchy is not None and not isinstance(self.label, str)
+    def has_columns_of_names(self) -> bool:
+        """Whether several columns hold names of labels: the levels of one, or several tasks."""
+        is_joined = self.hierarchy is not None or self.are_tasks
+        return is_joined and not isinstance(self.label, str)
 
     def attribute_columns(self) -> tuple[str, ...]:
         """The columns that hold attributes, each once."""

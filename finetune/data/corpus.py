@@ -91,6 +91,7 @@ PHRASES = {
     ),
     "single labels": ("row lists one label", "rows list one label each"),
     "similar labels": ("group of labels look alike", "groups of labels look alike"),
+    "merged labels": ("label has variants", "labels have variants"),
     "repeat": (
         "row duplicates an earlier text and label",
         "rows duplicate an earlier text and label",
@@ -244,18 +245,22 @@ class Finding:
     places: Sequence[str]  # of the rows; names with counts where labels are meant
     rule: str  # "dropped (data.on_duplicate: drop)"
     other: str = ""  # leak: the split where the texts also appear
+    of_numbers: bool = False  # whether labels are numbers, and called so
 
     def __str__(self) -> str:
         return f"{self.describe()}: {self.rule}"
 
     def as_json(self) -> dict[str, Any]:
         """What preflight.json holds of it, with all its places."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "of_numbers"]
+        fields = {name: getattr(self, name) for name in names}
         return fields | {"message": str(self)}
 
     def describe(self) -> str:
         """The line without what was done: `train: 1 row has no text (train.csv: row 3)`."""
         phrase = PHRASES[self.kind][self.count != 1] + (f" {self.other}" if self.other else "")
+        if self.of_numbers:
+            phrase = phrase.replace("label", "number")
         shown = self.places[: SHOWN_PAIRS if self.kind.startswith("near ") else SHOWN]
         more = self.count - len(shown)
         places = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")

@@ -1,8 +1,10 @@
-"""What is odd about the names of labels, as findings: nothing is changed.
+"""What is odd about the names of labels, as findings: nothing is changed here.
 
-- Labels that look alike are kept apart; if they mean the same, they split its rows.
+- Labels that look alike are kept apart, where the recipe does not have them merged; if they mean
+  the same, they split its rows.
 - A label such as `sport;money` may be two, with something between them.
 - A label such as `NaN` may be a missing one, as programs write it where they have none.
+- A label of the label space may have no row in train.
 - A list of one label in each row makes a job of several labels out of one that has one a row.
 """
 
@@ -11,8 +13,10 @@ from collections.abc import Mapping, Sequence
 
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
+from finetune.data.label_space import MergedLabels
 from finetune.data.row_rules import FindingLog, SplitRows
 from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
+from finetune.runtime.errors import shorten
 
 # How pandas, R, SQL, Excel, JSON and YAML write a cell that has no value, in lower case.
 MISSING = frozenset(
@@ -20,12 +24,19 @@ MISSING = frozenset(
 )
 
 
-def note_label_names(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
-    """Note what is odd about the labels' names, each label with its rows in all splits."""
+def note_label_names(
+    splits: Mapping[str, SplitRows], merged: MergedLabels, log: FindingLog
+) -> None:
+    """Note what is odd about the labels' names, each label with its rows in all splits.
+
+    Args:
+        merged: what labels became that look like others.
+    """
     labelled = [split for split in splits.values() if split.is_labelled]
     counts: Counter[str] = Counter()
     for split in labelled:
         counts += split.count_labels()
+    _note_merged_labels(merged, log)
     _note_similar_labels(counts, log)
     _note_missing_labels(counts, log)
     if any(split.rows.multi_label for split in labelled):
@@ -34,17 +45,55 @@ def note_label_names(splits: Mapping[str, SplitRows], log: FindingLog) -> None:
         _note_joined_labels(counts, log)
 
 
+def note_unused_labels(
+    space: Sequence[str], pool: SplitRows, log: FindingLog, has_shares: bool
+) -> None:
+    """Labels of the label space that no train row has."""
+    used = pool.count_labels()
+    unused = tuple(name for name in space if name not in used)
+    if unused:
+        rule = "kept in the label space, and never learned"
+        if has_shares:
+            rule = "kept in the label space, and learned from its shares alone"
+        log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
+
+
+def _note_merged_labels(merged: MergedLabels, log: FindingLog) -> None:
+    groups = [_list_group(names, merged.counts) for names in merged.groups().values()]
+    if groups:
+        into = shorten([show_label(name) for name in merged.groups()], 10)
+        rule = f"merged into {into} (data.similar_labels)"
+        log.findings.append(Finding("merged labels", "source", len(groups), tuple(groups), rule))
+
+
 def _note_similar_labels(counts: Mapping[str, int], log: FindingLog) -> None:
-    groups = [
-        " and ".join(
-            f"{shown} ({format_rows(counts[name])})"
-            for name, shown in zip(group, show_apart(group), strict=True)
-        )
-        for group in find_similar(counts)
-    ]
+    nodes = count_nodes(counts, log.data.hierarchy)
+    groups = [_list_group(group, nodes) for group in find_similar(nodes)]
     if groups:
         rule = "kept apart; if they mean the same, correct the data"
+        if log.data.similar_labels == "apart" and log.data.label_probabilities is None:
+            rule += ", or set data.similar_labels=merge"
         log.findings.append(Finding("similar labels", "source", len(groups), tuple(groups), rule))
+
+
+def count_nodes(counts: Mapping[str, int], separator: str | None) -> Counter[str]:
+    """The rows of labels, and of what is above them where their names have levels."""
+    if separator is None:
+        return Counter(counts)
+    nodes: Counter[str] = Counter()
+    for label, count in counts.items():
+        parts = label.split(separator)
+        for i in range(len(parts)):
+            nodes[separator.join(parts[: i + 1])] += count
+    return nodes
+
+
+def _list_group(labels: Sequence[str], counts: Mapping[str, int]) -> str:
+    """Labels that look alike, so that they can be told apart, with their rows."""
+    return " and ".join(
+        f"{shown} ({format_rows(counts[name])})"
+        for name, shown in zip(labels, show_apart(labels), strict=True)
+    )
 
 
 def _note_missing_labels(counts: Mapping[str, int], log: FindingLog) -> None:

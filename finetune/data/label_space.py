@@ -4,7 +4,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.data.cells import format_rows, natural_order
 from finetune.data.rows import Label, Rows
-from finetune.data.similar_labels import show_label
+from finetune.data.similar_labels import Merge, show_label
 from finetune.runtime.errors import InputError, shorten
 
 BOOLEANS = ("false", "true")
@@ -22,15 +22,40 @@ SUSPICIOUS_ROWS = 50
 
 
 @dataclass(frozen=True)
+class MergedLabels:
+    """What labels became that look like others.
+
+    Attributes:
+        new_names: of each that is no longer there.
+        counts: the rows of each label as it was read, in all splits.
+    """
+
+    new_names: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Of each label that others became: itself, where a row has it, and those."""
+        found: dict[str, list[str]] = {}
+        for name in self.counts:
+            found.setdefault(self.new_names.get(name, name), []).append(name)
+        became = {*self.new_names.values()}
+        return {new: olds for new, olds in found.items() if new in became}
+
+
+@dataclass(frozen=True)
 class NamedLabels:
     """One split's labels by name."""
 
     names: list[str | None]  # (rows,); None where missing
     trimmed: list[int]  # rows whose label had white space around it
+    merged: MergedLabels = MergedLabels()  # of all splits
 
 
 def name_labels(
-    splits: Mapping[str, Rows], train_rows: NDArray[np.int64], given: tuple[str, ...] | None
+    splits: Mapping[str, Rows],
+    train_rows: NDArray[np.int64],
+    given: tuple[str, ...] | None,
+    merge: Merge | None = None,
 ) -> tuple[tuple[str, ...], dict[str, NamedLabels]]:
     """The label space, from train alone, and the labels of every split that has some.
 
@@ -42,6 +67,7 @@ def name_labels(
         splits: role (train, validation, test) → rows; train has labels
         train_rows: the rows of train that count: a dropped row adds no label
         given: data.labels
+        merge: what labels become that look like others; None: they stay apart
 
     Raises:
         InputError: where the labels are of several types, or `given` does not fit them.
@@ -58,6 +84,10 @@ def name_labels(
         ]
         for role, column in values.items()
     }
+    merged = MergedLabels()
+    if merge is not None:
+        merged = _merge(names, train_rows, merge, given or ())
+        own = own and tuple(name for name in own if name not in merged.new_names)
     present = _present_names(names["train"], train_rows)
     space = given or own or _natural_space(kind, present)
     if given is not None and kind is not str and not {*present, *(own or ())} <= set(given):
@@ -70,7 +100,24 @@ def name_labels(
         problems += _find_too_many(present)
     if problems:
         raise InputError(problems)
-    return space, {role: NamedLabels(column, trimmed[role]) for role, column in names.items()}
+    return space, {
+        role: NamedLabels(column, trimmed[role], merged) for role, column in names.items()
+    }
+
+
+def _merge(
+    names: dict[str, list[str | None]],
+    train_rows: NDArray[np.int64],
+    merge: Merge,
+    given: Sequence[str],
+) -> MergedLabels:
+    """Rename labels that look like others, in all splits."""
+    everywhere = Counter(name for column in names.values() for name in column if name is not None)
+    in_train = Counter(_present_names(names["train"], train_rows))
+    new_names = merge({name: in_train[name] for name in everywhere}, given)
+    for role, column in names.items():
+        names[role] = [name if name is None else new_names.get(name, name) for name in column]
+    return MergedLabels(new_names, everywhere)
 
 
 def _trim(
@@ -121,10 +168,14 @@ class NamedSets:
 
     names: list[tuple[str, ...] | None]  # (rows,), in the order of the label space; None: missing
     trimmed: list[int]
+    merged: MergedLabels = MergedLabels()
 
 
 def name_label_sets(
-    splits: Mapping[str, Rows], train_rows: NDArray[np.int64], given: tuple[str, ...] | None
+    splits: Mapping[str, Rows],
+    train_rows: NDArray[np.int64],
+    given: tuple[str, ...] | None,
+    merge: Merge | None = None,
 ) -> tuple[tuple[str, ...], dict[str, NamedSets]]:
     """What `name_labels` does, of rows that may have several labels.
 
@@ -145,7 +196,7 @@ def name_label_sets(
         )
     kept = set(train_rows.tolist())
     train = np.array([k for k, own in enumerate(owners["train"]) if own in kept], dtype=np.int64)
-    space, named = name_labels(flat, train, given)
+    space, named = name_labels(flat, train, given, merge)
     order = {name: i for i, name in enumerate(space)}
     sets_of = {}
     for role, rows in splits.items():
@@ -161,7 +212,7 @@ def name_label_sets(
             for labels, of in zip(rows.labels or (), there, strict=True)
         ]
         trimmed = sorted({owners[role][k] for k in named[role].trimmed})
-        sets_of[role] = NamedSets(names, trimmed)
+        sets_of[role] = NamedSets(names, trimmed, named[role].merged)
     return space, sets_of
 
 

@@ -20,10 +20,16 @@ from finetune.data.corpus import Finding, Split
 from finetune.data.label_space import BOOLEANS
 from finetune.data.number_cells import name_numbers
 from finetune.data.rows import Rows
+from finetune.data.similar_labels import Merge, show_label
 from finetune.data.text_store import hash_text, number_digests
 from finetune.runtime.errors import InputError, closest_match, shorten
 
 OnUnknown = Literal["stop", "drop", "wrong"]
+DROP = "--unknown-labels drop leaves these rows out"
+WRONG = "and wrong counts each of them as a wrong prediction"
+COLUMN = "--label names another column"
+ADVICE = f"{DROP}, {WRONG}; {COLUMN}"
+DONE = {"stop": "a run stops here", "drop": "left out", "wrong": "counted as wrong"}
 NAME = "test"  # of the split: what no decision was made by
 
 
@@ -45,7 +51,12 @@ class LabelledRows:
 
 
 def label_rows(
-    rows: Rows, labels: Sequence[str], multi_label: bool, on_unknown: OnUnknown
+    rows: Rows,
+    labels: Sequence[str],
+    multi_label: bool,
+    on_unknown: OnUnknown,
+    merge: Merge | None = None,
+    advice: str = ADVICE,
 ) -> LabelledRows:
     """Name the rows' labels as the model does, and leave out what cannot be scored.
 
@@ -54,6 +65,9 @@ def label_rows(
         multi_label: whether the model may predict several labels.
         on_unknown: what to do with labels that the model does not know: stop, drop their rows, or
             keep them as predictions that are wrong whatever they are.
+        merge: what labels become that look like one of the model's, as in training; None: they are
+            unknown.
+        advice: what to do about unknown labels that stop.
 
     Raises:
         InputError: where no row has a label, the rows have several labels and the model one, or
@@ -67,8 +81,9 @@ def label_rows(
     sets = (rows.as_sets() if multi_label else rows).labels
     names, by_place = _name_cells(sets or [], rows.label_names, labels, multi_label)
     log = _Log(rows)
-    log.note("undecodable", np.setdiff1d(rows.damaged, rows.halves), "U+FFFD put in place")
-    log.note("half pair", rows.halves, "U+FFFD put in place")
+    if merge is not None:
+        names = _merge_names(names, labels, merge, log)
+    log.note_damage()
     is_out = np.zeros(len(rows.texts), dtype=bool)
     for kind, mask in (
         ("empty", rows.find_empty()),
@@ -79,12 +94,9 @@ def label_rows(
         is_out |= found
     unknown, strange = _find_unknown(names, ~is_out, set(labels))
     if unknown and on_unknown == "stop":
-        raise InputError(_describe_unknown(rows, names, unknown, labels))
-    if unknown:
-        rule = "left out (--unknown-labels drop)"
-        if on_unknown == "wrong":
-            rule = "counted as wrong (--unknown-labels wrong)"
-        log.note("unknown label", np.flatnonzero(strange), rule)
+        raise InputError(f"{_describe_unknown(rows, names, unknown, labels)}; {advice}")
+    rule = f"{DONE[on_unknown]} (--unknown-labels {on_unknown})"
+    log.note("unknown label", np.flatnonzero(strange), rule)
     if on_unknown == "drop":
         is_out |= strange
     keep = np.flatnonzero(~is_out)
@@ -95,15 +107,22 @@ def label_rows(
     ids = _class_ids([names[i] for i in keep], space)
     split = _take(rows, keep, ids)
     log.note("repeat", keep[_find_repeats(split)], "kept")
+    log.findings += _note_labels(rows.origin, labels, by_place, ids)
+    return LabelledRows(split, space, unknown, tuple(log.findings))
+
+
+def _note_labels(
+    origin: str, labels: Sequence[str], by_place: bool, ids: NDArray[Any]
+) -> list[Finding]:
+    """That numbers are places of the model's labels, and which labels no row has."""
+    found = []
     if by_place:
         listed = shorten([f"{i} is {name}" for i, name in enumerate(labels)], 4)
-        log.findings.append(Finding("label numbers", rows.origin, len(keep), (), listed))
-    absent = [name for name in labels if not _count(ids, space.index(name))]
+        found.append(Finding("label numbers", origin, len(ids), (), listed))
+    absent = tuple(name for i, name in enumerate(labels) if not _count(ids, i))
     if absent:
-        log.findings.append(
-            Finding("absent label", rows.origin, len(absent), tuple(absent), "not scored")
-        )
-    return LabelledRows(split, space, unknown, tuple(log.findings))
+        found.append(Finding("absent label", origin, len(absent), absent, "not scored"))
+    return found
 
 
 def number_rows(rows: Rows, column: str) -> LabelledRows:
@@ -117,9 +136,8 @@ def number_rows(rows: Rows, column: str) -> LabelledRows:
     """
     _, named = name_numbers({NAME: rows}, column, "data.label")
     names = named[NAME].names
-    log = _Log(rows)
-    log.note("undecodable", np.setdiff1d(rows.damaged, rows.halves), "U+FFFD put in place")
-    log.note("half pair", rows.halves, "U+FFFD put in place")
+    log = _Log(rows, are_numbers=True)
+    log.note_damage()
     is_out = rows.find_empty()
     log.note("empty", np.flatnonzero(is_out), "left out")
     is_null = np.array([name is None for name in names], dtype=bool)
@@ -155,14 +173,24 @@ def _take(rows: Rows, keep: NDArray[np.int64], labels: NDArray[Any]) -> Split:
 class _Log:
     """Findings on rows."""
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, are_numbers: bool = False) -> None:
+        self.rows, self.are_numbers = rows, are_numbers
         self.findings: list[Finding] = []
+
+    def note_damage(self) -> None:
+        """That bytes of texts are none."""
+        rule = "U+FFFD put in place"
+        self.note("undecodable", np.setdiff1d(self.rows.damaged, self.rows.halves), rule)
+        self.note("half pair", self.rows.halves, rule)
 
     def note(self, kind: str, where: Sequence[int] | NDArray[np.int64], rule: str) -> None:
         if len(where):
             places = self.rows.places.take(where)
-            self.findings.append(Finding(kind, self.rows.origin, len(where), places, rule))
+            self.findings.append(
+                Finding(
+                    kind, self.rows.origin, len(where), places, rule, of_numbers=self.are_numbers
+                )
+            )
 
 
 def _name_cells(
@@ -201,6 +229,27 @@ def _name(value: Any, own: Sequence[str] | None) -> str:
     return str(value).strip()
 
 
+def _merge_names(names: list[Any], labels: Sequence[str], merge: Merge, log: _Log) -> list[Any]:
+    """Each row's label or labels, those that look like one of the model's named as it."""
+    counts = Counter(name for row in names for name in _as_tuple(row))
+    known = {*labels}
+    new = {old: name for old, name in merge(counts, labels).items() if name in known}
+    if not new:
+        return names
+    listed = [f"{show_label(old)} ({format_rows(counts[old])})" for old in new]
+    into = shorten([show_label(name) for name in dict.fromkeys(new.values())], 10)
+    rule = f"merged into {into} (data.similar_labels, as in training)"
+    log.findings.append(
+        Finding("merged labels", log.rows.origin, len({*new.values()}), tuple(listed), rule)
+    )
+    return [
+        tuple(dict.fromkeys(new.get(name, name) for name in row))
+        if isinstance(row, tuple)
+        else new.get(row, row)
+        for row in names
+    ]
+
+
 def _as_tuple(name: Any) -> tuple[str, ...]:
     return name if isinstance(name, tuple) else () if name is None else (name,)
 
@@ -237,8 +286,7 @@ def _describe_unknown(
         )
     return (
         f"{rows.origin}: expected the labels of the model ({shorten(labels, 10)}), got "
-        f"{shorten(listed)}; --unknown-labels drop leaves these rows out, and wrong counts each of "
-        "them as a wrong prediction; --label names another column"
+        f"{shorten(listed)}"
     )
 
 

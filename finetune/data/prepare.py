@@ -31,7 +31,7 @@ from finetune.data.corpus import Corpus, Finding, Split, split_hash
 from finetune.data.grouping import note_shared_groups
 from finetune.data.id_checks import note_id_problems
 from finetune.data.label_levels import check_levels
-from finetune.data.label_names import note_label_names
+from finetune.data.label_names import note_label_names, note_unused_labels
 from finetune.data.label_order import order_labels
 from finetune.data.label_space import NamedLabels, NamedSets, name_label_sets, name_labels
 from finetune.data.label_tasks import Tasks, check_task_labels, order_tasks
@@ -46,6 +46,7 @@ from finetune.data.row_rules import (
     require_classes,
 )
 from finetune.data.rows import Rows
+from finetune.data.similar_labels import merge_of
 from finetune.data.soft_labels import list_names, read_weights, share_matrix
 from finetune.data.sources import Roles, assign_roles
 from finetune.data.text_store import hash_text, number_digests
@@ -109,12 +110,18 @@ def prepare_corpus(
         space, train, validation, test, tuple(log.findings), rows_of["train"].multi_label
     )
     corpus = replace(corpus, hierarchy=data.hierarchy, tasks=checked_tasks(space, corpus, data))
-    corpus = note_id_problems(checks.check_corpus(corpus, data, stops))
+    corpus = _speak_of_numbers(note_id_problems(checks.check_corpus(corpus, data, stops)), numbers)
     # Of the rows that are left, where data.on_leak drops some.
     corpus = replace(corpus, number=NumberScale.of(corpus.train.labels))
     if data.group is not None:
         corpus = note_shared_groups(corpus, data.group)
     return corpus if dealt is None else dealt.test_on_train(corpus)
+
+
+def _speak_of_numbers(corpus: Corpus, are_numbers: bool) -> Corpus:
+    """The same, whose findings call labels that are numbers so."""
+    findings = tuple(replace(one, of_numbers=are_numbers) for one in corpus.findings)
+    return replace(corpus, findings=findings)
 
 
 def checked_tasks(space: Sequence[str], corpus: Corpus, data: schema.Data) -> Tasks | None:
@@ -256,22 +263,9 @@ def _apply_row_rules(
         _note_weights(pool, log.data.weight, log)
     if are_numbers:
         return space
-    note_label_names(splits, log)
-    _note_unused_labels(space, pool, log, has_shares=shares is not None)
+    note_label_names(splits, next(iter(named.values())).merged, log)
+    note_unused_labels(space, pool, log, has_shares=shares is not None)
     return space
-
-
-def _note_unused_labels(
-    space: Sequence[str], pool: SplitRows, log: FindingLog, has_shares: bool
-) -> None:
-    """Labels of the label space that no train row has."""
-    used = pool.count_labels()
-    unused = tuple(name for name in space if name not in used)
-    if unused:
-        rule = "kept in the label space, and never learned"
-        if has_shares:
-            rule = "kept in the label space, and learned from its shares alone"
-        log.findings.append(Finding("unused label", "train", len(unused), unused, rule))
 
 
 def _name_space(
@@ -290,7 +284,7 @@ def _name_space(
         if log.data.task == "number":
             space, named = number_cells.name_numbers(labelled, str(log.data.label))
         else:
-            space, named = name(labelled, pool.keep, names)
+            space, named = name(labelled, pool.keep, names, merge_of(log.data))
         space = order_labels(space, log.data)
         space = order_tasks(space, log.data.task_weights())
         check_levels(space, log.data)

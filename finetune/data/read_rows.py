@@ -82,7 +82,7 @@ def read_rows(source: DataSource, name: str, spec: ColumnSpec) -> Rows:
             require_columns(source.name, columns, spec)
             cells = {column: values for column, values in cells.items() if column in columns}
         label_names = reader.label_names(spec.label_columns()[0])
-        if spec.has_level_columns:
+        if spec.has_columns_of_names:
             label_names = None  # of one column: each has its own
             for column in {*spec.label_columns()} & cells.keys():
                 _name_numbers(cells[column], reader.label_names(column))

@@ -129,7 +129,10 @@ class FindingLog:
         """Add a finding on these rows, if there are any."""
         if len(rows):
             places = split.rows.places.take(rows)
-            self.findings.append(Finding(kind, split.role, len(rows), places, rule, other))
+            are_numbers = self.data.task == "number"
+            self.findings.append(
+                Finding(kind, split.role, len(rows), places, rule, other, are_numbers)
+            )
 
     def apply_rule(
         self,

@@ -1,13 +1,21 @@
 """Labels that look alike: they differ in case, in characters that nobody sees, or in how an accent
-is written. They stay apart, as the data has them; a finding names them, each as it is written.
+is written. A finding names them, each as it is written; they stay apart, as the data has them, or
+become one label where the recipe says so (`data.similar_labels: merge`).
 
-    find_similar(["sport", "Sport", "money"])    # [["sport", "Sport"]]
+    find_similar(["sport", "Sport", "money"])               # [["sport", "Sport"]]
+    merge_similar({"sport": 12, "Sport": 3, "money": 9})    # {"Sport": "sport"}
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from finetune.config import schema
+from finetune.config.label_tasks import MARK
+
+# The rows that decide of each label, and the labels that stay → what labels become.
+Merge = Callable[[Mapping[str, int], Sequence[str]], dict[str, str]]
 
 # Letters of other scripts that look like Latin ones.
 LOOKALIKES = str.maketrans("авекмнорстухіјѕԁαβεικνορτυχ", "abekmhopctyxijsdabeikvoptux")
@@ -23,7 +31,8 @@ def fold_label(label: str) -> str:
         for character in unicodedata.normalize("NFKC", text)
         if unicodedata.category(character) not in ("Cc", "Cf") or character.isspace()
     )
-    return GAPS.sub(" ", text).strip().translate(LOOKALIKES) or label
+    left = GAPS.sub(" ", text).strip().translate(LOOKALIKES)
+    return left or unicodedata.normalize("NFKC", label)  # of nothing that anybody sees
 
 
 def find_similar(labels: Iterable[str]) -> list[list[str]]:
@@ -32,6 +41,54 @@ def find_similar(labels: Iterable[str]) -> list[list[str]]:
     for label in dict.fromkeys(labels):
         groups.setdefault(fold_label(label), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def merge_similar(
+    counts: Mapping[str, int],
+    separator: str | None = None,
+    tasks: bool = False,
+    kept: Sequence[str] = (),
+) -> dict[str, str]:
+    """What labels become that look like another: that one of a group which most rows have.
+
+    Args:
+        counts: of each label the rows that decide; of as many, the first is taken.
+        separator: between the levels of a label, each of which is merged: `Account/open` beside
+            `account/close` becomes `account/open`.
+        tasks: whether labels are of several columns, as `column: label`; those of two stay apart.
+        kept: labels that the recipe names: they stay as they are, and others become them.
+    """
+
+    def fold(label: str) -> tuple[str, ...]:
+        if tasks:
+            column, _, name = label.partition(MARK)
+            return (f"{column}{MARK}{fold_label(name)}",)
+        return tuple(map(fold_label, label.split(separator) if separator else [label]))
+
+    spelled: dict[tuple[str, ...], Counter[str]] = {}  # node → its rows by how it is written
+    for label, count in counts.items():
+        node = fold(label)
+        for i, part in enumerate(label.split(separator) if separator else [label]):
+            spelled.setdefault(node[: i + 1], Counter())[part] += count
+    chosen = {node: max(names, key=names.__getitem__) for node, names in spelled.items()}
+    named: dict[tuple[str, ...], str] = {}
+    for label in kept:
+        named.setdefault(fold(label), label)
+    merged: dict[str, str] = {}
+    for label in counts:
+        node = fold(label)
+        parts = [chosen[node[: i + 1]] for i in range(len(node))]
+        new = named.get(node, (separator or "").join(parts))
+        if new != label and label not in kept:
+            merged[label] = new
+    return merged
+
+
+def merge_of(data: schema.Data) -> Merge | None:
+    """How a recipe has labels merged that look alike; None: they stay apart."""
+    if data.similar_labels != "merge":
+        return None
+    return lambda counts, kept: merge_similar(counts, data.hierarchy, data.tasks is not None, kept)
 
 
 def show_label(label: str) -> str:

@@ -27,6 +27,7 @@ from finetune.evaluation.metrics import LOWER_IS_BETTER, Metric
 from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.probabilities import divide_logits, predict_labels, softmax
 from finetune.evaluation.scoring import Scores, compute_metrics
+from finetune.evaluation.slice_comparison import Compared
 from finetune.tokenization.token_table import TokenTable
 
 
@@ -64,7 +65,7 @@ def analyse(
             has the one that halves the error rate on validation.
     """
     if corpus.number is not None:
-        return number_analysis.analyse_numbers(corpus, tables, outcome, metrics, score.monitor)
+        return number_analysis.analyse_numbers(corpus, tables, outcome, metrics, score)
     validation, test = outcome.validation, outcome.test
     is_scored = corpus.test.labels is not None
     split = corpus.test if is_scored else corpus.validation
@@ -82,8 +83,8 @@ def analyse(
         "abstention": _abstention(corpus, outcome, score),
         "analysed": split.name,
         "parent": parent_comparison.compare_with_parent(corpus, outcome),
-        "slices": (
-            slices.score_slices(split, table, scores, metrics, score.slices) if score.slices else []
+        "slices": _slices(
+            split, table, scores, metrics, score.slices or (), outcome.temperature.ordered
         ),
         "levels": _levels(split, scores, names, corpus.hierarchy),
         **_weak_spots(split, table, scores, names),
@@ -137,13 +138,27 @@ def analyse_rows(
             "abstention": abstention,
             "monitor": choices.monitor,
             "analysed": "test",
-            "slices": (
-                slices.score_slices(split, table, scores, metrics, columns) if columns else []
-            ),
+            "slices": _slices(split, table, scores, metrics, columns, temperature.ordered),
             "levels": _levels(split, scores, names, choices.hierarchy),
             **_weak_spots(split, table, scores, names),
         }
     )
+
+
+def _slices(
+    split: Split,
+    table: TokenTable,
+    scores: Scores,
+    metrics: Sequence[Metric],
+    columns: Sequence[str],
+    ordered: bool,
+) -> list[dict[str, Any]]:
+    """The scores by the values of columns, of a split with labels."""
+    if not columns or split.labels is None:
+        return []
+    predictions = predict_labels(scores.logits, split.labels.ndim == 2, scores.thresholds)
+    compared = Compared.of_labels(split.labels, predictions, ordered)
+    return slices.score_slices(split, table, scores, metrics, columns, compared)
 
 
 def _weak_spots(

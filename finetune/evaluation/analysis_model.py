@@ -238,7 +238,10 @@ class StrongWord(Section):
 class LabelWords(Section):
     label: str = Field(description="name of the label")
     rows: int = Field(description="explained documents that are given the label")
-    words: list[StrongWord] = Field(description="the strongest, by the sum of their scores")
+    words: list[StrongWord] = Field(
+        description="the strongest: those that say most clearly more in these documents than in "
+        "those of other labels (Welch's t), where rare words count more"
+    )
 
 
 class Mistake(Section):
@@ -267,26 +270,33 @@ class SliceScores(MetricValues):
     value: str = Field(description="what these documents have in common")
     rows: int = Field(description="how many there are")
     difference: float | None = Field(
-        description="their accuracy less that of the other documents (multi-label: all labels "
-        "right); null: there are no others"
+        description="their accuracy (multi-label: all labels right), or what else is `compared`, "
+        "less that of the other documents; null: there are no others"
     )
     difference_interval: Interval | None = Field(
-        description="its 95 % interval (Newcombe 1998, method 10)"
+        description="its 95 % interval (of accuracies Newcombe 1998, method 10, of errors Welch "
+        "1947); null: too few documents"
     )
     p_value: float | None = Field(
-        description="of Fisher's exact test that both accuracies are the same, corrected by Holm "
-        "1979 for all slices of the run"
+        description="of Fisher's exact test that both accuracies are the same, or of a "
+        "permutation test that both errors are, corrected by Holm 1979 for all slices of the run"
     )
 
 
 class Slicing(Section):
     by: str = Field(description="the column, or `length` or `file`")
     kind: Literal["column", "length", "file"] = Field(description="which of these")
+    compared: Literal["accuracy", "rank_mae", "mae"] = Field(
+        "accuracy",
+        description="what slices are compared by: accuracy, or the mean absolute error, of ordered "
+        "labels in ranks",
+    )
     slices: list[SliceScores] = Field(
         description="the most frequent value first; numbers, times and lengths in their order"
     )
     worst: str | None = Field(
-        description="of the slices below the others, that with the smallest p-value; null: none is"
+        description="of the slices that are worse than the others, that with the smallest p-value; "
+        "null: none is"
     )
 
 

@@ -254,8 +254,8 @@ def newcombe_interval(before: tuple[int, int], after: tuple[int, int]) -> Interv
     low_2, high_2 = wilson_interval(second, of_two)
     gap = second - first
     return (
-        gap - math.hypot(second - low_2, high_1 - first),
-        gap + math.hypot(high_2 - second, first - low_1),
+        max(-1.0, gap - math.hypot(second - low_2, high_1 - first)),
+        min(1.0, gap + math.hypot(high_2 - second, first - low_1)),
     )
 
 

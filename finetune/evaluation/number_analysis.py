@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.config.run_sections import Score
 from finetune.data.corpus import Corpus, Split
 from finetune.data.number_scale import NumberScale, format_number
 from finetune.evaluation import intervals, number_baselines
@@ -19,6 +20,8 @@ from finetune.evaluation.number_intervals import (
 )
 from finetune.evaluation.outcome import Outcome
 from finetune.evaluation.scoring import Scores, compute_metrics
+from finetune.evaluation.slice_comparison import Compared
+from finetune.evaluation.slices import score_slices
 from finetune.tokenization.token_table import TokenTable
 
 COMPARED = "r2"  # what the model and its baselines are compared by
@@ -32,13 +35,13 @@ def analyse_numbers(
     tables: Mapping[str, TokenTable],
     outcome: Outcome,
     metrics: Sequence[Metric],
-    monitor: str,
+    score: Score,
 ) -> Analysis:
     """Scores, prediction interval, and the largest errors of a run's model.
 
     Args:
         tables: the tokens of each split, by its name.
-        monitor: score.monitor.
+        score: what the recipe says of metrics and slices.
     """
     scale = corpus.number
     assert scale is not None
@@ -51,8 +54,11 @@ def analyse_numbers(
             "validation": _split_scores(corpus.validation, outcome.validation, metrics, scale),
             "test": _split_scores(corpus.test, outcome.test, metrics, scale),
             "baselines": _baselines(corpus, scores, metrics, scale) if is_scored else None,
-            "monitor": monitor,
+            "monitor": score.monitor,
             "analysed": split.name,
+            "slices": _slices(
+                split, tables[split.name], scores, metrics, scale, score.slices or ()
+            ),
             "numbers": _describe(
                 split, tables[split.name], scores, corpus.labels[0], scale, outcome.interval
             ),
@@ -69,12 +75,14 @@ def analyse_number_rows(
     metrics: Sequence[Metric],
     scale: NumberScale,
     interval: NumberInterval | None,
+    slices: Sequence[str] = (),
 ) -> Analysis:
     """The same of rows alone, which a saved model has scored.
 
     Args:
         column: of the numbers.
         scale, interval: the model's.
+        slices: columns by whose values the rows are scored too.
     """
     return assemble_without_labels(
         {
@@ -83,10 +91,26 @@ def analyse_number_rows(
             "baselines": None,
             "monitor": COMPARED,
             "analysed": "test",
+            "slices": _slices(split, table, scores, metrics, scale, slices),
             "numbers": _describe(split, table, scores, column, scale, interval),
         },
         "numbers have no probabilities",
     )
+
+
+def _slices(
+    split: Split,
+    table: TokenTable,
+    scores: Scores,
+    metrics: Sequence[Metric],
+    scale: NumberScale,
+    columns: Sequence[str],
+) -> list[dict[str, Any]]:
+    """The scores by the values of columns, of a split with numbers."""
+    if not columns or split.labels is None:
+        return []
+    compared = Compared.of_numbers(split.labels, scores.logits[:, 0].astype(np.float64))
+    return score_slices(split, table, scores, metrics, columns, compared, scale.deviation)
 
 
 def assemble_without_labels(found: dict[str, Any], why: str) -> Analysis:

@@ -1,11 +1,10 @@
 """A scored split → every metric by the values of a column, and whether one of them is worse.
 
-    score_slices(split, table, scores, metrics, ["channel"])   # by channel, length and file
+    score_slices(split, table, scores, metrics, ["channel"], compared)   # also by length and file
 
-The documents of each value are compared with all others of the split. Whether their accuracy
-differs by more than chance is told by Fisher's exact test; the p-values of all slices of all
-columns together are corrected by Holm 1979, so that where nothing differs, one report in twenty
-shows any difference at most.
+The documents of each value are compared with all others of the split (`slice_comparison.py`); the
+p-values of all slices of all columns together are corrected by Holm 1979, so that where nothing
+differs, one report in twenty shows any difference at most.
 """
 
 import json
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from finetune.data.corpus import Split
 from finetune.data.identifiers import Ids, is_missing
@@ -24,8 +22,9 @@ from finetune.data.moments import read_moments
 from finetune.evaluation import intervals
 from finetune.evaluation.confusion import metric_intervals
 from finetune.evaluation.metrics import Metric, measure
-from finetune.evaluation.probabilities import is_correct, predict_labels
+from finetune.evaluation.number_intervals import score_intervals
 from finetune.evaluation.scoring import Scores, compute_metrics
+from finetune.evaluation.slice_comparison import Compared, compare_slices, find_worst
 from finetune.runtime.memory_errors import reraise_memory_error
 from finetune.tokenization.token_table import TokenTable
 
@@ -57,35 +56,50 @@ def score_slices(
     scores: Scores,
     metrics: Sequence[Metric],
     columns: Sequence[str],
+    compared: Compared,
+    deviation: float | None = None,
 ) -> list[dict[str, Any]]:
     """The scores of the slices of each column, by length, and by file where there are several.
 
     Args:
         table: the split's tokens.
-        columns: of `split.attributes`.
+        columns: of `split.attributes`; without one, there are no slices.
+        compared: what they are compared by.
+        deviation: of train's numbers, where labels are numbers.
     """
+    if not columns:
+        return []
     assert split.labels is not None
-    predictions = predict_labels(scores.logits, split.labels.ndim == 2, scores.thresholds)
-    right = is_correct(split.labels, predictions)
     found: list[dict[str, Any]] = []
     values: list[float] = []
     for grouping in _find_groupings(split, table, columns):
         slices: list[dict[str, Any]] = []
+        against_others = compare_slices(compared, grouping.slice_of, len(grouping.names))
         for index, name in enumerate(grouping.names):
             inside = grouping.slice_of == index
+            of_rows = (
+                _score(split.labels, scores, inside, metrics)
+                if deviation is None
+                else _score_numbers(split.labels, scores, inside, metrics, deviation)
+            )
             slices.append(
-                {"value": name, "rows": int(inside.sum())}
-                | _score(split.labels, scores, inside, metrics)
-                | _compare_with_others(right, inside)
+                {"value": name, "rows": int(inside.sum())} | of_rows | against_others[index]
             )
         values += [one["p_value"] for one in slices if one["p_value"] is not None]
-        found.append({"by": grouping.by, "kind": grouping.kind, "slices": slices})
+        found.append(
+            {
+                "by": grouping.by,
+                "kind": grouping.kind,
+                "compared": compared.metric,
+                "slices": slices,
+            }
+        )
     corrected = iter(intervals.correct_p_values(values))
     for one in found:
         for part in one["slices"]:
             if part["p_value"] is not None:
                 part["p_value"] = next(corrected)
-        one["worst"] = _find_worst(one["slices"])
+        one["worst"] = find_worst(one["slices"], compared)
     return found
 
 
@@ -172,6 +186,20 @@ def _score(
     return found | {"intervals": between | ends}
 
 
+def _score_numbers(
+    numbers: NDArray[Any],
+    scores: Scores,
+    inside: NDArray[np.bool_],
+    metrics: Sequence[Metric],
+    deviation: float,
+) -> dict[str, Any]:
+    """Every metric of the predictions of some numbers, with its interval."""
+    logits, own = scores.logits[inside], numbers[inside]
+    names = [one.key for one in metrics]
+    found: dict[str, Any] = compute_metrics(logits, own, metrics, scale=deviation)
+    return found | {"intervals": score_intervals(names, logits, own, deviation)}
+
+
 def _can_measure(
     metric: Metric, logits: NDArray[Any], labels: NDArray[Any], thresholds: NDArray[Any] | None
 ) -> bool:
@@ -184,25 +212,3 @@ def _can_measure(
         reraise_memory_error(error)
         return False
     return True
-
-
-def _compare_with_others(right: NDArray[np.bool_], inside: NDArray[np.bool_]) -> dict[str, Any]:
-    """The accuracy of some rows, less that of the others. `p_value` is not corrected yet."""
-    counts = [(int(right[rows].sum()), int(rows.sum())) for rows in (~inside, inside)]
-    (others_right, others), (own_right, own) = counts
-    if not others:
-        return {"difference": None, "difference_interval": None, "p_value": None}
-    table = [[own_right, own - own_right], [others_right, others - others_right]]
-    return {
-        "difference": own_right / own - others_right / others,
-        "difference_interval": intervals.newcombe_interval(*counts),
-        "p_value": float(stats.fisher_exact(table).pvalue),
-    }
-
-
-def _find_worst(slices: Sequence[dict[str, Any]]) -> str | None:
-    """Of the slices that are below the others, that which chance explains least."""
-    below = [one for one in slices if one["difference"] is not None and one["difference"] < 0]
-    if not below:
-        return None
-    return str(min(below, key=lambda one: (one["p_value"], one["difference"]))["value"])

@@ -73,11 +73,13 @@ def analyse_task_rows(
     metrics: Sequence[Metric],
     choices: Callable[[Task], analysis.SavedChoices],
     monitor: str | None,
+    slices: Sequence[str] = (),
 ) -> Analysis:
     """The same of labelled rows alone: of the tasks that some row has a label of.
 
     Args:
         choices: what was chosen for a task when the model was trained.
+        slices: columns by whose values each task is scored too.
     """
     assert split.labels is not None
     each = [
@@ -90,6 +92,7 @@ def analyse_task_rows(
                 task.labels,
                 metrics,
                 choices(task),
+                slices,
             ),
         )
         for task in tasks

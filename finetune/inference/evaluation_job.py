@@ -287,10 +287,17 @@ def _analyse(
     number = classifier.rules.number
     if number is not None:
         return number_analysis.analyse_number_rows(
-            found.split, table, scores, found.labels[0], metrics, number.scale, number.interval
+            found.split,
+            table,
+            scores,
+            found.labels[0],
+            metrics,
+            number.scale,
+            number.interval,
+            slices,
         )
     if classifier.rules.tasks is not None:
-        return _analyse_tasks(found, table, scores, metrics, classifier.rules.tasks, run)
+        return _analyse_tasks(found, table, scores, metrics, classifier.rules.tasks, run, slices)
     return analysis.analyse_rows(
         found.split, table, scores, found.labels, metrics, _choices(classifier, run), slices
     )
@@ -303,6 +310,7 @@ def _analyse_tasks(
     metrics: "Sequence[Metric]",
     tasks: Tasks,
     run: TrainedRun | None,
+    slices: Sequence[str],
 ) -> Analysis:
     of_run = {} if run is None else {one.name: one for one in run.results.tasks}
     monitor = None if run is None else run.results.monitor
@@ -317,7 +325,7 @@ def _analyse_tasks(
             target, threshold = known.abstention.target, known.abstention.threshold
         return analysis.SavedChoices(temperature, target, threshold, known.monitor)
 
-    return analyse_task_rows(found.split, table, scores, tasks, metrics, choices, monitor)
+    return analyse_task_rows(found.split, table, scores, tasks, metrics, choices, monitor, slices)
 
 
 def _check_finite(logits: NDArray[np.float32], places: Sequence[str]) -> None:

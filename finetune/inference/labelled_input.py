@@ -9,6 +9,7 @@ from finetune.data import labelled_rows, sources
 from finetune.data.columns import ColumnSpec
 from finetune.data.labelled_rows import LabelledRows, OnUnknown
 from finetune.data.rows import Rows
+from finetune.data.similar_labels import merge_of
 from finetune.data.text_store import Store
 from finetune.inference.classifier import Classifier
 from finetune.runtime.errors import InputError, shorten
@@ -78,9 +79,16 @@ def read_labelled(
     rules = classifier.rules
     if rules.number is not None:
         return _number_rows(given, rows, rules.number.column)
+    advice = labelled_rows.ADVICE
     if rules.tasks is not None:
         _check_tasks(given)
-    found = labelled_rows.label_rows(rows, rules.labels, rules.multi_label, given.on_unknown)
+        advice = labelled_rows.DROP
+    elif rules.ordered:
+        advice = f"{labelled_rows.DROP}; {labelled_rows.COLUMN}"
+    merge = None if trained_on is None else merge_of(trained_on)
+    found = labelled_rows.label_rows(
+        rows, rules.labels, rules.multi_label, given.on_unknown, merge, advice
+    )
     if rules.ordered and len(found.labels) > len(rules.labels):
         raise InputError(
             "--unknown-labels: expected stop or drop for a model of ordered labels, as a label "
@@ -95,7 +103,6 @@ def _check_tasks(given: LabelledInput) -> None:
         InputError: for options that are of models of one task.
     """
     for option, is_set, why in (
-        ("--slices", bool(given.slices), "slices are of one task"),
         ("--label-separator", given.separator is not None, "a row has one label of each task"),
         ("--unknown-labels", given.on_unknown == "wrong", "expected stop or drop"),
     ):
@@ -109,7 +116,6 @@ def _number_rows(given: LabelledInput, rows: Rows, column: str) -> LabelledRows:
         InputError: as `labelled_rows.number_rows` does, and for options that are of labels.
     """
     for option, is_set in (
-        ("--slices", bool(given.slices)),
         ("--label-separator", given.separator is not None),
         ("--unknown-labels", given.on_unknown != "stop"),
     ):

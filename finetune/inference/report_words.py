@@ -40,6 +40,7 @@ MARKED = 12  # words of a mistake
 STRONGEST = 10  # words of a label
 AT_ONCE = 64  # documents
 DIGITS = 4
+TINY = 1e-9  # a standard error of words that say the same in all documents
 BETWEEN = len("\n\n")  # the two texts of a pair, as a person reads them
 
 Explained = dict[int, list[Word]]  # row → its words
@@ -78,13 +79,14 @@ def _find_words(session: Session, results: Results, outcome: Outcome) -> dict[st
     rows = [row for row, _ in chosen]
     explained = explainer.explain(rows, [(label, 1) for _, label in chosen])
     texts = {row: _texts(split, row) for row in rows}
-    strongest = []
-    for number, name in enumerate(names):
-        own = {row: explained[row] for row, label in chosen if label == number}
-        if own:
-            strongest.append(
-                LabelWords(label=name, rows=len(own), words=find_strongest(own, texts))
-            )
+    by_label: dict[int, Explained] = defaultdict(dict)
+    for row, label in chosen:
+        by_label[label][row] = explained[row]
+    words_of = find_strongest(by_label, texts)
+    strongest = [
+        LabelWords(label=names[label], rows=len(by_label[label]), words=words_of[label])
+        for label in sorted(words_of)
+    ]
     return {"mistakes": mistakes, "strongest_words": strongest}
 
 
@@ -191,10 +193,53 @@ def choose_rows(predicted: NDArray[np.int64], most: int) -> list[tuple[int, int]
     return chosen
 
 
-def find_strongest(explained: Explained, texts: dict[int, tuple[str, ...]]) -> list[StrongWord]:
-    """The words that spoke most for a label, over the documents that are given it."""
+def find_strongest(
+    explained: dict[int, Explained], texts: dict[int, tuple[str, ...]]
+) -> dict[int, list[StrongWord]]:
+    """The words that spoke most for each label: more than the same words spoke elsewhere.
+
+    A word such as `the` is in the documents of all labels, and speaks a little for each. So what a
+    word says for a label, in the documents that are given it, is compared with what it says for the
+    others in theirs: words are ranked by how clear the difference of the two means is (Welch's t),
+    times the logarithm by which rare words count more (inverse document frequency, Spärck Jones
+    1972). A word that a document does not have says nothing there.
+
+    Args:
+        explained: of each label the words of the rows that are given it.
+    """
+    counts = {label: len(rows) for label, rows in explained.items()}
+    scores = {label: _sum_by_word(rows, texts) for label, rows in explained.items()}
+    sums: dict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))  # of all labels
+    for own in scores.values():
+        for word, values in own.items():
+            sums[word] += (sum(values), np.square(values).sum(), len(values))
+    documents = sum(counts.values())
+    found = {}
+    for label, own in scores.items():
+        clear = {}
+        for word, values in own.items():
+            of_label = np.array((sum(values), np.square(values).sum(), len(values)))
+            one = _mean_and_error(of_label, counts[label])
+            other = _mean_and_error(sums[word] - of_label, documents - counts[label])
+            difference = one[0] - other[0]
+            if difference > 0 and one[0] > 0:
+                rarity = np.log((documents + 1) / sums[word][2])
+                error = max(float(np.hypot(one[1], other[1])), TINY)
+                clear[word] = float(rarity * difference / error)
+        ranked = sorted(clear, key=lambda word: (-round(clear[word], 6), -sum(own[word]), word))
+        found[label] = [
+            StrongWord(
+                word=word, rows=len(own[word]), score=round(float(np.mean(own[word])), DIGITS)
+            )
+            for word in ranked[:STRONGEST]
+        ]
+    return found
+
+
+def _sum_by_word(rows: Explained, texts: dict[int, tuple[str, ...]]) -> dict[str, list[float]]:
+    """Each word in lower case → what it says in each document that has it."""
     scores: dict[str, list[float]] = defaultdict(list)
-    for row, words in explained.items():
+    for row, words in rows.items():
         of_row: dict[str, float] = defaultdict(float)
         for one in words:
             word = texts[row][one.text][one.start : one.end].lower()
@@ -202,13 +247,17 @@ def find_strongest(explained: Explained, texts: dict[int, tuple[str, ...]]) -> l
                 of_row[word] += one.score
         for word, score in of_row.items():
             scores[word].append(score)
-    ranked = sorted(scores, key=lambda word: (-sum(scores[word]), word))
-    return [
-        StrongWord(
-            word=word,
-            rows=len(scores[word]),
-            score=round(sum(scores[word]) / len(scores[word]), DIGITS),
-        )
-        for word in ranked[:STRONGEST]
-        if sum(scores[word]) > 0
-    ]
+    return scores
+
+
+def _mean_and_error(sums: NDArray[np.float64], rows: int) -> tuple[float, float]:
+    """The mean over some documents, and its standard error.
+
+    Args:
+        sums: of the values, of their squares, and of the documents that have one.
+    """
+    if not rows:
+        return 0.0, 0.0
+    mean = float(sums[0]) / rows
+    spread = max(float(sums[1]) / rows - mean**2, 0.0)
+    return mean, float(np.sqrt(spread / max(rows - 1, 1)))

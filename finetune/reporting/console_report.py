@@ -248,6 +248,7 @@ def print_results(results: Results, folder: Path) -> None:
     for task, alone in each_task(results):
         print_line(f"\n  {task.name}:")
         _print_sentences(alone)
+        print_slices(alone.slices, narrative.main_metric(alone))
     for level in results.levels:
         print_line(f"  {describe_level(level)}")
     if results.parent is not None:

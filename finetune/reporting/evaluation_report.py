@@ -24,7 +24,7 @@ from finetune.reporting.number_formats import (
 )
 from finetune.reporting.number_text import explain_numbers
 from finetune.reporting.out_of_scope_text import explain_scope
-from finetune.reporting.slices_text import divide_slices, explain_slices, tabulate_slices
+from finetune.reporting.slices_text import explain_slices, slice_values, tabulate_slices
 from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime import atomic_files, console
 from finetune.runtime.wording import count_of
@@ -160,8 +160,6 @@ def render(found: Evaluation) -> str:
             introduction=[*introduce(found)],
             overview=_overview(found, main),
             **_label_values(found),
-            slices_summary=" ".join(explain_slices(found.slices)),
-            divide_slices=divide_slices,
             signed=signed,
             shown_difference=shown_difference,
         )
@@ -180,6 +178,7 @@ def _label_values(found: Evaluation) -> dict[str, Any]:
         "coverage": figures.coverage(found, abstention, WHERE),
         "lengths": figures.lengths(found),
         "truncation": narrative.explain_truncation(found),
+        **slice_values(found, narrative.main_metric(found)),
     }
 
 
@@ -217,7 +216,7 @@ def _render_numbers(found: Evaluation) -> str:
             names=[*found.metric_names, "loss"],
             headline=headline(found),
             introduction=[*introduce(found)],
-            **number_report.section_values(found, WHERE),
+            **number_report.section_values(found, WHERE, narrative.main_metric(found)),
         )
     )
 
@@ -238,6 +237,18 @@ def _overview(found: Evaluation, main: str) -> Markup | None:
     return charts.whiskers(f"{main} with 95 % intervals", description, rows, main, form)
 
 
+def _print_slices(found: Evaluation) -> None:
+    """The tables of the slices, of each task."""
+    for task, alone in [("", found)] if not found.tasks else [
+        (f"{task.name}, ", alone) for task, alone in each_task(found)
+    ]:  # fmt: skip
+        for slicing in alone.slices:
+            header, *rows = tabulate_slices(slicing, narrative.main_metric(alone))
+            header[0] = f"{task}{header[0]}"
+            console.print_line(console.format_table([header, *rows]))
+            console.print_line()
+
+
 def print_evaluation(found: Evaluation, folder: Path) -> None:
     """The scores, what has changed, what was wrong with rows, the files; last of all the score."""
     console.print_line()
@@ -246,15 +257,13 @@ def print_evaluation(found: Evaluation, folder: Path) -> None:
     if found.drift is not None:
         console.print_line(console.format_table(_drift_table(found.drift)))
         console.print_line()
-    for slicing in found.slices:
-        console.print_line(
-            console.format_table(tabulate_slices(slicing, narrative.main_metric(found)))
-        )
-        console.print_line()
+    _print_slices(found)
     of_task = [*explain_slices(found.slices)]
     if found.numbers is None:
         of_task += [
-            f"{task.name}: {explain_calibration(alone)}" for task, alone in each_task(found)
+            f"{task.name}: {sentence}"
+            for task, alone in each_task(found)
+            for sentence in (*explain_slices(alone.slices), explain_calibration(alone))
         ] or [explain_calibration(found)]
     else:
         of_task += explain_numbers(found.numbers, found, WHERE)

@@ -31,7 +31,13 @@ from finetune.reporting.out_of_scope_text import explain_out_of_scope
 from finetune.reporting.parent_text import explain_parent
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.seeds_report import SeedsSummary
-from finetune.reporting.slices_text import divide_slices, explain_slices, format_p
+from finetune.reporting.slices_text import (
+    COMPARED,
+    divide_slices,
+    format_gap,
+    format_p,
+    slice_values,
+)
 from finetune.reporting.tasks_text import each_task, tabulate_tasks
 from finetune.runtime import atomic_files
 from finetune.runtime.visible_text import visible
@@ -67,8 +73,6 @@ def render(results: Results, log: figures.Log, recipe: str = "") -> str:
             macro_note=narrative.explain_macro(results),
             differences=figures.paired_differences(results),
             parent_summary=" ".join(explain_parent(results.parent) if results.parent else ()),
-            slices_summary=" ".join(explain_slices(results.slices)),
-            divide_slices=divide_slices,
             out_of_scope_text=[*explain_out_of_scope(results.out_of_scope, results.analysed)],
             out_of_scope_curve=figures.out_of_scope_curve(results.out_of_scope),
         )
@@ -86,6 +90,7 @@ def _label_values(results: Results) -> dict[str, Any]:
         "coverage": figures.coverage(results, narrative.explain_abstention(results)),
         "lengths": figures.lengths(results),
         "truncation": narrative.explain_truncation(results),
+        **slice_values(results, narrative.main_metric(results)),
     }
 
 
@@ -126,7 +131,9 @@ def _render_numbers(results: Results, log: figures.Log, recipe: str) -> str:
         .get_template("number_report.html")
         .render(
             **_common_values(results, log, recipe),
-            **number_report.section_values(results, results.analysed),
+            **number_report.section_values(
+                results, results.analysed, narrative.main_metric(results)
+            ),
         )
     )
 
@@ -209,6 +216,11 @@ def template_environment() -> Environment:
         "metric_name": number_formats.name_metric,
     }
     environment.globals |= {"mark_mistake": mark_mistake, "split_segments": split_segments}
+    environment.globals |= {
+        "divide_slices": divide_slices,
+        "format_gap": format_gap,
+        "compared_words": COMPARED,
+    }
     environment.filters |= {
         "score": number_formats.format_score,
         "interval": number_formats.format_interval,

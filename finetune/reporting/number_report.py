@@ -7,13 +7,15 @@ from markupsafe import Markup
 from finetune.data.number_scale import format_number
 from finetune.evaluation.analysis_model import Analysis, NumberAnalysis
 from finetune.reporting import charts, number_text
+from finetune.reporting.slices_text import slice_values
 
 
-def section_values(found: Analysis, where: str) -> dict[str, Any]:
+def section_values(found: Analysis, where: str, main: str) -> dict[str, Any]:
     """What `section_numbers.html` shows.
 
     Args:
         where: what to call the analysed split.
+        main: the metric that the model is judged by.
     """
     numbers = found.numbers
     assert numbers is not None
@@ -25,6 +27,7 @@ def section_values(found: Analysis, where: str) -> dict[str, Any]:
         "error_text": number_text.explain_errors(numbers, found),
         "length_text": number_text.explain_length(numbers),
         "format_number": format_number,
+        **slice_values(found, main),
     }
 
 

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from finetune.data.cells import clip
-from finetune.evaluation.analysis_model import SliceScores, Slicing
+from finetune.data.number_scale import format_number
+from finetune.evaluation.analysis_model import SliceScores, Slicing, TaskAnalysis
 from finetune.reporting.number_formats import (
     count_documents,
     format_interval,
@@ -13,6 +15,11 @@ from finetune.reporting.number_formats import (
 )
 
 CLEAR = 0.05  # a corrected p-value below it tells two accuracies apart
+COMPARED = {  # what slices are compared by
+    "accuracy": "accuracy",
+    "rank_mae": "mean absolute error in ranks",
+    "mae": "mean absolute error",
+}
 SHOWN = 10  # slices of a column in the terminal; of more, those that matter
 TIMES = re.compile(r"(\d{4}-\d\d-\d\d)[T ]\S+ to (\d{4}-\d\d-\d\d)[T ]\S+")
 
@@ -36,21 +43,42 @@ def explain_slices(slicings: Sequence[Slicing]) -> Iterator[str]:
             )
             yield f"By {slicing.by}: no slice is worse than the others by more than chance{p}."
         else:
-            yield f"By {slicing.by}: {_describe_worst(worst)}."
+            yield f"By {slicing.by}: {_describe_worst(worst, slicing.compared)}."
 
 
-def _describe_worst(worst: SliceScores) -> str:
-    """By how much a slice is below the others."""
+def _describe_worst(worst: SliceScores, compared: str) -> str:
+    """By how much a slice is worse than the others."""
     assert worst.difference is not None
     assert worst.p_value is not None
-    assert worst.difference_interval is not None
-    low, high = (signed(100 * end) for end in worst.difference_interval)
-    p = format_p(worst.p_value)
+    p, between = format_p(worst.p_value), ""
+    if worst.difference_interval is not None:
+        low, high = (format_gap(end, compared) for end in worst.difference_interval)
+        between = f"95 % interval {low} to {high}; "
+    unit = " points" if compared == "accuracy" else ""
     return (
-        f"the accuracy of ‘{worst.value}’ ({count_documents(worst.rows)}) is "
-        f"{signed(100 * worst.difference)} points from that of the others (95 % interval {low} to "
-        f"{high}; p {'' if p.startswith('<') else '= '}{p})"
+        f"the {COMPARED[compared]} of ‘{worst.value}’ ({count_documents(worst.rows)}) is "
+        f"{format_gap(worst.difference, compared)}{unit} from that of the others ({between}p "
+        f"{'' if p.startswith('<') else '= '}{p})"
     )
+
+
+def format_gap(value: float, compared: str) -> str:
+    """A difference of accuracies in points, or of errors in their unit, with its sign."""
+    if compared == "accuracy":
+        return signed(100 * value)
+    if compared == "rank_mae":
+        return signed(value, 2)
+    number = format_number(value)
+    return number.replace("-", "−") if value < 0 else f"+{number}"
+
+
+def slice_values(found: TaskAnalysis, metric: str) -> dict[str, Any]:
+    """What the section on slices shows of one model or task.
+
+    Args:
+        metric: whose intervals it shows.
+    """
+    return {"slices_metric": metric, "slices_summary": " ".join(explain_slices(found.slices))}
 
 
 def divide_slices(slicing: Slicing) -> tuple[list[SliceScores], list[SliceScores]]:
@@ -72,7 +100,17 @@ def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
     first, others = divide_slices(slicing)
     few = SHOWN if len(slicing.slices) <= SHOWN else max(len(first), 1)
     shown = slicing.slices if few == SHOWN else [*first, *others][:few]
-    rows = [[f"by {slicing.by}", "rows", metric, "95 % interval", "accuracy, less others'", "p"]]
+    unit = " points" if slicing.compared == "accuracy" else ""
+    rows = [
+        [
+            f"by {slicing.by}",
+            "rows",
+            metric,
+            "95 % interval",
+            f"{slicing.compared}, less others'",
+            "p",
+        ]
+    ]
     for one in shown:
         apart, p = one.difference, one.p_value
         rows.append(
@@ -81,7 +119,7 @@ def tabulate_slices(slicing: Slicing, metric: str) -> list[list[str]]:
                 f"{one.rows:,}",
                 format_score(one.metric(metric)),
                 format_interval(one.intervals[metric]),
-                "–" if apart is None else f"{signed(100 * apart)} points",
+                "–" if apart is None else f"{format_gap(apart, slicing.compared)}{unit}",
                 "–" if p is None else format_p(p),
             ]
         )

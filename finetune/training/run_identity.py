@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from finetune.config import schema
 from finetune.data.corpus import Corpus, split_hash
 from finetune.runtime.errors import InputError, shorten
+from finetune.runtime.wording import show_value
 from finetune.tokenization.token_table import TokenTable
 from finetune.training.checkpoint import step_of
 from finetune.training.schedule import average_begin, resolve_sampling
@@ -143,7 +144,7 @@ def _compare_keys(
         was = keys_then[key]
         if was == value or key in NO_EFFECT | ENDING | REPORTING | BY_CONTENT | {SAMPLING}:
             continue
-        change = f"{key} was {was} until here, and is {value} from here on"
+        change = f"{key} was {format_key(was)} until here, and is {format_key(value)} from here on"
         if key in ORDER_OF_SUMS:
             notes.append(
                 f"{change}: the same but for the order in which floats are added, and what dropout "
@@ -193,12 +194,15 @@ def _compare_model(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     for key in sorted(configs[0].keys() | configs[1].keys()):
         was, value = (config.get(key) for config in configs)
         if was != value:
-            problems.append(f"{key} in the encoder's config.json is {value}, and was {was},")
+            problems.append(
+                f"{key} in the encoder's config.json is {show_value(value)}, and was "
+                f"{show_value(was)},"
+            )
     if then["start"] != now["start"]:
         model, earlier = now["recipe"]["model"], then["recipe"]["model"]
         problems.append(
             f"the weights it began with are not those of {model['source']} (revision "
-            f"{model['revision']}, and was {earlier['revision']})"
+            f"{show_value(model['revision'])}, and was {show_value(earlier['revision'])})"
         )
     return problems
 
@@ -264,7 +268,7 @@ def _without_rates_found(then: Mapping[str, Any], now: Mapping[str, Any]) -> Map
 def format_key(value: object) -> str:
     """A key's value; of stages, what each sets."""
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        return str(value)
+        return show_value(value)
     stages = [
         ", ".join(f"{key}: {of}" for key, of in one.items() if of is not None) for one in value
     ]

@@ -38,7 +38,10 @@ def test_a_run_and_its_model(nested, capsys):
     words = ("data.source=rows", "data.hierarchy=/", "train.max_steps=4")
     run_here(*words, "run.dir=names")
     run_here(*words, "data.label=[area, topic]", "run.dir=columns")
+    run_here("data.source=rows", "train.max_steps=4", "run.dir=flat")
     found, other = results(nested / "names"), results(nested / "columns")
+    # Levels change nothing of the loss: resuming, micro-batches and processes are as of classes.
+    assert results(nested / "flat")["hashes"]["weights"] == found["hashes"]["weights"]
     assert found["data"]["labels"] == ["money", "money/bank", "sport/race", "sport/team"]
     assert other["hashes"]["weights"] == found["hashes"]["weights"]
     for key in ("test", "validation", "levels"):

@@ -20,7 +20,11 @@ TASK = ("data.source=rows", "data.label=price", "data.task=number")
 def write_rows(file, count):
     words = list(WORDS)
     rows = [
-        {"text": f"{words[i % 4]} {i}", "price": WORDS[words[i % 4]] + 10.5 * (i % 3)}
+        {
+            "text": f"{words[i % 4]} {i}",
+            "price": WORDS[words[i % 4]] + 10.5 * (i % 3),
+            "shop": "north" if i % 3 else "south",
+        }
         for i in range(count)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -38,7 +42,9 @@ def priced(documents, tmp_path):
 
 
 def test_a_run_and_its_model(priced, capsys):
-    run_here(*TASK, "run.dir=run", "optim.lr=0.1", "score.interval_coverage=0.8")
+    words = ("optim.lr=0.1", "score.interval_coverage=0.8", "score.slices=[shop]")
+    run_here(*TASK, "run.dir=run", *words)
+    assert "mae, less others'" in capsys.readouterr().out
     found = results(priced / "run")
     assert (found["data"]["task"], found["data"]["labels"]) == ("number", ["price"])
     assert set(found["test"]["intervals"]) == {"r2", "mae", "rmse", "spearman", "loss"}
@@ -46,6 +52,11 @@ def test_a_run_and_its_model(priced, capsys):
     lines = [json.loads(line) for line in (priced / "run/predictions/test.jsonl").open()]
     true, given = (np.array([one[key] for one in lines]) for key in ("label", "predicted"))
     assert found["test"]["mae"] == pytest.approx(np.abs(true - given).mean())
+    by_shop = found["slices"][0]
+    assert (by_shop["by"], by_shop["compared"]) == ("shop", "mae")
+    off = sum(one["rows"] * one["mae"] for one in by_shop["slices"])
+    assert off / 24 == pytest.approx(found["test"]["mae"])
+    assert {*by_shop["slices"][0]["intervals"]} == {*found["test"]["intervals"]}
     numbers = found["numbers"]
     assert numbers["interval"]["asked"] == 0.8
     held = [one["low"] <= one["label"] <= one["high"] for one in lines]
@@ -58,6 +69,7 @@ def test_a_run_and_its_model(priced, capsys):
     page = (priced / "run/report.html").read_text()
     assert "Predicted and true numbers" in page
     assert "Confusion" not in page
+    assert "mean absolute error, less the others’" in page
     card = (priced / "run/model/README.md").read_text()
     assert "A regression model of documents, which predicts ‘price’" in card
     assert "By label" not in card
@@ -92,10 +104,12 @@ def check_predictions(folder, lines, capsys):
 
 
 def check_evaluation(found, capsys):
-    assert main(["evaluate", "run", "rows/test.jsonl", "--output", "scored"]) == 0
+    words = ["evaluate", "run", "rows/test.jsonl", "--output", "scored", "--slices", "shop"]
+    assert main(words) == 0
     scored = json.loads(Path("scored/results.json").read_text(encoding="utf-8"))
     assert scored["test"] == found["test"]
     assert scored["numbers"] == found["numbers"]
+    assert scored["slices"] == found["slices"]
     assert scored["is_test_of_run"] is True
     Path("bad.csv").write_text("text,price\nnew,3\nold,high\n", encoding="utf-8")
     capsys.readouterr()

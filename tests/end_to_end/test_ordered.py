@@ -21,9 +21,10 @@ def rated(documents, tmp_path):
     (tmp_path / "rows").mkdir()
     for split, count in (("train", 40), ("validation", 16), ("test", 24)):
         rows = [
-            {"text": f"{WORDS[ORDER[i % 4]]} {i}", "label": ORDER[i % 4], "stars": i % 4 + 1}
+            {"text": f"{WORDS[ORDER[i % 4]]} {i}", "label": ORDER[i % 4], "stars": i % 4 + 1,
+             "shop": "north" if i % 3 else "south"}
             for i in range(count)
-        ]
+        ]  # fmt: skip
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / "rows" / f"{split}.jsonl").write_text(lines)
     for name in ("encoder", "tiny.yaml"):
@@ -33,7 +34,8 @@ def rated(documents, tmp_path):
 
 
 def test_a_run_and_its_model(rated, capsys):
-    run_here(*TASK, "run.dir=run", "optim.lr=0.3")
+    run_here(*TASK, "run.dir=run", "optim.lr=0.3", "score.slices=[shop]")
+    assert "rank_mae, less others'" in capsys.readouterr().out
     found = results(rated / "run")
     assert (found["data"]["task"], found["data"]["labels"]) == ("ordered", ORDER)
     assert found["monitor"] == "quadratic_weighted_kappa"
@@ -45,6 +47,11 @@ def test_a_run_and_its_model(rated, capsys):
     away = np.abs(np.subtract.outer(range(4), range(4)))
     assert test["rank_mae"] == pytest.approx((counts * away).sum() / 24)
     assert test["within_one_accuracy"] == pytest.approx(counts[away <= 1].sum() / 24)
+    by_shop = found["slices"][0]
+    assert (by_shop["by"], by_shop["compared"]) == ("shop", "rank_mae")
+    assert sum(one["rows"] * one["rank_mae"] for one in by_shop["slices"]) == pytest.approx(
+        24 * test["rank_mae"]
+    )
     config = json.loads((rated / "run/model/config.json").read_text())
     assert config["ordered"] is True
     weights = load_file(rated / "run/model/model.safetensors")
@@ -60,6 +67,9 @@ def test_a_run_and_its_model(rated, capsys):
     (rated / "unknown.jsonl").write_text(unknown)
     words = ["evaluate", "run", "unknown.jsonl", "--output", "scored", "--unknown-labels"]
     capsys.readouterr()
+    assert main([*words, "stop"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "rows out; --label names another column" in told
     assert main([*words, "wrong"]) == 2
     assert "has no rank, got wrong; it lacks worst" in " ".join(capsys.readouterr().err.split())
     assert main([*words, "drop"]) == 0

@@ -31,6 +31,7 @@ def write_rows(file, count):
         topic, said = list(TOPICS)[i % 3], list(TONES)[i % 7 > 2]
         tone = list(TONES)[(i % 7 > 2) ^ (i % 8 == 5)]  # some are labelled wrongly
         row = {"text": f"{TOPICS[topic]} {TONES[said]} {i}", "topic": topic, "tone": tone}
+        row["channel"] = "mail" if i % 4 else "web"
         rows.append(row | ({"tone": None} if i % 5 == 4 else {}))
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -47,7 +48,9 @@ def labelled(documents, tmp_path):
 
 
 def test_a_run_and_its_model(labelled, capsys):
-    run_here(*TASKS, "run.dir=run", "optim.lr=0.2", "train.epochs=6")
+    words = ("optim.lr=0.2", "train.epochs=6", "score.slices=[channel]")
+    run_here(*TASKS, "run.dir=run", *words)
+    said = capsys.readouterr().out
     found = results(labelled / "run")
     assert (found["data"]["task"], found["data"]["multi_label"]) == ("tasks", False)
     assert found["data"]["labels"] == [
@@ -79,6 +82,12 @@ def test_a_run_and_its_model(labelled, capsys):
     assert {one["label"] for one in tone["classes"]} == {"bad", "good"}
     assert topic["baselines"]["tfidf"]["train_rows"] == 60
     assert tone["baselines"]["tfidf"]["train_rows"] == 48
+    assert found["slices"] == []
+    by_channel, by_length = tone["slices"]
+    assert (by_channel["by"], by_length["by"]) == ("channel", "length")
+    hits = sum(one["rows"] * one["accuracy"] for one in by_channel["slices"])
+    assert hits / 20 == pytest.approx(tone["test"]["accuracy"])
+    assert said.count("by channel") == 2
     check_pages(labelled / "run")
     check_model(labelled / "run", lines)
     check_predictions(labelled, lines)
@@ -112,6 +121,7 @@ def check_pages(run):
     for number, task in enumerate(("topic", "tone"), 1):
         assert f'id="task-{number}-classes"' in page
         assert f"Scores by label of ‘{task}’" in page
+        assert f"Slices of ‘{task}’" in page
     assert page.count("<h3>Confusion matrix</h3>") == 2
     card = (run / "model/README.md").read_text()
     assert "A document classifier with 5 labels of 2 tasks, topic, tone" in card
@@ -162,19 +172,22 @@ def check_predictions(folder, lines):
 
 
 def check_evaluation(found, capsys):
-    assert main(["evaluate", "run", "rows/test.jsonl", "--output", "scored"]) == 0
+    words = ["evaluate", "run", "rows/test.jsonl", "--output", "scored", "--slices", "channel"]
+    assert main(words) == 0
     scored = json.loads(Path("scored/results.json").read_text(encoding="utf-8"))
     assert scored["test"] == found["test"]
     assert scored["is_test_of_run"] is True
     for ours, theirs in zip(scored["tasks"], found["tasks"], strict=True):
-        for key in ("name", "classes", "confusion", "mistakes"):
+        for key in ("name", "classes", "confusion", "mistakes", "slices"):
             assert ours[key] == theirs[key]
     assert "Scores by label of ‘tone’" in Path("scored/report.html").read_text(encoding="utf-8")
     rows = "text,topic,tone\nmatch,sport,\nchip,tech,\nprice,food,\n"
     Path("new.csv").write_text(rows, encoding="utf-8")
     capsys.readouterr()
     assert main(["evaluate", "run", "new.csv", "--output", "no"]) == 2
-    assert "got 'topic: food' (1 row" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "got 'topic: food' (1 row" in told
+    assert told.endswith("; --unknown-labels drop leaves these rows out")
     words = ["evaluate", "run", "new.csv", "--output", "one", "--unknown-labels", "drop"]
     assert main(words) == 0  # of the one task that some row has a label of
     one = json.loads(Path("one/results.json").read_text(encoding="utf-8"))

@@ -59,7 +59,6 @@ def test_the_monitor_is_the_mean_of_the_tasks_or_that_of_one():
         ({"model": {"head_init": "keep"}}, "model.head_init: zeros or normal with data.tasks"),
         ({"train": {"sampling": "balanced"}}, "train.sampling: auto, uniform or stratified"),
         ({"score": {"target_accuracy": 0.9}}, "score.target_accuracy: null with data.tasks"),
-        ({"score": {"slices": ["channel"]}}, "score.slices: null with data.tasks"),
         ({"score": {"out_of_scope": "auto"}}, "score.out_of_scope: off with data.tasks"),
         ({"distil": {"teacher": "model"}}, "distil.teacher: null with data.tasks"),
         ({"run": {"folds": 5}}, "run.folds: null with data.tasks"),

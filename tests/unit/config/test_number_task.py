@@ -21,7 +21,6 @@ NUMBERS = {"source": "rows", "task": "number"}
         ("train", {"class_weights": "balanced"}, "null with data.task 'number', which predicts"),
         ("train", {"sampling": "balanced"}, "auto, uniform or stratified with data.task 'number'"),
         ("score", {"target_accuracy": 0.9}, "null with data.task 'number', which has prediction"),
-        ("score", {"slices": ("a",)}, "as slices are compared by their accuracy, got ['a']"),
         ("score", {"out_of_scope": "auto"}, "off with data.task 'number', as every document"),
         ("score", {"metrics": ("accuracy",), "monitor": "accuracy"}, "some of r2, mae, rmse, spea"),
         ("run", {"folds": 3}, "null with data.task 'number', which is scored on one test split"),

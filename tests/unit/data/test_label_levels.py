@@ -1,5 +1,7 @@
 """Levels in label names and in columns."""
 
+from dataclasses import replace
+
 import datasets
 import pytest
 
@@ -39,6 +41,8 @@ def test_numbers_that_a_data_set_names_are_levels_by_their_names():
     rows = read_rows.read_rows(source, "here", spec)
     assert rows.labels == ["money/bank", "sport", None]
     assert rows.label_names is None
+    rows = read_rows.read_rows(source, "here", replace(spec, hierarchy=None, are_tasks=True))
+    assert rows.labels == [("area: money", "topic: bank"), ("area: sport",), None]
 
 
 def test_names_that_are_no_paths_are_refused():

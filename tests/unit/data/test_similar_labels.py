@@ -1,4 +1,4 @@
-"""Labels that look alike are named with their counts, and stay apart."""
+"""Labels that look alike are named with their counts, and stay apart or are merged."""
 
 import json
 import unicodedata
@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.config.schema import Data
-from finetune.data.label_names import MISSING
+from finetune.data.label_names import MISSING, count_nodes
 from finetune.data.prepare import prepare_corpus
 from finetune.data.similar_labels import (
     find_joined,
     find_similar,
     fold_label,
+    merge_similar,
     show_apart,
     show_label,
 )
@@ -55,7 +56,7 @@ def test_a_run_names_them_with_their_rows(tmp_path: Path, one: str, other: str, 
     (finding,) = [f for f in corpus.findings if f.kind == "similar labels"]
     assert str(finding) == (
         f"source: 1 group of labels look alike ('{one}' (15 rows) and {shown} (15 rows)): kept "
-        "apart; if they mean the same, correct the data"
+        "apart; if they mean the same, correct the data, or set data.similar_labels=merge"
     )
 
 
@@ -96,7 +97,8 @@ def test_folding_takes_normal_forms_and_case_alike(name: str) -> None:
     folded = fold_label(name)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         assert fold_label(unicodedata.normalize(form, name)) == folded
-    assert fold_label(f"{name}\u200b") in (folded, f"{name}\u200b")
+    invisible = unicodedata.normalize("NFKC", f"{name}\u200b")
+    assert fold_label(f"{name}\u200b") in (folded, invisible)
     assert len(show_apart([name])) == 1
 
 
@@ -138,3 +140,90 @@ def test_conflicting_labels_within_test_are_named(tmp_path: Path) -> None:
 )
 def test_labels_that_may_be_several(labels, found):
     assert find_joined(labels) == found
+
+
+def merging(folder: Path, rows: dict[str, list[dict[str, Any]]], **keys: Any) -> Any:
+    for split, own in rows.items():
+        lines = [
+            json.dumps({"text": f"{split} {i} of {i * 7}"} | row) for i, row in enumerate(own * 12)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    data = Data(source=str(folder), similar_labels="merge", **keys)
+    return prepare_corpus(load_rows(data), data)
+
+
+def labelled(*labels: Any) -> list[dict[str, Any]]:
+    return [{"label": label} for label in labels]
+
+
+def names_of(split: Any, corpus: Any) -> list[str]:
+    return [corpus.labels[i] for i in split.labels]
+
+
+def test_they_are_merged_into_the_one_that_most_train_rows_have(tmp_path: Path) -> None:
+    train = labelled("Sport", "sport", "sport", "money", "ｍｏｎｅｙ\u200b", "money")
+    corpus = merging(tmp_path, {"train": train, "test": labelled("SPORT", "money", "Money")})
+    assert corpus.labels == ("money", "sport")
+    assert names_of(corpus.test, corpus) == ["sport", "money", "money"] * 12
+    assert [str(one) for one in corpus.findings if "labels" in one.kind] == [
+        "source: 2 labels have variants ('Sport' (12 rows) and 'sport' (24 rows) and 'SPORT' "
+        "(12 rows), 'money' (36 rows) and 'ｍｏｎｅｙ\\u200b' (12 rows) and 'Money' (12 rows)): "
+        "merged into 'sport', 'money' (data.similar_labels)"
+    ]
+
+
+def test_labels_that_the_recipe_names_stay(tmp_path: Path) -> None:
+    train = labelled("Sport", "sport", "sport", "money")
+    corpus = merging(tmp_path, {"train": train}, labels=["Sport", "money"])
+    assert corpus.labels == ("Sport", "money")
+    corpus = merging(tmp_path, {"train": train}, labels=["Sport", "sport", "money"])
+    assert corpus.labels == ("Sport", "sport", "money")
+
+
+def test_merging_of_several_labels_levels_order_and_tasks(tmp_path: Path) -> None:
+    corpus = merging(tmp_path, {"train": labelled(["a", "A", "b"], ["a"], ["B"], ["b"])})
+    assert corpus.labels == ("a", "b")
+    assert (
+        corpus.train.labels.sum()
+        == len(corpus.train.labels) + (corpus.train.labels > 0).all(axis=1).sum()
+    )
+    corpus = merging(
+        tmp_path, {"train": labelled("x/one", "x/two", "X/three", "y/One")}, hierarchy="/"
+    )
+    assert corpus.labels == ("x/one", "x/three", "x/two", "y/One")
+    corpus = merging(
+        tmp_path, {"train": labelled("low", "Low", "high", "HIGH", "high")},
+        task="ordered", label_order=["low", "high"],
+    )  # fmt: skip
+    assert corpus.labels == ("low", "high")
+    rows = [
+        {"topic": "a", "Topic": "A"},
+        {"topic": "A", "Topic": "b"},
+        {"topic": "a", "Topic": "B"},
+    ]
+    corpus = merging(
+        tmp_path, {"train": [*rows, {"topic": "c", "Topic": "b"}]}, tasks=["topic", "Topic"]
+    )
+    assert corpus.labels == ("topic: a", "topic: c", "Topic: A", "Topic: b")
+
+
+def test_levels_that_look_alike_are_named(tmp_path: Path) -> None:
+    merging(tmp_path, {"train": labelled("x/one", "X/two")}, hierarchy="/")
+    data = Data(source=str(tmp_path), hierarchy="/")
+    found = prepare_corpus(load_rows(data), data).findings
+    assert count_nodes({"x/one": 2, "x/two": 1, "y": 3}, "/") == {
+        "x": 3, "x/one": 2, "x/two": 1, "y": 3,
+    }  # fmt: skip
+    assert (
+        "source: 1 group of labels look alike ('x' (12 rows) and 'X' (12 rows)): kept apart; if "
+        "they mean the same, correct the data, or set data.similar_labels=merge"
+    ) in map(str, found)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=6), st.integers(0, 9), min_size=1))
+def test_merging_twice_changes_nothing(counts: dict[str, int]) -> None:
+    merged = merge_similar(counts)
+    left = {name: counts.get(name, 0) for name in counts if name not in merged}
+    assert {*merged.values()} <= {*left}
+    assert merge_similar(left) == {}
+    assert find_similar(left) == []

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from finetune.config.run_sections import Score
 from finetune.data.corpus import Corpus, Split
 from finetune.data.number_scale import NumberScale
 from finetune.data.places import Places
@@ -53,7 +54,8 @@ def test_the_analysis(corpus):
         interval=interval,
     )  # fmt: skip
     tables = {split.name: table_of(split) for split in corpus.splits()}
-    found = number_analysis.analyse_numbers(corpus, tables, outcome, measured, "r2")
+    score = Score(metrics=("r2",), monitor="r2")
+    found = number_analysis.analyse_numbers(corpus, tables, outcome, measured, score)
     numbers = found.numbers
     assert found.test.metric("mae") == pytest.approx((29 * 1 + 6) / 30)
     assert numbers.bias == pytest.approx((29 * 1 + 6) / 30)
@@ -65,7 +67,7 @@ def test_the_analysis(corpus):
     assert found.baselines.tfidf.metric("r2") > 0.8
     assert found.baselines.majority.paired_difference["r2"].interval[0] > 0
     assert found.classes == []
-    shown = number_report.section_values(found, "test")
+    shown = number_report.section_values(found, "test", "r2")
     assert shown["scatter"].count("<circle") == 30
     assert "of 90.0\N{NO-BREAK SPACE}% of the documents (split conformal)" in shown["interval_text"]
     assert "too high on average" in shown["error_text"]

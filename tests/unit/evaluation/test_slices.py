@@ -11,11 +11,14 @@ from finetune.data.identifiers import Ids
 from finetune.data.places import Places, Shards
 from finetune.evaluation import metrics, slices
 from finetune.evaluation.analysis_model import Slicing
+from finetune.evaluation.probabilities import predict_labels
 from finetune.evaluation.scoring import Scores, compute_metrics
+from finetune.evaluation.slice_comparison import Compared, compare_slices, find_worst
 from finetune.tokenization.token_table import TokenTable
 
 
-def scored(values, right, places=None, classes=2, multi_label=False, names=("accuracy",)):
+def scored(values, right, places=None, classes=2, multi_label=False, names=("accuracy",),
+    ordered=False):  # fmt: skip
     """A split with a column, its tokens, and the logits of a model that has these rows right."""
     rows = len(values)
     labels = np.arange(rows) % classes
@@ -31,9 +34,9 @@ def scored(values, right, places=None, classes=2, multi_label=False, names=("acc
     starts = np.concatenate([[0], lengths.cumsum()])
     table = TokenTable(np.zeros(starts[-1], np.int32), starts, lengths, 0)
     measured = metrics.load_metrics([*names], "accuracy", False, multi_label=multi_label)
-    found = slices.score_slices(
-        split, table, Scores(logits, compute_metrics(logits, labels, measured)), measured, ["of"]
-    )
+    compared = Compared.of_labels(labels, predict_labels(logits, multi_label), ordered)
+    scores = Scores(logits, compute_metrics(logits, labels, measured))
+    found = slices.score_slices(split, table, scores, measured, ["of"], compared)
     return [Slicing.model_validate(one) for one in found]
 
 
@@ -116,3 +119,47 @@ def test_several_labels_and_one_slice_alone():
     assert by_column.worst is None
     assert {*only.intervals} == {*names, "loss"}
     assert 0.7 < only.metric("f1_macro") < 0.8
+
+
+def test_ordered_labels_are_compared_by_how_far_they_are_off():
+    """The slices are right equally often, and one is off by more."""
+    draw, slice_of = np.random.default_rng(1), np.arange(120) % 3
+    labels = draw.integers(0, 5, 120)
+    wrong = np.arange(120) % 2
+    predicted = np.where(slice_of == 2, (labels + 2 * wrong) % 5, labels)
+    predicted = np.where(slice_of < 2, np.clip(labels + wrong, 0, 4), predicted)
+    compared = Compared.of_labels(labels, predicted, ordered=True)
+    found = compare_slices(compared, slice_of, 3)
+    errors = np.abs(predicted - labels)
+    for index, one in enumerate(found):
+        inside = slice_of == index
+        gap = errors[inside].mean() - errors[~inside].mean()
+        assert one["difference"] == pytest.approx(gap)
+        welch = stats.ttest_ind(errors[inside], errors[~inside], equal_var=False)
+        assert one["difference_interval"] == pytest.approx(tuple(welch.confidence_interval()))
+        exact = stats.permutation_test(
+            (errors[inside], errors[~inside]), lambda a, b, axis: a.mean(axis) - b.mean(axis),
+            vectorized=True, n_resamples=4000, rng=0,
+        ).pvalue  # fmt: skip
+        assert one["p_value"] == pytest.approx(exact, abs=0.03)
+    named = [{"value": str(i)} | one for i, one in enumerate(found)]
+    assert find_worst(named, compared) == "2"
+    assert found[2]["p_value"] < 0.01
+
+
+def test_numbers_that_nothing_tells_apart():
+    compared = Compared.of_numbers(np.zeros(6), np.ones(6))
+    for one in compare_slices(compared, np.array([0, 0, 0, 1, 1, 2]), 3):
+        assert (one["difference"], one["difference_interval"], one["p_value"]) == (0, None, 1)
+    (alone,) = compare_slices(compared, np.zeros(6, int), 1)
+    assert alone["p_value"] is None
+    assert find_worst([{"value": "x"} | alone], compared) is None
+
+
+def test_where_errors_do_not_differ_few_tests_say_so():
+    draw, said = np.random.default_rng(0), 0
+    for _ in range(60):
+        compared = Compared.of_numbers(np.zeros(90), draw.lognormal(size=90))
+        chances = [one["p_value"] for one in compare_slices(compared, draw.integers(0, 3, 90), 3)]
+        said += min(chances) < 0.05 / 3
+    assert said <= 6

@@ -22,15 +22,34 @@ def test_documents_come_from_all_labels_in_turn():
     assert choose_rows(several, 9) == [(0, 0), (2, 1)]
 
 
-def test_the_strongest_words_are_those_of_the_highest_sum():
-    texts = {0: ("Goal! A goal.",), 1: ("goal the",), 2: ("the cup",)}
+def test_the_strongest_words_are_those_that_speak_for_a_label_more_than_elsewhere():
+    """`the` says as much in the documents of both labels, and `cup` is in one document alone."""
+    texts = {
+        0: ("Goal! the goal",), 1: ("goal the",), 2: ("the cup, goal",),
+        3: ("the bank",), 4: ("the bank rate",), 5: ("rate the",),
+    }  # fmt: skip
+    told = {"goal": 0.6, "the": 0.9, "cup": 0.8, "bank": 0.5, "rate": 0.7, ",": 9.0, "!": 9.0}
+
+    def words(row, unlike):
+        found, at = [], 0
+        for part in ("".join(c if c.isalpha() else f" {c} " for c in texts[row][0])).split():
+            at = texts[row][0].index(part, at)
+            found.append(Word(0, at, at + len(part), told[part.lower()] + unlike))
+            at += len(part)
+        return found
+
     explained = {
-        0: [Word(0, 0, 4, 1.0), Word(0, 4, 5, 9.0), Word(0, 6, 7, -1.0), Word(0, 8, 12, 0.5)],
-        1: [Word(0, 0, 4, 0.5), Word(0, 5, 8, -0.5)],
-        2: [Word(0, 0, 3, 0.4), Word(0, 4, 7, 1.9)],
+        label: {row: words(row, 0.01 * (row % 3)) for row in rows}
+        for label, rows in ((0, (0, 1, 2)), (7, (3, 4, 5)))
     }
     found = find_strongest(explained, texts)
-    assert [(one.word, one.rows, one.score) for one in found] == [("goal", 2, 1.0), ("cup", 1, 1.9)]
+    assert [(one.word, one.rows) for one in found[0]] == [("goal", 3), ("cup", 1)]
+    assert found[0][0].score == pytest.approx((1.2 + 0.61 + 0.62) / 3, abs=1e-3)
+    assert {one.word for one in found[7]} == {"bank", "rate"}
+    (alone,) = find_strongest({0: {0: [Word(0, 0, 4, 0.5)]}}, texts).values()
+    assert [(one.word, one.score) for one in alone] == [("goal", 0.5)]
+    against = find_strongest({0: {0: [Word(0, 0, 4, -0.5)]}}, texts)
+    assert against == {0: []}
 
 
 def test_marked_words_are_in_the_text_that_is_shown():

@@ -228,7 +228,7 @@ def test_a_folder_without_its_recipe_or_predictions_is_refused(made):
         ([None, True, "true"], "null, true, 'true'"),
         (["a b", ""], "a b → ''"),
         ([[{"lr": 0.1, "freeze": None}], []], "[{lr: 0.1}] → []"),
-        ([["a", "b"], "a"], "['a', 'b'] → a"),
+        ([["a", "b"], "a"], "[a, b] → a"),
     ],
 )
 def test_a_difference_reads_as_the_recipe_has_it(values, said):
