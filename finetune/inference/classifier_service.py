@@ -136,6 +136,8 @@ class ClassifierService:
     async def predict(self, request: PredictRequest) -> Any:
         """As text-embeddings-inference answers."""
         rows, is_batch = split_predict_inputs(request.inputs)
+        if not is_batch:
+            self._refuse_list_of_documents(rows[0])
         records = self.read(rows)
         self.refuse_wrong(records)
         found = await self.compute(records)
@@ -157,6 +159,20 @@ class ClassifierService:
             scores = self.classifier.rules.probabilities(found.logits).round(DIGITS)
         ranked = [self._rank(row) for row in scores.tolist()]
         return ranked if is_batch else ranked[0]
+
+    def _refuse_list_of_documents(self, row: Any) -> None:
+        """
+        Raises:
+            RequestError: for a list of texts that are no single document's.
+        """
+        columns = count_of(len(self.classifier.columns), "column")
+        if isinstance(row, list) and len(row) != len(self.classifier.columns):
+            raise RequestError(
+                422,
+                f"inputs: a list of texts is one document, with a text for each column: the model "
+                f'reads {columns}, got {count_of(len(row), "text")}; send a batch as [["one"], '
+                '["two"]], or a list of documents to /v1/classify',
+            )
 
     def _rank(self, scores: Sequence[float]) -> list[dict[str, Any]]:
         order = sorted(range(len(scores)), key=lambda index: -scores[index])

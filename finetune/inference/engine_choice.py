@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from finetune.inference.decision import DecisionRules
 from finetune.inference.engine import Engine, Logits
-from finetune.inference.engines import ENGINES, ModelSource, pick_engine
+from finetune.inference.engines import ENGINES, KEPT, ModelSource, pick_engine
 from finetune.inference.records import Record
 from finetune.modeling import model_identity
 from finetune.modeling.load_errors import first_line
@@ -31,7 +31,6 @@ from finetune.tokenization.document_format import DocumentFormat
 from finetune.tokenization.token_table import TokenTable
 
 PREDICTED = ("labels", "label", "number")  # what a prediction is called
-KEPT = 0.998  # of the labels
 FIRST_ROWS = 8  # of the passes that warm an engine up
 MOST_ROWS = 512
 ENOUGH = 0.25  # seconds of a pass: twice as many rows are tried until one takes so long

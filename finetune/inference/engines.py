@@ -29,6 +29,7 @@ OPENVINO = "openvino_model.xml"  # OpenVINO's; its weights are in openvino_model
 STANDARD_ONNX = "onnx/model.onnx"  # the same, where other libraries look for it
 STANDARD_INT8 = "onnx/model_quantized.onnx"  # beside it
 AUTO = "auto"  # the fastest that predicts the same; `engine_choice.py` finds it
+KEPT = 0.998  # of torch's labels: what a faster way to compute must give to be chosen by itself
 
 
 @dataclass(frozen=True)

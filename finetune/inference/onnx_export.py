@@ -92,7 +92,7 @@ def export_onnx(
             checks.append(write_checked(source, aside, reference))
             if int8:
                 checks += quantize(aside / ONNX, reference)
-            save_config(source, aside, checks[-1].agreement)
+            save_config(source, aside, kept_labels=checks[-1].agreement)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -177,14 +177,14 @@ def to_onnx(source: str, table: TokenTable, file: Path, opset: int = OPSETS[0]) 
         program.save(str(file))
 
 
-def save_config(source: str, folder: Path, kept_labels: float | None = None) -> None:
+def save_config(source: str, folder: Path, **kept: float | None) -> None:
     """Write the config, the tokenizer, and the identity of both and of the graph.
 
     Args:
-        kept_labels: the share of the source's labels that the graph gives.
+        kept: the shares of the source's labels that the graph gives, as of `write_identity`.
     """
     model, tokenizer = saved_model.load_classifier(source)
     drop_detector(model.config)
     model.config.save_pretrained(folder)
     saved_model.save_tokenizer(tokenizer, folder)
-    model_identity.write_identity(folder, tokenizer, model.config, source, kept_labels)
+    model_identity.write_identity(folder, tokenizer, model.config, source, **kept)

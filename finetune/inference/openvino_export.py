@@ -5,6 +5,7 @@ int8 is the post-training quantization of NNCF: the rows of the check calibrate 
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from finetune.inference.classifier import Classifier
 from finetune.inference.engine import Engine
 from finetune.inference.engines import ENGINES, ONNX, OPENVINO, EngineOptions
 from finetune.inference.onnx_comparison import Check, Reference
-from finetune.inference.openvino_engine import openvino_engine
+from finetune.inference.openvino_engine import multiplies_bf16, openvino_engine
 from finetune.inference.records import Record
 from finetune.runtime import telemetry
 from finetune.runtime.errors import InputError, explain_write_errors
@@ -61,7 +62,13 @@ def export_openvino(
                 small = _quantize(model, reference)
                 checks.append(_save_checked(small, aside, "int8", reference))
             shutil.rmtree(graph)
-            onnx_export.save_config(source, aside, checks[-1].agreement)
+            kept = {"kept_labels": checks[-1].agreement}
+            if multiplies_bf16():
+                name = f"{checks[-1].name} in bf16"
+                rounded = _compare(name, aside, reference, "bf16")
+                checks.insert(-1, rounded)  # last is what is written
+                kept["kept_labels_bf16"] = rounded.agreement
+            onnx_export.save_config(source, aside, **kept)
             aside.replace(out)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -75,14 +82,19 @@ def _save_checked(model: Any, folder: Path, name: str, reference: Reference) -> 
     """
     openvino = telemetry.import_silently("openvino")
     openvino.save_model(model, folder / OPENVINO, compress_to_fp16=False)
-    check = onnx_comparison.compare_with_torch(name, folder, reference, _build)
+    check = _compare(name, folder, reference, "fp32")
     if not onnx_quantization.is_good(check, reference):
         raise InputError(onnx_quantization.explain_loss(check, 1, reference))
     return check
 
 
-def _build(folder: Path, threads: int | None) -> Engine:
-    return openvino_engine(folder, EngineOptions(precision="fp32", threads=threads))
+def _compare(name: str, folder: Path, reference: Reference, precision: str) -> Check:
+    build = partial(_build, precision)
+    return onnx_comparison.compare_with_torch(name, folder, reference, build)
+
+
+def _build(precision: str, folder: Path, threads: int | None) -> Engine:
+    return openvino_engine(folder, EngineOptions(precision=precision, threads=threads))
 
 
 def _quantize(model: Any, reference: Reference) -> Any:

@@ -47,6 +47,12 @@ EXAMPLES = {
     "/predict": ("PredictRequest", '{"inputs": [["One text."], ["Another."]]}'),
     "/v1/classify": ("ClassifyRequest", '{"inputs": ["One text."], "probabilities": true}'),
 }
+# What is said of a body that lacks what each request has: the field that lacks and pydantic's word.
+SHAPES = {
+    ("inputs", "missing"): 'this key is missing; send {"inputs": "a text"}',
+    ("the body", "missing"): 'it is empty; send {"inputs": "a text"}',
+    ("the body", "model_attributes_type"): 'expected an object; send {"inputs": "a text"}',
+}
 ANSWERS = ("LabelScore", "Classified", "TellingWord", "ErrorResponse", "Info")
 
 
@@ -145,7 +151,8 @@ def _add_errors(app: FastAPI) -> None:
             reason = f"expected Content-Type: application/json, got {kind or 'none'}"
             return JSONResponse(error_body(415, reason), 415)
         place = ".".join(map(str, first["loc"][1:])) or first.get("ctx", {}).get("key", "the body")
-        return JSONResponse(error_body(422, f"{place}: {first['msg'].lower()}"), 422)
+        what = SHAPES.get((place, first["type"]), first["msg"].lower())
+        return JSONResponse(error_body(422, f"{place}: {what}"), 422)
 
     @app.exception_handler(Exception)  # the guard prints where it was
     async def refuse_unforeseen(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 from pydantic_core import PydanticCustomError
 
 from finetune.inference.records import MOST_WORDS
+from finetune.runtime.errors import did_you_mean
 
 LONGEST_KEY = 60  # characters of an unknown key that its sender is told
 TEXT = {"type": "string"}
@@ -67,8 +68,9 @@ class ClassifyRequest(BaseModel):
         if isinstance(body, dict) and any(key not in known for key in body):
             first = next(key for key in body if key not in known)
             shown = first[:LONGEST_KEY].encode("utf-8", "backslashreplace").decode()
+            hint = did_you_mean(shown, [*known], "the keys are")
             raise PydanticCustomError(
-                "unknown_key", "extra inputs are not permitted", {"key": shown}
+                "unknown_key", "no such key{hint}", {"key": shown, "hint": hint}
             )
         return body
 

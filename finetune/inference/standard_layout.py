@@ -129,7 +129,8 @@ def _save_rest(source: str, folder: Path, name: str, checks: Sequence[Check]) ->
         sentence_layout.save_sentence_transformer(model, tokenizer, folder / sentence_layout.FOLDER)
     (folder / "README.md").write_text(describe_use(folder, name), "utf-8")
     int8 = checks[-1].agreement if (folder / STANDARD_INT8).is_file() else None
-    model_identity.write_identity(folder, tokenizer, config, source, checks[1].agreement, int8)
+    kept = {"kept_labels": checks[1].agreement, "kept_labels_int8": int8}
+    model_identity.write_identity(folder, tokenizer, config, source, **kept)
 
 
 def standard_config(model: PreTrainedModel) -> PretrainedConfig:

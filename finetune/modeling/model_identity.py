@@ -72,6 +72,8 @@ class Identity(BaseModel):
             export, or that model had no identity.
         kept_labels: of an export, the share of the labels of that model, on the rows of its check.
         kept_labels_int8: the same of a graph in int8 that lies beside it.
+        kept_labels_bf16: the same of OpenVINO's graph where it computes in bf16; None: it was not
+            checked in bf16.
     """
 
     model_config = ConfigDict(strict=True)
@@ -84,6 +86,7 @@ class Identity(BaseModel):
     exported_from: dict[str, str] | None = None
     kept_labels: Annotated[float, Field(ge=0, le=1)] | None = None
     kept_labels_int8: Annotated[float, Field(ge=0, le=1)] | None = None
+    kept_labels_bf16: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -124,15 +127,13 @@ def write_identity(
     tokenizer: "PreTrainedTokenizerBase",
     config: "PretrainedConfig",
     source: str | None = None,
-    kept_labels: float | None = None,
-    kept_labels_int8: float | None = None,
+    **kept: Any,
 ) -> None:
     """Write it into a model folder, all of whose other files are written.
 
     Args:
         source: the model that it is an export of.
-        kept_labels: the share of that model's labels that it gives.
-        kept_labels_int8: the share that its graph in int8 gives.
+        kept: the shares of that model's labels that it gives, by the names of `Identity`.
     """
     before = None if source is None else read_identity(source)
     labels = len(config.id2label or {})
@@ -142,8 +143,7 @@ def write_identity(
         weights=_hash_weights(folder),
         labels=labels,
         exported_from=None if before is None else before.weights,
-        kept_labels=kept_labels,
-        kept_labels_int8=kept_labels_int8,
+        **kept,
     )
     _write(folder, identity)
 

@@ -42,7 +42,9 @@ def main() -> int:
     add("--rows", type=int, default=1000)
     add("--rounds", type=int, default=5)
     add("--threads", type=int, default=os.cpu_count())
-    add("--hint", default="f32", choices=("f32", "bf16"), help="INFERENCE_PRECISION_HINT")
+    add(
+        "--hint", default="f32", choices=("f32", "bf16"), help="INFERENCE_PRECISION_HINT; also ours"
+    )
     known = parser.parse_args()
     console.quiet_libraries()
     from bench_texts import read_texts
@@ -77,8 +79,9 @@ def open_sides(known: argparse.Namespace) -> dict[str, Callable[[Sequence[str]],
 
     sides = {"plain": plain_script(known)}
     ours = {"torch": Classifier(known.model, engine="torch", threads=known.threads)}
+    precision = {"f32": "fp32"}.get(known.hint, known.hint)
     for folder in (known.openvino, *known.exports):
-        ours[str(folder)] = Classifier(folder, threads=known.threads)
+        ours[str(folder)] = Classifier(folder, precision=precision, threads=known.threads)
     for name, classifier in ours.items():
         sides[name] = labeller(classifier)
     return sides

@@ -260,7 +260,9 @@ def test_many_unknown_keys_are_one_error(served):
     """To name each of them would take seconds, in which nobody else is answered."""
     answer = served.post("/v1/classify", {"inputs": "a"} | {f"{n}": 0 for n in range(1500)})
     assert answer.status == 422
-    assert json.loads(answer.body)["error"] == "0: extra inputs are not permitted"
+    assert json.loads(answer.body)["error"] == (
+        "0: no such key; the keys are: inputs, probabilities, explain"
+    )
 
 
 def test_no_text_is_printed_whatever_fails(classifier, served, monkeypatch, capfd):

@@ -87,18 +87,43 @@ def test_it_reads_an_onnx_graph_too(home, tmp_path):
 def test_int8_is_calibrated_and_small(home, tmp_path, monkeypatch):
     pytest.importorskip("nncf", reason="the extra openvino is not installed")
     monkeypatch.setattr(onnx_quantization, "is_good", lambda check, reference: True)
+    monkeypatch.setattr(openvino_export, "multiplies_bf16", lambda: True)  # as it is on some CPUs
     source = str(home / "model")
     classifier = Classifier(source, engine="torch", precision="fp32", threads=1)
     rows = records(CHECKED)
     checks = openvino_export.export_openvino(
         classifier, source, tmp_path / "int8", rows, None, int8=True, threads=1
     )
-    assert [check.name for check in checks] == ["torch fp32", "fp32", "int8"]
-    assert checks[2].megabytes < checks[1].megabytes
+    assert [check.name for check in checks] == ["torch fp32", "fp32", "int8 in bf16", "int8"]
+    assert checks[3].megabytes < checks[1].megabytes
+    identity = json.loads((tmp_path / "int8" / "identity.json").read_text())
+    assert identity["kept_labels"] == checks[3].agreement
+    assert identity["kept_labels_bf16"] == checks[2].agreement
     assert "FakeQuantize" in (tmp_path / "int8" / engines.OPENVINO).read_text()
     found = logits_of(tmp_path / "int8", "openvino")
     assert found.shape == (len(OTHERS), 3)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    ("multiplies", "kept", "precision", "why"),
+    [
+        (True, 1.0, "bf16", "bf16: this CPU multiplies it natively, and the export was checked in"),
+        (True, 0.99, "fp32", "fp32: bf16 kept 99.00 % of the labels when it was exported"),
+        (True, None, "fp32", "fp32: what the export was checked in; --precision bf16 is faster"),
+        (False, 1.0, "fp32", "fp32: this CPU has no native bf16"),
+    ],
+)
+def test_bf16_is_chosen_where_it_is_fast_and_was_checked(
+    home, tmp_path, monkeypatch, multiplies, kept, precision, why
+):
+    monkeypatch.setattr(openvino_engine, "multiplies_bf16", lambda: multiplies)
+    folder = shutil.copytree(home / "out", tmp_path / "out")
+    file = folder / "identity.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"kept_labels_bf16": kept}))
+    engine = Classifier(folder, threads=1).engine
+    assert engine.identity.endswith(f" openvino {precision}")
+    assert engine.reasons[1].startswith(why)
 
 
 def test_what_cannot_be_computed_is_told(tmp_path):

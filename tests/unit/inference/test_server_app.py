@@ -72,7 +72,11 @@ def test_predict_has_the_shapes_of_text_embeddings_inference(served, classifier)
     }
     refused = served.post("/predict", {"inputs": TEXTS})
     assert refused.status == 422
-    assert refused.json["error"] == "inputs: row 1: expected text, got a list of 3"
+    assert refused.json["error"] == (
+        "inputs: a list of texts is one document, with a text for each column: the model reads 1 "
+        'column, got 3 texts; send a batch as [["one"], ["two"]], or a list of documents to '
+        "/v1/classify"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,8 +113,22 @@ def test_classify_answers_as_the_classifier(served, classifier):
     wrong = served.post("/v1/classify", {"inputs": {"txt": "a"}})
     assert (wrong.status, wrong.json["error"]) == (422, "inputs: row 1: 'text' is missing")
     assert served.post("/v1/classify", {"inputs": "a", "more": 1}).json["error"] == (
-        "more: extra inputs are not permitted"
+        "more: no such key; the keys are: inputs, probabilities, explain"
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        ("/v1/classify", {"input": "a"}, "input: no such key; did you mean 'inputs'?"),
+        ("/v1/classify", {}, 'inputs: this key is missing; send {"inputs": "a text"}'),
+        ("/predict", {"input": "a"}, 'inputs: this key is missing; send {"inputs": "a text"}'),
+        ("/predict", ["a"], 'the body: expected an object; send {"inputs": "a text"}'),
+    ],
+)
+def test_a_body_of_another_shape_is_told_the_right_one(served, path, body, error):
+    answer = served.post(path, body)
+    assert (answer.status, answer.json["error"]) == (422, error)
 
 
 def test_which_words_spoke_for_an_answer(served, classifier, monkeypatch):
