@@ -11,10 +11,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from finetune.data.cells import format_rows
 from finetune.data.corpus import Finding
 from finetune.data.label_space import MergedLabels
-from finetune.data.row_rules import FindingLog, SplitRows
+from finetune.data.row_rules import FindingLog, SplitRows, split_names
 from finetune.data.similar_labels import find_joined, find_similar, show_apart, show_label
 from finetune.runtime.errors import shorten
 
@@ -120,7 +122,11 @@ def _note_joined_labels(counts: Mapping[str, int], log: FindingLog) -> None:
 
 def _note_single_labels(labelled: Sequence[SplitRows], log: FindingLog) -> None:
     """Note that rows that may have several labels have one, where that is so of all."""
-    sizes = {len(names) for split in labelled for names in split.distinct_labels}
+    sizes = {
+        len(split_names(split.distinct_labels[code]))
+        for split in labelled
+        for code in np.unique(split.label_codes[split.keep])
+    }
     if sizes == {1}:
         rows = sum(len(split.keep) for split in labelled)
         rule = (
