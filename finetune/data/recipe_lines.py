@@ -174,16 +174,15 @@ def model_lines(model: str | None, seen: RowSurvey) -> Iterator[RecipeLine]:
     why += "These settings are those of few_shot.yaml"
     why += "." if few else ", made for fewer still: compare with and without them."
     yield RecipeLine("model.pooled_norm", 10.0, why, active=few)
-    if model is None:
-        yield RecipeLine("model.freeze", 3, active=few)
     if seen.has_names:
         yield RecipeLine("model.head_init", "label_names", active=few)
 
 
 def train_lines(guess: ColumnGuess, seen: RowSurvey) -> Iterator[RecipeLine]:
-    """Steps, weights and folds, where the counts of the labels speak for them."""
+    """Epochs, weights and folds, where the counts of the labels speak for them."""
     if seen.rows_of_a_label <= FEW_ROWS and not seen.multi_label:
-        yield RecipeLine("train.min_steps", 15, "With so few rows, more steps overfit.")
+        yield RecipeLine("train.epochs", 15, "With so few rows, three epochs learn too little.")
+        yield RecipeLine("train.sampling", "stratified")
     common, rare = max(seen.counts.values()), min(seen.counts.values())
     if common >= UNEVEN * rare and not seen.multi_label:
         names = {count: name for name, count in seen.counts.items()}

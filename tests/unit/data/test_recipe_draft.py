@@ -66,13 +66,13 @@ def test_lists_that_are_written_as_text(tmp_path):
 def test_few_rows_get_the_settings_for_few_rows(tmp_path):
     _, lines = draft(tmp_path, rows(24))
     assert active(lines)["model.pooled_norm"] == 10
-    assert active(lines)["model.freeze"] == 3
     assert active(lines)["model.head_init"] == "label_names"
-    assert active(lines)["train.min_steps"] == 15
+    assert active(lines)["train.epochs"] == 15
+    assert active(lines)["train.sampling"] == "stratified"
     assert not lines["run.folds"].active
     _, lines = draft(tmp_path, rows(90, "012"), model="encoder")
     assert not lines["model.pooled_norm"].active
-    assert {"model.freeze", "model.head_init", "train.min_steps"}.isdisjoint(lines)
+    assert {"model.head_init", "train.epochs", "train.sampling"}.isdisjoint(lines)
     assert lines["data.labels"].value == ["name of 0", "name of 1", "name of 2"]
     assert not lines["data.labels"].active
 
