@@ -75,6 +75,8 @@ def read_questions(file: Path) -> Rows:
 
 def make_set(files: Sequence[Path], folder: Path, seed: int) -> None:
     """Write train, validation and test, where they are not there yet."""
+    if folder.is_dir():
+        return
     train, test = map(read_questions, files)
     random.Random(seed).shuffle(train)
     tenth = len(train) // 10
