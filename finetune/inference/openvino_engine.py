@@ -147,9 +147,10 @@ def _choose_precision(asked: str, file: Path) -> tuple[str, str]:
         return "fp32", "fp32: this CPU has no native bf16"
     identity = model_identity.read_identity(str(file.parent)) if file.name == OPENVINO else None
     kept = None if identity is None else identity.kept_labels_bf16
-    if kept is None:
+    if identity is None or kept is None:
         return "fp32", "fp32: what the export was checked in; --precision bf16 is faster"
-    if kept < KEPT:
+    # An int8 export loses labels by itself: bf16 then need keep no more of them than it does.
+    if kept < min(KEPT, identity.kept_labels or KEPT):
         return "fp32", f"fp32: bf16 kept {100 * kept:.2f} % of the labels when it was exported"
     return "bf16", "bf16: this CPU multiplies it natively, and the export was checked in it"
 

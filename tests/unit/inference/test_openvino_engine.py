@@ -106,21 +106,30 @@ def test_int8_is_calibrated_and_small(home, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("multiplies", "kept", "precision", "why"),
+    ("multiplies", "in_fp32", "kept", "precision", "why"),
     [
-        (True, 1.0, "bf16", "bf16: this CPU multiplies it natively, and the export was checked in"),
-        (True, 0.99, "fp32", "fp32: bf16 kept 99.00 % of the labels when it was exported"),
-        (True, None, "fp32", "fp32: what the export was checked in; --precision bf16 is faster"),
-        (False, 1.0, "fp32", "fp32: this CPU has no native bf16"),
+        (True, 1.0, 1.0, "bf16", "bf16: this CPU multiplies it natively, and the export was check"),
+        (True, 1.0, 0.99, "fp32", "fp32: bf16 kept 99.00 % of the labels when it was exported"),
+        (True, 0.99, 0.99, "bf16", "bf16: this CPU multiplies it natively, and the export was"),
+        (True, 0.99, 0.98, "fp32", "fp32: bf16 kept 98.00 % of the labels when it was exported"),
+        (
+            True,
+            1.0,
+            None,
+            "fp32",
+            "fp32: what the export was checked in; --precision bf16 is faster",
+        ),
+        (False, 1.0, 1.0, "fp32", "fp32: this CPU has no native bf16"),
     ],
 )
 def test_bf16_is_chosen_where_it_is_fast_and_was_checked(
-    home, tmp_path, monkeypatch, multiplies, kept, precision, why
+    home, tmp_path, monkeypatch, multiplies, in_fp32, kept, precision, why
 ):
     monkeypatch.setattr(openvino_engine, "multiplies_bf16", lambda: multiplies)
     folder = shutil.copytree(home / "out", tmp_path / "out")
     file = folder / "identity.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"kept_labels_bf16": kept}))
+    shares = {"kept_labels": in_fp32, "kept_labels_bf16": kept}
+    file.write_text(json.dumps(json.loads(file.read_text()) | shares))
     engine = Classifier(folder, threads=1).engine
     assert engine.identity.endswith(f" openvino {precision}")
     assert engine.reasons[1].startswith(why)
