@@ -181,7 +181,7 @@ def _from_files(
         hint = next(filter(None, map(conversion_hint, _sorted(paths))), "")
         raise InputError(
             f"{name}: expected files called {', '.join(SUFFIXES)} (each also with .gz), found "
-            f"{found}{hint or '; --format says what a file holds whose name does not'}"
+            f"{found}{hint}; --format says what a file holds whose name does not"
         )
     if where.split is not None and len(paths) > 1:
         stems = {path: _split_of(path) for path in data}

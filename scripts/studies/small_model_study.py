@@ -168,9 +168,9 @@ def run_study(known: argparse.Namespace, words: Sequence[str]) -> int:
         StoppedError: after a signal; the same command goes on.
     """
     sources = [word.partition("=")[2] for word in words if word.startswith("model.source=")]
-    if not sources:
+    if not sources and not known.table:
         raise InputError("expected model.source=ENCODER, of the teacher")
-    known.encoder = sources[-1]
+    known.encoder = sources[-1] if sources else ""
     words = [word for word in words if not word.startswith("model.source=")]
     with SignalListener() as listener:
         found = {

@@ -45,7 +45,8 @@ def test_misuse_is_told(words, problem, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*words)
     assert caught.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {problem}"
+    end = " " if problem.endswith("?") else "; "
+    assert capsys.readouterr().err == f"error: {problem}{end}see finetune train --help\n"
 
 
 @pytest.mark.parametrize("name", TAKE_RECIPES)

@@ -201,6 +201,6 @@ def test_columns_of_votes_are_pointed_to_what_reads_them(tmp_path):
     line = lines["data.label_probabilities"]
     assert (line.value, line.active) == (["joy", "anger"], False)
     assert "counts of annotators' votes" in line.comment
-    for other in ({"label": 2}, {"anger": 1000}):  # a label by its name; no count of votes
-        _, lines = draft(tmp_path, [row | other for row in made[1:]] + made[:1])
+    for column, least in (("label", 0), ("anger", 1000)):  # a label by its name; no count of votes
+        _, lines = draft(tmp_path, [row | {column: least + i % 2} for i, row in enumerate(made)])
         assert "data.label_probabilities" not in lines

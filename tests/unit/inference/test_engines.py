@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_export_refuses_counts_below_one(capsys, option, word):
     ("asked", "computed"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")]
 )
 def test_openvino_computes_in_the_checked_precision(asked, computed):
-    assert openvino_engine._choose_precision(asked)[0] == computed
+    assert openvino_engine._choose_precision(asked, Path("model.onnx"))[0] == computed
 
 
 @pytest.mark.parametrize("name", list(ENGINES))

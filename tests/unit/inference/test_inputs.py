@@ -53,7 +53,10 @@ def test_a_pipe(monkeypatch: pytest.MonkeyPatch, content: bytes, kind: str) -> N
     ("source", "problem"),
     [
         ("{}/none*.csv", "no file is called so"),
-        ("{}/notes.md", "found notes.md; --format says"),
+        (
+            "{}/notes.md",
+            "found notes.md; save the text of each document as a .txt file; --fo",
+        ),
         ("{}/a.csv", "no such file or folder"),
     ],
 )
