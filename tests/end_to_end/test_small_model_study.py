@@ -32,7 +32,7 @@ def test_a_study_and_its_bench(here, monkeypatch, capsys):
     assert study.main([*command, "--seeds", "2", "--table"]) == 0  # from what was run
     assert capsys.readouterr().out.strip() == table
     seed = here / "out" / "agnews" / "seed-0"
-    assert "source: static:" in (seed / "runs" / "static-student" / "recipe.yaml").read_text()
+    assert "static:/" in (seed / "runs" / "static-student" / "recipe.yaml").read_text()
     reset_accelerate()
     runs = [str(seed / "runs" / name) for name in ("teacher", "student")]
     data = str(seed / "data" / "test.jsonl")
