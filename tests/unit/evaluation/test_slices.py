@@ -139,7 +139,7 @@ def test_ordered_labels_are_compared_by_how_far_they_are_off():
         assert one["difference_interval"] == pytest.approx(tuple(welch.confidence_interval()))
         exact = stats.permutation_test(
             (errors[inside], errors[~inside]), lambda a, b, axis: a.mean(axis) - b.mean(axis),
-            vectorized=True, n_resamples=4000, rng=0,
+            vectorized=True, n_resamples=4000, random_state=0,
         ).pvalue  # fmt: skip
         assert one["p_value"] == pytest.approx(exact, abs=0.03)
     named = [{"value": str(i)} | one for i, one in enumerate(found)]
