@@ -1,8 +1,7 @@
 """Documents of a slice against all others: by how much they are worse, and whether by chance.
 
     compared = Compared.of_labels(labels, predictions, ordered=False)
-    for index in range(slices):
-        compare_with_others(compared, slice_of, index)
+    compare_slices(compared, slice_of, slices)
 
 What is compared is what a document has right or how far it is off: accuracy of labels, the absolute
 error in ranks of ordered ones, the absolute error of numbers. Of accuracies, the difference has
@@ -79,18 +78,16 @@ def compare_slices(compared: Compared, slice_of: Ids, count: int) -> list[dict[s
         if not len(others):
             found.append({"difference": None, "difference_interval": None, "p_value": None})
             continue
-        counts = [(int(of.sum()), len(of)) for of in (others, own)]
-        table = [[right, rows - right] for right, rows in counts]
+        if chances is not None:
+            interval, p_value = _welch_interval(own, others), float(chances[index])
+        else:
+            counts = [(int(of.sum()), len(of)) for of in (others, own)]
+            table = [[right, rows - right] for right, rows in counts]
+            interval = intervals.newcombe_interval(*counts)
+            p_value = float(stats.fisher_exact(table).pvalue)
+        difference = float(own.mean() - others.mean())
         found.append(
-            {
-                "difference": float(own.mean() - others.mean()),
-                "difference_interval": _welch_interval(own, others)
-                if compared.are_errors
-                else intervals.newcombe_interval(*counts),
-                "p_value": float(stats.fisher_exact(table).pvalue)
-                if chances is None
-                else float(chances[index]),
-            }
+            {"difference": difference, "difference_interval": interval, "p_value": p_value}
         )
     return found
 

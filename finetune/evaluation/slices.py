@@ -26,6 +26,7 @@ from finetune.evaluation.number_intervals import score_intervals
 from finetune.evaluation.scoring import Scores, compute_metrics
 from finetune.evaluation.slice_comparison import Compared, compare_slices, find_worst
 from finetune.runtime.memory_errors import reraise_memory_error
+from finetune.runtime.wording import token_range
 from finetune.tokenization.token_table import TokenTable
 
 MOST_VALUES = 20  # of a column; of more, the most frequent are slices, and the others one
@@ -109,7 +110,7 @@ def _find_groupings(split: Split, table: TokenTable, columns: Sequence[str]) -> 
     whole = table.full
     parts = _divide_numbers(whole.astype(np.float64))
     named = [whole[parts == part] for part in range(int(parts.max()) + 1)]
-    names = [f"{int(own.min()):,} to {int(own.max()):,} tokens" for own in named]
+    names = [token_range(int(own.min()), int(own.max())) for own in named]
     yield _Grouping("length", "length", names, parts)
     files = split.places.sources()
     if len(set(files)) > 1:

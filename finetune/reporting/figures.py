@@ -22,6 +22,7 @@ from finetune.reporting.number_formats import (
 )
 from finetune.reporting.results_model import LrRange, Results
 from finetune.reporting.svg import Point
+from finetune.runtime.wording import token_range
 
 MOST_IN_MATRIX = 30  # labels
 LEAST_COVERAGE = 0.2  # on fewer documents, accuracy is a matter of chance
@@ -169,7 +170,7 @@ def lengths(results: Analysis) -> Markup:
     """Accuracy by the length of the documents."""
     rows = [
         Row(
-            _token_range(one.shortest, one.longest),
+            token_range(one.shortest, one.longest),
             one.accuracy,
             one.accuracy_interval,
             "main",
@@ -179,12 +180,6 @@ def lengths(results: Analysis) -> Markup:
     ]
     description = "; ".join(f"{row.name}: {row.note}" for row in rows)
     return charts.whiskers("Accuracy by length", description, rows, "accuracy", "{:.0%}")
-
-
-def _token_range(shortest: int, longest: int) -> str:
-    if shortest == longest:
-        return f"{longest:,} token{'s' * (longest != 1)}"
-    return f"{shortest:,} to {longest:,} tokens"
 
 
 def paired_differences(results: Results) -> Markup | None:
